@@ -1,0 +1,47 @@
+"""What a download engine is: it moves bytes and reports, and knows nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from ..records import FileRecord, Options
+
+__all__ = ["Engine", "FetchJob", "Sink"]
+
+
+class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to fetch from and to. Finished files go to `staging/"files"/path`, whole and named."""
+
+    download_id: str
+    bucket: str
+    staging: Path
+    options: Options
+
+
+class Sink(Protocol):
+    """Takes an engine's reports, on the event loop's thread."""
+
+    def progress(self, in_flight: int) -> None:
+        """So many bytes of files that are not finished yet are on disk now."""
+
+    async def finished(self, files: list[FileRecord]) -> None:
+        """These files lie whole, synced to disk, under `staging/files`."""
+
+
+class Engine(Protocol):
+    """A way to fetch objects."""
+
+    async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+        """Fetch every file, or raise DownloaderError for the first that cannot be had.
+
+        Before it raises, the files already under way are given the time to finish only where the
+        fault is that of one object. Cancelling the task stops all traffic and removes what is not
+        kept for later; when `fetch` has returned or raised, nothing of it runs any more.
+        """
+
+    async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+        """After a death of the daemon: end what still runs, keep what is whole, remove the rest."""

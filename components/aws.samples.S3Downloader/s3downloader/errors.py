@@ -1,0 +1,95 @@
+"""One family of errors, each with a stable code that operators and programs can rely on."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+__all__ = ["MEANINGS", "TRANSIENT", "DownloaderError", "ErrorCode"]
+
+
+class ErrorCode(str, Enum):
+    """What went wrong, as it stands in `error_code` of a refusal or an event."""
+
+    INVALID_JSON = "invalid_json"
+    UNKNOWN_COMMAND = "unknown_command"
+    UNKNOWN_FIELD = "unknown_field"
+    MISSING_FIELD = "missing_field"
+    INVALID_FIELD = "invalid_field"
+    PAYLOAD_TOO_LARGE = "payload_too_large"
+    DOWNLOAD_NOT_FOUND = "download_not_found"
+    MODEL_NOT_FOUND = "model_not_found"
+    INVALID_STATE = "invalid_state"
+    DUPLICATE_DOWNLOAD = "duplicate_download"
+    DESTINATION_BUSY = "destination_busy"
+    DESTINATION_NOT_ALLOWED = "destination_not_allowed"
+    SOURCE_NOT_ALLOWED = "source_not_allowed"
+    UNSAFE_KEY = "unsafe_key"
+    BUCKET_NOT_FOUND = "bucket_not_found"
+    OBJECT_NOT_FOUND = "object_not_found"
+    NO_OBJECTS_MATCHED = "no_objects_matched"
+    ACCESS_DENIED = "access_denied"
+    CREDENTIALS_UNAVAILABLE = "credentials_unavailable"
+    NETWORK_UNREACHABLE = "network_unreachable"
+    TIMEOUT = "timeout"
+    STALLED = "stalled"
+    INSUFFICIENT_SPACE = "insufficient_space"
+    DISK_FULL = "disk_full"
+    DESTINATION_NOT_WRITABLE = "destination_not_writable"
+    SOURCE_CHANGED = "source_changed"
+    CHECKSUM_MISMATCH = "checksum_mismatch"
+    SIZE_MISMATCH = "size_mismatch"
+    REGISTRY_FULL = "registry_full"
+    SHADOW_UNAVAILABLE = "shadow_unavailable"
+    ENGINE_FAILED = "engine_failed"
+    INTERNAL_ERROR = "internal_error"
+
+
+MEANINGS: dict[ErrorCode, str] = {
+    ErrorCode.INVALID_JSON: "The payload is not one JSON object.",
+    ErrorCode.UNKNOWN_COMMAND: "There is no command of that name.",
+    ErrorCode.UNKNOWN_FIELD: "The command has no field of that name.",
+    ErrorCode.MISSING_FIELD: "A field that the command needs is not there.",
+    ErrorCode.INVALID_FIELD: "A field has a type or a value that is not allowed.",
+    ErrorCode.PAYLOAD_TOO_LARGE: "The message is larger than the messaging carries.",
+    ErrorCode.DOWNLOAD_NOT_FOUND: "There is no download with that download_id.",
+    ErrorCode.MODEL_NOT_FOUND: "There is no model with that model_id.",
+    ErrorCode.INVALID_STATE: "The download cannot do that in its present state.",
+    ErrorCode.DUPLICATE_DOWNLOAD: "A download with that download_id exists already.",
+    ErrorCode.DESTINATION_BUSY: "Another download is writing to that destination.",
+    ErrorCode.DESTINATION_NOT_ALLOWED: "The destination lies outside AllowedDestinations.",
+    ErrorCode.SOURCE_NOT_ALLOWED: "The source matches no pattern of AllowedSources.",
+    ErrorCode.UNSAFE_KEY: "A key cannot become a file below the destination.",
+    ErrorCode.BUCKET_NOT_FOUND: "The bucket does not exist.",
+    ErrorCode.OBJECT_NOT_FOUND: "The object does not exist.",
+    ErrorCode.NO_OBJECTS_MATCHED: "No object lies under the prefix.",
+    ErrorCode.ACCESS_DENIED: "The store refused the credentials or the request.",
+    ErrorCode.CREDENTIALS_UNAVAILABLE: "No credentials were found, or they have expired.",
+    ErrorCode.NETWORK_UNREACHABLE: "The store cannot be reached.",
+    ErrorCode.TIMEOUT: "The store did not answer in time.",
+    ErrorCode.STALLED: "No byte arrived for too long.",
+    ErrorCode.INSUFFICIENT_SPACE: "The download would not leave MinFreeBytes free.",
+    ErrorCode.DISK_FULL: "The disk filled up while writing.",
+    ErrorCode.DESTINATION_NOT_WRITABLE: "The destination cannot be written.",
+    ErrorCode.SOURCE_CHANGED: "The source keeps changing while it is downloaded.",
+    ErrorCode.CHECKSUM_MISMATCH: "The bytes do not have the checksum that they should have.",
+    ErrorCode.SIZE_MISMATCH: "A file does not have the size of its object.",
+    ErrorCode.REGISTRY_FULL: "The models shadow would pass its size limit.",
+    ErrorCode.SHADOW_UNAVAILABLE: "The models shadow cannot be reached.",
+    ErrorCode.ENGINE_FAILED: "The download engine failed in a way it could not explain.",
+    ErrorCode.INTERNAL_ERROR: "A fault of the downloader itself; its log has the details.",
+}
+"""The table of the documentation: every code and what it means."""
+
+TRANSIENT = frozenset({ErrorCode.NETWORK_UNREACHABLE, ErrorCode.TIMEOUT, ErrorCode.STALLED})
+"""Codes of faults that pass by themselves: a download waits and tries again."""
+
+
+class DownloaderError(Exception):
+    """A fault with a stable code, a sentence that says what to do, and details as data."""
+
+    def __init__(self, code: ErrorCode, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.details = details

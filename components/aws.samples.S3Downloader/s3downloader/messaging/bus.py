@@ -1,0 +1,77 @@
+"""What the daemon needs of messaging, whichever way messages travel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from ..errors import DownloaderError, ErrorCode
+
+__all__ = ["Bus", "MessageHandler", "MessagingError", "Shadow", "ShadowConflict", "ShadowDocument"]
+
+
+MessageHandler = Callable[[str, bytes], None]
+"""Takes a topic and a payload. Called on the event loop's thread; must not block."""
+
+
+class MessagingError(DownloaderError):
+    """A publish or a subscription did not go through; trying again later may help."""
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(ErrorCode.NETWORK_UNREACHABLE, message, **details)
+
+
+class Bus(Protocol):
+    """A connection that publishes and subscribes. An async context manager opens and closes it."""
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int) -> None:
+        """Deliver `payload`; returns once the next hop has it (QoS 1) or it is sent (QoS 0).
+
+        Raises MessagingError when it did not arrive, PAYLOAD_TOO_LARGE when it never can.
+        """
+
+    async def subscribe(self, topic: str, handler: MessageHandler) -> None:
+        """Call `handler` for each message on `topic`, for as long as the bus is open.
+
+        The subscription outlives lost connections: the bus finds that it died and renews it.
+        """
+
+    async def wait_lost(self) -> MessagingError:
+        """Return once messaging is lost for good, with the reason; otherwise wait forever."""
+
+
+class ShadowDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A shadow as its service knows it; `version` 0 means that there is none yet."""
+
+    version: int
+    desired: dict[str, Any] = {}
+    reported: dict[str, Any] = {}
+
+
+class ShadowConflict(DownloaderError):
+    """The shadow has moved on from the version that the update was made for."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(ErrorCode.SHADOW_UNAVAILABLE, message)
+
+
+class Shadow(Protocol):
+    """One named shadow of one thing.
+
+    Every method raises ShadowConflict on a version conflict, SHADOW_UNAVAILABLE when no service
+    answers or it refuses, REGISTRY_FULL when the service finds the document too large.
+    """
+
+    async def get(self) -> ShadowDocument:
+        """Read the whole shadow."""
+
+    async def update(self, *, version: int, state: dict[str, Any]) -> int:
+        """Merge `state` ({"reported": …, "desired": …}) if the shadow has `version`.
+
+        A null leaf removes its key. Version 0 creates the shadow. Returns the new version.
+        """
+
+    async def watch(self, on_change: Callable[[], None]) -> None:
+        """Call `on_change` on the event loop's thread whenever the shadow may have changed."""

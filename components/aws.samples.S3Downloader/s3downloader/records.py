@@ -1,0 +1,137 @@
+"""What the downloader remembers: downloads, their files, and the one state machine."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from .errors import ErrorCode
+
+__all__ = [
+    "ACTIVE",
+    "FINISHED",
+    "TRANSITIONS",
+    "Download",
+    "Failure",
+    "FileRecord",
+    "Options",
+    "State",
+]
+
+
+class State(str, Enum):
+    """Where a download stands."""
+
+    QUEUED = "queued"
+    PLANNING = "planning"
+    DOWNLOADING = "downloading"
+    VERIFYING = "verifying"
+    PUBLISHING = "publishing"
+    COMPLETED = "completed"
+    PAUSED = "paused"
+    WAITING = "waiting"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+_INTERRUPTS = {State.QUEUED, State.PAUSED, State.WAITING, State.FAILED, State.CANCELLED}
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.PLANNING, State.PAUSED, State.FAILED, State.CANCELLED}),
+    State.PLANNING: frozenset({State.DOWNLOADING, *_INTERRUPTS}),
+    State.DOWNLOADING: frozenset({State.VERIFYING, *_INTERRUPTS}),
+    State.VERIFYING: frozenset({State.DOWNLOADING, State.PUBLISHING, *_INTERRUPTS}),
+    State.PUBLISHING: frozenset({State.COMPLETED, *_INTERRUPTS}),
+    State.WAITING: frozenset({State.QUEUED, State.PAUSED, State.FAILED, State.CANCELLED}),
+    State.PAUSED: frozenset({State.QUEUED, State.CANCELLED}),
+    State.FAILED: frozenset({State.QUEUED, State.CANCELLED}),
+    State.COMPLETED: frozenset(),
+    State.CANCELLED: frozenset(),
+}
+"""The states a download may enter from each state. Back to `queued` leads a resume, the end of a
+wait, and a restart of the daemon, which takes up again whatever was under way."""
+
+ACTIVE = frozenset(
+    {
+        State.QUEUED,
+        State.PLANNING,
+        State.DOWNLOADING,
+        State.VERIFYING,
+        State.PUBLISHING,
+        State.WAITING,
+    }
+)
+"""States in which the daemon works on a download, or will by itself."""
+
+FINISHED = frozenset({State.COMPLETED, State.CANCELLED})
+"""States that nothing leaves."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How a download is carried out.
+
+    `numworkers` is the ceiling of requests in flight for the download, `concurrency` that of one
+    file.
+    """
+
+    numworkers: int = 256
+    concurrency: int = 5
+    retry_count: int = 10
+    s3_transfer_acceleration: bool = False
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a download stopped or waits."""
+
+    code: ErrorCode
+    message: str
+    details: dict[str, Any] = {}
+
+
+class Download(msgspec.Struct, frozen=True, kw_only=True):
+    """One download as it is kept in the store. Times are seconds since the epoch.
+
+    `destination` is the directory the user named, resolved; `staging` the hidden folder on the
+    same file system where its files gather until they are whole. `seconds` counts the time spent
+    working, without pauses and waits.
+    """
+
+    download_id: str
+    command_id: str
+    bucket: str
+    key: str
+    destination: str
+    staging: str
+    options: Options
+    model_meta: dict[str, Any] | None = None
+    state: State = State.QUEUED
+    created_at: float
+    updated_at: float
+    seconds: float = 0.0
+    bytes_done: int = 0
+    bytes_total: int = 0
+    files_done: int = 0
+    files_total: int = 0
+    failure: Failure | None = None
+
+    @property
+    def is_prefix(self) -> bool:
+        """Whether the key names everything below it, not one object."""
+        return self.key == "" or self.key.endswith("/")
+
+
+class FileRecord(msgspec.Struct, frozen=True):
+    """One file of a download: the object `key`, `size` bytes, to arrive at `path`.
+
+    `path` is relative to the destination, with `/` between its parts. `number` is unique in the
+    store and names the file while it is on its way.
+    """
+
+    number: int
+    path: str
+    key: str
+    size: int
+    etag: str
+    done: bool = False

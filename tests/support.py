@@ -1,0 +1,18 @@
+"""Waiting for events with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def eventually(probe: Callable[[], T], *, within: float = 10.0) -> T:
+    """Return the first truthy value of `probe`; fail after `within` seconds."""
+    deadline = asyncio.get_running_loop().time() + within
+    while not (value := probe()):
+        assert asyncio.get_running_loop().time() < deadline, f"not within {within} s: {probe}"
+        await asyncio.sleep(0.01)
+    return value
