@@ -1,10 +1,62 @@
 """Structured concurrency, under one name on every supported Python."""
 
+from __future__ import annotations
+
+import asyncio
 import sys
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine
+from typing import Any, TypeVar
 
 if sys.version_info >= (3, 11):
     from asyncio import TaskGroup, timeout
 else:
     from taskgroup import TaskGroup, timeout
 
-__all__ = ["TaskGroup", "timeout"]
+__all__ = ["TaskGroup", "batches", "first_of", "stop", "timeout", "uninterrupted"]
+
+T = TypeVar("T")
+
+
+async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Run `work` to its end even if the caller is cancelled meanwhile; then be cancelled."""
+    task = asyncio.ensure_future(work)
+    interruption: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as cancelled:
+            interruption = cancelled
+        except Exception:
+            break
+    if interruption is not None:
+        raise interruption
+    return task.result()
+
+
+async def stop(task: asyncio.Task[Any] | None) -> None:
+    """Cancel `task` and wait until it has ended."""
+    if task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def batches(items: AsyncIterable[T], size: int = 1_000) -> AsyncIterator[list[T]]:
+    """Gather `items` into lists of at most `size`; none of them is empty."""
+    batch: list[T] = []
+    async for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+async def first_of(*works: Coroutine[Any, Any, object]) -> None:
+    """Run all `works`; when the first has ended, cancel the others and wait until they ended."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            await stop(task)

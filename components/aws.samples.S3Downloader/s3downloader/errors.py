@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from enum import Enum
 from typing import Any
 
-__all__ = ["MEANINGS", "TRANSIENT", "DownloaderError", "ErrorCode"]
+__all__ = ["MEANINGS", "TRANSIENT", "DownloaderError", "ErrorCode", "from_os_error"]
 
 
 class ErrorCode(str, Enum):
@@ -93,3 +94,22 @@ class DownloaderError(Exception):
         self.code = code
         self.message = message
         self.details = details
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+
+
+def from_os_error(error: OSError) -> DownloaderError:
+    """Turn a file system's error into one of the family."""
+    where = f"{error.filename}: {error.strerror}"
+    if error.errno in _FULL:
+        return DownloaderError(
+            ErrorCode.DISK_FULL, f"{where}; free some space there, then resume the download"
+        )
+    if error.errno in _NOT_WRITABLE:
+        return DownloaderError(
+            ErrorCode.DESTINATION_NOT_WRITABLE,
+            f"{where}; let the component's user write there, then resume the download",
+        )
+    return DownloaderError(ErrorCode.INTERNAL_ERROR, where)

@@ -36,14 +36,14 @@ class State(str, Enum):
     CANCELLED = "cancelled"
 
 
-_INTERRUPTS = {State.QUEUED, State.PAUSED, State.WAITING, State.FAILED, State.CANCELLED}
+_INTERRUPTS = {State.QUEUED, State.WAITING, State.PAUSED, State.FAILED, State.CANCELLED}
 
 TRANSITIONS: dict[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.PLANNING, State.PAUSED, State.FAILED, State.CANCELLED}),
     State.PLANNING: frozenset({State.DOWNLOADING, *_INTERRUPTS}),
     State.DOWNLOADING: frozenset({State.VERIFYING, *_INTERRUPTS}),
     State.VERIFYING: frozenset({State.DOWNLOADING, State.PUBLISHING, *_INTERRUPTS}),
-    State.PUBLISHING: frozenset({State.COMPLETED, *_INTERRUPTS}),
+    State.PUBLISHING: frozenset({State.COMPLETED, State.FAILED}),
     State.WAITING: frozenset({State.QUEUED, State.PAUSED, State.FAILED, State.CANCELLED}),
     State.PAUSED: frozenset({State.QUEUED, State.CANCELLED}),
     State.FAILED: frozenset({State.QUEUED, State.CANCELLED}),
@@ -51,7 +51,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.CANCELLED: frozenset(),
 }
 """The states a download may enter from each state. Back to `queued` leads a resume, the end of a
-wait, and a restart of the daemon, which takes up again whatever was under way."""
+wait, and a restart of the daemon, which takes up again whatever was under way. Publishing alone is
+never left half way: after a restart it is carried on."""
 
 ACTIVE = frozenset(
     {
@@ -95,7 +96,9 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
 
     `destination` is the directory the user named, resolved; `staging` the hidden folder on the
     same file system where its files gather until they are whole. `seconds` counts the time spent
-    working, without pauses and waits.
+    working, without pauses and waits. `bytes_done` is the most that was ever there of the present
+    source. `started` and `publish_began` say
+    that these points were passed once. `plan` counts how often the source was listed.
     """
 
     download_id: str
@@ -109,6 +112,9 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
     state: State = State.QUEUED
     created_at: float
     updated_at: float
+    started: bool = False
+    publish_began: bool = False
+    plan: int = 0
     seconds: float = 0.0
     bytes_done: int = 0
     bytes_total: int = 0

@@ -1,0 +1,139 @@
+"""Everything that runs, put together around the adapters that main.py chose."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from . import logs, settings
+from .aio import TaskGroup
+from .clock import Clock
+from .downloads.manager import DownloadManager
+from .downloads.plan import Listing
+from .engines.base import Engine
+from .errors import DownloaderError, ErrorCode
+from .handlers import Browser, Handlers
+from .messaging.bus import Bus, Shadow
+from .models.registry import Registry
+from .outbox import Outbox
+from .service import S3CommandService
+from .settings import LiveSettings
+from .status import StatusReporter
+from .store import Store
+
+__all__ = ["Daemon"]
+
+log = logging.getLogger(__name__)
+
+
+class Source(Listing, Browser, Protocol):
+    """A store of objects: listed for a plan, and browsed by an operator."""
+
+
+class Daemon:
+    """The downloader of one thing, from its bus to its store."""
+
+    def __init__(
+        self,
+        *,
+        thing_name: str,
+        live: LiveSettings,
+        bus: Bus,
+        shadow: Shadow | None,
+        source: Source,
+        engine: Engine,
+        clock: Clock,
+    ) -> None:
+        """Open the store; errors are those of Store."""
+        topics = f"{live().topic_prefix}/{thing_name}"
+        self._live = live
+        self._store = Store(Path(live().state_dir))
+        self._outbox = Outbox(
+            self._store, lambda payload: bus.publish(f"{topics}/responses", payload, qos=1), clock
+        )
+        self._status = StatusReporter(
+            device_id=thing_name,
+            publish=lambda payload: bus.publish(f"{topics}/status", payload, qos=0),
+            settings=live,
+            clock=clock,
+        )
+        self._registry = Registry(
+            store=self._store,
+            record=self._outbox.record,
+            shadow=shadow,
+            max_bytes=lambda: live().shadow_max_bytes,
+            clock=clock,
+            warn=self._status.warn,
+        )
+        self._manager = DownloadManager(
+            store=self._store,
+            outbox=self._outbox,
+            registry=self._registry,
+            listing=source,
+            engine=engine,
+            settings=live,
+            clock=clock,
+            on_change=self._status.changed,
+        )
+        self._handlers = Handlers(
+            device_id=thing_name,
+            store=self._store,
+            outbox=self._outbox,
+            manager=self._manager,
+            registry=self._registry,
+            browser=source,
+            settings=live,
+            clock=clock,
+        )
+        self._service = S3CommandService(
+            bus=bus,
+            topic=f"{topics}/commands",
+            store=self._store,
+            outbox=self._outbox,
+            handle=self._handlers.handle,
+            settings=live,
+            clock=clock,
+        )
+
+    async def run(self) -> None:
+        """Serve until cancelled; all that was decided by then is on disk."""
+        try:
+            await self._load()
+            async with TaskGroup() as group:
+                group.create_task(self._outbox.run())
+                group.create_task(self._registry.sync())
+                group.create_task(self._manager.run())
+                group.create_task(
+                    self._status.run(self._handlers.status, self._manager.save_progress)
+                )
+                group.create_task(self._service.run())
+        finally:
+            await self._store.close()
+
+    async def _load(self) -> None:
+        if self._store.damaged:
+            self._status.warn(
+                f"the state was damaged and is set aside as {self._store.damaged}; downloads that"
+                " were under way are forgotten, so send their commands again",
+                ErrorCode.INTERNAL_ERROR,
+            )
+        await self._registry.load()
+        await self._outbox.load()
+        await self._manager.load()
+
+    def reconfigure(self, configuration: Mapping[str, Any]) -> None:
+        """Let a changed configuration take effect as far as it can without a restart."""
+        for sentence in settings.unknown(configuration):
+            log.warning("%s", sentence)
+        try:
+            waiting = self._live.update(configuration)
+        except DownloaderError as error:
+            self._status.warn(f"{error.message}; the value before stays in force", error.code)
+            return
+        logs.configure(self._live().log_level)
+        if waiting:
+            log.warning("a restart is needed for the change of %s", ", ".join(waiting))
+        self._manager.schedule()
+        self._status.changed()

@@ -1,0 +1,84 @@
+"""Which downloads may begin, and which may go on, beside the others that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..contract import commands
+from ..errors import DownloaderError, ErrorCode
+from ..records import ACTIVE, Download, State
+from ..settings import Settings
+from . import limits
+from .entry import Entry
+
+__all__ = ["admit", "check_place", "check_space", "model_id", "place"]
+
+_OCCUPYING = ACTIVE | {State.PAUSED}
+
+
+def admit(command: commands.Download, settings: Settings, now: float) -> Download:
+    """Return the download that `command` asks for.
+
+    Raises SOURCE_NOT_ALLOWED, DESTINATION_NOT_ALLOWED or DESTINATION_NOT_WRITABLE.
+    """
+    limits.check_source(command.bucket, command.key, settings.allowed_sources)
+    roots = settings.destination_roots
+    destination = limits.resolve_destination(command.destination or settings.download_dir, roots)
+    return Download(
+        download_id=command.download_id,
+        command_id=command.command_id,
+        bucket=command.bucket,
+        key=command.key,
+        destination=str(destination),
+        staging=str(limits.staging_folder(destination, roots, command.download_id)),
+        options=command.options,
+        model_meta=command.model_meta,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def place(download: Download) -> Path:
+    """Return what the download writes: its file, or the directory for a prefix."""
+    destination = Path(download.destination)
+    return destination if download.is_prefix else destination / download.key.rpartition("/")[2]
+
+
+def model_id(download: Download) -> str:
+    """Return the id of the download's model: its own, or else the last part of the key."""
+    meta = download.model_meta or {}
+    last = download.key.rstrip("/").rpartition("/")[2]
+    return str(meta.get("model_id") or last or download.bucket)
+
+
+def check_place(download: Download, entries: Iterable[Entry]) -> None:
+    """Raise DESTINATION_BUSY where another download is to write to the same place."""
+    mine = place(download)
+    for entry in entries:
+        other = entry.download
+        if (
+            other.download_id != download.download_id
+            and other.state in _OCCUPYING
+            and limits.overlap(mine, place(other))
+        ):
+            raise DownloaderError(
+                ErrorCode.DESTINATION_BUSY,
+                f"the download {other.download_id!r} is {other.state.value} and writes to"
+                f" {place(other)}; wait for it, cancel it, or choose another destination",
+                download_id=other.download_id,
+            )
+
+
+def check_space(entry: Entry, entries: Iterable[Entry], reserve: int) -> None:
+    """Raise INSUFFICIENT_SPACE unless what `entry` still needs fits beside what others need."""
+    destination = Path(entry.download.destination)
+    device = limits.device(destination)
+    promised = sum(
+        other.bytes_missing
+        for other in entries
+        if other is not entry
+        and other.download.state in ACTIVE
+        and limits.device(Path(other.download.destination)) == device
+    )
+    limits.check_space(destination, needed=entry.bytes_missing, promised=promised, reserve=reserve)

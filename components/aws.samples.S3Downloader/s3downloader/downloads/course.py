@@ -1,0 +1,140 @@
+"""The course of one download: plan, fetch, verify, publish."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+
+from ..aio import batches
+from ..engines.base import Engine, FetchJob
+from ..errors import DownloaderError, ErrorCode
+from ..records import Download, FileRecord, State
+from ..store import Store
+from .entry import Entry
+from .plan import Listing, make_plan
+from .publish import publish_files, publish_whole, staged, sync_directories, verify_sizes
+
+__all__ = ["Course"]
+
+log = logging.getLogger(__name__)
+
+_ROUNDS = 3
+"""How often a download follows a source that changes under it before it gives up."""
+
+
+class Course:
+    """Takes one download from `queued` to `publishing`'s end; raises what stops it.
+
+    It may be cancelled at any moment, and begun again: it goes on with what is there.
+    """
+
+    def __init__(
+        self,
+        entry: Entry,
+        *,
+        store: Store,
+        listing: Listing,
+        engine: Engine,
+        advance: Callable[..., Awaitable[None]],
+        check_space: Callable[[Entry], None],
+    ) -> None:
+        self._entry = entry
+        self._store = store
+        self._listing = listing
+        self._engine = engine
+        self._advance = advance
+        self._check_space = check_space
+
+    async def run(self, before_publishing: Callable[[Download], object]) -> None:
+        """Go the course. `before_publishing` may object by raising."""
+        if self._entry.download.state is not State.PUBLISHING:
+            await self._arrive()
+            before_publishing(self._entry.download)
+            await self._advance(self._entry, State.PUBLISHING, publish_began=True)
+        await self._publish()
+
+    async def _arrive(self) -> None:
+        """Return once every file lies whole in the staging folder."""
+        await self._advance(self._entry, State.PLANNING, plan=self._entry.download.plan + 1)
+        await self._engine.recover(self._job, self._files(done=False), self)
+        await self._plan()
+        self._check_space(self._entry)
+        for _ in range(_ROUNDS):
+            await self._advance(self._entry, State.DOWNLOADING)
+            await self._fetch()
+            await self._advance(self._entry, State.VERIFYING, plan=self._entry.download.plan + 1)
+            if await self._verify():
+                return
+        raise DownloaderError(
+            ErrorCode.SOURCE_CHANGED,
+            "the source changed again and again while it was downloaded;"
+            " resume when its upload has ended",
+        )
+
+    async def _plan(self) -> None:
+        """Bring the plan up to date with the source, and the record with the plan."""
+        download = self._entry.download
+        gone = await make_plan(download, self._listing, self._store)
+        for path in gone:
+            await asyncio.to_thread(staged(download, path).unlink, missing_ok=True)
+        totals = await self._store.totals(download.download_id)
+        same = totals.bytes_total == download.bytes_total and not gone
+        self._entry.meter.restart(totals.bytes_done, keep_peak=same)
+        self._entry.download = msgspec.structs.replace(download, **totals._asdict())
+
+    async def _fetch(self) -> None:
+        await self._engine.fetch(self._job, self._files(done=False), self)
+
+    async def _verify(self) -> bool:
+        """Tell whether all files are whole and the source is still the one that was planned."""
+        broken = await self._broken_files()
+        if broken:
+            await self._store.mark_done([file.number for file in broken], done=False)
+            log.warning("%s: %d files are not whole", self._entry.download.download_id, len(broken))
+        await self._plan()
+        return self._entry.download.files_done == self._entry.download.files_total
+
+    async def _broken_files(self) -> list[FileRecord]:
+        download = self._entry.download
+        broken: list[FileRecord] = []
+        async for batch in batches(self._files(done=True)):
+            broken += await asyncio.to_thread(verify_sizes, download, batch)
+        return broken
+
+    async def _publish(self) -> None:
+        download = self._entry.download
+        if await asyncio.to_thread(publish_whole, download):
+            return
+        touched: set[Path] = set()
+        async for batch in batches(self._files(done=True)):
+            touched |= await asyncio.to_thread(publish_files, download, batch)
+        await asyncio.to_thread(sync_directories, touched)
+
+    def _files(self, *, done: bool) -> AsyncIterator[FileRecord]:
+        return self._store.files(self._entry.download.download_id, done=done)
+
+    @property
+    def _job(self) -> FetchJob:
+        download = self._entry.download
+        return FetchJob(
+            download_id=download.download_id,
+            bucket=download.bucket,
+            staging=Path(download.staging),
+            options=download.options,
+        )
+
+    def progress(self, in_flight: int) -> None:
+        """Take an engine's report of bytes that belong to no finished file yet."""
+        self._entry.meter.progress(in_flight)
+
+    async def finished(self, files: list[FileRecord]) -> None:
+        """Take an engine's report of files that are whole and synced."""
+        await self._store.mark_done([file.number for file in files])
+        self._entry.meter.settle(sum(file.size for file in files))
+        self._entry.failures_in_a_row = 0
+        done = self._entry.download.files_done + len(files)
+        self._entry.download = msgspec.structs.replace(self._entry.download, files_done=done)

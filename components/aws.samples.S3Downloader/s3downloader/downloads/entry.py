@@ -1,0 +1,87 @@
+"""A download that is alive in this process: its record, its progress, the task working on it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from ..clock import Clock
+from ..records import Download
+
+__all__ = ["Entry", "Meter"]
+
+_WINDOW = 10.0
+
+
+class Meter:
+    """How far a download is, in bytes, and how fast it has been in the last ten seconds."""
+
+    def __init__(self, clock: Clock, bytes_done: int = 0) -> None:
+        self._clock = clock
+        self._peak = bytes_done
+        self._settled = 0
+        self._in_flight = 0
+        self._samples: deque[tuple[float, int]] = deque()
+
+    @property
+    def bytes_done(self) -> int:
+        """The most that was ever there; an engine that starts a file again does not lower it."""
+        return self._peak
+
+    @property
+    def bytes_there(self) -> int:
+        """What is on disk now."""
+        return self._settled + self._in_flight
+
+    def restart(self, settled: int, *, keep_peak: bool) -> None:
+        """Begin with `settled` bytes of finished files."""
+        self._settled, self._in_flight = settled, 0
+        self._peak = max(self._peak, settled) if keep_peak else settled
+        self._samples.clear()
+        self._sample()
+
+    def settle(self, size: int) -> None:
+        """So many more bytes belong to finished files now."""
+        self._settled += size
+        self.progress(max(0, self._in_flight - size))
+
+    def progress(self, in_flight: int) -> None:
+        """So many bytes of unfinished files are there now."""
+        self._in_flight = in_flight
+        self._peak = max(self._peak, self.bytes_there)
+        self._sample()
+
+    def bytes_per_second(self) -> float:
+        """Return the mean rate over the window."""
+        now = self._clock.monotonic()
+        self._trim(now)
+        if not self._samples:
+            return 0.0
+        since, before = self._samples[0]
+        return max(0.0, (self.bytes_there - before) / max(now - since, 0.001))
+
+    def _sample(self) -> None:
+        now = self._clock.monotonic()
+        self._trim(now)
+        self._samples.append((now, self.bytes_there))
+
+    def _trim(self, now: float) -> None:
+        while len(self._samples) > 1 and self._samples[1][0] <= now - _WINDOW:
+            self._samples.popleft()
+
+
+class Entry:
+    """The live side of a Download. `lock` is held by whoever decides about its state."""
+
+    def __init__(self, download: Download, clock: Clock) -> None:
+        self.download = download
+        self.meter = Meter(clock, download.bytes_done)
+        self.lock = asyncio.Lock()
+        self.task: asyncio.Task[None] | None = None
+        self.working_since: float | None = None
+        self.failures_in_a_row = 0
+
+    @property
+    def bytes_missing(self) -> int:
+        """How much the download will still write."""
+        return max(0, self.download.bytes_total - self.meter.bytes_there)

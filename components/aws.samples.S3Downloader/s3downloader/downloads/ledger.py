@@ -1,0 +1,146 @@
+"""Moves downloads between states: allowed by the table, on disk first, announced after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ..aio import uninterrupted
+from ..clock import Clock
+from ..contract.encode import encode
+from ..errors import DownloaderError, ErrorCode
+from ..outbox import Outbox
+from ..records import TRANSITIONS, Download, Failure, State
+from ..store import Change
+from .entry import Entry
+from .events import Announcement, started
+
+__all__ = ["Asked", "Ledger", "check_resumable", "require"]
+
+_WORKING = frozenset({State.PLANNING, State.DOWNLOADING, State.VERIFYING, State.PUBLISHING})
+
+
+class Asked(NamedTuple):
+    """A command on a download: its id, and what to answer once it has been carried out."""
+
+    command_id: str
+    answer: Callable[[Download], bytes]
+
+
+class Ledger:
+    """Writes what becomes of downloads, together with the events and answers that tell it."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        clock: Clock,
+        max_bytes: Callable[[], int],
+        on_change: Callable[[], None],
+    ) -> None:
+        """`max_bytes` bounds each message; `on_change` is called after every change of a state."""
+        self._outbox = outbox
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._on_change = on_change
+
+    async def open(self, download: Download, asked: Asked) -> None:
+        """Record a new download."""
+        await uninterrupted(self._record(download, (), asked, {}))
+
+    async def advance(
+        self,
+        entry: Entry,
+        state: State,
+        *,
+        events: Sequence[Announcement] = (),
+        asked: Asked | None = None,
+        failure: Failure | None = None,
+        models: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> None:
+        """Bring `entry` into `state`, recorded in one step with its events, answer and models.
+
+        Once begun it is carried out, even if the caller is cancelled meanwhile.
+        """
+        require(entry.download, state)
+        if state is State.DOWNLOADING and not entry.download.started:
+            events, changes = (*events, started), {**changes, "started": True}
+        entering = self._enter(entry, state, events, asked, models or {}, failure, changes)
+        await uninterrupted(entering)
+
+    async def _enter(
+        self,
+        entry: Entry,
+        state: State,
+        events: Sequence[Announcement],
+        asked: Asked | None,
+        models: dict[str, Any],
+        failure: Failure | None,
+        changes: dict[str, Any],
+    ) -> None:
+        worked = 0.0
+        now = self._clock.monotonic()
+        if entry.working_since is not None:
+            worked = now - entry.working_since
+        entry.working_since = now if state in _WORKING else None
+        download = msgspec.structs.replace(
+            entry.download,
+            state=state,
+            updated_at=self._clock.now(),
+            seconds=entry.download.seconds + worked,
+            bytes_done=entry.meter.bytes_done,
+            failure=failure,
+            **changes,
+        )
+        await self._record(download, events, asked, models)
+        entry.download = download
+        self._on_change()
+
+    async def _record(
+        self,
+        download: Download,
+        events: Sequence[Announcement],
+        asked: Asked | None,
+        models: dict[str, Any],
+    ) -> None:
+        command_id = asked.command_id if asked else download.command_id
+        at = download.updated_at
+        await self._outbox.record(
+            Change(
+                at=at,
+                downloads=[download],
+                unplanned=[download.download_id] if download.state is State.CANCELLED else [],
+                answers=[(asked.command_id, asked.answer(download))] if asked else [],
+                events=[
+                    encode(announce(download, command_id, at), self._max_bytes())
+                    for announce in events
+                ],
+                models=models,
+            )
+        )
+
+
+def require(download: Download, state: State) -> None:
+    """Raise INVALID_STATE unless `download` may enter `state` now."""
+    if state not in TRANSITIONS[download.state]:
+        raise DownloaderError(
+            ErrorCode.INVALID_STATE,
+            f"the download {download.download_id!r} is {download.state.value} and cannot become"
+            f" {state.value}",
+            download_id=download.download_id,
+            status=download.state.value,
+        )
+
+
+def check_resumable(download: Download) -> None:
+    """Raise INVALID_STATE unless a command may let `download` go on."""
+    if download.state not in (State.PAUSED, State.FAILED, State.WAITING):
+        raise DownloaderError(
+            ErrorCode.INVALID_STATE,
+            f"the download {download.download_id!r} is {download.state.value}; only a paused,"
+            " failed or waiting one can be resumed",
+            download_id=download.download_id,
+            status=download.state.value,
+        )

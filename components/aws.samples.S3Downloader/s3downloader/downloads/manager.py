@@ -1,0 +1,276 @@
+"""Owns the downloads: admits them, lets so many work at once, and moves them between states."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ..aio import TaskGroup, stop
+from ..clock import Clock
+from ..contract import commands
+from ..engines.base import Engine
+from ..errors import TRANSIENT, DownloaderError, ErrorCode, from_os_error
+from ..models.registry import Registry
+from ..outbox import Outbox
+from ..records import ACTIVE, FINISHED, Download, Failure, State
+from ..settings import Settings
+from ..store import Change, Store
+from . import events
+from .admission import admit, check_place, check_space, model_id, place
+from .course import Course
+from .entry import Entry
+from .ledger import Asked, Ledger, check_resumable, require
+from .plan import Listing
+from .publish import discard
+
+__all__ = ["DownloadManager"]
+
+log = logging.getLogger(__name__)
+
+_LONGEST_WAIT = 60.0
+_KEPT_SECONDS = 7 * 86_400.0
+_KEPT_DOWNLOADS = 1_000
+_PRUNE_INTERVAL = 3_600.0
+_ENDED = FINISHED | {State.FAILED}
+
+
+class DownloadManager:
+    """The state machine of all downloads. Its methods raise DownloaderError for a refusal."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        outbox: Outbox,
+        registry: Registry,
+        listing: Listing,
+        engine: Engine,
+        settings: Callable[[], Settings],
+        clock: Clock,
+        on_change: Callable[[], None],
+    ) -> None:
+        """`on_change` is called after every change of a state."""
+        self._store = store
+        self._registry = registry
+        self._listing = listing
+        self._engine = engine
+        self._settings = settings
+        self._clock = clock
+        self._on_change = on_change
+        self._ledger = Ledger(outbox, clock, lambda: settings().max_payload_bytes, on_change)
+        self._entries: dict[str, Entry] = {}
+        self._queue: deque[Entry] = deque()
+        self._working: set[Entry] = set()
+        self._group: TaskGroup | None = None
+
+    async def load(self) -> None:
+        """Take up what an earlier process left: all that was under way goes on by itself."""
+        downloads = await self._store.downloads()
+        requeued = []
+        for download in downloads:
+            if download.state in ACTIVE - {State.PUBLISHING, State.QUEUED}:
+                download = msgspec.structs.replace(download, state=State.QUEUED)
+                requeued.append(download)
+            elif download.state in FINISHED:
+                await asyncio.to_thread(discard, download)
+            entry = self._entries[download.download_id] = Entry(download, self._clock)
+            if download.state in ACTIVE:
+                self._queue.append(entry)
+        await self._store.record(Change(downloads=requeued))
+
+    async def run(self) -> None:
+        """Work until cancelled; what is under way then is taken up by the next process."""
+        try:
+            async with TaskGroup() as self._group:
+                self.schedule()
+                while True:
+                    await self._prune()
+                    await self._clock.sleep(_PRUNE_INTERVAL)
+        finally:
+            self._group = None
+
+    def schedule(self) -> None:
+        """Let the first in the queue work while MaxConcurrentDownloads allows it."""
+        while self._group and self._queue and self._has_slot():
+            entry = self._queue.popleft()
+            self._working.add(entry)
+            entry.task = self._group.create_task(self._work(entry))
+
+    def _has_slot(self) -> bool:
+        return len(self._working) < self._settings().max_concurrent_downloads
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All downloads, the oldest first."""
+        return list(self._entries.values())
+
+    def find(self, download_id: str) -> Entry:
+        """Return a download or raise DOWNLOAD_NOT_FOUND."""
+        if entry := self._entries.get(download_id):
+            return entry
+        raise DownloaderError(
+            ErrorCode.DOWNLOAD_NOT_FOUND,
+            f"there is no download {download_id!r}; the command list shows those there are",
+            download_id=download_id,
+        )
+
+    async def start(self, command: commands.Download, answer: Callable[[Download], bytes]) -> None:
+        """Admit a new download, which then waits for its turn."""
+        if command.download_id in self._entries:
+            raise DownloaderError(
+                ErrorCode.DUPLICATE_DOWNLOAD,
+                f"there is a download {command.download_id!r} already; choose another download_id",
+                download_id=command.download_id,
+            )
+        download = admit(command, self._settings(), self._clock.now())
+        check_place(download, self._entries.values())
+        self._model(download)
+        entry = self._entries[download.download_id] = Entry(download, self._clock)
+        try:
+            await self._ledger.open(download, Asked(command.command_id, answer))
+        except DownloaderError:
+            del self._entries[download.download_id]
+            raise
+        self._enqueue(entry)
+        self._on_change()
+
+    async def pause(self, download_id: str, asked: Asked) -> None:
+        """Stop the traffic of a download and keep what it has."""
+        entry = self.find(download_id)
+        async with entry.lock:
+            await self._halt(entry, State.PAUSED)
+            await self._ledger.advance(entry, State.PAUSED, events=[events.paused], asked=asked)
+
+    async def cancel(self, download_id: str, asked: Asked) -> None:
+        """Give a download up and remove what it has staged."""
+        entry = self.find(download_id)
+        async with entry.lock:
+            await self._halt(entry, State.CANCELLED)
+            await self._ledger.advance(
+                entry, State.CANCELLED, events=[events.cancelled], asked=asked
+            )
+            await asyncio.to_thread(discard, entry.download)
+
+    async def resume(self, download_id: str, asked: Asked) -> None:
+        """Let a paused, failed or waiting download go on from what it has."""
+        entry = self.find(download_id)
+        async with entry.lock:
+            check_resumable(entry.download)
+            check_place(entry.download, self._entries.values())
+            await stop(entry.task)
+            check_resumable(entry.download)
+            entry.failures_in_a_row = 0
+            await self._ledger.advance(entry, State.QUEUED, events=[events.resumed], asked=asked)
+            self._enqueue(entry)
+
+    async def save_progress(self) -> None:
+        """Write down how far the working downloads are, before it is announced."""
+        moved = []
+        for entry in self._working:
+            if entry.download.bytes_done != entry.meter.bytes_done:
+                entry.download = msgspec.structs.replace(
+                    entry.download, bytes_done=entry.meter.bytes_done
+                )
+                moved.append(entry.download)
+        if moved:
+            await self._store.record(Change(downloads=moved))
+
+    async def _halt(self, entry: Entry, goal: State) -> None:
+        """Stop the work on a download that is to enter `goal`; publishing is let run to its end."""
+        if entry.download.state is State.PUBLISHING and entry.task:
+            await asyncio.wait([entry.task])
+        require(entry.download, goal)
+        await stop(entry.task)
+        require(entry.download, goal)
+        if entry in self._queue:
+            self._queue.remove(entry)
+
+    def _enqueue(self, entry: Entry) -> None:
+        self._queue.append(entry)
+        self.schedule()
+
+    async def _work(self, entry: Entry) -> None:
+        """Take one download as far as it comes, then give its slot to the next."""
+        try:
+            error = await self._go(entry)
+        finally:
+            self._working.discard(entry)
+            self.schedule()
+        if error:
+            await self._stumble(entry, error)
+
+    async def _go(self, entry: Entry) -> DownloaderError | None:
+        """Bring a download to its end, or return what stops it."""
+        course = Course(
+            entry,
+            store=self._store,
+            listing=self._listing,
+            engine=self._engine,
+            advance=self._ledger.advance,
+            check_space=self._check_space,
+        )
+        try:
+            await course.run(before_publishing=self._model)
+            await self._complete(entry)
+        except DownloaderError as error:
+            return error
+        except OSError as error:
+            return from_os_error(error)
+        except Exception as error:
+            log.exception("%s: the downloader itself failed", entry.download.download_id)
+            return DownloaderError(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+        return None
+
+    async def _complete(self, entry: Entry) -> None:
+        announced: list[events.Announcement] = [events.completed]
+        models: dict[str, dict[str, Any] | None] = {}
+        if model := self._model(entry.download):
+            models[model["model_id"]] = model
+            announced.append(events.model_added(model))
+        await self._ledger.advance(entry, State.COMPLETED, events=announced, models=models)
+        self._registry.adopt(models)
+        await asyncio.to_thread(discard, entry.download)
+
+    async def _stumble(self, entry: Entry, error: DownloaderError) -> None:
+        """Wait where a fault passes by itself; fail for any other."""
+        failure = Failure(error.code, error.message, error.details)
+        log.warning("%s: %s: %s", entry.download.download_id, error.code.value, error.message)
+        if error.code not in TRANSIENT:
+            await self._ledger.advance(entry, State.FAILED, events=[events.failed], failure=failure)
+            return
+        await self._ledger.advance(entry, State.WAITING, failure=failure)
+        wait = min(_LONGEST_WAIT, 2.0**entry.failures_in_a_row)
+        entry.failures_in_a_row += 1
+        await self._clock.sleep(wait * random.uniform(0.5, 1.0))
+        await self._ledger.advance(entry, State.QUEUED)
+        self._enqueue(entry)
+
+    def _check_space(self, entry: Entry) -> None:
+        check_space(entry, self._entries.values(), self._settings().min_free_bytes)
+
+    def _model(self, download: Download) -> dict[str, Any] | None:
+        """Return the registry's entry for the model of a download, if it carries one."""
+        if download.model_meta is None:
+            return None
+        return self._registry.entry(
+            download.model_meta, model_id=model_id(download), local_path=str(place(download))
+        )
+
+    async def _prune(self) -> None:
+        """Forget what ended long ago, and the oldest of too many."""
+        ended = [e.download for e in self._entries.values() if e.download.state in _ENDED]
+        ended.sort(key=lambda download: download.updated_at)
+        oldest = self._clock.now() - _KEPT_SECONDS
+        surplus = len(ended) - _KEPT_DOWNLOADS
+        forgotten = [d for n, d in enumerate(ended) if n < surplus or d.updated_at < oldest]
+        for download in forgotten:
+            await asyncio.to_thread(discard, download)
+            del self._entries[download.download_id]
+        await self._store.record(Change(forgotten=[d.download_id for d in forgotten]))
+        await self._store.forget_answers(before=oldest)

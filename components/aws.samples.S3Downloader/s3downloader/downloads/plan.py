@@ -1,0 +1,72 @@
+"""What is to be fetched: the source's objects, each with a safe place, before a byte moves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+from ..aio import batches
+from ..errors import DownloaderError, ErrorCode
+from ..records import Download
+from ..store import Item, Store
+from . import limits
+
+__all__ = ["Listing", "make_plan"]
+
+
+class Listed(Protocol):
+    """What a listing tells of an object."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def etag(self) -> str: ...
+
+
+class Listing(Protocol):
+    """What the plan needs of a source."""
+
+    def list(self, bucket: str, prefix: str) -> AsyncIterator[Listed]:
+        """Go through the objects under a prefix, without folder markers."""
+
+    async def head(self, bucket: str, key: str) -> Listed:
+        """Return one object; raise BUCKET_NOT_FOUND or OBJECT_NOT_FOUND."""
+
+
+async def make_plan(download: Download, listing: Listing, store: Store) -> list[str]:
+    """Bring the files of `download` in the store up to date with the source, as plan `plan`.
+
+    What is done already stays done while its object is the same. Returns the paths of files that
+    are no longer in the source. Raises UNSAFE_KEY, NO_OBJECTS_MATCHED, DESTINATION_NOT_WRITABLE,
+    and the listing's errors.
+    """
+    found = False
+    destination = Path(download.destination)
+    check_place = limits.PlaceCheck(destination) if destination.exists() else None
+    async for batch in batches(_items(download, listing)):
+        found = True
+        for item in batch:
+            limits.check_path(destination, item.path, item.key)
+        if check_place:
+            await asyncio.to_thread(check_place, [item.path for item in batch])
+        await store.plan(download.download_id, download.plan, batch)
+    if not found:
+        raise DownloaderError(
+            ErrorCode.NO_OBJECTS_MATCHED,
+            f"there is no object under s3://{download.bucket}/{download.key};"
+            " check the prefix, or leave the / at its end away to name one object",
+        )
+    return await store.settle_plan(download.download_id, download.plan)
+
+
+async def _items(download: Download, listing: Listing) -> AsyncIterator[Item]:
+    if not download.is_prefix:
+        listed = await listing.head(download.bucket, download.key)
+        yield Item(download.key.rpartition("/")[2], listed.key, listed.size, listed.etag)
+        return
+    async for listed in listing.list(download.bucket, download.key):
+        yield Item(listed.key[len(download.key) :], listed.key, listed.size, listed.etag)

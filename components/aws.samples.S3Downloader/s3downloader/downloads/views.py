@@ -1,0 +1,84 @@
+"""Downloads as messages show them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from msgspec import UNSET
+
+from ..contract.responses import DetailsView, DiskUsage, DownloadView, FileView
+from ..records import FileRecord, State
+from . import limits
+from .entry import Entry
+
+__all__ = ["details_view", "disk_usage", "download_view", "file_view"]
+
+
+def download_view(entry: Entry) -> DownloadView:
+    """Return what lists and status show of a download."""
+    return DownloadView(**_fields(entry))
+
+
+def details_view(entry: Entry) -> DetailsView:
+    """Return everything about a download but its files."""
+    download = entry.download
+    return DetailsView(
+        **_fields(entry),
+        created_at=download.created_at,
+        updated_at=download.updated_at,
+        seconds=download.seconds,
+        options=download.options,
+        model_meta=UNSET if download.model_meta is None else download.model_meta,
+    )
+
+
+def file_view(file: FileRecord) -> FileView:
+    """Return what `details` shows of a file."""
+    return FileView(
+        number=file.number,
+        path=file.path,
+        key=file.key,
+        size=file.size,
+        etag=file.etag,
+        done=file.done,
+    )
+
+
+def disk_usage(path: str) -> DiskUsage:
+    """Return the use of the file system that `path` lies on."""
+    space = limits.space(Path(path))
+    usable = space.used + space.free
+    percent = round(100 * space.used / usable, 1) if usable else 0.0
+    return DiskUsage(
+        path=path, total=space.total, used=space.used, free=space.free, percent_used=percent
+    )
+
+
+def _fields(entry: Entry) -> dict[str, Any]:
+    download = entry.download
+    done, total = entry.meter.bytes_done, download.bytes_total
+    rate = round(entry.meter.bytes_per_second()) if download.state is State.DOWNLOADING else 0
+    return {
+        "download_id": download.download_id,
+        "bucket": download.bucket,
+        "key": download.key,
+        "status": download.state,
+        "progress": _progress(done, total, complete=download.state is State.COMPLETED),
+        "destination": download.destination,
+        "bytes_done": done,
+        "bytes_total": total,
+        "files_done": download.files_done,
+        "files_total": download.files_total,
+        "bytes_per_second": rate,
+        "eta_seconds": round((total - done) / rate) if rate else None,
+        "error_code": download.failure.code if download.failure else UNSET,
+        "error": download.failure.message if download.failure else UNSET,
+    }
+
+
+def _progress(done: int, total: int, *, complete: bool) -> float:
+    """Return the percentage, cut to a tenth so that 100 means all of it."""
+    if complete:
+        return 100.0
+    return int(1_000 * done / total) / 10 if total else 0.0

@@ -1,0 +1,248 @@
+"""What each command does, and the response that it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol
+
+from msgspec import UNSET
+
+from .aio import batches
+from .clock import Clock
+from .contract import commands, encode, item_after, page_token, responses
+from .contract.commands import Command
+from .downloads.ledger import Asked
+from .downloads.manager import DownloadManager
+from .downloads.plan import Listed
+from .downloads.views import details_view, disk_usage, download_view, file_view
+from .models.registry import Registry
+from .outbox import Outbox
+from .records import ACTIVE, FINISHED, Download, FileRecord
+from .settings import Settings
+from .store import Change, Store
+
+__all__ = ["Browser", "Handlers"]
+
+_PAGE = 200
+"""How many items are fetched for a page; as many of them as fit are sent."""
+
+
+class Browser(Protocol):
+    """Lists a bucket for an operator, page by page."""
+
+    async def browse(
+        self, bucket: str, prefix: str, start_after: str | None, limit: int
+    ) -> tuple[list[Listed], bool]:
+        """Return up to `limit` objects after `start_after`, and whether there are more."""
+
+
+class Handlers:
+    """Carries commands out. Each response is on disk, under its command's id, before it is sent."""
+
+    def __init__(
+        self,
+        *,
+        device_id: str,
+        store: Store,
+        outbox: Outbox,
+        manager: DownloadManager,
+        registry: Registry,
+        browser: Browser,
+        settings: Callable[[], Settings],
+        clock: Clock,
+    ) -> None:
+        self._device_id = device_id
+        self._store = store
+        self._outbox = outbox
+        self._manager = manager
+        self._registry = registry
+        self._browser = browser
+        self._settings = settings
+        self._clock = clock
+        self._table: dict[type[Command], Callable[[Any], Awaitable[None]]] = {
+            commands.Download: self._download,
+            commands.Pause: partial(self._steer, manager.pause, "paused"),
+            commands.Resume: partial(self._steer, manager.resume, "resumed"),
+            commands.Cancel: partial(self._steer, manager.cancel, "cancelled"),
+            commands.List: self._list,
+            commands.Details: self._details,
+            commands.Status: self._status,
+            commands.DiskSpace: self._disk_space,
+            commands.ModelList: self._model_list,
+            commands.ModelGet: self._model_get,
+            commands.ModelAdd: self._model_add,
+            commands.ModelDelete: self._model_delete,
+        }
+
+    async def handle(self, command: Command) -> None:
+        """Carry out `command` and answer it; raise DownloaderError to refuse it."""
+        await self._table[type(command)](command)
+
+    def status(self) -> responses.Status:
+        """Return what the device is doing now."""
+        shown = [e for e in self._manager.entries if e.download.state not in FINISHED]
+        return responses.Status(
+            device_id=self._device_id,
+            timestamp=self._clock.now(),
+            active_downloads=sum(entry.download.state in ACTIVE for entry in shown),
+            downloads=[download_view(entry) for entry in shown],
+            disk_space=disk_usage(self._settings().download_dir),
+        )
+
+    async def _download(self, command: commands.Download) -> None:
+        await self._manager.start(command, partial(self._steered, command, "accepted"))
+
+    async def _steer(
+        self,
+        steer: Callable[[str, Asked], Awaitable[None]],
+        what: str,
+        command: commands.Pause | commands.Resume | commands.Cancel,
+    ) -> None:
+        asked = Asked(command.command_id, partial(self._steered, command, what))
+        await steer(command.download_id, asked)
+
+    def _steered(self, command: Command, what: str, download: Download) -> bytes:
+        return self._encode(
+            responses.DownloadResponse(
+                **_answering(command),
+                message=f"download {download.download_id} {what}",
+                download_id=download.download_id,
+                status=download.state,
+            )
+        )
+
+    async def _list(self, command: commands.List) -> None:
+        if command.list_type == "s3":
+            await self._list_objects(command)
+        elif command.list_type == "models":
+            await self._model_list(command)
+        else:
+            await self._list_downloads(command)
+
+    async def _list_downloads(self, command: commands.List) -> None:
+        entries = self._manager.entries
+        if command.next_token:
+            last = self._manager.find(item_after(command.next_token, str))
+            entries = entries[entries.index(last) + 1 :]
+        await self._answer(
+            responses.DownloadsResponse(
+                **_answering(command),
+                message=f"{len(entries)} downloads",
+                downloads=[download_view(entry) for entry in entries],
+            )
+        )
+
+    async def _list_objects(self, command: commands.List) -> None:
+        assert command.bucket is not None
+        after = item_after(command.next_token, str) if command.next_token else None
+        listed, more = await self._browser.browse(command.bucket, command.key, after, _PAGE)
+        response = responses.ObjectsResponse(
+            **_answering(command),
+            message=f"{len(listed)} objects" + (" and more" if more else ""),
+            bucket=command.bucket,
+            key=command.key,
+            objects=[responses.ObjectView(key=o.key, size=o.size, etag=o.etag) for o in listed],
+            next_token=page_token(listed[-1].key) if more else UNSET,
+        )
+        await self._answer(response)
+
+    async def _details(self, command: commands.Details) -> None:
+        entry = self._manager.find(command.download_id)
+        after = item_after(command.next_token, int) if command.next_token else 0
+        files = self._store.files(command.download_id, after=after)
+        page: list[FileRecord] = await anext(batches(files, _PAGE), [])
+        await self._answer(
+            responses.DetailsResponse(
+                **_answering(command),
+                message=f"download {command.download_id} is {entry.download.state.value}",
+                download_id=command.download_id,
+                status=entry.download.state,
+                details=details_view(entry),
+                files=[file_view(file) for file in page],
+                next_token=page_token(page[-1].number) if len(page) == _PAGE else UNSET,
+            )
+        )
+
+    async def _status(self, command: commands.Status) -> None:
+        status = self.status()
+        await self._answer(
+            responses.StatusResponse(
+                **_answering(command),
+                message=f"{status.active_downloads} active downloads",
+                device_id=status.device_id,
+                timestamp=status.timestamp,
+                active_downloads=status.active_downloads,
+                downloads=status.downloads,
+                disk_space=status.disk_space,
+            )
+        )
+
+    async def _disk_space(self, command: commands.DiskSpace) -> None:
+        usage = disk_usage(self._settings().download_dir)
+        await self._answer(
+            responses.DiskSpaceResponse(
+                **_answering(command), message=f"{usage.free} bytes free", disk_space=usage
+            )
+        )
+
+    async def _model_list(self, command: commands.ModelList | commands.List) -> None:
+        models = self._registry.models()
+        if command.next_token:
+            after = item_after(command.next_token, str)
+            models = [model for model in models if model["model_id"] > after]
+        await self._answer(
+            responses.ModelsResponse(
+                **_answering(command), message=f"{len(models)} models", models=models
+            )
+        )
+
+    async def _model_get(self, command: commands.ModelGet) -> None:
+        model = self._registry.get(command.model_id)
+        await self._answer(_model_response(command, "found", model))
+
+    async def _model_add(self, command: commands.ModelAdd) -> None:
+        meta = command.model_meta
+        model = self._registry.entry(meta, model_id=meta["model_id"], local_path=None)
+        await self._answer(
+            _model_response(command, "registered", model), models={model["model_id"]: model}
+        )
+
+    async def _model_delete(self, command: commands.ModelDelete) -> None:
+        self._registry.get(command.model_id)
+        response = responses.ModelResponse(
+            **_answering(command),
+            message=f"model {command.model_id} deleted; its files are still there",
+            model_id=command.model_id,
+        )
+        await self._answer(response, models={command.model_id: None})
+
+    async def _answer(
+        self, response: responses.Response, models: dict[str, dict[str, Any] | None] | None = None
+    ) -> None:
+        """Record the response together with the models that the command changed."""
+        await self._outbox.record(
+            Change(
+                at=self._clock.now(),
+                answers=[(response.command_id, self._encode(response))],
+                models=models or {},
+            )
+        )
+        if models:
+            self._registry.adopt(models)
+
+    def _encode(self, message: responses.Message) -> bytes:
+        return encode(message, self._settings().max_payload_bytes)
+
+
+def _answering(command: Command) -> dict[str, Any]:
+    return {"command_id": command.command_id, "command": command.command}
+
+
+def _model_response(command: Command, what: str, model: dict[str, Any]) -> responses.ModelResponse:
+    return responses.ModelResponse(
+        **_answering(command),
+        message=f"model {model['model_id']} {what}",
+        model_id=model["model_id"],
+        model=model,
+    )

@@ -1,0 +1,208 @@
+"""One frozen Settings, merged from arguments, environment and configuration.
+
+A parameter has one name, `TopicPrefix`, in the component's configuration and in the YAML file;
+in the environment it is `S3DOWNLOADER_TOPIC_PREFIX`. The endpoint is read from
+`AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL` too, as the AWS SDKs do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from .errors import DownloaderError, ErrorCode
+
+__all__ = ["LIVE", "LiveSettings", "Settings", "load", "read_file", "unknown"]
+
+_LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+_Seconds = Annotated[float, msgspec.Meta(ge=0.1, le=86_400)]
+_Count = Annotated[int, msgspec.Meta(ge=1, le=64)]
+_Bytes = Annotated[int, msgspec.Meta(ge=0)]
+_Patterns = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+
+
+def parameter_name(field: str) -> str:
+    """Return the parameter's name, `TopicPrefix`, of the field `topic_prefix`."""
+    return "".join(word.capitalize() for word in field.split("_"))
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=parameter_name):
+    """What an operator can set. `*_interval` in seconds, `*_bytes` in bytes."""
+
+    topic_prefix: Annotated[str, msgspec.Meta(pattern=r"^[^/+#\x00][^+#\x00]*[^/+#\x00]$|^\w$")] = (
+        "s3downloader"
+    )
+    download_dir: Annotated[str, msgspec.Meta(pattern="^/")] = "/data/downloads/model"
+    process_interval: _Seconds = 10.0
+    idle_process_interval: _Seconds = 60.0
+    log_level: _LogLevel = "INFO"
+    s5cmd_version: Annotated[str, msgspec.Meta(pattern=r"^\d+\.\d+\.\d+")] = "2.3.0"
+    state_dir: str = "state"
+    max_concurrent_downloads: _Count = 2
+    endpoint_url: Annotated[str, msgspec.Meta(pattern="^https?://[^/]+")] | None = None
+    allowed_sources: _Patterns = ("s3://*",)
+    allowed_destinations: _Patterns = ("/data", "/tmp")
+    min_free_bytes: _Bytes = 1 << 30
+    max_payload_bytes: Annotated[int, msgspec.Meta(ge=2_000, le=131_072)] = 7_000
+    shadow_max_bytes: Annotated[int, msgspec.Meta(ge=1_024, le=1 << 20)] = 8_192
+
+    @property
+    def destination_roots(self) -> tuple[Path, ...]:
+        """The directories a destination must lie under; DownloadDir is always one of them."""
+        return tuple(Path(root) for root in (self.download_dir, *self.allowed_destinations))
+
+
+LIVE = frozenset(
+    {
+        "LogLevel",
+        "ProcessInterval",
+        "IdleProcessInterval",
+        "MaxConcurrentDownloads",
+        "AllowedSources",
+        "AllowedDestinations",
+        "MinFreeBytes",
+        "MaxPayloadBytes",
+        "ShadowMaxBytes",
+    }
+)
+"""Parameters whose change takes effect without a restart."""
+
+_ALLOWED = {
+    "TopicPrefix": "topic levels without wildcards, with no `/` at either end",
+    "DownloadDir": "an absolute path",
+    "ProcessInterval": "seconds from 0.1 to 86400",
+    "IdleProcessInterval": "seconds from 0.1 to 86400",
+    "LogLevel": "DEBUG, INFO, WARNING, ERROR or CRITICAL",
+    "S5cmdVersion": "a version such as 2.3.0",
+    "StateDir": "a path",
+    "MaxConcurrentDownloads": "a whole number from 1 to 64",
+    "EndpointUrl": "an http:// or https:// address",
+    "AllowedSources": "one pattern or more, as a list or separated by commas, such as s3://my-bucket/*",
+    "AllowedDestinations": "one directory or more, as a list or separated by commas",
+    "MinFreeBytes": "a number of bytes, 0 or more",
+    "MaxPayloadBytes": "a number of bytes from 2000 to 131072",
+    "ShadowMaxBytes": "a number of bytes from 1024 to 1048576",
+}
+
+
+def load(
+    *,
+    arguments: Mapping[str, Any],
+    environment: Mapping[str, str],
+    configuration: Mapping[str, Any],
+) -> Settings:
+    """Merge the layers, first the strongest; raise INVALID_FIELD for a value that is not allowed.
+
+    `arguments` and `configuration` map parameter names to values; None counts as not given.
+    """
+    values: dict[str, Any] = {}
+    for layer in (configuration, _from_environment(environment), arguments):
+        given = {name: value for name, value in layer.items() if value not in (None, "")}
+        values.update({name: value for name, value in given.items() if name in _ALLOWED})
+    return _convert(values)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Read a YAML file of parameters."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DownloaderError(
+            ErrorCode.INVALID_FIELD, f"cannot read the configuration file {path}: {error}"
+        ) from error
+    if not isinstance(content, dict):
+        raise DownloaderError(
+            ErrorCode.INVALID_FIELD,
+            f"the configuration file {path} must hold parameters, such as `LogLevel: INFO`",
+        )
+    return content
+
+
+def unknown(configuration: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each parameter that does not exist, with the nearest that does."""
+    sentences = []
+    for name in configuration:
+        if name not in _ALLOWED and name != "accessControl":
+            near = difflib.get_close_matches(str(name), _ALLOWED, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            sentences.append(f"there is no parameter {name}{hint}")
+    return sentences
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    found = {}
+    for endpoint in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        if environment.get(endpoint):
+            found["EndpointUrl"] = environment[endpoint]
+    for field in Settings.__struct_fields__:
+        value = environment.get(f"S3DOWNLOADER_{field.upper()}")
+        if value:
+            found[parameter_name(field)] = value
+    return found
+
+
+def _convert(values: dict[str, Any]) -> Settings:
+    for name in ("AllowedSources", "AllowedDestinations"):
+        if isinstance(values.get(name), str):
+            values[name] = [part.strip() for part in values[name].split(",") if part.strip()]
+    if isinstance(values.get("LogLevel"), str):
+        values["LogLevel"] = values["LogLevel"].upper()
+    for name, value in values.items():
+        _check(name, value)
+    return msgspec.convert(values, Settings, strict=False)
+
+
+def _check(name: str, value: Any) -> None:
+    try:
+        msgspec.convert({name: value}, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise DownloaderError(
+            ErrorCode.INVALID_FIELD,
+            f"parameter {name} is {value!r}; allowed is {_ALLOWED[name]}",
+            parameter=name,
+        ) from error
+
+
+class LiveSettings:
+    """The settings in force; a call returns them. Configuration may change while they are used."""
+
+    def __init__(
+        self,
+        *,
+        arguments: Mapping[str, Any],
+        environment: Mapping[str, str],
+        configuration: Mapping[str, Any],
+    ) -> None:
+        """Load the settings as `load` does."""
+        self._arguments = arguments
+        self._environment = environment
+        self._current = self._load(configuration)
+
+    def __call__(self) -> Settings:
+        """Return the settings in force."""
+        return self._current
+
+    def update(self, configuration: Mapping[str, Any]) -> list[str]:
+        """Let changed parameters take effect; return those that need a restart for it.
+
+        Raises INVALID_FIELD for a value that is not allowed; everything then stays as it is.
+        """
+        changed = self._load(configuration)
+        fields = {name: parameter_name(name) for name in Settings.__struct_fields__}
+        differing = [f for f in fields if getattr(changed, f) != getattr(self._current, f)]
+        live = {f: getattr(changed, f) for f in differing if fields[f] in LIVE}
+        self._current = msgspec.structs.replace(self._current, **live)
+        return [fields[f] for f in differing if fields[f] not in LIVE]
+
+    def _load(self, configuration: Mapping[str, Any]) -> Settings:
+        return load(
+            arguments=self._arguments,
+            environment=self._environment,
+            configuration=configuration,
+        )

@@ -1,0 +1,6 @@
+"""The only memory: one SQLite file that survives the process, the nucleus and the power."""
+
+from .database import Database
+from .store import Change, Item, Store
+
+__all__ = ["Change", "Database", "Item", "Store"]

@@ -1,0 +1,155 @@
+"""One SQLite file, opened by exactly one process, written by group commit."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..errors import DownloaderError, ErrorCode
+
+__all__ = ["Database"]
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Work = Callable[[sqlite3.Connection], Any]
+
+
+class Database:
+    """Transactions on one thread; those that wait together are committed together.
+
+    A commit is on disk when it returns (WAL with synchronous=FULL), so the cost of the sync is
+    shared by all that wait for it.
+    """
+
+    def __init__(self, directory: Path, schema: str, version: int) -> None:
+        """Open or create `directory/state.db`.
+
+        Raises INVALID_STATE when another process has it open, DESTINATION_NOT_WRITABLE when the
+        directory cannot be used. A damaged file is set aside; `damaged` then names it.
+        """
+        self.path = directory / "state.db"
+        self.damaged: Path | None = None
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DownloaderError(
+                ErrorCode.DESTINATION_NOT_WRITABLE,
+                f"StateDir {directory} cannot be used: {error.strerror}",
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._lock)
+            raise DownloaderError(
+                ErrorCode.INVALID_STATE,
+                f"another process has the state in {directory} open; stop it, or give this one"
+                " a StateDir of its own",
+            ) from error
+        self._connection = self._open_sound(schema, version)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
+        self._flushing: asyncio.Task[None] | None = None
+
+    def _open_sound(self, schema: str, version: int) -> sqlite3.Connection:
+        try:
+            return self._open(schema, version)
+        except sqlite3.DatabaseError as error:
+            self.damaged = self.path.with_name(f"state.damaged-{time.time_ns()}.db")
+            log.error("the state is damaged (%s): set aside as %s", error, self.damaged)
+            self.path.replace(self.damaged)
+            for suffix in ("-wal", "-shm"):
+                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            return self._open(schema, version)
+
+    def _open(self, schema: str, version: int) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA cache_size = -2048")
+            if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("the integrity check failed")
+            if connection.execute("PRAGMA user_version").fetchone() == (0,):
+                connection.executescript(
+                    f"BEGIN; {schema}; PRAGMA user_version = {version}; COMMIT"
+                )
+            connection.execute("SELECT 1 FROM downloads")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in a transaction and return its result once that is on disk.
+
+        When `work` raises, what it did is undone and the error is raised here. Once begun, it is
+        carried out even if the caller is cancelled.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, future))
+        if self._flushing is None or self._flushing.done():
+            self._flushing = asyncio.create_task(self._flush())
+        return await future
+
+    async def close(self) -> None:
+        """Commit what waits, then close and let another process open it."""
+        if self._flushing is not None:
+            await self._flushing
+        self._thread.shutdown()
+        self._connection.close()
+        os.close(self._lock)
+
+    async def _flush(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            outcomes = await loop.run_in_executor(
+                self._thread, self._run, [work for work, _ in batch]
+            )
+            for (_, future), (result, error) in zip(batch, outcomes, strict=True):
+                if future.cancelled():
+                    continue
+                if error is None:
+                    future.set_result(result)
+                else:
+                    future.set_exception(error)
+
+    def _run(self, batch: list[Work]) -> list[tuple[Any, Exception | None]]:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            outcomes = [self._run_one(work) for work in batch]
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            return [(None, _explain(error))] * len(batch)
+        return outcomes
+
+    def _run_one(self, work: Work) -> tuple[Any, Exception | None]:
+        self._connection.execute("SAVEPOINT work")
+        try:
+            return work(self._connection), None
+        except DownloaderError as error:
+            self._connection.execute("ROLLBACK TO work")
+            return None, error
+        finally:
+            self._connection.execute("RELEASE work")
+
+
+def _explain(error: sqlite3.Error) -> DownloaderError:
+    full = "full" in str(error)
+    return DownloaderError(
+        ErrorCode.DISK_FULL if full else ErrorCode.INTERNAL_ERROR,
+        f"the state could not be written: {error}"
+        + ("; free some space where StateDir lies" if full else ""),
+    )

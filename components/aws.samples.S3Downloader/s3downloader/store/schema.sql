@@ -1,0 +1,40 @@
+CREATE TABLE downloads (
+    download_id TEXT PRIMARY KEY,
+    created_at  REAL NOT NULL,
+    body        BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE files (
+    number      INTEGER PRIMARY KEY AUTOINCREMENT,
+    download_id TEXT NOT NULL REFERENCES downloads ON DELETE CASCADE,
+    path        TEXT NOT NULL,
+    key         TEXT NOT NULL,
+    size        INTEGER NOT NULL,
+    etag        TEXT NOT NULL,
+    done        INTEGER NOT NULL DEFAULT 0,
+    plan        INTEGER NOT NULL,
+    UNIQUE (download_id, path)
+);
+
+CREATE INDEX files_in_order ON files (download_id, number);
+
+CREATE TABLE answers (
+    command_id TEXT PRIMARY KEY,
+    at         REAL NOT NULL,
+    response   BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE outbox (
+    number  INTEGER PRIMARY KEY AUTOINCREMENT,
+    event   BLOB NOT NULL
+);
+
+CREATE TABLE models (
+    model_id TEXT PRIMARY KEY,
+    body     BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE notes (
+    name TEXT PRIMARY KEY,
+    body BLOB NOT NULL
+) WITHOUT ROWID

@@ -1,0 +1,235 @@
+"""What is remembered, and what is recorded together."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ..errors import DownloaderError, ErrorCode
+from ..records import Download, FileRecord
+from .database import Database
+
+__all__ = ["Change", "Item", "Store"]
+
+_VERSION = 1
+_PAGE = 1_000
+
+
+class Change(msgspec.Struct, kw_only=True):
+    """What is recorded in one transaction: all of it, or nothing.
+
+    `forgotten` are ids of downloads to forget, `unplanned` of those whose files to forget.
+    `models` maps model ids to their entries, None to remove one. `answers` are pairs of a command
+    id and the response given to it. `at` is the time of the change.
+    """
+
+    at: float = 0.0
+    downloads: Sequence[Download] = ()
+    forgotten: Sequence[str] = ()
+    unplanned: Sequence[str] = ()
+    events: Sequence[bytes] = ()
+    answers: Sequence[tuple[str, bytes]] = ()
+    models: dict[str, dict[str, Any] | None] = {}
+    notes: dict[str, bytes] = {}
+
+
+class Item(NamedTuple):
+    """One listed object, on its way into the plan of a download."""
+
+    path: str
+    key: str
+    size: int
+    etag: str
+
+
+class Totals(NamedTuple):
+    """Sums over the files of a download."""
+
+    bytes_total: int
+    files_total: int
+    bytes_done: int
+    files_done: int
+
+
+class Store:
+    """Downloads, their files, answers to commands, events to publish, and models."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open the store in `directory`; errors are those of Database."""
+        schema = resources(__package__).joinpath("schema.sql").read_text()
+        self._database = Database(directory, schema, _VERSION)
+        self.damaged = self._database.damaged
+
+    async def close(self) -> None:
+        """Commit what waits and close."""
+        await self._database.close()
+
+    async def record(self, change: Change) -> list[int]:
+        """Write `change`; return the numbers of its events in the outbox, once it is on disk."""
+        return await self._database.transact(lambda connection: _record(connection, change))
+
+    async def downloads(self) -> list[Download]:
+        """Return all downloads, the oldest first."""
+        rows = await self._fetch("SELECT body FROM downloads ORDER BY created_at, download_id")
+        return [msgspec.json.decode(body, type=Download) for (body,) in rows]
+
+    async def models(self) -> dict[str, dict[str, Any]]:
+        """Return all models by their ids."""
+        rows = await self._fetch("SELECT model_id, body FROM models ORDER BY model_id")
+        return {model_id: msgspec.json.decode(body) for model_id, body in rows}
+
+    async def note(self, name: str) -> bytes | None:
+        """Return what a Change noted under `name`."""
+        rows = await self._fetch("SELECT body FROM notes WHERE name = ?", name)
+        return rows[0][0] if rows else None
+
+    async def answer(self, command_id: str) -> bytes | None:
+        """Return the response that was given to `command_id`."""
+        rows = await self._fetch("SELECT response FROM answers WHERE command_id = ?", command_id)
+        return rows[0][0] if rows else None
+
+    async def forget_answers(self, *, before: float) -> None:
+        """Forget responses given before that time."""
+        await self._fetch("DELETE FROM answers WHERE at < ?", before)
+
+    async def events(self) -> list[tuple[int, bytes]]:
+        """Return the events that are not published yet, in order."""
+        rows = await self._fetch("SELECT number, event FROM outbox ORDER BY number")
+        return [(number, event) for number, event in rows]
+
+    async def forget_event(self, number: int) -> None:
+        """Forget an event that has been published."""
+        await self._fetch("DELETE FROM outbox WHERE number = ?", number)
+
+    async def plan(self, download_id: str, plan: int, items: Sequence[Item]) -> None:
+        """Add `items` to plan number `plan`; a file done before stays done if it is the same.
+
+        Raises UNSAFE_KEY when two keys would become one file.
+        """
+        await self._database.transact(lambda c: _plan(c, download_id, plan, items))
+
+    async def settle_plan(self, download_id: str, plan: int) -> list[str]:
+        """Drop the files that are in older plans only; return the paths of those.
+
+        Raises UNSAFE_KEY when a file would stand where another key needs a directory.
+        """
+        return await self._database.transact(lambda c: _settle_plan(c, download_id, plan))
+
+    async def totals(self, download_id: str) -> Totals:
+        """Sum up the files of a download."""
+        rows = await self._fetch(
+            "SELECT coalesce(sum(size), 0), count(*), coalesce(sum(size * done), 0),"
+            " coalesce(sum(done), 0) FROM files WHERE download_id = ?",
+            download_id,
+        )
+        return Totals(*rows[0])
+
+    async def files(
+        self, download_id: str, *, done: bool | None = None, after: int = 0
+    ) -> AsyncIterator[FileRecord]:
+        """Go through the files of a download by their numbers, with little memory."""
+        while True:
+            page = await self._fetch(
+                "SELECT number, path, key, size, etag, done FROM files WHERE download_id = ?"
+                " AND number > ? AND done = coalesce(?, done) ORDER BY number LIMIT ?",
+                download_id,
+                after,
+                done,
+                _PAGE,
+            )
+            for number, path, key, size, etag, is_done in page:
+                yield FileRecord(number, path, key, size, etag, bool(is_done))
+            if len(page) < _PAGE:
+                return
+            after = page[-1][0]
+
+    async def mark_done(self, numbers: Sequence[int], *, done: bool = True) -> None:
+        """Remember that these files are whole and synced, or that they are not."""
+        await self._database.transact(
+            lambda c: c.executemany(
+                "UPDATE files SET done = ? WHERE number = ?", [(done, n) for n in numbers]
+            )
+        )
+
+    async def _fetch(self, sql: str, *values: Any) -> list[Any]:
+        return await self._database.transact(lambda c: c.execute(sql, values).fetchall())
+
+
+def _record(connection: sqlite3.Connection, change: Change) -> list[int]:
+    for download in change.downloads:
+        connection.execute(
+            "INSERT INTO downloads VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
+            (download.download_id, download.created_at, msgspec.json.encode(download)),
+        )
+    for download_id in change.forgotten:
+        connection.execute("DELETE FROM downloads WHERE download_id = ?", (download_id,))
+    for download_id in change.unplanned:
+        connection.execute("DELETE FROM files WHERE download_id = ?", (download_id,))
+    for command_id, response in change.answers:
+        connection.execute(
+            "INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", (command_id, change.at, response)
+        )
+    for model_id, entry in change.models.items():
+        if entry is None:
+            connection.execute("DELETE FROM models WHERE model_id = ?", (model_id,))
+        else:
+            connection.execute(
+                "INSERT OR REPLACE INTO models VALUES (?, ?)",
+                (model_id, msgspec.json.encode(entry)),
+            )
+    for name, body in change.notes.items():
+        connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, body))
+    return [_append(connection, event) for event in change.events]
+
+
+def _append(connection: sqlite3.Connection, event: bytes) -> int:
+    number = connection.execute("INSERT INTO outbox (event) VALUES (?)", (event,)).lastrowid
+    assert number is not None
+    return number
+
+
+def _plan(
+    connection: sqlite3.Connection, download_id: str, plan: int, items: Sequence[Item]
+) -> None:
+    for item in items:
+        (key,) = connection.execute(
+            "INSERT INTO files (download_id, path, key, size, etag, plan) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (download_id, path) DO UPDATE SET"
+            " key = CASE plan WHEN excluded.plan THEN key ELSE excluded.key END,"
+            " done = done AND etag = excluded.etag AND size = excluded.size,"
+            " size = excluded.size, etag = excluded.etag, plan = excluded.plan RETURNING key",
+            (download_id, *item, plan),
+        ).fetchone()
+        if key != item.key:
+            raise DownloaderError(
+                ErrorCode.UNSAFE_KEY,
+                f"the keys {key!r} and {item.key!r} would both become the file {item.path!r};"
+                " rename one of them",
+                keys=[key, item.key],
+            )
+
+
+def _settle_plan(connection: sqlite3.Connection, download_id: str, plan: int) -> list[str]:
+    gone = connection.execute(
+        "DELETE FROM files WHERE download_id = ? AND plan <> ? RETURNING path", (download_id, plan)
+    ).fetchall()
+    clash = connection.execute(
+        "SELECT file.key, below.key FROM files AS file JOIN files AS below"
+        " ON below.download_id = file.download_id"
+        " AND below.path > file.path || '/' AND below.path < file.path || '0'"
+        " WHERE file.download_id = ? LIMIT 1",
+        (download_id,),
+    ).fetchone()
+    if clash:
+        raise DownloaderError(
+            ErrorCode.UNSAFE_KEY,
+            f"the key {clash[0]!r} would be a file where {clash[1]!r} needs a directory;"
+            " rename one of them",
+            keys=list(clash),
+        )
+    return [path for (path,) in gone]
