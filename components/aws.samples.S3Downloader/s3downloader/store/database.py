@@ -138,12 +138,15 @@ class Database:
     def _run_one(self, work: Work) -> tuple[Any, Exception | None]:
         self._connection.execute("SAVEPOINT work")
         try:
-            return work(self._connection), None
-        except DownloaderError as error:
+            result = work(self._connection)
+        except Exception as error:
+            if not self._connection.in_transaction:
+                raise  # SQLite gave the whole transaction up, as it does when the disk is full
             self._connection.execute("ROLLBACK TO work")
-            return None, error
-        finally:
             self._connection.execute("RELEASE work")
+            return None, _explain(error) if isinstance(error, sqlite3.Error) else error
+        self._connection.execute("RELEASE work")
+        return result, None
 
 
 def _explain(error: sqlite3.Error) -> DownloaderError:

