@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from . import logs, settings
-from .aio import TaskGroup
+from .aio import TaskGroup, stop
 from .clock import Clock
 from .downloads.manager import DownloadManager
 from .downloads.plan import Listing
@@ -49,6 +50,7 @@ class Daemon:
         """Open the store; errors are those of Store."""
         topics = f"{live().topic_prefix}/{thing_name}"
         self._live = live
+        self._bus = bus
         self._store = Store(Path(live().state_dir))
         self._outbox = Outbox(
             self._store, lambda payload: bus.publish(f"{topics}/responses", payload, qos=1), clock
@@ -97,18 +99,31 @@ class Daemon:
             clock=clock,
         )
 
-    async def run(self) -> None:
-        """Serve until cancelled; all that was decided by then is on disk."""
+    async def serve(self, stopping: asyncio.Event) -> bool:
+        """Run until told to stop and return True, or until something is lost for good."""
+        running = asyncio.ensure_future(self._run())
+        lost = asyncio.ensure_future(self._bus.wait_lost())
+        told = asyncio.ensure_future(stopping.wait())
+        await asyncio.wait([running, lost, told], return_when=asyncio.FIRST_COMPLETED)
+        if lost.done():
+            log.critical("messaging is lost: %s", lost.result())
+        for task in (told, lost, running):
+            await stop(task)
+        if not running.cancelled():
+            log.critical("the downloader failed", exc_info=running.exception())
+        else:
+            log.info("stopped")
+        return stopping.is_set() and running.cancelled()
+
+    async def _run(self) -> None:
         try:
             await self._load()
             async with TaskGroup() as group:
                 group.create_task(self._outbox.run())
                 group.create_task(self._registry.sync())
                 group.create_task(self._manager.run())
-                group.create_task(
-                    self._status.run(self._handlers.status, self._manager.save_progress)
-                )
-                group.create_task(self._service.run())
+                await self._service.listen(group)
+                await self._status.run(self._handlers.status, self._manager.save_progress)
         finally:
             await self._store.close()
 

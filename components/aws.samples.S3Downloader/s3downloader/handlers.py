@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -33,7 +33,7 @@ class Browser(Protocol):
 
     async def browse(
         self, bucket: str, prefix: str, start_after: str | None, limit: int
-    ) -> tuple[list[Listed], bool]:
+    ) -> tuple[Sequence[Listed], bool]:
         """Return up to `limit` objects after `start_after`, and whether there are more."""
 
 

@@ -46,16 +46,14 @@ class S3CommandService:
         self._clock = clock
         self._under_way: dict[str, asyncio.Task[None]] = {}
 
-    async def run(self) -> None:
-        """Serve until cancelled."""
-        async with TaskGroup() as group:
+    async def listen(self, group: TaskGroup) -> None:
+        """Take commands from now on, each in a task of `group`."""
 
-            def receive(topic: str, payload: bytes) -> None:
-                group.create_task(self._answer(payload))
+        def receive(topic: str, payload: bytes) -> None:
+            group.create_task(self._answer(payload))
 
-            await self._bus.subscribe(self._topic, receive)
-            log.info("listening on %s", self._topic)
-            await asyncio.get_running_loop().create_future()
+        await self._bus.subscribe(self._topic, receive)
+        log.info("listening on %s", self._topic)
 
     async def _answer(self, payload: bytes) -> None:
         """Answer one payload, whatever it is."""

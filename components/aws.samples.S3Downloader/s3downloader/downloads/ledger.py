@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,6 +19,8 @@ from .entry import Entry
 from .events import Announcement, started
 
 __all__ = ["Asked", "Ledger", "check_resumable", "require"]
+
+log = logging.getLogger(__name__)
 
 _WORKING = frozenset({State.PLANNING, State.DOWNLOADING, State.VERIFYING, State.PUBLISHING})
 
@@ -96,6 +99,7 @@ class Ledger:
         )
         await self._record(download, events, asked, models)
         entry.download = download
+        log.info("download %s is %s", download.download_id, state.value)
         self._on_change()
 
     async def _record(

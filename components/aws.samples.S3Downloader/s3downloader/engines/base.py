@@ -26,10 +26,13 @@ class Sink(Protocol):
     """Takes an engine's reports, on the event loop's thread."""
 
     def progress(self, in_flight: int) -> None:
-        """So many bytes of files that are not finished yet are on disk now."""
+        """So many bytes of files that have not been reported as finished are here now."""
 
     async def finished(self, files: list[FileRecord]) -> None:
-        """These files lie whole, synced to disk, under `staging/files`."""
+        """These files lie whole, synced to disk, under `staging/files`.
+
+        Their bytes were in the last `progress`, and leave it with this.
+        """
 
 
 class Engine(Protocol):
@@ -44,4 +47,8 @@ class Engine(Protocol):
         """
 
     async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
-        """After a death of the daemon: end what still runs, keep what is whole, remove the rest."""
+        """Before `fetch`: report those of `files` that an earlier fetch left whole.
+
+        That fetch was cancelled, failed, or died with the daemon. `files` have the ETags they had
+        then. What else it left is removed.
+        """

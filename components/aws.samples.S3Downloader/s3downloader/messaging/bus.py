@@ -9,8 +9,19 @@ import msgspec
 
 from ..errors import DownloaderError, ErrorCode
 
-__all__ = ["Bus", "MessageHandler", "MessagingError", "Shadow", "ShadowConflict", "ShadowDocument"]
+__all__ = [
+    "IOT_CORE_MAX_PAYLOAD",
+    "Bus",
+    "MessageHandler",
+    "MessagingError",
+    "Shadow",
+    "ShadowConflict",
+    "ShadowDocument",
+    "check_payload",
+]
 
+IOT_CORE_MAX_PAYLOAD = 128 * 1024
+"""Bytes in one message that AWS IoT Core carries."""
 
 MessageHandler = Callable[[str, bytes], None]
 """Takes a topic and a payload. Called on the event loop's thread; must not block."""
@@ -21,6 +32,18 @@ class MessagingError(DownloaderError):
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(ErrorCode.NETWORK_UNREACHABLE, message, **details)
+
+
+def check_payload(topic: str, payload: bytes, limit: int) -> None:
+    """Raise PAYLOAD_TOO_LARGE for a message of more than `limit` bytes."""
+    if len(payload) > limit:
+        raise DownloaderError(
+            ErrorCode.PAYLOAD_TOO_LARGE,
+            f"A message of {len(payload)} bytes to {topic} is over the limit of {limit} bytes.",
+            topic=topic,
+            size=len(payload),
+            limit=limit,
+        )
 
 
 class Bus(Protocol):

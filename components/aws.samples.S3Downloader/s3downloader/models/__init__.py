@@ -1,0 +1,1 @@
+"""The models on the device: their registry, and the shadow that follows it."""

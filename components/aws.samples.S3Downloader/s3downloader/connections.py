@@ -1,0 +1,112 @@
+"""The two ways to the outside: through the Greengrass nucleus, or through any MQTT broker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, NamedTuple
+
+from . import logs, settings
+from .aio import stop
+from .arguments import Arguments
+from .errors import DownloaderError
+from .messaging.bus import Bus, Shadow
+from .settings import LiveSettings
+
+__all__ = ["Connection", "over_greengrass", "over_mqtt"]
+
+log = logging.getLogger(__name__)
+
+Reconfigure = Callable[[Mapping[str, Any]], None]
+
+
+class Connection(NamedTuple):
+    """An open bus, the models shadow behind it, and the settings that came with it."""
+
+    bus: Bus
+    shadow: Shadow
+    live: LiveSettings
+    watch: Callable[[Reconfigure], Awaitable[None]]
+    """Has a changed configuration handed over for as long as the connection is open."""
+
+
+@asynccontextmanager
+async def over_mqtt(arguments: Arguments) -> AsyncIterator[Connection]:
+    """Connect to the broker at `--mqtt-url`; the configuration is the file, and does not change."""
+    from .messaging.mqtt import MqttBus
+    from .messaging.shadow_topics import TopicShadow
+
+    live = _load(arguments, {})
+
+    async def watch(_: Reconfigure) -> None:
+        return
+
+    async with MqttBus(
+        arguments.mqtt_url,
+        arguments.thing_name,
+        ca=arguments.ca,
+        cert=arguments.cert,
+        key=arguments.key,
+    ) as bus:
+        yield Connection(bus, TopicShadow(bus, arguments.thing_name), live, watch)
+
+
+@asynccontextmanager
+async def over_greengrass(arguments: Arguments) -> AsyncIterator[Connection]:
+    """Connect to the nucleus, whose configuration of the component goes over the file's."""
+    from .messaging import greengrass_config
+    from .messaging.greengrass import GreengrassBus
+    from .messaging.greengrass_shadow import FirstAnswering, IpcShadow
+    from .messaging.ipc import IpcClient
+    from .messaging.shadow_topics import TopicShadow
+
+    thing = arguments.thing_name
+    async with AsyncExitStack() as stack:
+        ipc = await stack.enter_async_context(IpcClient())
+        live = _load(arguments, await greengrass_config.get_configuration(ipc))
+        bus = await stack.enter_async_context(
+            GreengrassBus(
+                ipc,
+                max_payload=live().max_payload_bytes,
+                probe_topic=f"{live().topic_prefix}/{thing}/probe",
+            )
+        )
+        await greengrass_config.answer_component_updates(ipc)
+
+        async def watch(reconfigure: Reconfigure) -> None:
+            changed = asyncio.Event()
+            await greengrass_config.watch_configuration(ipc, changed.set)
+            following = asyncio.create_task(follow(changed, reconfigure))
+            stack.push_async_callback(stop, following)
+
+        async def follow(changed: asyncio.Event, reconfigure: Reconfigure) -> None:
+            while True:
+                await changed.wait()
+                changed.clear()
+                try:
+                    configuration = await greengrass_config.get_configuration(ipc)
+                except DownloaderError as error:
+                    log.warning("the changed configuration could not be read: %s", error)
+                else:
+                    reconfigure(_configuration(arguments, configuration))
+
+        shadow = FirstAnswering(IpcShadow(ipc, thing), TopicShadow(bus, thing))
+        yield Connection(bus, shadow, live, watch)
+
+
+def _load(arguments: Arguments, component: Mapping[str, Any]) -> LiveSettings:
+    configuration = _configuration(arguments, component)
+    live = LiveSettings(
+        arguments=arguments.parameters, environment=os.environ, configuration=configuration
+    )
+    logs.configure(live().log_level)
+    for sentence in settings.unknown(configuration):
+        log.warning("%s", sentence)
+    return live
+
+
+def _configuration(arguments: Arguments, component: Mapping[str, Any]) -> dict[str, Any]:
+    return {**(settings.read_file(arguments.config) if arguments.config else {}), **component}

@@ -1,0 +1,228 @@
+"""The engine: one `s5cmd run` a download, fed file by file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Coroutine
+
+from ..aio import stop, uninterrupted
+from ..clock import Clock
+from ..errors import DownloaderError, ErrorCode
+from ..faults import explain
+from ..records import FileRecord
+from ..s5cmd import Line, Process, S5cmd
+from .base import FetchJob, Sink
+from .staging import Staging, number_in
+
+__all__ = ["S5cmdEngine"]
+
+_PART = 50 << 20  # what s5cmd asks for at once
+_TICK = 0.5
+_SAVE_INTERVAL = 1.0
+_SAVE_BYTES = 64 << 20
+_OF_ONE_OBJECT = {
+    ErrorCode.OBJECT_NOT_FOUND,
+    ErrorCode.ACCESS_DENIED,
+    ErrorCode.SIZE_MISMATCH,
+    ErrorCode.ENGINE_FAILED,
+}
+"""Faults that leave hope for the other files."""
+
+
+class S5cmdEngine:
+    """Fetches with s5cmd. A file that is whole survives every end; one that is not is begun anew.
+
+    Where nothing moves for `stall_timeout` seconds a fetch ends with STALLED: s5cmd itself would
+    wait for a silent store for ever.
+    """
+
+    def __init__(self, tool: S5cmd, clock: Clock, *, stall_timeout: float = 60.0) -> None:
+        self._tool = tool
+        self._clock = clock
+        self._stall_timeout = stall_timeout
+
+    async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+        """Fetch every file, or raise DownloaderError for the first that cannot be had."""
+        staging = Staging(job.staging)
+        await asyncio.to_thread(staging.make)
+        try:
+            async with self._tool.run(
+                "run",
+                retry_count=job.options.retry_count,
+                numworkers=job.options.numworkers,
+                accelerate=job.options.s3_transfer_acceleration,
+            ) as process:
+                fetch = _Fetch(job, staging, process, sink, self._clock, self._stall_timeout)
+                await fetch.run(files)
+        finally:
+            await asyncio.to_thread(staging.sweep)
+
+    async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+        """Report those of `files` that an earlier fetch left whole, and remove what else it left.
+
+        Nothing of it runs any more: s5cmd dies with the daemon.
+        """
+        staging = Staging(job.staging)
+        left = await asyncio.to_thread(staging.leftovers)
+        if not left:
+            return
+        found = [f async for f in files if f.number in left and left[f.number] in (None, f.etag)]
+        if whole := await asyncio.to_thread(staging.take, found):
+            await sink.finished(whole)
+
+
+class _Fetch:
+    """One fetch: hands files to s5cmd, takes its word for each, brings them to safety."""
+
+    def __init__(
+        self,
+        job: FetchJob,
+        staging: Staging,
+        process: Process,
+        sink: Sink,
+        clock: Clock,
+        stall_timeout: float,
+    ) -> None:
+        self._bucket = job.bucket
+        self._limit = job.options.numworkers
+        self._concurrency = min(job.options.concurrency, self._limit)
+        self._staging = staging
+        self._process = process
+        self._sink = sink
+        self._clock = clock
+        self._stall_timeout = stall_timeout
+        self._outstanding: dict[int, FileRecord] = {}
+        self._requests = 0
+        self._room = asyncio.Event()
+        self._sizes: dict[int, int] = {}
+        self._arrived: list[FileRecord] = []
+        self._arrived_bytes = 0
+        self._fault: Exception | None = None
+
+    async def run(self, files: AsyncIterable[FileRecord]) -> None:
+        feeding = asyncio.create_task(self._guarded(self._feed(files)))
+        keeping = asyncio.create_task(self._guarded(self._keep()))
+        try:
+            await self._guarded(self._read())
+        finally:
+            await stop(feeding)
+            await stop(keeping)
+        await self._guarded(uninterrupted(self._save()))
+        if self._fault:
+            raise self._fault
+
+    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
+        """Let the first thing that goes wrong in `work` end s5cmd, and with it everything."""
+        try:
+            await work
+        except Exception as error:
+            self._fault = self._fault or error
+            self._process.kill()
+
+    async def _feed(self, files: AsyncIterable[FileRecord]) -> None:
+        """Hand the files out, as many at once as make `numworkers` requests."""
+        async for file in files:
+            while self._requests and self._requests + self._weight(file) > self._limit:
+                self._room.clear()
+                await self._room.wait()
+            if self._fault:
+                break
+            self._outstanding[file.number] = file
+            self._requests += self._weight(file)
+            await self._process.write(
+                "cp",
+                "--raw",
+                f"--concurrency={self._concurrency}",
+                f"s3://{self._bucket}/{file.key}",
+                str(self._staging.target(file.number)),
+            )
+        self._process.close_input()
+
+    def _weight(self, file: FileRecord) -> int:
+        """Return how many requests s5cmd makes at once for a file."""
+        return max(1, min(self._concurrency, -(-file.size // _PART)))
+
+    async def _read(self) -> None:
+        """Take s5cmd's word for each file, until it has ended."""
+        while lines := await self._process.read():
+            for line in lines:
+                self._heed(line)
+            self._room.set()
+        problem = await self._process.wait()
+        if problem or self._outstanding:
+            raise DownloaderError(
+                ErrorCode.ENGINE_FAILED,
+                f"{problem or 's5cmd ended'} before all was fetched; where the device runs out of "
+                "memory, lower numworkers",
+            )
+
+    def _heed(self, line: Line) -> None:
+        number = number_in(line.destination or line.command)
+        file = None if number is None else self._outstanding.pop(number, None)
+        if file:
+            self._requests -= self._weight(file)
+        if line.error:
+            self._heed_error(line.error, file)
+        elif file:
+            self._arrived.append(file)
+            self._arrived_bytes += file.size
+
+    def _heed_error(self, text: str, file: FileRecord | None) -> None:
+        """Remember the fault of one object until the others are through; raise any other."""
+        error = explain(text, f"s3://{self._bucket}/{file.key if file else ''}")
+        if not file or error.code not in _OF_ONE_OBJECT:
+            raise error
+        self._fault = self._fault or error
+
+    async def _keep(self) -> None:
+        """Report progress, bring what arrived to safety, and watch for a stall."""
+        saved = moved = self._clock.monotonic()
+        before: object = None
+        while True:
+            await self._clock.sleep(_TICK)
+            self._sizes = await asyncio.to_thread(self._staging.measure)
+            self._report()
+            now = self._clock.monotonic()
+            state = (self._in_flight, [*self._outstanding])
+            if state != before or not self._outstanding:
+                before, moved = state, now
+            elif now - moved >= self._stall_timeout:
+                raise self._stalled()
+            if self._arrived_bytes >= _SAVE_BYTES or now - saved >= _SAVE_INTERVAL:
+                await uninterrupted(self._save())
+                saved = self._clock.monotonic()
+
+    async def _save(self) -> None:
+        """Move, sync and report the files that arrived; not to be interrupted."""
+        files, self._arrived = self._arrived, []
+        if not files:
+            return
+        whole = await asyncio.to_thread(self._staging.take, files)
+        self._report()
+        if whole:
+            await self._sink.finished(whole)
+        self._arrived_bytes -= sum(file.size for file in files)
+        if len(whole) < len(files):
+            broken = next(file for file in files if file not in whole)
+            self._fault = self._fault or DownloaderError(
+                ErrorCode.SIZE_MISMATCH,
+                f"s3://{self._bucket}/{broken.key} did not arrive with its {broken.size} bytes; "
+                "it was replaced meanwhile, so resume to fetch it as it is now",
+            )
+
+    @property
+    def _in_flight(self) -> int:
+        """How many bytes are here of files that are not reported as finished."""
+        sizes = self._sizes
+        return self._arrived_bytes + sum(sizes.get(number, 0) for number in self._outstanding)
+
+    def _report(self) -> None:
+        self._sink.progress(self._in_flight)
+
+    def _stalled(self) -> DownloaderError:
+        keys = [file.key for file in self._outstanding.values()]
+        return DownloaderError(
+            ErrorCode.STALLED,
+            f"nothing arrived of s3://{self._bucket}/{keys[0]} and {len(keys) - 1} more for "
+            f"{self._stall_timeout:g} s; check the network",
+        )

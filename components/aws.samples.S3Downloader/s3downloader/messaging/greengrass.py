@@ -1,0 +1,193 @@
+"""Messaging through the Greengrass nucleus, to AWS IoT Core and back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
+from awsiot.greengrasscoreipc.model import (
+    GreengrassCoreIPCError,
+    IoTCoreMessage,
+    PublishToIoTCoreRequest,
+    ServiceError,
+    SubscribeToIoTCoreRequest,
+)
+
+from ..aio import timeout
+from ..errors import DownloaderError
+from .backoff import backoff
+from .bus import MessageHandler, MessagingError, check_payload
+from .ipc import IpcClient, Subscription
+
+__all__ = ["GreengrassBus"]
+
+logger = logging.getLogger(__name__)
+
+MAX_PAYLOAD = 7000
+"""Bytes. Nucleus lite cuts the connection at a publish over 7,250, less with a long topic."""
+
+MAX_UNACKED = 8
+MAX_UNACKED_BYTES = 12_000
+"""Nucleus lite fails QoS 1 publishes when more than 10, or 15,000 bytes, are not acknowledged."""
+
+ATTEMPTS = 4
+FIRST_PAUSE = 0.2
+"""Of a QoS 1 publish that the nucleus fails, and seconds before the second of them."""
+
+MAX_SPACING = 16
+"""By how much probes that find nothing to repair are spaced out at most."""
+
+
+class GreengrassBus:
+    """Publishes and subscribes with the nucleus's own connection to AWS IoT Core. Implements Bus.
+
+    When the MQTT daemon of nucleus lite restarts, subscriptions die without a word. To notice, the
+    bus publishes to `probe_topic` every `probe_interval` seconds and expects to get the message
+    back within `probe_timeout`; if it does not, all subscriptions are renewed. The component needs
+    leave to publish and subscribe to that topic. None turns the probe off.
+
+    Do not subscribe to overlapping filters: nucleus lite delivers a message once for each.
+    """
+
+    _probe: asyncio.Task[None] | None = None
+
+    def __init__(
+        self,
+        ipc: IpcClient,
+        *,
+        max_payload: int = MAX_PAYLOAD,
+        probe_topic: str | None = None,
+        probe_interval: float = 60,
+        probe_timeout: float = 10,
+    ) -> None:
+        self._ipc = ipc
+        self._max_payload = max_payload
+        self._probe_topic = probe_topic
+        self._probe_interval = probe_interval
+        self._probe_timeout = probe_timeout
+        self._subscriptions: list[Subscription] = []
+        self._unacked = _Window(MAX_UNACKED, MAX_UNACKED_BYTES)
+
+    async def __aenter__(self) -> GreengrassBus:
+        if self._probe_topic:
+            await self._start_probe(self._probe_topic)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._probe:
+            self._probe.cancel()
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int) -> None:
+        """Publish; at QoS 1 the nucleus has the message when this returns.
+
+        The Java nucleus keeps it until AWS IoT Core has it; from nucleus lite AWS IoT Core has it.
+        ACCESS_DENIED says what the component's accessControl lacks.
+        """
+        check_payload(topic, payload, self._max_payload)
+        request = PublishToIoTCoreRequest(topic_name=topic, payload=payload, qos=str(qos))
+        if qos == 0:
+            await self._publish(request, attempts=1)
+            return
+        async with self._unacked.place(len(payload)):
+            await self._publish(request, attempts=ATTEMPTS)
+
+    async def subscribe(self, topic: str, handler: MessageHandler) -> None:
+        """Call `handler` for each message on `topic`, which may hold wildcards.
+
+        ACCESS_DENIED says what the component's accessControl lacks.
+        """
+
+        def on_event(event: IoTCoreMessage) -> None:
+            handler(event.message.topic_name, event.message.payload or b"")
+
+        subscription = Subscription(
+            GreengrassCoreIPCClient.new_subscribe_to_iot_core,
+            SubscribeToIoTCoreRequest(topic_name=topic, qos="1"),
+            on_event,
+            resource=topic,
+        )
+        await self._ipc.subscribe(subscription)
+        self._subscriptions.append(subscription)
+
+    async def wait_lost(self) -> MessagingError:
+        """Return once the nucleus is lost for good."""
+        return await self._ipc.wait_lost()
+
+    async def _publish(self, request: PublishToIoTCoreRequest, *, attempts: int) -> None:
+        new_operation = GreengrassCoreIPCClient.new_publish_to_iot_core
+        for attempt, pause in enumerate(backoff(FIRST_PAUSE, 2), start=1):
+            try:
+                await self._ipc.request(new_operation, request, resource=request.topic_name)
+                return
+            except GreengrassCoreIPCError as error:
+                if attempt == attempts or not isinstance(error, ServiceError):
+                    message = f"The nucleus did not publish to {request.topic_name}: {error!r}"
+                    raise MessagingError(message) from error
+            await asyncio.sleep(pause)
+
+    async def _start_probe(self, topic: str) -> None:
+        """Subscribe before anyone else does: what kills their subscriptions kills this one too."""
+        echo = asyncio.Event()
+        try:
+            await self.subscribe(topic, lambda *_: echo.set())
+        except DownloaderError as error:
+            logger.warning("Dead subscriptions will not be noticed: %s", error.message)
+        else:
+            self._probe = asyncio.create_task(self._probe_subscriptions(topic, echo))
+
+    async def _probe_subscriptions(self, topic: str, echo: asyncio.Event) -> None:
+        misses = 0
+        while True:
+            await asyncio.sleep(self._probe_interval * min(2**misses, MAX_SPACING))
+            misses = 0 if await self._hears(topic, echo) else misses + 1
+            if misses:
+                logger.warning("Subscriptions deliver nothing; renewing them")
+                for subscription in self._subscriptions:
+                    self._ipc.renew(subscription)
+
+    async def _hears(self, topic: str, echo: asyncio.Event) -> bool:
+        """Whether what is published comes back; true also while nothing can be published."""
+        echo.clear()
+        try:
+            await self.publish(topic, b"probe", qos=1)
+            async with timeout(self._probe_timeout):
+                await echo.wait()
+        except DownloaderError as error:
+            logger.debug("No probe: %s", error.message)
+        except TimeoutError:
+            return False
+        return True
+
+
+class _Window:
+    """How many messages, and how many bytes, may be unacknowledged at once; first come, first."""
+
+    def __init__(self, max_messages: int, max_bytes: int) -> None:
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._messages = 0
+        self._bytes = 0
+        self._turn = asyncio.Lock()
+        self._freed = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def place(self, size: int) -> AsyncIterator[None]:
+        """Wait for room; a message larger than the window gets it alone."""
+        async with self._turn:
+            while self._messages and not self._has_room(size):
+                self._freed.clear()
+                await self._freed.wait()
+            self._messages += 1
+            self._bytes += size
+        try:
+            yield
+        finally:
+            self._messages -= 1
+            self._bytes -= size
+            self._freed.set()
+
+    def _has_room(self, size: int) -> bool:
+        return self._messages < self._max_messages and self._bytes + size <= self._max_bytes

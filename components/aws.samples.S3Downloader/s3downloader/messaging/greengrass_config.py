@@ -1,0 +1,95 @@
+"""The component's configuration and its part in updates, over Greengrass IPC."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
+from awsiot.greengrasscoreipc.model import (
+    ComponentUpdatePolicyEvents,
+    DeferComponentUpdateRequest,
+    GetConfigurationRequest,
+    GreengrassCoreIPCError,
+    ResourceNotFoundError,
+    SubscribeToComponentUpdatesRequest,
+    SubscribeToConfigurationUpdateRequest,
+)
+
+from ..errors import DownloaderError
+from .bus import MessagingError
+from .ipc import IpcClient, Subscription
+
+__all__ = ["answer_component_updates", "get_configuration", "watch_configuration"]
+
+logger = logging.getLogger(__name__)
+
+
+async def get_configuration(ipc: IpcClient) -> dict[str, Any]:
+    """Return the component's whole configuration, empty if it has none. Raises MessagingError.
+
+    From nucleus lite the scalars of a YAML recipe come as strings.
+    """
+    new_operation = GreengrassCoreIPCClient.new_get_configuration
+    try:
+        response = await ipc.request(new_operation, GetConfigurationRequest())
+    except ResourceNotFoundError:
+        return {}
+    except GreengrassCoreIPCError as error:
+        raise MessagingError(f"The nucleus did not give the configuration: {error!r}") from error
+    return response.value or {}
+
+
+async def watch_configuration(ipc: IpcClient, on_change: Callable[[], None]) -> None:
+    """Call `on_change` on the event loop's thread for each value of the configuration that changes.
+
+    A deployment that changes several calls it several times.
+    """
+    await ipc.subscribe(
+        Subscription(
+            GreengrassCoreIPCClient.new_subscribe_to_configuration_update,
+            SubscribeToConfigurationUpdateRequest(),
+            lambda _: on_change(),
+            resource="the configuration",
+        )
+    )
+
+
+async def answer_component_updates(
+    ipc: IpcClient, defer_seconds: Callable[[], float] = lambda: 0
+) -> None:
+    """Tell the nucleus, whenever it is about to update components, how long it shall wait.
+
+    It asks every component that runs and waits a minute for each that is silent. Nucleus lite does
+    not ask.
+    """
+    answers: set[asyncio.Task[None]] = set()
+
+    def on_event(event: ComponentUpdatePolicyEvents) -> None:
+        if event.pre_update_event:
+            request = DeferComponentUpdateRequest(
+                deployment_id=event.pre_update_event.deployment_id,
+                recheck_after_ms=int(defer_seconds() * 1000),
+            )
+            answer = asyncio.create_task(_defer(ipc, request))
+            answers.add(answer)
+            answer.add_done_callback(answers.discard)
+
+    await ipc.subscribe(
+        Subscription(
+            GreengrassCoreIPCClient.new_subscribe_to_component_updates,
+            SubscribeToComponentUpdatesRequest(),
+            on_event,
+            resource="component updates",
+            optional=True,
+        )
+    )
+
+
+async def _defer(ipc: IpcClient, request: DeferComponentUpdateRequest) -> None:
+    try:
+        await ipc.request(GreengrassCoreIPCClient.new_defer_component_update, request)
+    except (DownloaderError, GreengrassCoreIPCError) as error:
+        logger.warning("The nucleus's question about an update was not answered: %r", error)

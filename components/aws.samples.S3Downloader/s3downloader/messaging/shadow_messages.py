@@ -1,0 +1,102 @@
+"""The JSON messages of the AWS IoT Device Shadow service.
+
+https://docs.aws.amazon.com/iot/latest/developerguide/device-shadow-document.html
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from typing import Any
+
+import msgspec
+
+from ..errors import DownloaderError, ErrorCode
+from .bus import ShadowConflict, ShadowDocument
+
+__all__ = [
+    "CONFLICT",
+    "NOT_FOUND",
+    "TOO_LARGE",
+    "ClientTokens",
+    "ShadowAnswer",
+    "decode_answer",
+    "encode_update",
+    "refusal",
+    "unavailable",
+]
+
+NOT_FOUND, CONFLICT, TOO_LARGE = 404, 409, 413
+
+_INVALID_VERSION = "Invalid version"
+"""The message for a version of a shadow that has been deleted."""
+
+
+class ShadowAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the service says to a request: the outcome, or a `code` as in HTTP with a `message`."""
+
+    client_token: str = ""
+    version: int = 0
+    state: dict[str, Any] | None = None
+    code: int = 0
+    message: str = ""
+
+    @property
+    def document(self) -> ShadowDocument:
+        """The whole shadow, from the answer to a get."""
+        state = self.state or {}
+        return ShadowDocument(
+            version=self.version,
+            desired=state.get("desired") or {},
+            reported=state.get("reported") or {},
+        )
+
+
+class ClientTokens:
+    """Tokens of at most 64 bytes that tell our own requests from everyone else's."""
+
+    def __init__(self) -> None:
+        self._prefix = uuid.uuid4().hex
+        self._numbers = itertools.count(1)
+
+    def new(self) -> str:
+        """Return a token that was never used before."""
+        return f"{self._prefix}-{next(self._numbers)}"
+
+    def own(self, token: str) -> bool:
+        """Whether this object made the token."""
+        return token.startswith(self._prefix)
+
+
+def decode_answer(payload: bytes) -> ShadowAnswer:
+    """Read an answer. Raises SHADOW_UNAVAILABLE if it is none."""
+    try:
+        return msgspec.json.decode(payload, type=ShadowAnswer)
+    except msgspec.DecodeError as error:
+        raise unavailable(f"The shadow service's answer cannot be read: {error}") from error
+
+
+def encode_update(state: dict[str, Any], *, version: int, token: str) -> bytes:
+    """Write an update; version 0, which creates the shadow, is told by leaving the version out."""
+    document: dict[str, Any] = {"state": state, "clientToken": token}
+    if version:
+        document["version"] = version
+    return msgspec.json.encode(document)
+
+
+def refusal(shadow: str, code: int, message: str) -> DownloaderError:
+    """Return the error that a refused request means.
+
+    https://docs.aws.amazon.com/iot/latest/developerguide/device-shadow-error-messages.html
+    """
+    text = f"The shadow service refused a request for {shadow}: {code} {message}"
+    if code == CONFLICT or message == _INVALID_VERSION:
+        return ShadowConflict(text)
+    if code == TOO_LARGE:
+        return DownloaderError(ErrorCode.REGISTRY_FULL, text)
+    return unavailable(text)
+
+
+def unavailable(message: str) -> DownloaderError:
+    """Return the error of a shadow that cannot be reached."""
+    return DownloaderError(ErrorCode.SHADOW_UNAVAILABLE, message)

@@ -1,0 +1,152 @@
+"""A shadow behind AWS's reserved MQTT topics, over any bus.
+
+https://docs.aws.amazon.com/iot/latest/developerguide/device-shadow-mqtt.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ..aio import timeout
+from ..errors import DownloaderError, ErrorCode
+from .backoff import backoff
+from .bus import Bus, ShadowDocument
+from .shadow_messages import (
+    NOT_FOUND,
+    ClientTokens,
+    ShadowAnswer,
+    decode_answer,
+    encode_update,
+    refusal,
+    unavailable,
+)
+
+__all__ = ["TopicShadow"]
+
+logger = logging.getLogger(__name__)
+
+MAX_REQUESTS = 4
+"""In flight at once; the service takes 10 for one thing."""
+
+ATTEMPTS = 5
+FIRST_PAUSE = 0.5
+"""Of a request that the service is too busy for, and seconds before the second of them."""
+
+_BUSY = {429, 500}
+"""Too many requests in flight, and a fault of the service that may pass."""
+
+
+class TopicShadow:
+    """The named shadow of a thing. Implements Shadow.
+
+    Whoever changes it, `update/accepted` or `delete/accepted` tells; the larger messages on
+    `update/documents` and `update/delta`, which nucleus lite might drop, would tell no more.
+
+    A broker without a shadow service is known by its silence for `answer_timeout` seconds.
+    """
+
+    def __init__(
+        self, bus: Bus, thing_name: str, name: str = "models", *, answer_timeout: float = 10
+    ) -> None:
+        self._bus = bus
+        self._prefix = f"$aws/things/{thing_name}/shadow/name/{name}"
+        self._answer_timeout = answer_timeout
+        self._tokens = ClientTokens()
+        self._waiting: dict[str, asyncio.Future[ShadowAnswer]] = {}
+        self._slots = asyncio.Semaphore(MAX_REQUESTS)
+        self._subscribing = asyncio.Lock()
+        self._unsubscribed = [
+            f"{self._prefix}/get/accepted",
+            f"{self._prefix}/get/rejected",
+            f"{self._prefix}/update/accepted",
+            f"{self._prefix}/update/rejected",
+            f"{self._prefix}/delete/accepted",
+        ]
+        self._on_change: Callable[[], None] = lambda: None
+
+    async def get(self) -> ShadowDocument:
+        """Read the whole shadow."""
+        answer = await self._ask("get", lambda token: msgspec.json.encode({"clientToken": token}))
+        if answer.code == NOT_FOUND:
+            return ShadowDocument(version=0)
+        return self._accepted(answer).document
+
+    async def update(self, *, version: int, state: dict[str, Any]) -> int:
+        """Merge `state` if the shadow has `version`; return the new version.
+
+        PAYLOAD_TOO_LARGE if the bus cannot carry it: send no more than what changes.
+        """
+        answer = await self._ask(
+            "update", lambda token: encode_update(state, version=version, token=token)
+        )
+        return self._accepted(answer).version
+
+    async def watch(self, on_change: Callable[[], None]) -> None:
+        """Call `on_change` when someone else has changed the shadow."""
+        self._on_change = on_change
+        await self._subscribe()
+
+    async def _ask(self, operation: str, request: Callable[[str], bytes]) -> ShadowAnswer:
+        """Send a request, again while the service is too busy, and return the answer."""
+        await self._subscribe()
+        async with self._slots:
+            for attempt, pause in enumerate(backoff(FIRST_PAUSE, 8), start=1):
+                answer = await self._exchange(operation, request)
+                if answer.code not in _BUSY or attempt == ATTEMPTS:
+                    break
+                await asyncio.sleep(pause)
+        return answer
+
+    async def _exchange(self, operation: str, request: Callable[[str], bytes]) -> ShadowAnswer:
+        topic, token = f"{self._prefix}/{operation}", self._tokens.new()
+        answer: asyncio.Future[ShadowAnswer] = asyncio.get_running_loop().create_future()
+        self._waiting[token] = answer
+        try:
+            async with timeout(self._answer_timeout):
+                await self._bus.publish(topic, request(token), qos=1)
+                return await answer
+        except TimeoutError as error:
+            message = f"No shadow service answered on {topic} in {self._answer_timeout:g} s."
+            raise unavailable(message) from error
+        except DownloaderError as error:
+            raise _converted(error) from error
+        finally:
+            del self._waiting[token]
+
+    def _accepted(self, answer: ShadowAnswer) -> ShadowAnswer:
+        if answer.code:
+            raise refusal(self._prefix, answer.code, answer.message)
+        return answer
+
+    async def _subscribe(self) -> None:
+        async with self._subscribing:
+            while self._unsubscribed:
+                try:
+                    await self._bus.subscribe(self._unsubscribed[0], self._on_message)
+                except DownloaderError as error:
+                    raise _converted(error) from error
+                del self._unsubscribed[0]
+
+    def _on_message(self, topic: str, payload: bytes) -> None:
+        try:
+            answer = decode_answer(payload)
+        except DownloaderError as error:
+            logger.warning("%s on %s", error.message, topic)
+            return
+        waiting = self._waiting.get(answer.client_token)
+        if waiting and not waiting.done():
+            waiting.set_result(answer)
+        changed = topic.endswith(("/update/accepted", "/delete/accepted"))
+        if changed and not self._tokens.own(answer.client_token):
+            self._on_change()
+
+
+def _converted(error: DownloaderError) -> DownloaderError:
+    if error.code == ErrorCode.PAYLOAD_TOO_LARGE:
+        return error
+    return unavailable(error.message)

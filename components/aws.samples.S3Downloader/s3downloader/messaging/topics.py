@@ -1,0 +1,48 @@
+"""MQTT topic filters, and which handler wants which topics."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+
+from .bus import MessageHandler
+
+__all__ = ["Subscriptions", "matches"]
+
+
+def matches(topic_filter: str, topic: str) -> bool:
+    """Whether a topic filter selects a topic (MQTT 5.0, section 4.7)."""
+    if topic.startswith("$") and not topic_filter.startswith("$"):
+        return False
+    for wanted, level in zip_longest(topic_filter.split("/"), topic.split("/")):
+        if wanted == "#":
+            return True
+        if level is None or wanted not in ("+", level):
+            return False
+    return True
+
+
+class Subscriptions:
+    """The handlers of one client, by topic filter."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, MessageHandler] = {}
+
+    @property
+    def filters(self) -> frozenset[str]:
+        """The topic filters that have a handler."""
+        return frozenset(self._handlers)
+
+    def add(self, topic_filter: str, handler: MessageHandler) -> None:
+        """Hand messages whose topic the filter selects to `handler`."""
+        self._handlers[topic_filter] = handler
+
+    def remove(self, topic_filter: str) -> None:
+        """Forget the handler of a filter."""
+        del self._handlers[topic_filter]
+
+    def deliver(self, topic: str, payload: bytes) -> bool:
+        """Hand a message to every handler that wants its topic; return whether any does."""
+        handlers = [handler for wanted, handler in self._handlers.items() if matches(wanted, topic)]
+        for handler in handlers:
+            handler(topic, payload)
+        return bool(handlers)

@@ -1,0 +1,25 @@
+"""Logging of troubles that last."""
+
+from __future__ import annotations
+
+import logging
+
+__all__ = ["Trouble"]
+
+
+class Trouble:
+    """Logs a trouble once, however often it is met before it is over."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._last = ""
+
+    def report(self, text: str) -> None:
+        """Log a warning, unless it is the same as the last."""
+        if text != self._last:
+            self._logger.warning("%s", text)
+        self._last = text
+
+    def over(self) -> None:
+        """Let the next trouble be logged, also if it is the same."""
+        self._last = ""

@@ -1,0 +1,279 @@
+"""The registry of the models on the device. The device leads, its shadow follows."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from ..clock import Clock
+from ..errors import DownloaderError, ErrorCode
+from ..messaging.bus import Shadow, ShadowConflict, ShadowDocument
+from ..store import Change, Store
+from .document import (
+    Entry,
+    Models,
+    check_fields,
+    check_id,
+    foreign,
+    holding,
+    plain,
+    readable,
+    same,
+    shadow_bytes,
+)
+from .merging import merge, next_update, patched, reported_models, wishes
+
+__all__ = ["Registry"]
+
+log = logging.getLogger(__name__)
+
+_NOTE = "shadow"
+_UNKNOWN = ShadowDocument(version=0)
+_GATHERING = 0.1
+_LOOK_EVERY = 600.0
+_FIRST_WAIT = 1.0
+_LONGEST_WAIT = 300.0
+
+
+class Registry:
+    """The models by their ids, kept in the store and shown in the named shadow `models`.
+
+    The base is the shadow as it was last known. It is kept in the store too, so that what was
+    done while the cloud was away, removals among it, is found and sent after a restart. Without a
+    shadow the registry lives on the device alone.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        record: Callable[[Change], Awaitable[None]],
+        shadow: Shadow | None,
+        max_bytes: Callable[[], int],
+        clock: Clock,
+        warn: Callable[[str, ErrorCode], None],
+    ) -> None:
+        """`record` writes a change to disk, `max_bytes` is the limit of the shadow's document."""
+        self._store = store
+        self._record = record
+        self._shadow = shadow
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._warn = warn
+        self._models: Models = {}
+        self._base = _UNKNOWN
+        self._outdated = True
+        self._changed = asyncio.Event()
+        self._noticed = asyncio.Event()
+        self._watching = False
+        self._wait = 0.0
+        self._trouble: ErrorCode | None = None
+
+    async def load(self) -> None:
+        """Read models and base from the store."""
+        self._models = await self._store.models()
+        note = await self._store.note(_NOTE)
+        if note is not None:
+            self._base = msgspec.json.decode(note, type=ShadowDocument)
+
+    def models(self) -> list[Entry]:
+        """Return all entries in the order of their ids."""
+        return [entry for _, entry in sorted(self._models.items())]
+
+    def get(self, model_id: str) -> Entry:
+        """Return one entry; raises MODEL_NOT_FOUND."""
+        if model_id not in self._models:
+            near = difflib.get_close_matches(model_id, self._models, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "model_list shows those there are"
+            raise DownloaderError(
+                ErrorCode.MODEL_NOT_FOUND,
+                f"there is no model {model_id!r}; {hint}",
+                model_id=model_id,
+            )
+        return self._models[model_id]
+
+    def entry(self, meta: Mapping[str, Any], *, model_id: str, local_path: str | None) -> Entry:
+        """Return the entry that `meta` makes of a model, over what is known of it.
+
+        A null in `meta` removes a field; a `local_path` of None leaves the one there is. Changes
+        nothing: record the entry, then adopt it. Raises INVALID_FIELD for what a shadow cannot
+        hold, REGISTRY_FULL if the shadow has no room for it.
+        """
+        check_id(model_id)
+        check_fields(dict(meta))
+        fixed = {"model_id": model_id, "last_updated": int(self._clock.now())}
+        if local_path is not None:
+            fixed["local_path"] = local_path
+        known = self._models.get(model_id, {})
+        entry: Entry = plain({"model_id": model_id, **known, **meta, **fixed})
+        self._check_room(self._base, {**self._models, model_id: entry}, model_id)
+        return entry
+
+    def adopt(self, models: Mapping[str, Entry | None]) -> None:
+        """Take over entries that have been recorded; None removes a model."""
+        self._set(models)
+        self._changed.set()
+
+    async def add(self, meta: Mapping[str, Any]) -> Entry:
+        """Add the model that `meta` names by `model_id`, or update it; return its entry."""
+        entry = self.entry(meta, model_id=meta.get("model_id", ""), local_path=None)
+        await self._put({entry["model_id"]: entry})
+        return entry
+
+    async def delete(self, model_id: str) -> Entry:
+        """Remove a model, not its files; return the entry it had. Raises MODEL_NOT_FOUND."""
+        entry = self.get(model_id)
+        await self._put({model_id: None})
+        return entry
+
+    async def sync(self) -> None:
+        """Bring shadow and registry together, again and again, until cancelled.
+
+        A round follows each change on either side, and every 10 minutes. After a fault the next
+        one waits from 1 s to 5 minutes, unless a message shows that the service is there.
+        """
+        if self._shadow is None:
+            return
+        while True:
+            await self._round(self._shadow)
+            if self._wait:
+                await self._rest(self._wait, self._noticed)
+            else:
+                await self._rest(_LOOK_EVERY, self._noticed, self._changed)
+            self._outdated |= not self._changed.is_set()
+            await self._clock.sleep(_GATHERING)
+            self._noticed.clear()
+            self._changed.clear()
+
+    async def _round(self, shadow: Shadow) -> None:
+        try:
+            await self._watch(shadow)
+            try:
+                await self._follow(shadow)
+            except ShadowConflict:
+                self._outdated = True
+                await self._follow(shadow)
+        except DownloaderError as error:
+            self._stumble(error)
+        else:
+            self._wait, self._trouble = 0.0, None
+
+    async def _watch(self, shadow: Shadow) -> None:
+        if not self._watching:
+            await shadow.watch(self._notice)
+            self._watching = True
+
+    def _notice(self) -> None:
+        self._outdated = True
+        self._noticed.set()
+
+    async def _follow(self, shadow: Shadow) -> None:
+        """Take over what others changed, then send what the device changed."""
+        if self._outdated:
+            self._outdated = False
+            await self._take_over(await shadow.get())
+        while update := next_update(self._base, self._models):
+            patch = {"models": update}
+            version = await shadow.update(version=self._base.version, state={"reported": patch})
+            reported = patched(self._base.reported, patch)
+            base = msgspec.structs.replace(self._base, version=version, reported=reported)
+            await self._settle(base, {})
+
+    async def _take_over(self, remote: ShadowDocument) -> None:
+        """Merge what others wrote since the base, and record it together with the new base.
+
+        A version that went back tells of another shadow, or of none: nothing is known of it.
+        """
+        base = self._base if self._base.version <= remote.version else _UNKNOWN
+        theirs = reported_models(base, remote)
+        merged = merge(readable(base.reported), self._models, theirs)
+        merged = {name: {"model_id": name, **entry} for name, entry in merged.items()}
+        self._grant(wishes(base, remote, merged), remote, merged)
+        changes = {
+            name: merged.get(name)
+            for name in {**self._models, **merged}
+            if not same(merged.get(name), self._models.get(name))
+        }
+        if strange := foreign(remote) - foreign(base):
+            self._warn(
+                f"the models shadow holds what is no model at {', '.join(sorted(strange))}: it is"
+                " ignored and left there; write an object, or null to remove it",
+                ErrorCode.INVALID_FIELD,
+            )
+        if changes:
+            log.info("the models shadow changed %s", ", ".join(changes))
+        if changes or remote != self._base:
+            await self._settle(remote, changes)
+
+    def _grant(self, patches: Models, remote: ShadowDocument, models: Models) -> None:
+        """Merge wishes into `models`; one that cannot be met is left out, with a warning."""
+        for model_id, patch in patches.items():
+            stamp = {"model_id": model_id, "last_updated": int(self._clock.now())}
+            entry = patched(models.get(model_id, {}), {**stamp, **patch})
+            try:
+                check_fields(patch)
+                self._check_room(remote, {**models, model_id: entry}, model_id)
+            except DownloaderError as error:
+                self._warn(f"desired.models.{model_id} is ignored: {error}", error.code)
+            else:
+                models[model_id] = entry
+
+    def _check_room(self, shadow: ShadowDocument, models: Models, model_id: str) -> None:
+        needed, limit = shadow_bytes(holding(shadow, models)), self._max_bytes()
+        if needed > limit:
+            raise DownloaderError(
+                ErrorCode.REGISTRY_FULL,
+                f"with the model {model_id!r} the models shadow would take {needed} bytes, and its"
+                f" limit is {limit}; delete a model, or give this one less",
+                bytes=needed,
+                limit=limit,
+            )
+
+    async def _settle(self, base: ShadowDocument, changes: Mapping[str, Entry | None]) -> None:
+        """Record a new base, and the changes that came with it."""
+        notes = {_NOTE: msgspec.json.encode(base)}
+        await self._record(Change(at=self._clock.now(), models=dict(changes), notes=notes))
+        self._base = base
+        self._set(changes)
+
+    async def _put(self, models: dict[str, Entry | None]) -> None:
+        await self._record(Change(at=self._clock.now(), models=models))
+        self.adopt(models)
+
+    def _set(self, models: Mapping[str, Entry | None]) -> None:
+        everything = {**self._models, **models}
+        self._models = {name: entry for name, entry in everything.items() if entry is not None}
+
+    def _stumble(self, error: DownloaderError) -> None:
+        """Say once what is wrong, and choose how long to wait."""
+        full = error.code is ErrorCode.REGISTRY_FULL
+        if error.code is not self._trouble:
+            needed = shadow_bytes(holding(self._base, self._models))
+            self._warn(
+                f"the models shadow has no room for the {needed} bytes of the registry, which keeps"
+                f" them on the device: {error}; delete a model"
+                if full
+                else f"the models registry goes on from the device alone: {error}",
+                error.code,
+            )
+        self._trouble = error.code
+        self._outdated = True
+        # Only a change can make room; all else may pass by itself.
+        self._wait = 0.0 if full else min(max(_FIRST_WAIT, 2 * self._wait), _LONGEST_WAIT)
+
+    async def _rest(self, seconds: float, *events: asyncio.Event) -> None:
+        """Return when one of `events` is set, or after that time."""
+        waits = [
+            asyncio.ensure_future(wait)
+            for wait in (self._clock.sleep(seconds), *(event.wait() for event in events))
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()

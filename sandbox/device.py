@@ -1,0 +1,160 @@
+"""A device that runs the component, by the nucleus and its recipe or over MQTT alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+
+from s3downloader.aio import timeout
+
+from .nucleus import Nucleus, Recipe, RunningComponent, run_component
+
+__all__ = ["COMPONENT", "GreengrassDevice", "MqttDevice", "component_recipe"]
+
+COMPONENT = "aws.samples.S3Downloader"
+_SOURCE = Path(__file__).parent.parent / "components" / COMPONENT
+
+
+def component_recipe() -> Recipe:
+    """The component's own recipe, with its run step alone: the sandbox has installed already."""
+    recipe = dataclasses.replace(Recipe.load(_SOURCE / "recipe.yaml"), component=COMPONENT)
+    for manifest in recipe.manifests:
+        del manifest["Lifecycle"]["install"]
+    return recipe
+
+
+class Device:
+    """The daemon as a process; `directory` holds its state, its log and its downloads."""
+
+    def __init__(self, directory: Path, thing_name: str, environment: Mapping[str, str]) -> None:
+        self.directory = directory
+        self.thing_name = thing_name
+        self.environment = dict(environment)
+        self.downloads = directory / "downloads"
+        self.downloads.mkdir(parents=True, exist_ok=True)
+        self._running: RunningComponent | None = None
+
+    async def start(self) -> None:
+        """Start the daemon; returns at once."""
+        self._running = await self._launch()
+
+    async def _launch(self) -> RunningComponent:
+        raise NotImplementedError
+
+    @property
+    def pid(self) -> int:
+        assert self._running is not None
+        return self._running.pid
+
+    @property
+    def log(self) -> str:
+        """What the daemon has logged so far."""
+        assert self._running is not None
+        return self._running.log.read_text(errors="replace")
+
+    async def wait(self) -> int:
+        """Wait for the daemon to end by itself and return its exit status."""
+        assert self._running is not None
+        return await self._running.wait()
+
+    async def terminate(self, *, within: float = 5.0) -> int:
+        """Send SIGTERM and return the exit status."""
+        os.killpg(self.pid, signal.SIGTERM)
+        async with timeout(within):
+            return await self.wait()
+
+    async def kill(self) -> None:
+        """kill -9 of the daemon alone: what it started has to notice by itself."""
+        os.kill(self.pid, signal.SIGKILL)
+        await self.wait()
+
+    async def stop(self) -> None:
+        """End it, however it stands."""
+        if self._running is not None:
+            await self._running.stop()
+
+    async def __aenter__(self) -> Device:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+
+class MqttDevice(Device):
+    """The daemon without Greengrass, configured by a file."""
+
+    def __init__(
+        self,
+        directory: Path,
+        thing_name: str,
+        environment: Mapping[str, str],
+        *,
+        broker_port: int,
+        configuration: Mapping[str, Any],
+    ) -> None:
+        super().__init__(directory, thing_name, environment)
+        self._broker_port = broker_port
+        self._configuration = configuration
+
+    async def _launch(self) -> RunningComponent:
+        config = self.directory / "config.yaml"
+        config.write_text(
+            yaml.safe_dump({"StateDir": str(self.directory / "state"), **self._configuration})
+        )
+        command = (
+            f"exec {sys.executable} -u {_SOURCE}/main.py --messaging mqtt"
+            f" --thing-name {self.thing_name} --mqtt-url mqtt://127.0.0.1:{self._broker_port}"
+            f" --config {config}"
+        )
+        return await RunningComponent.start(
+            command,
+            cwd=self.directory,
+            environment={"PATH": os.environ["PATH"], **self.environment},
+            log=self.directory / "daemon.log",
+        )
+
+
+class GreengrassDevice(Device):
+    """The daemon as a component of the local nucleus, started as its recipe says."""
+
+    def __init__(
+        self,
+        directory: Path,
+        environment: Mapping[str, str],
+        *,
+        nucleus: Nucleus,
+        configuration: Mapping[str, Any],
+    ) -> None:
+        super().__init__(directory, nucleus.thing_name, environment)
+        self._nucleus = nucleus
+        self._recipe = component_recipe()
+        nucleus.register(
+            COMPONENT, self._recipe.access_control, {**self._recipe.configuration, **configuration}
+        )
+        self._artifacts = directory / "artifacts"
+        self._artifacts.mkdir()
+        (self._artifacts / "main-artifact").symlink_to(_SOURCE)
+        venv = nucleus.work_folder(COMPONENT) / "venv"
+        venv.symlink_to(sys.prefix)
+
+    async def _launch(self) -> RunningComponent:
+        return await run_component(
+            self._nucleus,
+            self._recipe,
+            artifacts=self._artifacts,
+            environment=self.environment,
+        )

@@ -1,0 +1,210 @@
+"""A network link that can be slow, broken, frozen, or change a byte."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import struct
+
+from .processes import free_ports
+
+__all__ = ["Link"]
+
+_CHUNK = 128 * 1024  # bytes read at once, at most
+_WINDOW = 4  # chunks under way in one direction of a connection, at most
+_STEP = 0.01  # seconds of traffic sent at once where there is a rate
+_LATENESS = 0.05  # seconds that a timer may be late; a longer gap means that the link was idle
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger of socket(7): on, no seconds
+_END_ON_CLOSE = struct.pack("ii", 0, 0)
+
+_Flow = asyncio.Queue[tuple[float, bytes]]
+"""What is under way: the event loop's time of its arrival, and bytes; b"" is the end."""
+
+
+class Link:
+    """A TCP proxy on 127.0.0.1 before the server at `target_port`; open as a context manager.
+
+    `rate` is in bytes a second, for all connections together and each direction by itself; None
+    is unlimited. `delay` is the seconds that a byte is under way in one direction; with it, a
+    connection has 512 KiB under way at most. Both may be set at any time.
+
+    It runs on the event loop that opened it: whatever talks through it must not block that.
+    """
+
+    def __init__(self, target_port: int, *, rate: float | None = None, delay: float = 0.0) -> None:
+        self.rate = rate
+        self.delay = delay
+        self.connections_total = 0
+        [self.port] = free_ports(1)
+        self._target_port = target_port
+        self._up = _Direction()
+        self._down = _Direction()
+        self._thawed = asyncio.Event()
+        self._thawed.set()
+        self._listener: socket.socket | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+        self._resetting: asyncio.Task[None] | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        """How many are open now; `connections_total` is how many there were."""
+        return len(self._connections)
+
+    @property
+    def bytes_down(self) -> int:
+        """Bytes that went from the server to its clients."""
+        return self._down.passed
+
+    @property
+    def bytes_up(self) -> int:
+        """Bytes that went from the clients to the server."""
+        return self._up.passed
+
+    def cut(self) -> None:
+        """Refuse connections, and reset those that are open."""
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        for connection in self._connections:
+            connection.cancel()
+
+    def restore(self) -> None:
+        """Accept connections again, at the same port."""
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
+        self._listener.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
+
+    def freeze(self) -> None:
+        """Accept and keep connections, but let no byte pass."""
+        self._thawed.clear()
+
+    def thaw(self) -> None:
+        """Let bytes pass again, those that were held back first."""
+        self._thawed.set()
+
+    def corrupt_after(self, count: int) -> None:
+        """Flip a bit of the byte that comes down after the next `count`, HTTP headers included."""
+        self._down.flip_at = self._down.passed + count
+
+    def reset_every(self, mean_seconds: float, rng: random.Random) -> None:
+        """From now on reset one of the open connections at random times."""
+        self._resetting = asyncio.create_task(self._reset_at_random(mean_seconds, rng))
+
+    async def __aenter__(self) -> Link:
+        self.restore()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.cut()
+        await _cancel(*self._connections, *filter(None, [self._resetting]))
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):  # the client left
+            client, _ = listener.accept()
+            self.connections_total += 1
+            connection = asyncio.create_task(self._connect(client))
+            self._connections.add(connection)
+            connection.add_done_callback(self._connections.discard)
+            connection.add_done_callback(lambda _: client.close())
+
+    async def _reset_at_random(self, mean_seconds: float, rng: random.Random) -> None:
+        while True:
+            await asyncio.sleep(rng.expovariate(1 / mean_seconds))
+            if self._connections:
+                rng.choice(list(self._connections)).cancel()
+
+    async def _connect(self, client: socket.socket) -> None:
+        """Carry a connection until both ends are done; whatever else ends it resets both."""
+        with socket.socket() as server, contextlib.suppress(OSError):
+            for end in (client, server):
+                end.setblocking(False)
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            target = ("127.0.0.1", self._target_port)
+            await asyncio.get_running_loop().sock_connect(server, target)
+            await self._carry(client, server)
+            for end in (client, server):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _END_ON_CLOSE)
+
+    async def _carry(self, client: socket.socket, server: socket.socket) -> None:
+        up = _Flow(maxsize=_WINDOW)
+        down = _Flow(maxsize=_WINDOW)
+        tasks = [
+            asyncio.create_task(self._receive(client, up)),
+            asyncio.create_task(self._send(up, server, self._up)),
+            asyncio.create_task(self._receive(server, down)),
+            asyncio.create_task(self._send(down, client, self._down)),
+        ]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            await _cancel(*tasks)
+
+    async def _receive(self, source: socket.socket, flow: _Flow) -> None:
+        loop = asyncio.get_running_loop()
+        data = b"-"
+        while data:
+            data = await loop.sock_recv(source, _CHUNK)
+            await flow.put((loop.time() + self.delay, data))
+
+    async def _send(self, flow: _Flow, sink: socket.socket, direction: _Direction) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due, data = await flow.get()
+            await asyncio.sleep(due - loop.time())
+            if not data:
+                break
+            while data:
+                piece = data if self.rate is None else data[: max(1, int(self.rate * _STEP))]
+                await self._let_pass(len(piece), direction)
+                await loop.sock_sendall(sink, direction.take(piece))
+                data = data[len(piece) :]
+        await self._let_pass(0, direction)
+        sink.shutdown(socket.SHUT_WR)
+
+    async def _let_pass(self, size: int, direction: _Direction) -> None:
+        """Return when the next `size` bytes may go."""
+        if self.rate is not None:
+            due = direction.reserve(size, self.rate)
+            await asyncio.sleep(due - asyncio.get_running_loop().time())
+        await self._thawed.wait()
+
+
+class _Direction:
+    """One way of a link, for all its connections."""
+
+    def __init__(self) -> None:
+        self.passed = 0
+        self.flip_at: int | None = None
+        self._busy_until = 0.0
+
+    def reserve(self, size: int, rate: float) -> float:
+        """Return the event loop's time at which `size` more bytes have gone at `rate`."""
+        now = asyncio.get_running_loop().time()
+        idle = now - self._busy_until > _LATENESS
+        self._busy_until = (now if idle else self._busy_until) + size / rate
+        return self._busy_until
+
+    def take(self, data: bytes) -> bytes:
+        """Count `data`, and return what arrives of it."""
+        start = self.passed
+        self.passed += len(data)
+        if self.flip_at is None or self.flip_at >= self.passed:
+            return data
+        at = self.flip_at - start
+        self.flip_at = None
+        return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,84 @@
+"""A connection to the MQTT broker that comes back by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import aiomqtt
+
+from s3downloader.aio import timeout
+
+__all__ = ["BrokerConnection"]
+
+_RECONNECT_AFTER = 0.05  # seconds
+_CONNECT_WITHIN = 10.0  # seconds
+
+
+class BrokerConnection:
+    """Keeps an MQTT 5 connection to 127.0.0.1:`port`; an async context manager.
+
+    `on_connect` subscribes on each new connection, `on_message` takes what comes. `client` is
+    None while the broker is away. Entering raises ConnectionError when no broker answers.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        *,
+        on_connect: Callable[[aiomqtt.Client], Awaitable[None]],
+        on_message: Callable[[aiomqtt.Message], None],
+    ) -> None:
+        self.client: aiomqtt.Client | None = None
+        self._port = port
+        self._on_connect = on_connect
+        self._on_message = on_message
+        self._online = asyncio.Event()
+        self._offline = asyncio.Event()
+
+    async def __aenter__(self) -> BrokerConnection:
+        self._task = asyncio.create_task(self._stay_connected())
+        try:
+            async with timeout(_CONNECT_WITHIN):
+                await self.wait_online()
+        except TimeoutError:
+            await self.__aexit__()
+            raise ConnectionError(
+                f"no MQTT broker answers on 127.0.0.1:{self._port}; start one"
+            ) from None
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def wait_online(self) -> None:
+        """Return once the broker is connected and has every subscription."""
+        await self._online.wait()
+
+    async def wait_offline(self) -> None:
+        """Return once the loss of the broker has been noticed."""
+        await self._offline.wait()
+
+    async def _stay_connected(self) -> None:
+        while True:
+            with contextlib.suppress(aiomqtt.MqttError):
+                async with aiomqtt.Client(
+                    "127.0.0.1", self._port, protocol=aiomqtt.ProtocolVersion.V5
+                ) as client:
+                    await self._serve(client)
+            await asyncio.sleep(_RECONNECT_AFTER)
+
+    async def _serve(self, client: aiomqtt.Client) -> None:
+        self.client = client
+        try:
+            await self._on_connect(client)
+            self._offline.clear()
+            self._online.set()
+            async for message in client.messages:
+                self._on_message(message)
+        finally:
+            self.client = None
+            self._online.clear()
+            self._offline.set()

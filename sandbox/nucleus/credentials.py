@@ -1,0 +1,87 @@
+"""The token exchange service: credentials for components, over HTTP on 127.0.0.1.
+
+Source: "Token exchange service" in the Greengrass developer guide; the document is that of the
+container credential provider, which every AWS SDK reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
+
+import msgspec
+
+__all__ = ["CredentialsEndpoint"]
+
+_PATH = "/2016-11-01/credentialprovider/"
+_REASONS = {200: "OK", 403: "Forbidden", 404: "Not Found"}
+
+
+class CredentialsEndpoint:
+    """Serves `credentials`, if any, to who knows a component's token; an async context manager.
+
+    `credentials` has AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and perhaps AWS_SESSION_TOKEN;
+    `lifetime` is the time until they expire. `requests` counts what was answered with 200.
+    """
+
+    def __init__(
+        self,
+        credentials: Mapping[str, str],
+        *,
+        authorised: Callable[[str], bool],
+        lifetime: timedelta = timedelta(hours=1),
+    ) -> None:
+        self.credentials = dict(credentials)
+        self.lifetime = lifetime
+        self.requests = 0
+        self._authorised = authorised
+
+    async def __aenter__(self) -> CredentialsEndpoint:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    @property
+    def uri(self) -> str:
+        """The value of AWS_CONTAINER_CREDENTIALS_FULL_URI."""
+        port = self._server.sockets[0].getsockname()[1]
+        return f"http://127.0.0.1:{port}{_PATH}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            status, body = self._answer((await reader.readuntil(b"\r\n\r\n")).decode("latin-1"))
+            writer.write(
+                f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+                + body
+            )
+            await writer.drain()
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    def _answer(self, head: str) -> tuple[int, bytes]:
+        request, *lines = head.splitlines()
+        headers = dict(line.split(": ", 1) for line in lines if ": " in line)
+        authorization = {name.lower(): value for name, value in headers.items()}.get(
+            "authorization", ""
+        )
+        if request.split(" ")[:2] != ["GET", _PATH]:
+            return 404, b""
+        if not self.credentials or not self._authorised(authorization):
+            return 403, b""
+        self.requests += 1
+        return 200, msgspec.json.encode(self._document())
+
+    def _document(self) -> dict[str, str]:
+        expiration = datetime.now(timezone.utc) + self.lifetime
+        return {
+            "AccessKeyId": self.credentials["AWS_ACCESS_KEY_ID"],
+            "SecretAccessKey": self.credentials["AWS_SECRET_ACCESS_KEY"],
+            "Token": self.credentials.get("AWS_SESSION_TOKEN", ""),
+            "Expiration": expiration.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }

@@ -1,0 +1,152 @@
+"""Running a component the way its recipe says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+from s3downloader.aio import timeout
+
+from .nucleus import Nucleus
+from .recipe import Recipe, Step, interpolate
+
+__all__ = ["LifecycleError", "RunningComponent", "run_component"]
+
+_INSTALL_TIMEOUT = 120.0  # seconds, the nucleus's default
+_INHERITED = ("HOME", "LANG", "PATH")
+_WATCHDOG = 'cat; kill -s KILL -- "-$0"'  # its standard input ends when the sandbox does
+
+
+class LifecycleError(Exception):
+    """A step failed; the message has the end of its output."""
+
+
+class RunningComponent:
+    """A script of a component with all its child processes, output in the file `log`.
+
+    They are one process group and die with the sandbox, also when that is killed. (A parent-death
+    signal would not do: it reaches the shell, not what the shell has started.)
+    """
+
+    def __init__(
+        self, shell: asyncio.subprocess.Process, watchdog: asyncio.subprocess.Process, log: Path
+    ) -> None:
+        self.log = log
+        self._shell = shell
+        self._watchdog = watchdog
+
+    @classmethod
+    async def start(
+        cls, script: str, *, cwd: Path, environment: Mapping[str, str], log: Path
+    ) -> RunningComponent:
+        with log.open("ab") as output:
+            shell = await asyncio.create_subprocess_exec(
+                "/bin/sh", "-c", script,
+                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+                cwd=cwd, env=dict(environment), start_new_session=True,
+            )  # fmt: skip
+        watchdog = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-c", _WATCHDOG, str(shell.pid),
+            stdin=asyncio.subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        return cls(shell, watchdog, log)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the shell, which is the id of the process group too."""
+        return self._shell.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._shell.returncode
+
+    async def wait(self) -> int:
+        """Wait for the script to end and return its exit status."""
+        return await self._shell.wait()
+
+    async def stop(self, *, grace: float = 5.0) -> int:
+        """End it as the nucleus does: SIGTERM, after `grace` seconds SIGKILL, to every process.
+
+        Returns the exit status of the script.
+        """
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with timeout(grace):
+                await self._shell.wait()
+        return await self.kill()
+
+    async def kill(self) -> int:
+        """End every process with SIGKILL and return the exit status of the script."""
+        self._watchdog.kill()
+        await self._watchdog.wait()
+        self._signal(signal.SIGKILL)
+        return await self._shell.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+
+async def run_component(
+    nucleus: Nucleus,
+    recipe: Recipe,
+    *,
+    artifacts: Path,
+    environment: Mapping[str, str] | None = None,
+) -> RunningComponent:
+    """Run the Install step of a registered component, then start Run and return it.
+
+    Both run in the component's work folder, with the variables of the nucleus, the recipe and
+    `environment`. `artifacts` is the folder where the artifacts lie unpacked. Raises RecipeError
+    when no manifest suits this machine, LifecycleError when Install fails.
+    """
+    steps = recipe.steps(runtime=nucleus.personality.runtime)
+    if "install" in steps:
+        install = await _start(nucleus, recipe, steps["install"], artifacts, environment)
+        try:
+            async with timeout(_INSTALL_TIMEOUT):
+                status: int | str = await install.wait()
+        except TimeoutError:
+            status = f"none after {_INSTALL_TIMEOUT:g} s"
+        finally:
+            await install.kill()
+        if status != 0:
+            tail = install.log.read_text(errors="replace")[-2000:]
+            raise LifecycleError(f"Install of {recipe.component}: exit status {status}\n{tail}")
+    return await _start(nucleus, recipe, steps["run"], artifacts, environment)
+
+
+async def _start(
+    nucleus: Nucleus,
+    recipe: Recipe,
+    step: Step,
+    artifacts: Path,
+    environment: Mapping[str, str] | None,
+) -> RunningComponent:
+    work = nucleus.work_folder(recipe.component)
+
+    def fill(text: str) -> str:
+        return interpolate(
+            text,
+            configuration=nucleus.configuration(recipe.component),
+            artifacts=artifacts,
+            work=work,
+            thing_name=nucleus.thing_name,
+        )
+
+    return await RunningComponent.start(
+        fill(step.script),
+        cwd=work,
+        environment={
+            **{name: os.environ[name] for name in _INHERITED if name in os.environ},
+            **nucleus.component_environment(recipe.component),
+            **{name: fill(value) for name, value in step.environment.items()},
+            **(environment or {}),
+        },
+        log=nucleus.log_file(recipe.component),
+    )

@@ -1,0 +1,216 @@
+"""The local nucleus: everything that a component meets over Greengrass IPC."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from ..shadows import ShadowStore
+from .authorization import AccessControl
+from .credentials import CredentialsEndpoint
+from .faults import Faults
+from .iot_core import IotCore
+from .operations.configuration import Configurations
+from .operations.iot_core import IotCoreOperations
+from .operations.lifecycle import ComponentUpdates
+from .operations.pubsub import LocalTopics
+from .operations.shadows import ShadowOperations
+from .personality import PERSONALITIES
+from .server import Json, RpcServer
+
+__all__ = ["Nucleus"]
+
+_MAX_SOCKET_PATH = 107  # bytes; sun_path of unix(7) without its closing zero
+
+
+class Nucleus:
+    """Speaks Greengrass IPC on a Unix socket in `directory`; an async context manager.
+
+    IoT Core is the MQTT broker on 127.0.0.1:`broker_port`. Shadows are `shadows`, or a store of
+    its own. `credentials` are what the token exchange hands to components: access key, secret
+    key and, optionally, session token, under their names in AWS's environment variables.
+    """
+
+    def __init__(
+        self,
+        *,
+        thing_name: str,
+        directory: Path,
+        broker_port: int,
+        personality: Literal["java", "lite"] = "java",
+        shadows: ShadowStore | None = None,
+        region: str = "us-east-1",
+        credentials: Mapping[str, str] | None = None,
+    ) -> None:
+        self.thing_name = thing_name
+        self.region = region
+        self.faults = Faults()
+        self.shadows = shadows or ShadowStore()
+        self.personality = PERSONALITIES[personality]
+        self.iot_core = IotCore(broker_port, self.personality, self.faults)
+        self._directory = directory
+        self._tokens: dict[str, str] = {}
+        self._access: dict[str, AccessControl] = {}
+        self._configurations = Configurations()
+        self._updates = ComponentUpdates()
+        self._topics = LocalTopics(self._access)
+        self._shadow_operations = ShadowOperations(
+            self.shadows,
+            self._access,
+            self._topics,
+            supported=self.personality.shadows,
+        )
+        self.credentials = CredentialsEndpoint(credentials or {}, authorised=self._knows_token)
+        self._stack = contextlib.AsyncExitStack()
+
+    async def __aenter__(self) -> Nucleus:
+        async with self._stack as stack:
+            self.socket_path = stack.enter_context(_socket_path(self._directory))
+            self._server = RpcServer(
+                self.socket_path,
+                {
+                    **IotCoreOperations(self.iot_core, self._access, self.personality).operations(),
+                    **self._topics.operations(),
+                    **self._shadow_operations.operations(),
+                    **self._configurations.operations(),
+                    **self._updates.operations(),
+                },
+                authenticate=self._authenticate,
+                with_messages=self.personality.error_messages,
+            )
+            stack.callback(self.shadows.listen(self._shadow_operations.publish))
+            await stack.enter_async_context(self.iot_core)
+            await stack.enter_async_context(self.credentials)
+            await self._server.start()
+            stack.push_async_callback(lambda: self._server.stop())
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def register(
+        self,
+        component: str,
+        access_control: Mapping[str, Any] | None = None,
+        configuration: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Make a component known, with its `accessControl` and the rest of its configuration."""
+        self._tokens[component] = secrets.token_hex(8).upper()
+        self._access[component] = AccessControl(
+            component, access_control or {}, thing_name=self.thing_name
+        )
+        values = dict(configuration or {})
+        if self.personality.scalars_as_strings:
+            values = _scalars_as_strings(values)
+        self._configurations.register(component, {**values, "accessControl": access_control or {}})
+
+    def component_environment(self, component: str) -> dict[str, str]:
+        """The environment variables that the nucleus gives to a component's processes."""
+        return {
+            "SVCUID": self._tokens[component],
+            "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(self.socket_path),
+            "AWS_IOT_THING_NAME": self.thing_name,
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": self._tokens[component],
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": self.credentials.uri,
+        }
+
+    def connected(self, component: str) -> bool:
+        """Whether the component has an IPC connection."""
+        return self._server.connected(component)
+
+    def set_configuration(self, component: str, patch: Mapping[str, Any]) -> None:
+        """Merge `patch` into the component's configuration and notify its subscribers."""
+        self._configurations.merge(component, patch)
+
+    def configuration(self, component: str) -> Json:
+        """The component's present configuration."""
+        return self._configurations.get(component)
+
+    def work_folder(self, component: str) -> Path:
+        """The folder in which the component's scripts run."""
+        folder = self._directory / "work" / component
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def log_file(self, component: str) -> Path:
+        """The file that takes what the component's scripts print."""
+        folder = self._directory / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{component}.log"
+
+    def states(self, component: str) -> list[str]:
+        """The states that the component has reported with UpdateState."""
+        return list(self._updates.states.get(component, []))
+
+    async def propose_update(
+        self, deployment_id: str = "deployment-1", *, restarting: bool = False, within: float = 60
+    ) -> dict[str, int]:
+        """Ask the components subscribed to updates; returns by how many ms each defers.
+
+        Raises TimeoutError when one stays silent for `within` seconds.
+        """
+        return await self._updates.propose(deployment_id, restarting=restarting, within=within)
+
+    def finish_update(self, deployment_id: str = "deployment-1") -> None:
+        """Tell them that the update is over."""
+        self._updates.finish(deployment_id)
+
+    async def drop_connection(self, component: str) -> None:
+        """Cut the component's IPC connection; it may connect again."""
+        await self._server.drop(component)
+
+    async def restart(self, *, forget_tokens: bool = False) -> None:
+        """Restart the IPC server; with `forget_tokens` no client from before gets in again."""
+        await self._server.stop()
+        if forget_tokens:
+            self._tokens = {component: secrets.token_hex(8).upper() for component in self._tokens}
+        await self._server.start()
+
+    async def forget_subscriptions(self) -> None:
+        """Let every SubscribeToIoTCore die silently: its stream stays open, nothing comes."""
+        await self.iot_core.forget_subscriptions()
+
+    def _authenticate(self, token: str) -> str | None:
+        if self.faults.refuse_connections:
+            return None
+        return next((name for name, known in self._tokens.items() if known == token), None)
+
+    def _knows_token(self, token: str) -> bool:
+        return token in self._tokens.values()
+
+
+@contextlib.contextmanager
+def _socket_path(directory: Path) -> Any:
+    """A path for the socket in `directory`, or in /tmp where that one is too long."""
+    path = directory / "ipc.socket"
+    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
+        yield path
+        return
+    short = Path(tempfile.mkdtemp(prefix="nucleus-"))
+    try:
+        yield short / "ipc.socket"
+    finally:
+        shutil.rmtree(short)
+
+
+def _scalars_as_strings(values: Json) -> Json:
+    return {key: _as_string(value) for key, value in values.items()}
+
+
+def _as_string(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _scalars_as_strings(dict(value))
+    if isinstance(value, list):
+        return [_as_string(item) for item in value]
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if value is None else str(value)

@@ -1,0 +1,1 @@
+"""The operations of Greengrass IPC, a module for each service of the nucleus."""

@@ -1,0 +1,62 @@
+"""What tells the two nuclei apart, as far as a component can see it over IPC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["JAVA", "LITE", "PERSONALITIES", "Personality"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Personality:
+    """Limits and habits of a nucleus. Sizes are bytes of MQTT payload.
+
+    `max_unacked` and `max_unacked_bytes` bound the QoS 1 messages that the broker has not
+    acknowledged yet; `spool_bytes` is what is kept while the broker is away (None: nothing is,
+    a publish fails at once). `runtime` is its name in the Platform of a manifest.
+    """
+
+    runtime: str | None
+    max_publish: int
+    oversized_publish_cuts_connection: bool
+    max_receive: int
+    max_unacked: int | None
+    max_unacked_bytes: int | None
+    spool_bytes: int | None
+    shadows: bool
+    error_messages: bool
+    scalars_as_strings: bool
+    overlaps_deliver_twice: bool
+
+
+JAVA = Personality(
+    runtime=None,
+    max_publish=128 * 1024,
+    oversized_publish_cuts_connection=False,
+    max_receive=128 * 1024,
+    max_unacked=None,
+    max_unacked_bytes=None,
+    spool_bytes=2_621_440,
+    shadows=True,
+    error_messages=True,
+    scalars_as_strings=False,
+    overlaps_deliver_twice=False,
+)
+"""The Greengrass nucleus with the ShadowManager component."""
+
+LITE = Personality(
+    runtime="aws_nucleus_lite",
+    max_publish=7_250,
+    oversized_publish_cuts_connection=True,
+    max_receive=4_960,
+    max_unacked=10,
+    max_unacked_bytes=15_000,
+    spool_bytes=None,
+    shadows=False,
+    error_messages=False,
+    scalars_as_strings=True,
+    overlaps_deliver_twice=True,
+)
+"""Greengrass nucleus lite, as measured."""
+
+PERSONALITIES = {"java": JAVA, "lite": LITE}

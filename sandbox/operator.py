@@ -1,0 +1,145 @@
+"""Whoever sends commands to a device and hears what it says, over the broker."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import aiomqtt
+import msgspec
+
+from s3downloader.aio import stop, timeout
+
+__all__ = ["Heard", "Operator"]
+
+Json = dict[str, Any]
+
+
+class Heard(NamedTuple):
+    """A message of the device: the last level of its topic, and its content."""
+
+    topic: str
+    message: Json
+
+
+class Operator:
+    """An MQTT client of one device; open as a context manager. Hears all that the device says."""
+
+    def __init__(self, broker_port: int, thing_name: str, prefix: str = "s3downloader") -> None:
+        self.heard: list[Heard] = []
+        self._topics = f"{prefix}/{thing_name}"
+        self._client = aiomqtt.Client(
+            "127.0.0.1",
+            broker_port,
+            protocol=aiomqtt.ProtocolVersion.V5,
+            max_queued_outgoing_messages=0,
+            socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
+        )
+        self._numbers = itertools.count(1)
+        self._news = asyncio.Condition()
+
+    async def __aenter__(self) -> Operator:
+        await self._client.__aenter__()
+        await self._client.subscribe(f"{self._topics}/responses", qos=1)
+        await self._client.subscribe(f"{self._topics}/status", qos=1)
+        self._listening = asyncio.create_task(self._listen())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await stop(self._listening)
+        await self._client.__aexit__(kind, error, trace)
+
+    async def send_bytes(self, payload: bytes) -> None:
+        """Publish a payload as a command, whatever it is."""
+        await self._client.publish(f"{self._topics}/commands", payload, qos=1)
+
+    async def send(self, command: str, **fields: Any) -> str:
+        """Send a command and return its id."""
+        fields.setdefault("command_id", f"op-{next(self._numbers)}")
+        await self.send_bytes(msgspec.json.encode({"command": command, **fields}))
+        return str(fields["command_id"])
+
+    async def ask(self, command: str, *, within: float = 10.0, **fields: Any) -> Json:
+        """Send a command and return its response."""
+        command_id = await self.send(command, **fields)
+        return await self.response(command_id, within=within)
+
+    async def response(self, command_id: str, *, within: float = 10.0) -> Json:
+        """Return the response to a command."""
+        return await self.hear(
+            lambda h: (
+                h.topic == "responses"
+                and h.message.get("command_id") == command_id
+                and "event" not in h.message
+            ),
+            within=within,
+        )
+
+    async def event(self, name: str, download_id: str, *, within: float = 30.0) -> Json:
+        """Return the first event of that name of a download."""
+        return await self.hear(
+            lambda h: (
+                h.message.get("event") == name and h.message.get("download_id") == download_id
+            ),
+            within=within,
+        )
+
+    async def progress(
+        self, download_id: str, accept: Callable[[Json], bool], *, within: float = 30.0
+    ) -> Json:
+        """Return how the status shows a download, once that is acceptable."""
+
+        def shown(heard: Heard) -> Json | None:
+            downloads = heard.message.get("downloads", []) if heard.topic == "status" else []
+            matching = (d for d in downloads if d["download_id"] == download_id and accept(d))
+            return next(matching, None)
+
+        status = await self.hear(lambda h: shown(h) is not None, within=within)
+        found = shown(Heard("status", status))
+        assert found is not None
+        return found
+
+    async def hear(self, accept: Callable[[Heard], bool], *, within: float) -> Json:
+        """Return the first acceptable message, heard already or still to come."""
+        seen = 0
+
+        def arrived() -> bool:
+            nonlocal seen
+            while seen < len(self.heard) and not accept(self.heard[seen]):
+                seen += 1
+            return seen < len(self.heard)
+
+        try:
+            async with timeout(within), self._news:
+                await self._news.wait_for(arrived)
+        except TimeoutError:
+            last = "\n".join(str(heard) for heard in self.heard[-5:])
+            raise TimeoutError(
+                f"not heard within {within:g} s; the last messages:\n{last}"
+            ) from None
+        return self.heard[seen].message
+
+    def events(self, download_id: str) -> list[str]:
+        """Return the names of all events of a download so far, in order."""
+        return [
+            h.message["event"]
+            for h in self.heard
+            if "event" in h.message and h.message["download_id"] == download_id
+        ]
+
+    async def _listen(self) -> None:
+        async for message in self._client.messages:
+            assert isinstance(message.payload, bytes)
+            topic = message.topic.value.rpartition("/")[2]
+            async with self._news:
+                self.heard.append(Heard(topic, msgspec.json.decode(message.payload)))
+                self._news.notify_all()

@@ -1,0 +1,156 @@
+"""Child processes that never outlive the one that started them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import random
+import shutil
+import signal
+import socket
+import sysconfig
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from s3downloader.aio import timeout
+
+__all__ = ["Process", "ProcessError", "accepts", "find_program", "free_ports"]
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_LOG_TAIL = 2000  # bytes of the log that an error shows
+_prctl = ctypes.CDLL(None).prctl  # bound here: between fork and exec nothing may be imported
+
+
+class ProcessError(Exception):
+    """A process ended, or was not ready in time; the message carries the end of its log."""
+
+
+class Process:
+    """A running child process, in its own session, with its output in a log file.
+
+    The kernel kills it when the thread that started it ends, also by kill -9: start it from the
+    main thread. Make one with `Process.start`.
+    """
+
+    def __init__(self, name: str, child: asyncio.subprocess.Process, log: Path) -> None:
+        self._name = name
+        self._child = child
+        self._log = log
+
+    @classmethod
+    async def start(
+        cls,
+        command: Sequence[str | Path],
+        *,
+        log: Path,
+        ready: Callable[[], Awaitable[bool]],
+        within: float = 30.0,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+    ) -> Process:
+        """Start `command` and return once `ready` says so.
+
+        `env` replaces the environment; None inherits it. Raises ProcessError when the process
+        exits first or is not ready `within` seconds; it has ended then.
+        """
+        with log.open("ab") as output:
+            child = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=env,
+                cwd=cwd,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        process = cls(Path(command[0]).name, child, log)
+        try:
+            await process._wait_ready(ready, within)
+        except BaseException:
+            await process.stop(grace=0)
+            raise
+        return process
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._child.returncode
+
+    async def wait(self) -> int:
+        """Wait for the process to end by itself and return its exit status."""
+        return await self._child.wait()
+
+    async def stop(self, *, grace: float = 5.0) -> int:
+        """End it with SIGTERM, after `grace` seconds with SIGKILL; returns the exit status."""
+        if grace > 0 and self.returncode is None:
+            self._child.terminate()
+            with contextlib.suppress(TimeoutError):
+                async with timeout(grace):
+                    await self._child.wait()
+        if self.returncode is None:
+            self._child.kill()
+        return await self._child.wait()
+
+    async def _wait_ready(self, ready: Callable[[], Awaitable[bool]], within: float) -> None:
+        try:
+            async with timeout(within):
+                while not await ready():
+                    if self.returncode is not None:
+                        raise self._error(f"ended with status {self.returncode} before ready")
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise self._error(f"was not ready within {within:g} s") from None
+
+    def _error(self, what: str) -> ProcessError:
+        tail = self._log.read_bytes()[-_LOG_TAIL:].decode(errors="replace")
+        return ProcessError(f"{self._name} {what}; the end of {self._log}:\n{tail}")
+
+
+def find_program(name: str, *, hint: str) -> str:
+    """Return the path of a program of this Python environment or of the system.
+
+    Raises FileNotFoundError with `hint`, which says how to install it.
+    """
+    places = [sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath), "/usr/sbin"]
+    if program := shutil.which(name, path=os.pathsep.join(places)):
+        return program
+    raise FileNotFoundError(f"{name} is not installed; {hint}")
+
+
+async def accepts(port: int) -> bool:
+    """Whether something on 127.0.0.1 accepts connections at `port`."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+def free_ports(count: int) -> list[int]:
+    """Return `count` distinct ports that are free on 127.0.0.1.
+
+    They lie below Linux's range for outgoing connections (from 32768), so that no client takes
+    the port of a server while it restarts.
+    """
+    ports: list[int] = []
+    for port in random.sample(range(15_000, 32_768), 10 * count):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise OSError(f"fewer than {count} free ports on 127.0.0.1; end other servers")
+
+
+def _die_with_parent() -> None:
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,43 @@
+"""What all servers have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TypeVar
+
+from ..processes import Process
+
+__all__ = ["Server"]
+
+ServerT = TypeVar("ServerT", bound="Server")
+
+
+class Server(ABC):
+    """A server process that can be stopped and started again on the same ports."""
+
+    _grace = 5.0
+    """Seconds it has to end by itself."""
+
+    def __init__(self) -> None:
+        self._process: Process | None = None
+
+    @abstractmethod
+    async def _launch(self) -> Process:
+        """Start the process and return once it serves."""
+
+    async def start(self) -> None:
+        """Return once it serves. Raises ProcessError when it cannot."""
+        self._process = await self._launch()
+
+    async def stop(self) -> None:
+        """End it; it lets go of its ports but keeps their numbers."""
+        if self._process is not None:
+            await self._process.stop(grace=self._grace)
+            self._process = None
+
+    async def __aenter__(self: ServerT) -> ServerT:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()

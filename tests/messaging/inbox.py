@@ -1,0 +1,30 @@
+"""A message handler that remembers."""
+
+from __future__ import annotations
+
+from tests.support import eventually
+
+__all__ = ["Inbox"]
+
+
+class Inbox:
+    """Keeps the messages it is called with, in order of arrival."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, bytes]] = []
+
+    def __call__(self, topic: str, payload: bytes) -> None:
+        self.messages.append((topic, payload))
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [payload for _, payload in self.messages]
+
+    async def holds(self, payload: bytes) -> None:
+        """Wait for a message with that payload."""
+        await eventually(lambda: payload in self.payloads)
+
+    async def count(self, number: int) -> list[bytes]:
+        """Wait for that many messages and return the payloads."""
+        await eventually(lambda: len(self.messages) >= number)
+        return self.payloads

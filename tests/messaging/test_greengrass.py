@@ -1,0 +1,241 @@
+"""Messaging through the nucleus when it fails, drops the connection, or forgets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3downloader.aio import timeout
+from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.messaging import greengrass, ipc
+from s3downloader.messaging.bus import MessagingError
+from s3downloader.messaging.greengrass import GreengrassBus
+from s3downloader.messaging.ipc import IpcClient
+from sandbox.servers import Broker
+
+from .conftest import COMPONENT, StartNucleus
+from .inbox import Inbox
+
+pytestmark = pytest.mark.usefixtures("_quick_retries")
+
+
+@pytest.fixture
+def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(greengrass, "FIRST_PAUSE", 0.01)
+
+
+@asynccontextmanager
+async def open_bus(*, patience: float = 60, **options: Any) -> AsyncIterator[GreengrassBus]:
+    async with IpcClient(patience=patience) as client, GreengrassBus(client, **options) as bus:
+        yield bus
+
+
+async def publish_until_heard(bus: GreengrassBus, topic: str, inbox: Inbox) -> None:
+    """Publish until a message comes back, as a subscription may be renewed a little later."""
+    async with timeout(10):
+        while not inbox.messages:
+            try:
+                await bus.publish(topic, b"ping", qos=1)
+            except MessagingError:
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)
+
+
+class TestConnection:
+    async def test_a_dropped_connection_is_replaced(
+        self, start_nucleus: StartNucleus, prefix: str
+    ) -> None:
+        inbox = Inbox()
+        async with start_nucleus() as nucleus, open_bus() as bus:
+            await bus.subscribe(prefix, inbox)
+            await nucleus.drop_connection(COMPONENT)
+            await publish_until_heard(bus, prefix, inbox)
+
+    async def test_a_restarted_nucleus_is_found_again(
+        self, start_nucleus: StartNucleus, prefix: str
+    ) -> None:
+        inbox = Inbox()
+        async with start_nucleus() as nucleus, open_bus() as bus:
+            await bus.subscribe(prefix, inbox)
+            await nucleus.restart()
+            await publish_until_heard(bus, prefix, inbox)
+
+    async def test_renewed_subscriptions_deliver_once(
+        self, start_nucleus: StartNucleus, prefix: str
+    ) -> None:
+        inbox, ready = Inbox(), Inbox()
+        async with start_nucleus("lite") as nucleus, open_bus() as bus:
+            await bus.subscribe(f"{prefix}/commands", inbox)
+            await bus.subscribe(f"{prefix}/ready", ready)
+            for _ in range(3):
+                ready.messages.clear()
+                await nucleus.drop_connection(COMPONENT)
+                await publish_until_heard(bus, f"{prefix}/ready", ready)
+            await bus.publish(f"{prefix}/commands", b"once", qos=1)
+            await bus.publish(f"{prefix}/commands", b"last", qos=1)
+            await inbox.holds(b"last")
+        assert inbox.payloads == [b"once", b"last"]
+
+    async def test_a_forgotten_token_is_the_end(self, start_nucleus: StartNucleus) -> None:
+        async with start_nucleus() as nucleus, open_bus() as bus:
+            await nucleus.restart(forget_tokens=True)
+            async with timeout(5):
+                reason = await bus.wait_lost()
+        assert "must be started again" in reason.message
+
+    async def test_a_nucleus_that_stays_away_is_the_end(self, start_nucleus: StartNucleus) -> None:
+        async with start_nucleus() as nucleus:
+            client = IpcClient(patience=0.3)
+            await client.__aenter__()
+        async with timeout(5):
+            reason = await client.wait_lost()
+        await client.__aexit__()
+        assert str(nucleus.socket_path) in reason.message
+
+    async def test_without_a_nucleus_nothing_starts(self, start_nucleus: StartNucleus) -> None:
+        async with start_nucleus() as nucleus:
+            nucleus.faults.refuse_connections = True
+            with pytest.raises(MessagingError, match="refuses"):
+                await IpcClient().__aenter__()
+        with pytest.raises(MessagingError, match="No nucleus answers"):
+            await IpcClient().__aenter__()
+
+    @pytest.mark.parametrize("variable", [ipc.SOCKET_VARIABLE, ipc.TOKEN_VARIABLE])
+    async def test_the_nucleus_sets_the_environment(
+        self, start_nucleus: StartNucleus, monkeypatch: pytest.MonkeyPatch, variable: str
+    ) -> None:
+        async with start_nucleus():
+            monkeypatch.delenv(variable)
+            with pytest.raises(DownloaderError, match=variable) as refusal:
+                IpcClient()
+        assert refusal.value.code == ErrorCode.INVALID_FIELD
+
+
+class TestPublishing:
+    async def test_a_passing_failure_is_bridged(
+        self, start_nucleus: StartNucleus, prefix: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(greengrass, "ATTEMPTS", 1000)
+        inbox = Inbox()
+        async with start_nucleus() as nucleus, open_bus() as bus:
+            await bus.subscribe(prefix, inbox)
+            nucleus.faults.fail_publishes = True
+            publishing = asyncio.create_task(bus.publish(prefix, b"late", qos=1))
+            await asyncio.wait([publishing], timeout=0.05)
+            assert not publishing.done()
+            nucleus.faults.fail_publishes = False
+            await publishing
+            assert await inbox.count(1) == [b"late"]
+
+    @pytest.mark.parametrize("qos", [0, 1])
+    async def test_a_lasting_failure_is_raised(
+        self, start_nucleus: StartNucleus, prefix: str, qos: int
+    ) -> None:
+        async with start_nucleus() as nucleus, open_bus() as bus:
+            nucleus.faults.fail_publishes = True
+            async with timeout(5):
+                with pytest.raises(MessagingError, match=prefix):
+                    await bus.publish(prefix, b"", qos=qos)
+
+    async def test_a_silent_nucleus_does_not_hold_a_publish_for_ever(
+        self, start_nucleus: StartNucleus, prefix: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ipc, "REQUEST_TIMEOUT", 0.1)
+        async with start_nucleus() as nucleus, open_bus() as bus:
+            nucleus.faults.ack_delay = 60
+            with pytest.raises(MessagingError, match="no answer in time"):
+                await bus.publish(prefix, b"", qos=1)
+
+    async def test_without_a_broker_nucleus_lite_fails_and_recovers(
+        self, start_nucleus: StartNucleus, tmp_path: Path, prefix: str
+    ) -> None:
+        inbox = Inbox()
+        async with (
+            Broker(tmp_path / "broker") as broker,
+            start_nucleus("lite", broker=broker) as nucleus,
+            open_bus() as bus,
+        ):
+            await bus.subscribe(prefix, inbox)
+            await broker.stop()
+            await nucleus.iot_core.wait_offline()
+            with pytest.raises(MessagingError):
+                await bus.publish(prefix, b"", qos=1)
+            await broker.start()
+            await publish_until_heard(bus, prefix, inbox)
+
+    async def test_large_and_small_messages_share_the_window(
+        self, start_nucleus: StartNucleus, prefix: str
+    ) -> None:
+        inbox = Inbox()
+        async with start_nucleus() as nucleus, open_bus(max_payload=100_000) as bus:
+            nucleus.faults.ack_delay = 0.02
+            await bus.subscribe(prefix, inbox)
+            sent = [bytes([number]) * size for number, size in enumerate([10, 50_000, 5_000] * 5)]
+            async with timeout(5):
+                await asyncio.gather(*(bus.publish(prefix, payload, qos=1) for payload in sent))
+            assert sorted(await inbox.count(15)) == sorted(sent)
+
+
+class TestAccess:
+    async def test_a_forbidden_publish_says_what_to_grant(
+        self, start_nucleus: StartNucleus, prefix: str
+    ) -> None:
+        allowed = {
+            "operations": ["aws.greengrass#PublishToIoTCore"],
+            "resources": [f"{prefix}/responses"],
+        }
+        access = {"aws.greengrass.ipc.mqttproxy": {"policy": allowed}}
+        async with start_nucleus(access=access), open_bus() as bus:
+            await bus.publish(f"{prefix}/responses", b"", qos=1)
+            with pytest.raises(DownloaderError, match=f"PublishToIoTCore.*{prefix}/x") as refusal:
+                await bus.publish(f"{prefix}/x", b"", qos=1)
+            assert refusal.value.code == ErrorCode.ACCESS_DENIED
+            with pytest.raises(DownloaderError, match=f"SubscribeToIoTCore.*{prefix}/c") as refusal:
+                await bus.subscribe(f"{prefix}/c", Inbox())
+            assert refusal.value.code == ErrorCode.ACCESS_DENIED
+
+
+class TestProbe:
+    async def test_subscriptions_that_died_silently_are_renewed(
+        self, start_nucleus: StartNucleus, prefix: str
+    ) -> None:
+        inbox = Inbox()
+        async with (
+            start_nucleus("lite") as nucleus,
+            open_bus(probe_topic=f"{prefix}/probe", probe_interval=0.05, probe_timeout=0.2) as bus,
+        ):
+            await bus.subscribe(f"{prefix}/commands", inbox)
+            await nucleus.forget_subscriptions()
+            await publish_until_heard(bus, f"{prefix}/commands", inbox)
+            inbox.messages.clear()
+            await bus.publish(f"{prefix}/commands", b"once", qos=1)
+            await bus.publish(f"{prefix}/commands", b"last", qos=1)
+            await inbox.holds(b"last")
+            assert inbox.payloads.count(b"once") == 1
+
+    async def test_a_live_subscription_is_left_alone(
+        self, start_nucleus: StartNucleus, prefix: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        probes = Inbox()
+        async with start_nucleus("lite"), open_bus() as witness:
+            await witness.subscribe(f"{prefix}/probe", probes)
+            async with open_bus(probe_topic=f"{prefix}/probe", probe_interval=0.02):
+                await probes.count(10)
+        assert "renewing" not in caplog.text
+
+    async def test_without_leave_to_probe_the_bus_works(
+        self, start_nucleus: StartNucleus, prefix: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        allowed = {"operations": ["*"], "resources": [f"{prefix}/commands"]}
+        access = {"aws.greengrass.ipc.mqttproxy": {"policy": allowed}}
+        inbox = Inbox()
+        async with start_nucleus(access=access), open_bus(probe_topic=f"{prefix}/probe") as bus:
+            await bus.subscribe(f"{prefix}/commands", inbox)
+            await bus.publish(f"{prefix}/commands", b"ok", qos=1)
+            assert await inbox.count(1) == [b"ok"]
+        assert "will not be noticed" in caplog.text

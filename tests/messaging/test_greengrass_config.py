@@ -1,0 +1,55 @@
+"""Configuration and component updates over IPC."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+
+from s3downloader.aio import timeout
+from s3downloader.messaging.greengrass_config import (
+    answer_component_updates,
+    get_configuration,
+    watch_configuration,
+)
+from s3downloader.messaging.ipc import IpcClient
+
+from .conftest import COMPONENT, StartNucleus
+from .inbox import Inbox
+
+
+async def test_the_configuration_is_read_and_watched(start_nucleus: StartNucleus) -> None:
+    changes = Inbox()
+    configuration = {"TopicPrefix": "p", "Nested": {"a": 1}}
+    async with start_nucleus(configuration=configuration) as nucleus, IpcClient() as ipc:
+        assert (await get_configuration(ipc)).items() >= configuration.items()
+
+        await watch_configuration(ipc, lambda: changes("changed", b""))
+        nucleus.set_configuration(COMPONENT, {"Nested": {"a": 2}})
+        await changes.count(1)
+        assert (await get_configuration(ipc))["Nested"] == {"a": 2}
+
+
+async def test_the_watch_outlives_the_connection(start_nucleus: StartNucleus) -> None:
+    changes = Inbox()
+    async with start_nucleus(configuration={"a": 0}) as nucleus, IpcClient() as ipc:
+        await watch_configuration(ipc, lambda: changes("changed", b""))
+        await nucleus.drop_connection(COMPONENT)
+        async with timeout(10):
+            for number in itertools.count(1):
+                nucleus.set_configuration(COMPONENT, {"a": number})
+                if changes.messages:
+                    break
+                await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(("defer_seconds", "milliseconds"), [(0, 0), (1.5, 1500)])
+async def test_the_question_about_an_update_is_answered_at_once(
+    start_nucleus: StartNucleus, defer_seconds: float, milliseconds: int
+) -> None:
+    async with start_nucleus() as nucleus, IpcClient() as ipc:
+        await answer_component_updates(ipc, lambda: defer_seconds)
+        assert await nucleus.propose_update(within=5) == {COMPONENT: milliseconds}
+        nucleus.finish_update()
+        assert await nucleus.propose_update("second", within=5) == {COMPONENT: milliseconds}

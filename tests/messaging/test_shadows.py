@@ -1,0 +1,297 @@
+"""Shadows: what every way to one does alike, and what each does when nobody answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import pytest
+
+from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.messaging import shadow_topics
+from s3downloader.messaging.bus import Bus, Shadow, ShadowConflict, ShadowDocument
+from s3downloader.messaging.greengrass import GreengrassBus
+from s3downloader.messaging.greengrass_shadow import FirstAnswering, IpcShadow
+from s3downloader.messaging.ipc import IpcClient
+from s3downloader.messaging.memory import Hub, MemoryBus, MemoryShadow
+from s3downloader.messaging.mqtt import MqttBus
+from s3downloader.messaging.shadow_topics import TopicShadow
+from sandbox.servers import Broker
+from sandbox.shadow_service import ShadowService
+from sandbox.shadows import ShadowStore
+
+from .conftest import StartNucleus
+from .inbox import Inbox
+
+UNAVAILABLE = ErrorCode.SHADOW_UNAVAILABLE
+
+
+@dataclass
+class Way:
+    """A shadow, and how someone else changes it."""
+
+    shadow: Shadow
+    write: Callable[[dict[str, Any]], object]
+
+
+@pytest.fixture(params=["memory", "mqtt", "java", "lite", "ShadowManager"])
+async def way(
+    request: pytest.FixtureRequest, broker: Broker, prefix: str, start_nucleus: StartNucleus
+) -> AsyncIterator[Way]:
+    thing, store = f"thing-{prefix}", ShadowStore()
+
+    def write(state: dict[str, Any]) -> None:
+        store.update(thing, "models", msgspec.json.encode({"state": state}))
+
+    async with AsyncExitStack() as stack:
+        if request.param == "memory":
+            memory = MemoryShadow()
+            yield Way(memory, memory.write)
+            return
+        if request.param == "ShadowManager":
+            await stack.enter_async_context(start_nucleus("java", shadows=store))
+            ipc = await stack.enter_async_context(IpcClient())
+            yield Way(IpcShadow(ipc, thing), write)
+            return
+        service = await stack.enter_async_context(ShadowService(store, broker.port))
+        await service.wait_online()
+        if request.param == "mqtt":
+            bus: Bus = await stack.enter_async_context(MqttBus(broker.url, prefix))
+        else:
+            await stack.enter_async_context(start_nucleus(request.param))
+            ipc = await stack.enter_async_context(IpcClient())
+            bus = await stack.enter_async_context(GreengrassBus(ipc))
+        yield Way(TopicShadow(bus, thing), write)
+
+
+async def test_updates_merge_and_nulls_delete(way: Way) -> None:
+    assert await way.shadow.get() == ShadowDocument(version=0)
+    models = {"a": {"x": 1}, "b": {"y": 1}}
+    version = await way.shadow.update(version=0, state={"reported": {"models": models}})
+    patch = {"a": {"z": "ü"}, "b": None}
+    version = await way.shadow.update(version=version, state={"reported": {"models": patch}})
+    assert await way.shadow.get() == ShadowDocument(
+        version=version, reported={"models": {"a": {"x": 1, "z": "ü"}}}
+    )
+
+
+async def test_an_update_for_an_old_version_changes_nothing(way: Way) -> None:
+    version = await way.shadow.update(version=0, state={"reported": {"a": 1}})
+    way.write({"desired": {"a": 2}})
+    with pytest.raises(ShadowConflict):
+        await way.shadow.update(version=version, state={"reported": {"a": 3}})
+    assert await way.shadow.get() == ShadowDocument(
+        version=version + 1, desired={"a": 2}, reported={"a": 1}
+    )
+
+
+async def test_a_document_over_the_services_limit_is_refused(way: Way) -> None:
+    version = await way.shadow.update(version=0, state={"reported": {"a": "." * 4500}})
+    with pytest.raises(DownloaderError) as refusal:
+        await way.shadow.update(version=version, state={"reported": {"b": "." * 4500}})
+    assert refusal.value.code == ErrorCode.REGISTRY_FULL
+    await way.shadow.update(version=version, state={"reported": {"b": "small"}})
+
+
+async def test_changes_by_others_are_told_and_our_own_are_not(way: Way) -> None:
+    inbox = Inbox()
+    await way.shadow.watch(lambda: inbox("change", b""))
+    await way.shadow.update(version=0, state={"reported": {"a": 1}})
+    assert (await way.shadow.get()).version == 1
+    way.write({"desired": {"a": 2}})
+    await inbox.count(1)
+    assert (await way.shadow.get()).desired == {"a": 2}
+    assert len(inbox.messages) == 1
+
+
+async def test_requests_at_once_all_get_their_own_answer(way: Way) -> None:
+    await way.shadow.update(version=0, state={"reported": {"a": 1}})
+    documents = await asyncio.gather(*(way.shadow.get() for _ in range(12)))
+    assert documents == [ShadowDocument(version=1, reported={"a": 1})] * 12
+
+
+class TestTopics:
+    """Reserved topics with nobody, or an overloaded service, behind them."""
+
+    async def test_a_broker_without_a_service_is_found_out(
+        self, broker: Broker, prefix: str
+    ) -> None:
+        async with MqttBus(broker.url, prefix) as bus:
+            shadow = TopicShadow(bus, prefix, answer_timeout=0.1)
+            with pytest.raises(DownloaderError, match=f"{prefix}/shadow.*in 0.1 s") as error:
+                await shadow.get()
+            assert error.value.code == UNAVAILABLE
+            with pytest.raises(DownloaderError) as error:
+                await shadow.update(version=0, state={"reported": {}})
+            assert error.value.code == UNAVAILABLE
+
+    async def test_a_deleted_shadow_is_told_and_made_anew(
+        self, broker: Broker, prefix: str
+    ) -> None:
+        store, inbox = ShadowStore(), Inbox()
+        async with (
+            ShadowService(store, broker.port) as service,
+            MqttBus(broker.url, prefix) as bus,
+        ):
+            await service.wait_online()
+            shadow = TopicShadow(bus, prefix)
+            await shadow.watch(lambda: inbox("change", b""))
+            await shadow.update(version=0, state={"reported": {"a": 1}})
+            version = await shadow.update(version=1, state={"reported": {"a": 2}})
+            store.delete(prefix, "models")
+            await inbox.count(1)
+            with pytest.raises(ShadowConflict):
+                await shadow.update(version=version, state={"reported": {"a": 3}})
+            assert (await shadow.get()).version == 0
+            assert await shadow.update(version=0, state={"reported": {"a": 3}}) > version
+
+    async def test_offline_is_unavailable(self) -> None:
+        hub = Hub()
+        hub.online = False
+        async with MemoryBus(hub) as bus:
+            with pytest.raises(DownloaderError) as error:
+                await TopicShadow(bus, "thing").get()
+        assert error.value.code == UNAVAILABLE
+
+    async def test_an_update_that_the_bus_cannot_carry_says_so(self) -> None:
+        async with MemoryBus(Hub(), max_payload=100) as bus:
+            with pytest.raises(DownloaderError) as error:
+                await TopicShadow(bus, "thing").update(version=0, state={"reported": "." * 100})
+        assert error.value.code == ErrorCode.PAYLOAD_TOO_LARGE
+
+    async def test_a_busy_service_is_asked_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(shadow_topics, "FIRST_PAUSE", 0.001)
+        codes = [429, 500, 429, 404]
+        async with MemoryBus(Hub()) as bus:
+            await bus.subscribe("$aws/things/thing/shadow/name/models/get", refuser(bus, codes))
+            assert await TopicShadow(bus, "thing").get() == ShadowDocument(version=0)
+        assert codes == []
+
+    async def test_a_service_that_stays_busy_is_unavailable(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shadow_topics, "FIRST_PAUSE", 0.001)
+        codes = [429] * 100
+        async with MemoryBus(Hub()) as bus:
+            await bus.subscribe("$aws/things/thing/shadow/name/models/get", refuser(bus, codes))
+            with pytest.raises(DownloaderError, match="429") as error:
+                await TopicShadow(bus, "thing").get()
+        assert error.value.code == UNAVAILABLE
+
+
+def refuser(bus: Bus, codes: list[int]) -> Callable[[str, bytes], None]:
+    """Return a shadow service that answers each request with the next of `codes`."""
+
+    def refuse(topic: str, payload: bytes) -> None:
+        token = msgspec.json.decode(payload)["clientToken"]
+        answer = {"code": codes.pop(0), "message": "no", "clientToken": token}
+        answers.append(
+            asyncio.create_task(
+                bus.publish(f"{topic}/rejected", msgspec.json.encode(answer), qos=1)
+            )
+        )
+
+    answers: list[asyncio.Task[None]] = []
+    return refuse
+
+
+class TestShadowManager:
+    async def test_without_leave_the_policy_that_lacks_is_named(
+        self, start_nucleus: StartNucleus, prefix: str
+    ) -> None:
+        access = {"aws.greengrass.ipc.pubsub": {}}
+        async with start_nucleus(access=access), IpcClient() as ipc:
+            with pytest.raises(DownloaderError, match=r"aws.greengrass#GetThingShadow") as error:
+                await IpcShadow(ipc, prefix).get()
+            assert error.value.code == UNAVAILABLE
+            with pytest.raises(DownloaderError, match=r"aws.greengrass#SubscribeToTopic") as error:
+                await IpcShadow(ipc, prefix).watch(lambda: None)
+            assert error.value.code == UNAVAILABLE
+
+    async def test_nucleus_lite_has_none(self, start_nucleus: StartNucleus, prefix: str) -> None:
+        async with start_nucleus("lite"), IpcClient() as ipc:
+            with pytest.raises(DownloaderError, match="No ShadowManager") as error:
+                await IpcShadow(ipc, prefix).get()
+        assert error.value.code == UNAVAILABLE
+
+    async def test_a_deleted_shadow_is_told_and_made_anew(
+        self, start_nucleus: StartNucleus, prefix: str
+    ) -> None:
+        inbox = Inbox()
+        async with start_nucleus() as nucleus, IpcClient() as ipc:
+            shadow = IpcShadow(ipc, prefix)
+            await shadow.watch(lambda: inbox("change", b""))
+            await shadow.update(version=0, state={"reported": {"a": 1}})
+            version = await shadow.update(version=1, state={"reported": {"a": 2}})
+            nucleus.shadows.delete(prefix, "models")
+            await inbox.count(1)
+            with pytest.raises(ShadowConflict):
+                await shadow.update(version=version, state={"reported": {"a": 3}})
+            assert (await shadow.get()).version == 0
+
+
+class TestFirstAnswering:
+    async def test_the_first_is_kept_once_it_has_answered(self) -> None:
+        first, second, inbox = MemoryShadow(), MemoryShadow(), Inbox()
+        shadow = FirstAnswering(first, second)
+        await shadow.watch(lambda: inbox("change", b""))
+        await shadow.update(version=0, state={"reported": {"a": 1}})
+        await inbox.count(1)
+        first.available = False
+        with pytest.raises(DownloaderError) as error:
+            await shadow.get()
+        assert error.value.code == UNAVAILABLE
+        first.write({"desired": {"a": 2}})
+        await inbox.count(2)
+        second.write({"desired": {"a": 2}})
+        first.available = True
+        assert (await shadow.get()).reported == {"a": 1}
+        assert len(inbox.messages) == 2
+
+    async def test_the_second_serves_where_the_first_is_silent(self) -> None:
+        first, second, inbox = MemoryShadow(), MemoryShadow(), Inbox()
+        first.available = False
+        second.write({"desired": {"a": 1}})
+        shadow = FirstAnswering(first, second)
+        await shadow.watch(lambda: inbox("change", b""))
+        assert (await shadow.get()).desired == {"a": 1}
+        await inbox.count(1)
+        second.write({"desired": {"a": 2}})
+        await inbox.count(2)
+
+    async def test_a_refusal_is_an_answer(self) -> None:
+        first, second = MemoryShadow(), MemoryShadow()
+        first.write({"reported": {"a": 1}})
+        shadow = FirstAnswering(first, second)
+        with pytest.raises(ShadowConflict):
+            await shadow.update(version=0, state={"reported": {"a": 2}})
+        assert (await second.get()).version == 0
+        assert (await shadow.get()).version == 1
+
+    async def test_silence_everywhere_is_tried_again(self) -> None:
+        first, second = MemoryShadow(), MemoryShadow()
+        first.available = second.available = False
+        shadow = FirstAnswering(first, second)
+        with pytest.raises(DownloaderError) as error:
+            await shadow.get()
+        assert error.value.code == UNAVAILABLE
+        second.available = True
+        assert (await shadow.get()).version == 0
+
+    async def test_on_nucleus_lite_the_reserved_topics_serve(
+        self, start_nucleus: StartNucleus, broker: Broker, prefix: str
+    ) -> None:
+        async with (
+            ShadowService(ShadowStore(), broker.port) as service,
+            start_nucleus("lite"),
+            IpcClient() as ipc,
+            GreengrassBus(ipc) as bus,
+        ):
+            await service.wait_online()
+            shadow = FirstAnswering(IpcShadow(ipc, prefix), TopicShadow(bus, prefix))
+            assert await shadow.update(version=0, state={"reported": {"a": 1}}) == 1
+            assert (await shadow.get()).reported == {"a": 1}

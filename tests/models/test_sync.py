@@ -1,0 +1,420 @@
+"""The shadow follows the registry, and what others write is merged."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3downloader.aio import timeout
+from s3downloader.errors import ErrorCode
+from s3downloader.models.registry import Registry
+from tests.support import eventually
+
+from .surroundings import Device, encode
+
+VLM = {"model_id": "vlm-7B", "model_name": "vlm-7B", "model_version": "2.5"}
+GATHERING = 0.1
+OCR = {"model_id": "ocr", "model_name": "ocr", "model_version": "1.0"}
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Device:
+    return Device(tmp_path)
+
+
+@pytest.fixture
+async def registry(device: Device) -> AsyncIterator[Registry]:
+    async with device.started() as registry:
+        yield registry
+
+
+async def after_some_time(device: Device, probe: Callable[[], Any]) -> None:
+    """Let time go on, in steps of 0.1 s, until `probe` is true."""
+
+    def step() -> Any:
+        device.clock.advance(0.1)
+        return probe()
+
+    await eventually(step)
+
+
+async def at_rest(device: Device) -> None:
+    """Let time go on until all is done and only the next look is waited for."""
+    looks = 0
+    async with timeout(10):
+        while looks < 2:
+            await until_told()
+            looks = looks + 1 if min(device.clock.waits, default=0) > 500 else 0
+            if device.clock.waits == [GATHERING]:
+                device.clock.advance(GATHERING)
+
+
+async def until_told() -> None:
+    """Let the event loop go round until all have seen what has happened by now."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_the_shadow_shows_the_registry(device: Device, registry: Registry) -> None:
+    await registry.add(VLM)
+    await registry.add({**OCR, "runtime": {"gpu": True, "threads": 4}})
+    await after_some_time(device, lambda: device.follows(registry))
+
+    device.clock.advance(5)
+    await registry.add({"model_id": "ocr", "runtime": {"threads": 8}})
+    await after_some_time(device, lambda: device.follows(registry))
+    assert device.reported()["ocr"]["runtime"] == {"threads": 8}
+
+
+async def test_a_deleted_model_leaves_the_shadow(device: Device, registry: Registry) -> None:
+    await registry.add(VLM)
+    await registry.add(OCR)
+    await after_some_time(device, lambda: device.follows(registry))
+    await registry.delete("ocr")
+    await after_some_time(device, lambda: device.follows(registry))
+    assert list(device.reported()) == ["vlm-7B"]
+
+
+async def test_what_was_done_with_the_cloud_away_is_caught_up(device: Device) -> None:
+    async with device.started() as registry:
+        for meta in (VLM, OCR):
+            await registry.add(meta)
+        await after_some_time(device, lambda: device.follows(registry))
+    device.shadow.available = False
+    async with device.started() as registry:
+        await registry.delete("ocr")
+        await registry.add({"model_id": "vlm-7B", "model_version": "3.0"})
+        await registry.add({"model_id": "new"})
+    device.write(reported={"models": {"other": {"model_name": "by another"}}})
+    assert sorted(device.reported()) == ["ocr", "other", "vlm-7B"]
+
+    device.shadow.available = True
+    async with device.started() as registry:
+        await at_rest(device)
+        assert [entry["model_id"] for entry in registry.models()] == ["new", "other", "vlm-7B"]
+        assert registry.get("vlm-7B")["model_version"] == "3.0"
+        assert device.follows(registry)
+
+
+async def test_nothing_is_sent_when_nothing_changed(device: Device) -> None:
+    async with device.started() as registry:
+        await registry.add(VLM)
+        await at_rest(device)
+    device.shadow.requests.clear()
+    async with device.started():
+        await at_rest(device)
+    assert device.shadow.requests == ["get"]
+
+
+async def test_another_writer_is_merged(device: Device, registry: Registry) -> None:
+    await registry.add(VLM)
+    await registry.add(OCR)
+    await at_rest(device)
+    changes = {"vlm-7B": {"model_version": "3.0"}, "ocr": None, "new": {"model_name": "n"}}
+    device.write(reported={"models": changes, "else": 1})
+    await at_rest(device)
+    assert registry.models() == [
+        {"model_id": "new", "model_name": "n"},
+        {**VLM, "model_version": "3.0", "last_updated": 1_700_000_000},
+    ]
+    assert device.follows(registry)
+    assert device.state("reported")["else"] == 1
+
+
+async def test_what_came_from_outside_is_on_the_disk(device: Device) -> None:
+    async with device.started():
+        device.write(reported={"models": {"new": {"model_name": "n"}}})
+        await at_rest(device)
+    async with device.started(syncing=False) as registry:
+        assert registry.models() == [{"model_id": "new", "model_name": "n"}]
+
+
+async def test_both_sides_changed_one_model(device: Device, registry: Registry) -> None:
+    await registry.add({**VLM, "note": "old"})
+    await at_rest(device)
+    device.clock.advance(10)
+    now = int(device.clock.now())
+
+    fields = {"model_version": "3.0", "tags": ["theirs"], "last_updated": now + 5}
+    device.write(reported={"models": {"vlm-7B": fields}})
+    await registry.add({"model_id": "vlm-7B", "model_version": "4.0", "note": "ours"})
+    await at_rest(device)
+    assert registry.get("vlm-7B") == {
+        **VLM,
+        "model_version": "3.0",
+        "tags": ["theirs"],
+        "note": "ours",
+        "last_updated": now + 5,
+    }
+    assert device.follows(registry)
+
+
+async def test_a_conflict_overwrites_nobody(device: Device, registry: Registry) -> None:
+    def write_once() -> None:
+        device.shadow.before_update = lambda: None
+        device.write(reported={"models": {"other": {"model_name": "by another"}}})
+
+    await registry.add(OCR)
+    await at_rest(device)
+    device.shadow.requests.clear()
+    device.shadow.before_update = write_once
+    await registry.add(VLM)
+    await at_rest(device)
+    assert [entry["model_id"] for entry in registry.models()] == ["ocr", "other", "vlm-7B"]
+    assert device.follows(registry)
+    assert device.shadow.requests[:3] == ["update", "get", "update"]
+    assert device.warnings == []
+
+
+async def test_one_who_always_writes_first_is_waited_for(
+    device: Device, registry: Registry
+) -> None:
+    def write() -> None:
+        device.write(reported={"count": device.shadow.requests.count("update")})
+
+    await at_rest(device)
+    device.shadow.before_update = write
+    await registry.add(VLM)
+    await after_some_time(device, lambda: device.warnings)
+    assert device.shadow.requests.count("update") == 2
+    device.shadow.before_update = lambda: None
+    await at_rest(device)
+    assert device.follows(registry)
+
+
+async def test_a_wish_is_met_and_the_delta_empties(device: Device, registry: Registry) -> None:
+    await registry.add({**VLM, "local_path": "/data/vlm"})
+    await at_rest(device)
+    device.clock.advance(10)
+    now = int(device.clock.now())
+    wish = {"vlm-7B": {"model_version": "3.0"}, "ocr": {"model_name": "ocr", "keep": {"a": 1}}}
+    device.write(desired={"models": wish})
+    assert device.state("delta")
+    await at_rest(device)
+
+    vlm, ocr = registry.get("vlm-7B"), registry.get("ocr")
+    assert (vlm["model_version"], vlm["local_path"]) == ("3.0", "/data/vlm")
+    assert now <= vlm["last_updated"] <= now + 1
+    assert ocr.items() >= {"model_id": "ocr", "model_name": "ocr", "keep": {"a": 1}}.items()
+    assert device.follows(registry)
+    assert device.state("delta") == {}
+    assert device.state("desired") == {"models": wish}
+
+
+async def test_a_wish_is_met_once(device: Device, registry: Registry) -> None:
+    device.write(desired={"models": {"vlm-7B": {"model_version": "3.0"}}})
+    await at_rest(device)
+    await registry.add({"model_id": "vlm-7B", "model_version": "4.0"})
+    device.write(reported={"touch": 1})
+    await at_rest(device)
+    assert registry.get("vlm-7B")["model_version"] == "4.0"
+    await registry.delete("vlm-7B")
+    device.write(reported={"touch": 2})
+    await at_rest(device)
+    assert registry.models() == []
+    assert device.reported() == {}
+
+
+async def test_a_wish_taken_back_removes_nothing(device: Device, registry: Registry) -> None:
+    device.write(desired={"models": {"vlm-7B": {"model_version": "3.0"}}})
+    await at_rest(device)
+    device.write(desired={"models": {"vlm-7B": None}})
+    await at_rest(device)
+    assert registry.get("vlm-7B")["model_version"] == "3.0"
+
+
+@pytest.mark.parametrize(
+    ("wish", "code"),
+    [
+        ({"note": "x" * 5_000}, ErrorCode.INVALID_FIELD),
+        ({"note": "x" * 1_500, "more": "x" * 2_600}, ErrorCode.REGISTRY_FULL),
+    ],
+)
+async def test_a_wish_that_cannot_be_met(
+    device: Device, registry: Registry, wish: dict[str, Any], code: ErrorCode
+) -> None:
+    device.write(desired={"models": {"big": wish, "ocr": {"model_version": "1"}}})
+    await at_rest(device)
+    device.write(reported={"touch": 1})
+    await at_rest(device)
+    assert [entry["model_id"] for entry in registry.models()] == ["ocr"]
+    assert [code for code, _ in device.warnings] == [code]
+    assert "desired.models.big is ignored" in device.warnings[0][1]
+
+
+def at(device: Device, path: str) -> Any:
+    """Return what stands in the shadow at a path."""
+    part, *names = path.split(".")
+    return functools.reduce(lambda found, name: found[name], names, device.state(part))
+
+
+@pytest.mark.parametrize(
+    ("strange", "path"),
+    [
+        ({"reported": {"models": "text"}}, "reported.models"),
+        ({"reported": {"models": {"m": 7}}}, "reported.models.m"),
+        ({"reported": {"models": {"m": {"model_id": "n"}}}}, "reported.models.m"),
+        ({"desired": {"models": [1]}}, "desired.models"),
+        ({"desired": {"models": {"m": "text"}}}, "desired.models.m"),
+    ],
+)
+async def test_what_is_no_model_is_left_alone(
+    device: Device, registry: Registry, strange: dict[str, Any], path: str
+) -> None:
+    await registry.add({"model_id": "m"})
+    await at_rest(device)
+    before = registry.get("m")
+    (part,) = strange
+    device.write(**strange)
+    written = at(device, path)
+    await at_rest(device)
+    device.write(reported={"touch": 1})
+    await registry.add(VLM)
+    await at_rest(device)
+
+    assert [entry["model_id"] for entry in registry.models()] == ["m", "vlm-7B"]
+    assert registry.get("m") == before
+    assert at(device, path) == written
+    assert [code for code, _ in device.warnings] == [ErrorCode.INVALID_FIELD]
+    assert f"no model at {path}:" in device.warnings[0][1]
+
+    device.write(**{part: {"models": None}})
+    await at_rest(device)
+    assert device.follows(registry)
+
+
+async def test_a_shadow_that_was_deleted_is_filled_again(
+    device: Device, registry: Registry
+) -> None:
+    await registry.add(VLM)
+    await at_rest(device)
+    device.service.delete("edge-1", "models")
+    device.clock.advance(600)
+    await at_rest(device)
+    assert [entry["model_id"] for entry in registry.models()] == ["vlm-7B"]
+    assert device.follows(registry)
+
+
+async def test_a_missed_change_is_found_within_ten_minutes(
+    device: Device, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await at_rest(device)
+    monkeypatch.setattr(device.service, "_listeners", [])
+    device.write(reported={"models": {"new": {"model_name": "n"}}})
+    device.clock.advance(590)
+    await until_told()
+    assert registry.models() == []
+    device.clock.advance(10)
+    await at_rest(device)
+    assert [entry["model_id"] for entry in registry.models()] == ["new"]
+
+
+async def test_a_service_without_room(device: Device, registry: Registry) -> None:
+    device.service.max_bytes = 1_000
+    device.max_bytes = 4_000
+    await registry.add({"model_id": "a", "note": "x" * 700})
+    await at_rest(device)
+    await registry.add({"model_id": "b", "note": "x" * 701})
+    first = len(encode({"models": {entry["model_id"]: entry for entry in registry.models()}}))
+    await at_rest(device)
+    await registry.add({"model_id": "b", "more": 1})
+    await at_rest(device)
+    assert [entry["model_id"] for entry in registry.models()] == ["a", "b"]
+    assert [code for code, _ in device.warnings] == [ErrorCode.REGISTRY_FULL]
+    assert f"the {first} bytes of the registry" in device.warnings[0][1]
+
+    await registry.delete("a")
+    await at_rest(device)
+    assert device.follows(registry)
+
+
+async def next_round(device: Device, wait: float) -> None:
+    """Let `wait` go by, which is what the next round waits for."""
+    await eventually(lambda: device.clock.waits == [wait])
+    device.clock.advance(wait)
+    if wait > GATHERING:
+        await next_round(device, GATHERING)
+
+
+async def test_no_service_is_said_once(device: Device) -> None:
+    device.shadow.available = False
+    async with device.started() as registry:
+        for wait in (1, 2, 4, 8, 16, 32, 64, 128, 256, 300):
+            await next_round(device, wait)
+        await eventually(lambda: device.clock.waits == [300])
+        assert [code for code, _ in device.warnings] == [ErrorCode.SHADOW_UNAVAILABLE]
+        assert "no shadow service answers" in device.warnings[0][1]
+
+        device.shadow.available = True
+        await next_round(device, 300)
+        await at_rest(device)
+        device.shadow.available = False
+        await registry.add(VLM)
+        await next_round(device, GATHERING)
+        await eventually(lambda: len(device.warnings) == 2)
+
+
+async def test_the_registry_works_while_the_service_is_away(
+    device: Device, registry: Registry
+) -> None:
+    await at_rest(device)
+    device.shadow.available = False
+    await registry.add(VLM)
+    for wait in (GATHERING, 1):
+        await next_round(device, wait)
+    await eventually(lambda: device.clock.waits == [2])
+    await registry.add(OCR)
+    await until_told()
+    assert device.clock.waits == [2], "a change at the device ended the wait"
+
+    device.shadow.available = True
+    await next_round(device, 2)
+    await at_rest(device)
+    assert device.follows(registry)
+
+
+async def test_a_message_from_the_service_ends_the_wait(device: Device, registry: Registry) -> None:
+    await at_rest(device)
+    device.shadow.available = False
+    await registry.add(VLM)
+    for wait in (GATHERING, 1, 2, 4, 8):
+        await next_round(device, wait)
+    await eventually(lambda: device.clock.waits == [16])
+
+    device.shadow.available = True
+    device.write(reported={"touch": 1})
+    await at_rest(device)
+    assert device.follows(registry)
+
+
+async def test_a_burst_of_changes_is_one_update(device: Device, registry: Registry) -> None:
+    await at_rest(device)
+    device.shadow.requests.clear()
+    for n in range(20):
+        await registry.add({"model_id": f"m{n}"})
+    await at_rest(device)
+    assert device.follows(registry)
+    assert device.shadow.requests.count("update") == 1
+
+
+async def test_much_is_sent_in_parts(device: Device, registry: Registry) -> None:
+    await at_rest(device)
+    for n in range(6):
+        await registry.add({"model_id": f"m{n}", "note": "x" * 1_000})
+    await at_rest(device)
+    assert device.follows(registry)
+    assert device.shadow.requests.count("update") == 6
+
+
+async def test_without_a_shadow_there_is_nothing_to_sync(device: Device) -> None:
+    device.way = None
+    async with device.started(syncing=False) as registry:
+        await registry.sync()
+        await registry.add(VLM)
+        assert [entry["model_id"] for entry in registry.models()] == ["vlm-7B"]
+    assert device.warnings == []

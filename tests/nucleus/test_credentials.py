@@ -1,0 +1,53 @@
+"""The token exchange, asked by botocore's own provider."""
+
+from __future__ import annotations
+
+import asyncio
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from botocore.session import Session
+
+from sandbox.nucleus import Nucleus
+from sandbox.servers import Broker
+
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "key",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_SESSION_TOKEN": "session",
+}
+
+
+async def test_a_component_gets_the_credentials_of_the_sandbox(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Nucleus(
+        thing_name="dev-01",
+        directory=tmp_path,
+        broker_port=broker.port,
+        credentials=CREDENTIALS,
+    ) as nucleus:
+        nucleus.register("a")
+        for name, value in nucleus.component_environment("a").items():
+            monkeypatch.setenv(name, value)
+        credentials = await asyncio.to_thread(Session().get_credentials)
+        assert credentials is not None
+        frozen = await asyncio.to_thread(credentials.get_frozen_credentials)
+        assert (frozen.access_key, frozen.secret_key, frozen.token) == ("key", "secret", "session")
+        assert nucleus.credentials.requests == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "path", "status"),
+    [({}, "", 403), ({"Authorization": "wrong"}, "", 403), ({}, "other", 404)],
+)
+async def test_others_get_nothing(
+    nucleus: Nucleus, headers: dict[str, str], path: str, status: int
+) -> None:
+    request = urllib.request.Request(nucleus.credentials.uri + path, headers=headers)  # noqa: S310
+    with pytest.raises(urllib.error.HTTPError) as error:
+        await asyncio.to_thread(urllib.request.urlopen, request)
+    error.value.close()
+    assert error.value.code == status

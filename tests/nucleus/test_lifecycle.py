@@ -1,0 +1,175 @@
+"""A component run from its recipe."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sandbox.nucleus import LifecycleError, Nucleus, Recipe, RecipeError, run_component
+from tests.support import eventually
+
+RECIPE = """
+RecipeFormatVersion: "2020-01-25"
+ComponentName: com.example.Tiny
+ComponentVersion: "1.0.0"
+ComponentConfiguration:
+  DefaultConfiguration:
+    Interval: 10
+    Nested: {Name: "a b"}
+    accessControl:
+      aws.greengrass.ipc.mqttproxy:
+        com.example.Tiny:mqtt:1:
+          operations: ["aws.greengrass#PublishToIoTCore"]
+          resources: ["*"]
+Manifests:
+  - Platform: {os: windows}
+    Lifecycle: {Run: "echo wrong"}
+  - Platform: {os: linux, runtime: "*"}
+    Lifecycle:
+      Setenv: {WHO: "{iot:thingName}"}
+      Install: "echo installed > {work:path}/installed"
+      Run:
+        Setenv: {EVERY: "{configuration:/Interval}"}
+        Script: |
+          cat installed
+          echo $WHO $EVERY "{configuration:/Nested/Name}" '{configuration:/Nested}'
+          echo {configuration:/No} ${HOME:-none}
+          cat {artifacts:decompressedPath}/file
+          echo $SVCUID $EXTRA; pwd
+          exit 3
+"""
+
+
+def write_recipe(folder: Path, text: str = RECIPE) -> Recipe:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return Recipe.load(path)
+
+
+async def test_the_configuration_is_read_from_the_recipe(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    assert recipe.component == "com.example.Tiny"
+    assert recipe.configuration == {"Interval": 10, "Nested": {"Name": "a b"}}
+    assert list(recipe.access_control) == ["aws.greengrass.ipc.mqttproxy"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "runtime", "suits"),
+    [
+        ("{}", None, True),
+        ("{os: linux}", None, True),
+        ("{os: all}", None, True),
+        ('{os: "*", runtime: "*"}', None, True),
+        ("{os: darwin}", None, False),
+        ("{os: linux, architecture: sparc}", None, False),
+        ("{os: linux}", "aws_nucleus_lite", False),
+        ("{runtime: aws_nucleus_lite}", "aws_nucleus_lite", True),
+        ('{os: linux, runtime: "*"}', "aws_nucleus_lite", True),
+        ("{runtime: aws_nucleus_lite}", None, False),
+    ],
+)
+def test_the_manifest_is_picked_by_platform(
+    tmp_path: Path, wanted: str, runtime: str | None, suits: bool
+) -> None:
+    recipe = write_recipe(
+        tmp_path,
+        f"ComponentName: a\nManifests: [{{Platform: {wanted}, Lifecycle: {{run: hello}}}}]",
+    )
+    if suits:
+        assert recipe.steps(runtime=runtime)["run"].script == "hello"
+    else:
+        with pytest.raises(RecipeError, match="no manifest of a is for this machine"):
+            recipe.steps(runtime=runtime)
+
+
+async def test_install_then_run_in_the_work_folder(nucleus: Nucleus, tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path)
+    artifacts = tmp_path / "artifacts"
+    artifacts.mkdir()
+    (artifacts / "file").write_text("artifact\n")
+    nucleus.register(recipe.component, recipe.access_control, recipe.configuration)
+    running = await run_component(
+        nucleus, recipe, artifacts=artifacts, environment={"EXTRA": "more"}
+    )
+    assert await running.wait() == 3
+    await running.stop()
+    token = nucleus.component_environment(recipe.component)["SVCUID"]
+    assert running.log.read_text().splitlines() == [
+        "installed",
+        'dev-01 10 a b {"Name":"a b"}',
+        f"{{configuration:/No}} {os.environ['HOME']}",
+        "artifact",
+        f"{token} more",
+        str(nucleus.work_folder(recipe.component)),
+    ]
+
+
+async def test_a_failed_install_shows_its_output(nucleus: Nucleus, tmp_path: Path) -> None:
+    recipe = write_recipe(
+        tmp_path,
+        "ComponentName: a\nManifests: [{Lifecycle: {install: echo no luck; exit 2, run: ls}}]",
+    )
+    nucleus.register("a")
+    with pytest.raises(LifecycleError, match=r"Install of a: exit status 2\nno luck"):
+        await run_component(nucleus, recipe, artifacts=tmp_path)
+
+
+async def test_stop_reaches_every_process_and_does_not_wait_for_ever(
+    nucleus: Nucleus, tmp_path: Path
+) -> None:
+    script = """sh -c "trap 'echo got TERM; exit' TERM; echo child; while :; do sleep 0.05; done" &
+    trap "" TERM; echo parent; sleep 60"""
+    recipe = write_recipe(
+        tmp_path,
+        f"ComponentName: a\nManifests: [{{Lifecycle: {{run: {json.dumps(script)}}}}}]",
+    )
+    nucleus.register("a")
+    running = await run_component(nucleus, recipe, artifacts=tmp_path)
+    await eventually(lambda: {"child", "parent"} <= set(running.log.read_text().split()))
+    assert await running.stop(grace=0.3) == -signal.SIGKILL
+    assert "got TERM" in running.log.read_text()
+    await eventually(lambda: not group_exists(running.pid))
+
+
+async def test_a_component_dies_with_the_sandbox(tmp_path: Path) -> None:
+    program = """
+import asyncio, pathlib, sys
+from sandbox.nucleus import RunningComponent
+
+async def main(folder):
+    running = await RunningComponent.start(
+        "sleep 60 & sleep 60; true", cwd=folder, environment={"PATH": "/bin"}, log=folder / "log"
+    )
+    print(running.pid, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main(pathlib.Path(sys.argv[1])))
+"""
+    sandbox = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(tmp_path), stdout=subprocess.PIPE
+    )
+    assert sandbox.stdout is not None
+    pid = int(await sandbox.stdout.readline())
+    assert group_exists(pid)
+    sandbox.kill()
+    await sandbox.wait()
+    await eventually(lambda: not group_exists(pid))
+
+
+def group_exists(group: int) -> bool:
+    """Whether a process of the group is alive; zombies do not count."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _parent, its_group = path.read_text().rpartition(") ")[2].split()[:3]
+        except OSError:
+            continue
+        if int(its_group) == group and state not in "ZX":
+            return True
+    return False

@@ -1,0 +1,142 @@
+"""A link is as fast, as broken and as honest as it is told to be."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from s3downloader.aio import timeout
+from sandbox.link import Link
+from tests.support import eventually
+
+LETTERS = b"abcdefghijklmnopqrstuvwxyz"
+
+
+@pytest.fixture
+async def echo() -> AsyncIterator[Link]:
+    """A link to a server that sends everything back, and ends when its client does."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server, Link(server.sockets[0].getsockname()[1]) as link:
+        yield link
+
+
+@contextlib.asynccontextmanager
+async def connect(link: Link) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", link.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def exchange(link: Link, data: bytes) -> bytes:
+    """Send `data` over a connection of its own, end it, and return all that comes back."""
+    async with connect(link) as (reader, writer):
+        writer.write(data)
+        writer.write_eof()
+        return await reader.read()
+
+
+async def seconds(link: Link, *payloads: bytes) -> float:
+    """Return how long it takes to exchange the payloads side by side."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    assert await asyncio.gather(*(exchange(link, each) for each in payloads)) == list(payloads)
+    return loop.time() - began
+
+
+async def test_it_passes_every_byte_and_counts_it(echo: Link) -> None:
+    data = random.randbytes(3_000_000)
+    assert await exchange(echo, data) == data
+    assert (echo.bytes_up, echo.bytes_down) == (3_000_000, 3_000_000)
+
+
+async def test_it_counts_connections(echo: Link) -> None:
+    async with connect(echo), connect(echo):
+        await eventually(lambda: echo.connections == 2)
+    await eventually(lambda: echo.connections == 0)
+    assert echo.connections_total == 2
+
+
+async def test_all_connections_share_the_rate(echo: Link) -> None:
+    echo.rate = 1_000_000
+    assert await seconds(echo, bytes(150_000), bytes(250_000)) == pytest.approx(0.4, rel=0.05)
+
+
+async def test_the_rate_can_change_in_mid_transfer(echo: Link) -> None:
+    echo.rate = 1000
+    transfer = asyncio.create_task(exchange(echo, bytes(1_000_000)))
+    await eventually(lambda: echo.bytes_down > 0)
+    assert echo.bytes_down < 1000
+    echo.rate = None
+    async with timeout(5):
+        assert len(await transfer) == 1_000_000
+
+
+async def test_the_delay_counts_in_both_directions(echo: Link) -> None:
+    echo.delay = 0.05
+    assert 0.1 <= await seconds(echo, b"there and back") < 0.2
+
+
+async def test_the_delay_leaves_the_rate_alone(echo: Link) -> None:
+    echo.delay = 0.05
+    assert await seconds(echo, bytes(2_000_000)) < 1.0
+
+
+async def test_a_cut_resets_and_refuses_until_it_is_restored(echo: Link) -> None:
+    async with connect(echo) as (reader, writer):
+        writer.write(LETTERS)
+        await reader.readexactly(len(LETTERS))
+        echo.cut()
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+    with pytest.raises(ConnectionRefusedError):
+        await exchange(echo, LETTERS)
+    echo.restore()
+    assert await exchange(echo, LETTERS) == LETTERS
+
+
+async def test_a_frozen_link_keeps_its_connections_and_their_bytes(echo: Link) -> None:
+    echo.freeze()
+    transfer = asyncio.create_task(exchange(echo, LETTERS))
+    await eventually(lambda: echo.connections == 1)
+    assert not (await asyncio.wait([transfer], timeout=0.1))[0]
+    assert echo.bytes_up == 0
+    echo.thaw()
+    assert await transfer == LETTERS
+
+
+async def test_it_flips_one_bit_once(echo: Link) -> None:
+    assert await exchange(echo, LETTERS) == LETTERS
+    echo.corrupt_after(3)
+    assert await exchange(echo, LETTERS) == LETTERS.replace(b"d", b"e", 1)
+    assert await exchange(echo, LETTERS) == LETTERS
+
+
+async def test_random_resets_hit_open_connections(echo: Link) -> None:
+    async with connect(echo) as (reader, _):
+        echo.reset_every(0.01, random.Random(1))
+        with pytest.raises(ConnectionResetError):
+            await reader.read()
+    async with timeout(5):
+        await eventually(lambda: echo.connections == 0)
+
+
+async def test_a_server_that_is_away_looks_like_a_reset() -> None:
+    async with Link(target_port=1) as link:
+        with pytest.raises(ConnectionResetError):
+            await exchange(link, LETTERS)
