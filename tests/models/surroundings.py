@@ -60,6 +60,7 @@ class ServiceShadow:
     def __init__(self, service: ShadowStore) -> None:
         self.available = True
         self.requests: list[str] = []
+        self.watchers = 0
         self.before_update: Callable[[], None] = lambda: None
         self._service = service
         self._busy = False
@@ -101,6 +102,7 @@ class ServiceShadow:
                 loop.call_soon(on_change)
 
         self._service.listen(listener)
+        self.watchers += 1
 
     @asynccontextmanager
     async def _request(self, kind: str) -> AsyncIterator[None]:
@@ -124,9 +126,10 @@ class Device:
 
     def __init__(self, disk: Path) -> None:
         self.clock = ManualClock()
-        self.service = ShadowStore(clock=self.clock.now)
+        self.service = ShadowStore()
         self.shadow = ServiceShadow(self.service)
         self.way: Shadow | None = self.shadow
+        self.recorded: list[Change] = []
         self.warnings: list[tuple[ErrorCode, str]] = []
         self.max_bytes = 8192
         self._disk = disk
@@ -137,6 +140,7 @@ class Device:
         store = Store(self._disk)
 
         async def record(change: Change) -> None:
+            self.recorded.append(change)
             await store.record(change)
 
         registry = Registry(

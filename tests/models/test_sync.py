@@ -101,14 +101,16 @@ async def test_what_was_done_with_the_cloud_away_is_caught_up(device: Device) ->
         assert device.follows(registry)
 
 
-async def test_nothing_is_sent_when_nothing_changed(device: Device) -> None:
+async def test_nothing_is_sent_or_written_when_nothing_changed(device: Device) -> None:
     async with device.started() as registry:
         await registry.add(VLM)
         await at_rest(device)
     device.shadow.requests.clear()
+    device.recorded.clear()
     async with device.started():
         await at_rest(device)
     assert device.shadow.requests == ["get"]
+    assert device.recorded == []
 
 
 async def test_another_writer_is_merged(device: Device, registry: Registry) -> None:
@@ -357,6 +359,7 @@ async def test_no_service_is_said_once(device: Device) -> None:
         await registry.add(VLM)
         await next_round(device, GATHERING)
         await eventually(lambda: len(device.warnings) == 2)
+        assert device.shadow.watchers == 1
 
 
 async def test_the_registry_works_while_the_service_is_away(
@@ -372,10 +375,12 @@ async def test_the_registry_works_while_the_service_is_away(
     await until_told()
     assert device.clock.waits == [2], "a change at the device ended the wait"
 
+    device.shadow.requests.clear()
     device.shadow.available = True
     await next_round(device, 2)
     await at_rest(device)
     assert device.follows(registry)
+    assert device.shadow.requests[0] == "get"
 
 
 async def test_a_message_from_the_service_ends_the_wait(device: Device, registry: Registry) -> None:

@@ -20,7 +20,7 @@ def configure(level: str) -> None:
     if not any(isinstance(handler, _Handler) for handler in root.handlers):
         root.addHandler(_Handler())
     root.setLevel(level)
-    for talkative in ("boto3", "botocore", "urllib3"):
+    for talkative in ("awsiot", "boto3", "botocore", "urllib3"):
         logging.getLogger(talkative).setLevel(max(root.level, logging.WARNING))
 
 
