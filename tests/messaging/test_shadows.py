@@ -203,7 +203,7 @@ class TestShadowManager:
     async def test_without_leave_the_policy_that_lacks_is_named(
         self, start_nucleus: StartNucleus, prefix: str
     ) -> None:
-        access = {"aws.greengrass.ipc.pubsub": {}}
+        access: dict[str, Any] = {"aws.greengrass.ipc.pubsub": {}}
         async with start_nucleus(access=access), IpcClient() as ipc:
             with pytest.raises(DownloaderError, match=r"aws.greengrass#GetThingShadow") as error:
                 await IpcShadow(ipc, prefix).get()

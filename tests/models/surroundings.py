@@ -10,8 +10,10 @@ from typing import Any
 
 import msgspec
 
+from s3downloader.clock import Clock
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.messaging.bus import Shadow, ShadowConflict, ShadowDocument
+from s3downloader.messaging.shadow_messages import refusal
 from s3downloader.models.registry import Registry
 from s3downloader.store import Change, Store
 from sandbox.shadows import ShadowError, ShadowStore
@@ -59,11 +61,13 @@ class ServiceShadow:
 
     def __init__(self, service: ShadowStore) -> None:
         self.available = True
+        self.answers = True
         self.requests: list[str] = []
         self.watchers = 0
         self.before_update: Callable[[], None] = lambda: None
         self._service = service
         self._busy = False
+        self._writing = False
 
     async def get(self) -> ShadowDocument:
         async with self._request("get"):
@@ -83,22 +87,20 @@ class ServiceShadow:
             if version == 0 and NAME in self._service.names(THING):
                 raise ShadowConflict("the shadow exists")
             request = {"state": state, **({"version": version} if version else {})}
+            self._writing = True
             try:
                 return int(self._service.update(THING, NAME, encode(request))["version"])
             except ShadowError as error:
-                if error.code == 409:
-                    raise ShadowConflict(error.message) from None
-                code = (
-                    ErrorCode.REGISTRY_FULL if error.code == 413 else ErrorCode.SHADOW_UNAVAILABLE
-                )
-                raise DownloaderError(code, error.message) from None
+                raise refusal(NAME, error.code, error.message) from None
+            finally:
+                self._writing = False
 
     async def watch(self, on_change: Callable[[], None]) -> None:
         self._check_available()
         loop = asyncio.get_running_loop()
 
         def listener(topic: str, _: object) -> None:
-            if topic.endswith("/documents"):
+            if topic.endswith("/documents") and not self._writing:
                 loop.call_soon(on_change)
 
         self._service.listen(listener)
@@ -113,6 +115,8 @@ class ServiceShadow:
             await asyncio.sleep(0)
             self._check_available()
             yield
+            if not self.answers:
+                raise DownloaderError(ErrorCode.SHADOW_UNAVAILABLE, "the answer was lost")
         finally:
             self._busy = False
 
@@ -126,6 +130,7 @@ class Device:
 
     def __init__(self, disk: Path) -> None:
         self.clock = ManualClock()
+        self.time: Clock = self.clock
         self.service = ShadowStore()
         self.shadow = ServiceShadow(self.service)
         self.way: Shadow | None = self.shadow
@@ -148,7 +153,7 @@ class Device:
             record=record,
             shadow=self.way,
             max_bytes=lambda: self.max_bytes,
-            clock=self.clock,
+            clock=self.time,
             warn=lambda message, code: self.warnings.append((code, message)),
         )
         await registry.load()

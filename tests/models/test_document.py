@@ -79,11 +79,18 @@ def test_a_field_that_a_shadow_cannot_hold(name: str, value: object, reason: str
     assert refusal.value.details == {"field": name}
 
 
-def test_the_service_takes_what_is_let_pass() -> None:
+def test_the_service_takes_as_many_levels_and_no_more() -> None:
+    def request(fields: Any) -> bytes:
+        return msgspec.json.encode({"state": {"reported": {"models": {"m": fields}}}})
+
     deepest = {"runtime": {"a": {"b": 1}}, "layers": [[1], {"c": "d"}], "note": None}
     check_fields(deepest)
-    request = {"state": {"reported": {"models": {"m": deepest}}}}
-    ShadowStore().update("edge", "models", msgspec.json.encode(request))
+    ShadowStore().update("edge", "models", request(deepest))
+    deeper = {"runtime": {"a": {"b": {"c": 1}}}}
+    with pytest.raises(DownloaderError, match="3 levels"):
+        check_fields(deeper)
+    with pytest.raises(ShadowError, match="too many levels"):
+        ShadowStore().update("edge", "models", request(deeper))
 
 
 def test_plain_leaves_out_what_a_shadow_does_not_keep() -> None:

@@ -60,6 +60,14 @@ async def until_told() -> None:
         await asyncio.sleep(0)
 
 
+async def next_round(device: Device, wait: float) -> None:
+    """Let `wait` go by, which is what the next round waits for."""
+    await eventually(lambda: device.clock.waits == [wait])
+    device.clock.advance(wait)
+    if wait > GATHERING:
+        await next_round(device, GATHERING)
+
+
 async def test_the_shadow_shows_the_registry(device: Device, registry: Registry) -> None:
     await registry.add(VLM)
     await registry.add({**OCR, "runtime": {"gpu": True, "threads": 4}})
@@ -186,6 +194,24 @@ async def test_one_who_always_writes_first_is_waited_for(
     assert device.shadow.requests.count("update") == 2
     device.shadow.before_update = lambda: None
     await at_rest(device)
+    assert device.follows(registry)
+
+
+async def test_an_update_whose_answer_was_lost(device: Device, registry: Registry) -> None:
+    await registry.add(OCR)
+    await at_rest(device)
+    device.shadow.answers = False
+    await registry.delete("ocr")
+    await registry.add(VLM)
+    await next_round(device, GATHERING)
+    await eventually(lambda: device.clock.waits == [1])
+    assert list(device.reported()) == ["vlm-7B"]
+
+    device.shadow.answers = True
+    await registry.add({"model_id": "vlm-7B", "model_version": "3.0"})
+    await next_round(device, 1)
+    await at_rest(device)
+    assert [entry["model_version"] for entry in registry.models()] == ["3.0"]
     assert device.follows(registry)
 
 
@@ -328,19 +354,11 @@ async def test_a_service_without_room(device: Device, registry: Registry) -> Non
     await at_rest(device)
     assert [entry["model_id"] for entry in registry.models()] == ["a", "b"]
     assert [code for code, _ in device.warnings] == [ErrorCode.REGISTRY_FULL]
-    assert f"the {first} bytes of the registry" in device.warnings[0][1]
+    assert f"it would take {first} bytes" in device.warnings[0][1]
 
     await registry.delete("a")
     await at_rest(device)
     assert device.follows(registry)
-
-
-async def next_round(device: Device, wait: float) -> None:
-    """Let `wait` go by, which is what the next round waits for."""
-    await eventually(lambda: device.clock.waits == [wait])
-    device.clock.advance(wait)
-    if wait > GATHERING:
-        await next_round(device, GATHERING)
 
 
 async def test_no_service_is_said_once(device: Device) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import awsiot.greengrasscoreipc
 from awsiot.eventstreamrpc import LifecycleHandler
 from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
 
-__all__ = ["Component", "policies"]
+__all__ = ["Component", "Subscription", "policies"]
 
 
 def policies(
@@ -58,24 +58,14 @@ class Component(LifecycleHandler):  # type: ignore[misc]  # awsiot is not annota
         """Subscribe and collect the events."""
         events: list[Any] = []
         closed = asyncio.Event()
-        response, stream = self._client_subscribe(operation, request, events.append, closed)
-        await asyncio.wait_for(asyncio.wrap_future(response), 10)
-        return Subscription(events, closed, stream)
-
-    def _client_subscribe(
-        self,
-        operation: str,
-        request: Mapping[str, Any],
-        on_event: Callable[[Any], None],
-        closed: asyncio.Event,
-    ) -> tuple[Any, Any]:
         response, stream = getattr(self._client, f"{operation}_async")(
             **request,
-            on_stream_event=on_event,
+            on_stream_event=events.append,
             on_stream_error=lambda error: True,
             on_stream_closed=lambda: self._loop.call_soon_threadsafe(closed.set),
         )
-        return response, stream
+        await asyncio.wait_for(asyncio.wrap_future(response), 10)
+        return Subscription(events, closed, stream)
 
 
 class Subscription:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import urllib.error
 import urllib.request
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -20,23 +22,38 @@ CREDENTIALS = {
 }
 
 
-async def test_a_component_gets_the_credentials_of_the_sandbox(
-    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+async def nucleus(broker: Broker, tmp_path: Path) -> AsyncIterator[Nucleus]:
     async with Nucleus(
-        thing_name="dev-01",
-        directory=tmp_path,
-        broker_port=broker.port,
-        credentials=CREDENTIALS,
+        thing_name="dev-01", directory=tmp_path, broker_port=broker.port, credentials=CREDENTIALS
     ) as nucleus:
         nucleus.register("a")
-        for name, value in nucleus.component_environment("a").items():
-            monkeypatch.setenv(name, value)
-        credentials = await asyncio.to_thread(Session().get_credentials)
-        assert credentials is not None
-        frozen = await asyncio.to_thread(credentials.get_frozen_credentials)
-        assert (frozen.access_key, frozen.secret_key, frozen.token) == ("key", "secret", "session")
-        assert nucleus.credentials.requests == 1
+        yield nucleus
+
+
+async def test_a_component_gets_the_credentials_of_the_sandbox(
+    nucleus: Nucleus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in nucleus.component_environment("a").items():
+        monkeypatch.setenv(name, value)
+    credentials = await asyncio.to_thread(Session().get_credentials)
+    assert credentials is not None
+    frozen = await asyncio.to_thread(credentials.get_frozen_credentials)
+    assert (frozen.access_key, frozen.secret_key, frozen.token) == ("key", "secret", "session")
+    assert nucleus.credentials.requests == 1
+
+
+async def test_they_expire_and_are_asked_for_again(
+    nucleus: Nucleus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nucleus.credentials.lifetime = timedelta(minutes=1)  # botocore renews what is about to end
+    for name, value in nucleus.component_environment("a").items():
+        monkeypatch.setenv(name, value)
+    credentials = await asyncio.to_thread(Session().get_credentials)
+    assert credentials is not None
+    nucleus.credentials.credentials["AWS_ACCESS_KEY_ID"] = "another"
+    frozen = await asyncio.to_thread(credentials.get_frozen_credentials)
+    assert frozen.access_key == "another"
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ async def test_messages_reach_the_broker_and_come_from_it(nucleus: Nucleus, brok
         )
         await component.call("publish_to_iot_core", topic_name="out", qos="1", payload=b"up")
         message = await anext(cloud.messages)
-        assert (message.payload, message.qos) == (b"up", 1)
+        assert (message.payload, message.qos, message.retain) == (b"up", 1, False)
         await cloud.publish("in/x/y", b"down", qos=1)
         (event,) = await eventually(lambda: subscription.events)
         assert event.message.topic_name == "in/x/y"
@@ -187,3 +187,30 @@ async def test_subscriptions_can_die_silently(nucleus: Nucleus, broker: Broker) 
         await dead.close()
         await cloud.publish("t", b"again", qos=1)
         await eventually(lambda: len(alive.events) == 2)
+
+
+async def test_who_subscribes_while_others_die_stays_alive(
+    nucleus: Nucleus, broker: Broker
+) -> None:
+    heard: list[bytes] = []
+    for topic in ("first", "second"):
+        await nucleus.iot_core.subscribe(topic, lambda *_: None, qos=1)
+    dying = asyncio.create_task(nucleus.forget_subscriptions())
+    await asyncio.sleep(0)  # now it waits for the broker to forget the first
+    await nucleus.iot_core.subscribe("second", lambda _, payload: heard.append(payload), qos=1)
+    await dying
+    async with aiomqtt.Client("127.0.0.1", broker.port) as cloud:
+        await cloud.publish("second", b"1", qos=1)
+    await eventually(lambda: heard)
+
+
+async def test_a_message_can_be_retained(nucleus: Nucleus, broker: Broker) -> None:
+    nucleus.register("a", policies(MQTT, BOTH, ["*"]))
+    async with Component(nucleus.component_environment("a")) as component:
+        publish = {"topic_name": "retained", "qos": "1", "retain": True}
+        await component.call("publish_to_iot_core", **publish, payload=b"kept")
+        async with aiomqtt.Client("127.0.0.1", broker.port) as cloud:
+            await cloud.subscribe("retained", qos=1)
+            message = await asyncio.wait_for(anext(cloud.messages), 5)
+            assert message.payload == b"kept"
+        await component.call("publish_to_iot_core", **publish, payload=b"")  # forget it again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from awsiot.eventstreamrpc import AccessDeniedError
 from awsiot.greengrasscoreipc.model import InvalidArgumentsError, ServiceError
 
 from sandbox.nucleus import Nucleus
+from sandbox.nucleus.server import Json, Operation, RpcServer, Stream
 from sandbox.nucleus.wire import HeaderValue, Message, MessageFlag, MessageType, read_message
 from sandbox.servers import Broker
-from tests.nucleus.support import Component
+from tests.nucleus.support import Component, policies
 from tests.support import eventually
 
 
@@ -78,34 +80,151 @@ async def test_connections_can_be_refused(nucleus: Nucleus) -> None:
         pass
 
 
-async def test_bytes_that_are_no_message_end_the_connection(nucleus: Nucleus) -> None:
-    reader, writer = await asyncio.open_unix_connection(nucleus.socket_path)
-    writer.write(b"GET / HTTP/1.1\r\n\r\n")
-    answer = await read_message(reader)
+class RawClient:
+    """A client that sees every message; an async context manager."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def __aenter__(self) -> RawClient:
+        self._reader, self._writer = await asyncio.open_unix_connection(self._path)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def send(self, kind: MessageType, payload: bytes = b"", **headers: HeaderValue) -> None:
+        every: dict[str, HeaderValue] = {
+            ":message-type": kind,
+            ":message-flags": headers.pop("flags", 0),
+            ":stream-id": headers.pop("stream", 0),
+        }
+        self._writer.write(Message({**every, **headers}, payload).encode())
+
+    def write(self, data: bytes) -> None:
+        self._writer.write(data)
+
+    async def read(self) -> Message | None:
+        return await asyncio.wait_for(read_message(self._reader), 5)
+
+    async def connect(self, token: str, version: str = "0.1.0") -> HeaderValue:
+        """Connect and return the flags of the answer."""
+        payload = f'{{"authToken": "{token}"}}'.encode()
+        self.send(MessageType.CONNECT, payload, **{":version": version})
+        answer = await self.read()
+        assert answer is not None
+        assert answer.headers[":message-type"] == MessageType.CONNECT_ACK
+        return answer.headers[":message-flags"]
+
+
+@pytest.fixture
+async def raw(nucleus: Nucleus) -> AsyncIterator[RawClient]:
+    async with RawClient(nucleus.socket_path) as client:
+        yield client
+
+
+async def test_bytes_that_are_no_message_end_the_connection(raw: RawClient) -> None:
+    raw.write(b"GET / HTTP/1.1\r\n\r\n")
+    answer = await raw.read()
     assert answer is not None
     assert answer.headers[":message-type"] == MessageType.PROTOCOL_ERROR
-    assert await read_message(reader) is None
-    writer.close()
+    assert await raw.read() is None
 
 
-async def test_a_ping_is_answered(nucleus: Nucleus) -> None:
+async def test_another_version_of_the_protocol_is_refused(nucleus: Nucleus, raw: RawClient) -> None:
     nucleus.register("a")
     token = nucleus.component_environment("a")["SVCUID"]
-    reader, writer = await asyncio.open_unix_connection(nucleus.socket_path)
-    headers: dict[str, HeaderValue] = {":message-flags": 0, ":stream-id": 0, ":version": "0.1.0"}
-    connect = Message(
-        {**headers, ":message-type": MessageType.CONNECT}, f'{{"authToken": "{token}"}}'.encode()
-    )
-    writer.write(connect.encode())
-    accepted = await read_message(reader)
-    assert accepted is not None
-    assert accepted.headers[":message-flags"] == MessageFlag.CONNECTION_ACCEPTED
-    writer.write(Message({**headers, ":message-type": MessageType.PING}, b"hello").encode())
-    answer = await read_message(reader)
+    assert await raw.connect(token, version="0.2.0") == MessageFlag.NONE
+
+
+async def test_a_ping_is_answered(nucleus: Nucleus, raw: RawClient) -> None:
+    nucleus.register("a")
+    token = nucleus.component_environment("a")["SVCUID"]
+    assert await raw.connect(token) == MessageFlag.CONNECTION_ACCEPTED
+    raw.send(MessageType.PING, b"hello")
+    answer = await raw.read()
     assert answer is not None
     assert answer.headers[":message-type"] == MessageType.PING_RESPONSE
     assert answer.payload == b"hello"
-    writer.close()
+
+
+async def test_a_stream_ends_with_its_response_or_when_the_client_ends_it(
+    nucleus: Nucleus, raw: RawClient
+) -> None:
+    nucleus.register("a", policies("aws.greengrass.ipc.pubsub", ["SubscribeToTopic"], ["*"]))
+    await raw.connect(nucleus.component_environment("a")["SVCUID"])
+    message, prefix = MessageType.APPLICATION_MESSAGE, "aws.greengrass#"
+    raw.send(message, b"{}", stream=1, operation=f"{prefix}GetConfiguration")
+    response = await raw.read()
+    assert response is not None
+    assert response.headers["service-model-type"] == f"{prefix}GetConfigurationResponse"
+    assert response.headers[":message-flags"] == MessageFlag.TERMINATE_STREAM
+
+    topic = "$aws/things/dev-01/shadow/update/accepted"
+    raw.send(
+        message, f'{{"topic": "{topic}"}}'.encode(), stream=2,
+        operation=f"{prefix}SubscribeToTopic",
+    )  # fmt: skip
+    response = await raw.read()
+    assert response is not None
+    assert response.headers[":message-flags"] == MessageFlag.NONE
+    nucleus.shadows.update("dev-01", "", b'{"state": {"reported": {"a": 1}}}')
+    event = await raw.read()
+    assert event is not None
+    assert event.headers["service-model-type"] == f"{prefix}SubscriptionResponseMessage"
+
+    raw.send(message, stream=2, flags=MessageFlag.TERMINATE_STREAM)
+    raw.send(MessageType.PING)
+    await raw.read()
+    nucleus.shadows.update("dev-01", "", b'{"state": {"reported": {"a": 2}}}')
+    raw.send(MessageType.PING)
+    answer = await raw.read()
+    assert answer is not None
+    assert answer.headers[":message-type"] == MessageType.PING_RESPONSE
+
+
+@pytest.fixture
+async def odd_server(tmp_path: Path) -> AsyncIterator[dict[str, str]]:
+    """A server with operations of its own; gives the environment of its component."""
+
+    async def hasty(stream: Stream, _request: Json) -> Json:
+        stream.send("SubscriptionResponseMessage", {"binaryMessage": {"message": ""}})
+        return {}
+
+    async def broken(_stream: Stream, _request: Json) -> Json:
+        raise ZeroDivisionError("a fault of the handler")
+
+    path = tmp_path / "odd.socket"
+    server = RpcServer(
+        path,
+        {
+            "SubscribeToTopic": Operation(hasty, "SubscriptionResponseMessage"),
+            "GetConfiguration": Operation(broken),
+        },
+        authenticate=lambda token: token,
+        with_messages=True,
+    )
+    await server.start()
+    yield {
+        "SVCUID": "a",
+        "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(path),
+    }
+    await server.stop()
+
+
+async def test_an_event_never_comes_before_the_response(odd_server: dict[str, str]) -> None:
+    async with Component(odd_server) as component:
+        subscription = await component.subscribe("subscribe_to_topic", topic="t")
+        await eventually(lambda: subscription.events)
+
+
+async def test_a_fault_of_the_nucleus_does_not_leave_the_client_waiting(
+    odd_server: dict[str, str],
+) -> None:
+    async with Component(odd_server) as component:
+        with pytest.raises(ServiceError) as error:
+            await component.call("get_configuration")
+        assert "a fault of the handler" in error.value.message
 
 
 async def test_a_long_directory_gets_a_short_socket(broker: Broker, tmp_path: Path) -> None:
@@ -140,6 +259,8 @@ async def test_components_are_asked_before_an_update(nucleus: Nucleus) -> None:
         assert subscription.events[1].post_update_event.deployment_id == "d"
         with pytest.raises(TimeoutError):
             await nucleus.propose_update("e", within=0.01)
+        await nucleus.drop_connection("a")
+        assert await nucleus.propose_update("f") == {}
 
 
 async def test_reported_states_are_kept(nucleus: Nucleus) -> None:

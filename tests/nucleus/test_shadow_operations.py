@@ -105,3 +105,18 @@ async def test_lite_has_no_shadows(lite: Nucleus) -> None:
         with pytest.raises(ServiceError) as error:
             await component.call("get_thing_shadow", **MODELS)
         assert error.value.message is None
+
+
+async def test_the_names_are_listed_in_pages(nucleus: Nucleus) -> None:
+    for name in ("c", "a", "b"):
+        nucleus.shadows.update("dev-01", name, request(state={"reported": {"m": 1}}))
+    async with Component(register(nucleus)) as component:
+        listing = {"thing_name": "dev-01", "page_size": 2}
+        first = await component.call("list_named_shadows_for_thing", **listing)
+        assert first.results == ["a", "b"]
+        second = await component.call(
+            "list_named_shadows_for_thing", **listing, next_token=first.next_token
+        )
+        assert (second.results, second.next_token) == (["c"], None)
+        with pytest.raises(InvalidArgumentsError):
+            await component.call("list_named_shadows_for_thing", thing_name="dev-01", page_size=101)

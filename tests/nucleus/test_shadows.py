@@ -172,8 +172,8 @@ def test_a_malformed_request_is_refused(
 
 def test_six_levels_of_nesting_are_taken_and_seven_are_not(store: ShadowStore) -> None:
     third: Json = {"4": {"5": {"6": {"leaf": 1}}}}  # the first two are state and reported
-    report(store, third)
-    report(store, {"4": {"5": {"6": ["leaf"]}}})
+    report(store, {"3": third})
+    report(store, {"3": {"4": {"5": {"6": ["leaf"]}}}})
     for seventh in ({"leaf": 1}, ["leaf"], {}):
         third["4"]["5"]["6"] = {"7": seventh}
         error = refusal(store, json.dumps({"state": {"reported": {"3": third}}}).encode())

@@ -118,11 +118,13 @@ class Process:
         return []
 
     async def write(self, *words: str) -> None:
-        """Hand one command to `s5cmd run`, which carries it out at once; no-op after its end.
-
-        No word may hold a line break: s5cmd has no way to say it.
-        """
-        self._stdin.write(shlex.join(words).encode() + b"\n")
+        """Hand one command to `s5cmd run`, which carries it out at once; no-op after its end."""
+        line = shlex.join(words)
+        if "\n" in line:  # it would begin another command
+            raise DownloaderError(
+                ErrorCode.UNSAFE_KEY, f"s5cmd cannot take the line break in {line!r}; rename it"
+            )
+        self._stdin.write(line.encode() + b"\n")
         with contextlib.suppress(ConnectionError):
             await self._stdin.drain()
 

@@ -228,6 +228,7 @@ class DownloadManager:
         return None
 
     async def _complete(self, entry: Entry) -> None:
+        await asyncio.to_thread(discard, entry.download)
         announced: list[events.Announcement] = [events.completed]
         models: dict[str, dict[str, Any] | None] = {}
         if model := self._model(entry.download):
@@ -235,7 +236,6 @@ class DownloadManager:
             announced.append(events.model_added(model))
         await self._ledger.advance(entry, State.COMPLETED, events=announced, models=models)
         self._registry.adopt(models)
-        await asyncio.to_thread(discard, entry.download)
 
     async def _stumble(self, entry: Entry, error: DownloaderError) -> None:
         """Wait where a fault passes by itself; fail for any other."""

@@ -18,6 +18,7 @@ from ..aio import timeout
 from ..errors import DownloaderError, ErrorCode
 from .bus import IOT_CORE_MAX_PAYLOAD, MessageHandler, MessagingError, check_payload
 from .endpoint import parse_url, tls_context
+from .nagle import disable_nagle
 from .sdk import SDK_ERRORS, EventLoopDoor, client_bootstrap
 from .topics import Subscriptions
 from .trouble import Trouble
@@ -208,6 +209,7 @@ class MqttBus:
 
     def _on_connected(self, settings: mqtt5.NegotiatedSettings) -> None:
         logger.info("Connected to %s as %s", self._endpoint, self._client_id)
+        disable_nagle(self._endpoint.port)
         self._trouble.over()
         self._refused_since = None
         self._max_packet = settings.maximum_packet_size_to_server

@@ -35,7 +35,11 @@ log = logging.getLogger(__name__)
 _NOTE = "shadow"
 _UNKNOWN = ShadowDocument(version=0)
 _GATHERING = 0.1
+"""Seconds in which a burst of changes becomes one."""
+
 _LOOK_EVERY = 600.0
+"""Seconds after which the shadow is read, in case that a message about it was lost."""
+
 _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 300.0
 
@@ -254,11 +258,10 @@ class Registry:
         full = error.code is ErrorCode.REGISTRY_FULL
         if error.code is not self._trouble:
             needed = shadow_bytes(holding(self._base, self._models))
+            advice = f"; it would take {needed} bytes: delete a model" if full else ""
             self._warn(
-                f"the models shadow has no room for the {needed} bytes of the registry, which keeps"
-                f" them on the device: {error}; delete a model"
-                if full
-                else f"the models registry goes on from the device alone: {error}",
+                "the models shadow does not follow, the registry goes on from the device:"
+                f" {error}{advice}",
                 error.code,
             )
         self._trouble = error.code

@@ -1,0 +1,116 @@
+"""Devices that run the real daemon, each with an operator of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sandbox.device import Device, GreengrassDevice, MqttDevice
+from sandbox.link import Link
+from sandbox.nucleus import Nucleus
+from sandbox.operator import Operator
+from sandbox.servers import Broker, ObjectServer
+from sandbox.servers.s3 import S3Server
+
+_numbers = itertools.count(1)
+
+
+class Bench:
+    """A device on the test's bench: with an operator, a link to the object server, a nucleus."""
+
+    def __init__(self, device: Device, operator: Operator, link: Link, nucleus: Nucleus | None):
+        self.device = device
+        self.operator = operator
+        self.link = link
+        self.nucleus = nucleus
+        self.downloads = device.downloads
+
+    async def up(self) -> None:
+        """Return once the daemon has told its status."""
+        await self.operator.hear(lambda h: h.topic == "status", within=15)
+
+    def leftovers(self) -> list[Path]:
+        """What the downloader has not cleaned up below the downloads."""
+        return [path for path in self.downloads.rglob("*") if ".s3downloader" in path.parts]
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextlib.asynccontextmanager
+async def make_bench(
+    via: str, directory: Path, broker: Broker, server: S3Server, configuration: dict[str, Any]
+) -> AsyncIterator[Bench]:
+    """Put a device on the bench; it is not started yet."""
+    thing = f"device-{next(_numbers)}"
+    configuration = {
+        "DownloadDir": str(directory / "device" / "downloads"),
+        "AllowedDestinations": [str(directory / "device" / "downloads")],
+        "ProcessInterval": 0.2,
+        "MinFreeBytes": 0,
+        **configuration,
+    }
+    async with contextlib.AsyncExitStack() as stack:
+        operator = await stack.enter_async_context(Operator(broker.port, thing))
+        link = await stack.enter_async_context(Link(server.port))
+        environment = {**server.environment, "AWS_ENDPOINT_URL_S3": link.endpoint}
+        nucleus = None
+        device: Device
+        if via == "greengrass":
+            (directory / "nucleus").mkdir()
+            nucleus = await stack.enter_async_context(
+                Nucleus(thing_name=thing, directory=directory / "nucleus", broker_port=broker.port)
+            )
+            device = GreengrassDevice(
+                directory / "device", environment, nucleus=nucleus, configuration=configuration
+            )
+        else:
+            device = MqttDevice(
+                directory / "device",
+                thing,
+                environment,
+                broker_port=broker.port,
+                configuration=configuration,
+            )
+        stack.push_async_callback(device.stop)
+        yield Bench(device, operator, link, nucleus)
+
+
+@pytest.fixture(params=["greengrass", "mqtt"])
+async def either(
+    request: pytest.FixtureRequest, tmp_path: Path, broker: Broker, object_server: ObjectServer
+) -> AsyncIterator[Bench]:
+    """A started device, once on Greengrass and once on MQTT alone."""
+    async with make_bench(request.param, tmp_path, broker, object_server, {}) as bench:
+        await bench.device.start()
+        await bench.up()
+        yield bench
+
+
+@pytest.fixture
+async def bench(
+    tmp_path: Path, broker: Broker, object_server: ObjectServer
+) -> AsyncIterator[Bench]:
+    """A started device on MQTT."""
+    async with make_bench("mqtt", tmp_path, broker, object_server, {}) as bench:
+        await bench.device.start()
+        await bench.up()
+        yield bench
+
+
+@pytest.fixture
+async def greengrass(
+    tmp_path: Path, broker: Broker, object_server: ObjectServer
+) -> AsyncIterator[Bench]:
+    """A started device on Greengrass."""
+    async with make_bench("greengrass", tmp_path, broker, object_server, {}) as bench:
+        await bench.device.start()
+        await bench.up()
+        yield bench
