@@ -54,6 +54,7 @@ async def make_bench(
         "DownloadDir": str(directory / "device" / "downloads"),
         "AllowedDestinations": [str(directory / "device" / "downloads")],
         "ProcessInterval": 0.2,
+        "IdleProcessInterval": 1,
         "MinFreeBytes": 0,
         **configuration,
     }

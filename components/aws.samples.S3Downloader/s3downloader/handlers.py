@@ -13,6 +13,7 @@ from .clock import Clock
 from .contract import commands, encode, item_after, page_token, responses
 from .contract.commands import Command
 from .downloads.ledger import Asked
+from .downloads.limits import check_source
 from .downloads.manager import DownloadManager
 from .downloads.plan import Listed
 from .downloads.views import details_view, disk_usage, download_view, file_view
@@ -135,6 +136,7 @@ class Handlers:
 
     async def _list_objects(self, command: commands.List) -> None:
         assert command.bucket is not None
+        check_source(command.bucket, command.key, self._settings().allowed_sources)
         after = item_after(command.next_token, str) if command.next_token else None
         listed, more = await self._browser.browse(command.bucket, command.key, after, _PAGE)
         response = responses.ObjectsResponse(

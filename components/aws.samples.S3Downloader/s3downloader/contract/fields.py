@@ -158,14 +158,14 @@ MODEL_META_NAMES = ("model_id", "model_name", "model_version", "local_path")
 
 # `models` and the model's id lie above it, and a shadow allows six levels:
 # https://docs.aws.amazon.com/iot/latest/developerguide/device-shadow-error-messages.html
-MODEL_META_LEVELS = 4
+MODEL_META_LEVELS = 3
 
 MODEL_META_EXAMPLE = {"model_id": "vlm-7B", "model_name": "vlm-7B", "model_version": "2.5"}
 
 ModelMeta = Annotated[
     dict[str, Any],
     Meta(
-        description="a free-form object about the model, at most 4 levels deep; model_id names it"
+        description="a free-form object about the model, at most 3 levels deep; model_id names it"
         " (default: the last part of the key), model_name and model_version describe it",
         examples=[MODEL_META_EXAMPLE],
     ),
@@ -174,7 +174,7 @@ ModelMeta = Annotated[
 NamedModelMeta = Annotated[
     dict[str, Any],
     Meta(
-        description="a free-form object about the model, at most 4 levels deep, with its model_id",
+        description="a free-form object about the model, at most 3 levels deep, with its model_id",
         examples=[MODEL_META_EXAMPLE],
         extra_json_schema={"anyOf": [{"required": ["model_id"]}, {"required": ["modelId"]}]},
     ),

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..aio import TaskGroup, stop
+from ..aio import TaskGroup, stop, uninterrupted
 from ..clock import Clock
 from ..contract import commands
 from ..engines.base import Engine
@@ -217,7 +217,7 @@ class DownloadManager:
         )
         try:
             await course.run(before_publishing=self._model)
-            await self._complete(entry)
+            await uninterrupted(self._complete(entry))
         except DownloaderError as error:
             return error
         except OSError as error:
