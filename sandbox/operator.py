@@ -27,11 +27,23 @@ class Heard(NamedTuple):
 
 
 class Operator:
-    """An MQTT client of one device; open as a context manager. Hears all that the device says."""
+    """An MQTT client of one device; open as a context manager. Hears all that the device says.
 
-    def __init__(self, broker_port: int, thing_name: str, prefix: str = "s3downloader") -> None:
+    `observe` is called with the topic and payload of each message that it sends or receives.
+    """
+
+    def __init__(
+        self,
+        broker_port: int,
+        thing_name: str,
+        prefix: str = "s3downloader",
+        *,
+        observe: Callable[[str, bytes], None] = lambda topic, payload: None,
+    ) -> None:
         self.heard: list[Heard] = []
         self._topics = f"{prefix}/{thing_name}"
+        self._shadows = f"$aws/things/{thing_name}/shadow/name"
+        self._observe = observe
         self._client = aiomqtt.Client(
             "127.0.0.1",
             broker_port,
@@ -60,7 +72,7 @@ class Operator:
 
     async def send_bytes(self, payload: bytes) -> None:
         """Publish a payload as a command, whatever it is."""
-        await self._client.publish(f"{self._topics}/commands", payload, qos=1)
+        await self._publish(f"{self._topics}/commands", payload)
 
     async def send(self, command: str, **fields: Any) -> str:
         """Send a command and return its id."""
@@ -82,6 +94,7 @@ class Operator:
                 and "event" not in h.message
             ),
             within=within,
+            what=f"the response to {command_id}",
         )
 
     async def event(self, name: str, download_id: str, *, within: float = 30.0) -> Json:
@@ -91,6 +104,7 @@ class Operator:
                 h.message.get("event") == name and h.message.get("download_id") == download_id
             ),
             within=within,
+            what=f"{name} of {download_id}",
         )
 
     async def progress(
@@ -103,13 +117,30 @@ class Operator:
             matching = (d for d in downloads if d["download_id"] == download_id and accept(d))
             return next(matching, None)
 
-        status = await self.hear(lambda h: shown(h) is not None, within=within)
+        what = f"a status that shows {download_id} so far"
+        status = await self.hear(lambda h: shown(h) is not None, within=within, what=what)
         found = shown(Heard("status", status))
         assert found is not None
         return found
 
-    async def hear(self, accept: Callable[[Heard], bool], *, within: float) -> Json:
-        """Return the first acceptable message, heard already or still to come."""
+    async def shadow(self, name: str = "models", *, within: float = 10.0) -> Json:
+        """Return what the cloud answers when it is asked for a shadow: a document or an error."""
+        topic, token = f"{self._shadows}/{name}/get", f"op-{next(self._numbers)}"
+        await self._client.subscribe(f"{topic}/+", qos=1)
+        await self._publish(topic, msgspec.json.encode({"clientToken": token}))
+        return await self.hear(
+            lambda h: h.message.get("clientToken") == token,
+            within=within,
+            what=f"the shadow {name}",
+        )
+
+    async def hear(
+        self, accept: Callable[[Heard], bool], *, within: float, what: str = "the message"
+    ) -> Json:
+        """Return the first acceptable message, heard already or still to come.
+
+        Raises TimeoutError, which names `what` was not heard and tells the last messages.
+        """
         seen = 0
 
         def arrived() -> bool:
@@ -124,7 +155,7 @@ class Operator:
         except TimeoutError:
             last = "\n".join(str(heard) for heard in self.heard[-5:])
             raise TimeoutError(
-                f"not heard within {within:g} s; the last messages:\n{last}"
+                f"{what} was not heard within {within:g} s; the last messages:\n{last}"
             ) from None
         return self.heard[seen].message
 
@@ -136,9 +167,14 @@ class Operator:
             if "event" in h.message and h.message["download_id"] == download_id
         ]
 
+    async def _publish(self, topic: str, payload: bytes) -> None:
+        self._observe(topic, payload)
+        await self._client.publish(topic, payload, qos=1)
+
     async def _listen(self) -> None:
         async for message in self._client.messages:
             assert isinstance(message.payload, bytes)
+            self._observe(message.topic.value, message.payload)
             topic = message.topic.value.rpartition("/")[2]
             async with self._news:
                 self.heard.append(Heard(topic, msgspec.json.decode(message.payload)))

@@ -26,3 +26,39 @@ def is_running(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+class ManualClock:
+    """A clock that stands still; who sleeps on it is woken by the test."""
+
+    def __init__(self, now: float = 1_000.0) -> None:
+        self.time = now
+        self._sleeps: asyncio.Queue[float] = asyncio.Queue()
+        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+
+    def now(self) -> float:
+        """The time since the epoch."""
+        return self.time
+
+    def monotonic(self) -> float:
+        """The same time."""
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep until the test wakes it."""
+        sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sleepers.append((seconds, sleeper))
+        self._sleeps.put_nowait(seconds)
+        await sleeper
+
+    async def next_sleep(self) -> float:
+        """Return how long the next sleeper sleeps, once it does."""
+        return await asyncio.wait_for(self._sleeps.get(), 10)
+
+    def wake(self) -> None:
+        """Let the time of all sleepers pass."""
+        sleepers, self._sleepers = self._sleepers, []
+        self.time += max((seconds for seconds, _ in sleepers), default=0.0)
+        for _, sleeper in sleepers:
+            if not sleeper.done():
+                sleeper.set_result(None)

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,8 @@ class Nucleus:
     IoT Core is the MQTT broker on 127.0.0.1:`broker_port`. Shadows are `shadows`, or a store of
     its own. `credentials` are what the token exchange hands to components: access key, secret
     key and, optionally, session token, under their names in AWS's environment variables.
+
+    `faults` makes it misbehave. Entering raises ConnectionError when there is no broker.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class Nucleus:
             await stack.enter_async_context(self.iot_core)
             await stack.enter_async_context(self.credentials)
             await self._server.start()
-            stack.push_async_callback(lambda: self._server.stop())
+            stack.push_async_callback(self._server.stop)
             self._stack = stack.pop_all()
         return self
 
@@ -102,7 +104,7 @@ class Nucleus:
         configuration: Mapping[str, Any] | None = None,
     ) -> None:
         """Make a component known, with its `accessControl` and the rest of its configuration."""
-        self._tokens[component] = secrets.token_hex(8).upper()
+        self._tokens[component] = _new_token()
         self._access[component] = AccessControl(
             component, access_control or {}, thing_name=self.thing_name
         )
@@ -172,7 +174,7 @@ class Nucleus:
         """Restart the IPC server; with `forget_tokens` no client from before gets in again."""
         await self._server.stop()
         if forget_tokens:
-            self._tokens = {component: secrets.token_hex(8).upper() for component in self._tokens}
+            self._tokens = {component: _new_token() for component in self._tokens}
         await self._server.start()
 
     async def forget_subscriptions(self) -> None:
@@ -188,8 +190,12 @@ class Nucleus:
         return token in self._tokens.values()
 
 
+def _new_token() -> str:
+    return secrets.token_hex(8).upper()
+
+
 @contextlib.contextmanager
-def _socket_path(directory: Path) -> Any:
+def _socket_path(directory: Path) -> Iterator[Path]:
     """A path for the socket in `directory`, or in /tmp where that one is too long."""
     path = directory / "ipc.socket"
     if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:

@@ -85,6 +85,7 @@ class Stream:
         )
 
     def close(self) -> None:
+        """Let go of all that the stream held."""
         self._closed = True
         for callback in self._on_close:
             callback()
@@ -159,7 +160,7 @@ class RpcServer:
 
     def component_of(self, payload: bytes) -> str | None:
         """The component whose token is in the payload of a connect message."""
-        with contextlib.suppress(msgspec.ValidationError, msgspec.DecodeError):
+        with contextlib.suppress(msgspec.ValidationError, msgspec.DecodeError, KeyError):
             return self._authenticate(
                 msgspec.json.decode(payload, type=dict[str, str])["authToken"]
             )

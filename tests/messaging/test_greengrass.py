@@ -81,6 +81,21 @@ class TestConnection:
             await inbox.holds(b"last")
         assert inbox.payloads == [b"once", b"last"]
 
+    async def test_subscriptions_made_while_it_reconnects_deliver_once(
+        self, start_nucleus: StartNucleus, prefix: str
+    ) -> None:
+        inbox, ready = Inbox(), Inbox()
+        topics = [f"{prefix}/{number}" for number in range(10)]
+        async with start_nucleus("lite") as nucleus, open_bus() as bus:
+            await nucleus.drop_connection(COMPONENT)
+            await asyncio.gather(*(bus.subscribe(topic, inbox) for topic in topics))
+            await bus.subscribe(f"{prefix}/ready", ready)
+            await publish_until_heard(bus, f"{prefix}/ready", ready)
+            for topic in topics:
+                await bus.publish(topic, topic.encode(), qos=1)
+            await inbox.holds(topics[-1].encode())
+        assert inbox.payloads == [topic.encode() for topic in topics]
+
     async def test_a_forgotten_token_is_the_end(self, start_nucleus: StartNucleus) -> None:
         async with start_nucleus() as nucleus, open_bus() as bus:
             await nucleus.restart(forget_tokens=True)
@@ -167,6 +182,15 @@ class TestPublishing:
                 await bus.publish(prefix, b"", qos=1)
             await broker.start()
             await publish_until_heard(bus, prefix, inbox)
+
+    @pytest.mark.parametrize("size", [10, 5000])
+    async def test_a_burst_stays_within_what_nucleus_lite_takes(
+        self, start_nucleus: StartNucleus, prefix: str, monkeypatch: pytest.MonkeyPatch, size: int
+    ) -> None:
+        monkeypatch.setattr(greengrass, "ATTEMPTS", 1)
+        async with start_nucleus("lite") as nucleus, open_bus() as bus:
+            nucleus.faults.ack_delay = 0.02
+            await asyncio.gather(*(bus.publish(prefix, bytes(size), qos=1) for _ in range(30)))
 
     async def test_large_and_small_messages_share_the_window(
         self, start_nucleus: StartNucleus, prefix: str

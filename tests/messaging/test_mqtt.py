@@ -20,6 +20,7 @@ from s3downloader.messaging.bus import MessagingError
 from s3downloader.messaging.mqtt import MqttBus
 from sandbox.processes import Process, accepts, find_program, free_ports
 from sandbox.servers import Broker
+from tests.support import eventually
 
 from .inbox import Inbox
 
@@ -173,6 +174,26 @@ async def test_without_one_the_bus_is_lost(tls_broker: Broker, prefix: str) -> N
         reason = await bus.wait_lost()
     assert "certificate" in reason.message
     assert str(tls_broker.tls_port) in reason.message
+
+
+async def test_only_uninterrupted_refusal_counts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    patience = 0.6
+    async with Broker(tmp_path, tls=True) as broker:
+        url = f"mqtts://localhost:{broker.tls_port}"
+        async with MqttBus(
+            url, "device", ca=broker.ca, reconnect_delays=QUICK, refusal_patience=patience
+        ) as bus:
+            await eventually(lambda: "certificate" in caplog.text)
+            await broker.stop()
+            await eventually(lambda: "cannot be reached" in caplog.text)
+            await asyncio.sleep(patience)
+            returned = time.monotonic()
+            await broker.start()
+            async with timeout(5):
+                await bus.wait_lost()
+    assert time.monotonic() - returned >= patience
 
 
 @pytest.fixture(scope="module")

@@ -153,8 +153,9 @@ async def main(folder):
 asyncio.run(main(pathlib.Path(sys.argv[1])))
 """
     sandbox = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, str(tmp_path), stdout=subprocess.PIPE
-    )
+        sys.executable, "-c", program, str(tmp_path), stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
     assert sandbox.stdout is not None
     pid = int(await sandbox.stdout.readline())
     assert group_exists(pid)

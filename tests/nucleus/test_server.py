@@ -131,6 +131,14 @@ async def test_bytes_that_are_no_message_end_the_connection(raw: RawClient) -> N
     assert await raw.read() is None
 
 
+@pytest.mark.parametrize("payload", [b"", b"{}", b'{"authToken": 1}'])
+async def test_a_client_without_a_token_is_refused(raw: RawClient, payload: bytes) -> None:
+    raw.send(MessageType.CONNECT, payload, **{":version": "0.1.0"})
+    answer = await raw.read()
+    assert answer is not None
+    assert answer.headers[":message-flags"] == MessageFlag.NONE
+
+
 async def test_another_version_of_the_protocol_is_refused(nucleus: Nucleus, raw: RawClient) -> None:
     nucleus.register("a")
     token = nucleus.component_environment("a")["SVCUID"]

@@ -1,0 +1,30 @@
+"""`python -m sandbox.demo`: show it and check it; exit status 0 when all went as it should."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+
+
+def main() -> int:
+    """Return the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the imports take a second; Ctrl-C ends them too
+    parser = argparse.ArgumentParser(
+        prog="make run",
+        description="Shows the component download, pause, resume, register and cancel models"
+        " on servers of its own, on this machine alone.",
+    )
+    parser.add_argument("--size", type=int, default=288, help=argparse.SUPPRESS)  # MB
+    parser.add_argument("--rate", type=int, default=24, help=argparse.SUPPRESS)  # MB/s
+    arguments = parser.parse_args()
+    try:
+        from .program import run
+    except ModuleNotFoundError as error:
+        print(f"The demo needs the package {error.name}; `make run` installs it.", file=sys.stderr)
+        return 1
+    return run(size=arguments.size * 1_000_000, rate=arguments.rate * 1e6)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""The cloud and the device of the demo, all on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from s3downloader.aio import stop, uninterrupted
+
+from ..device import COMPONENT, GreengrassDevice
+from ..link import Link
+from ..nucleus import Nucleus
+from ..operator import Operator
+from ..processes import accepts
+from ..servers import Broker, ObjectServer
+from ..shadow_service import ShadowService
+from ..shadows import ShadowStore
+from .failure import Failed
+
+__all__ = ["THING", "World"]
+
+THING = "edge-01"
+_LOOK_INTERVAL = 0.5
+
+
+class World:
+    """Everything the demo runs; its files are under `directory`. Nothing is started yet.
+
+    The device reaches S3 over `link`, at `rate` bytes a second. `observe` is the operator's.
+    """
+
+    def __init__(
+        self, directory: Path, *, rate: float, observe: Callable[[str, bytes], None]
+    ) -> None:
+        self.models = directory / "models"
+        self.objects = ObjectServer(directory / "s3")
+        self.broker = Broker(directory / "broker")
+        self.link = Link(self.objects.port, rate=rate)
+        shadows = ShadowStore()
+        self.shadow_service = ShadowService(shadows, self.broker.port)
+        role = {k: v for k, v in self.objects.environment.items() if "KEY" in k}
+        nucleus_directory = directory / "nucleus"
+        nucleus_directory.mkdir()
+        self.nucleus = Nucleus(
+            thing_name=THING,
+            directory=nucleus_directory,
+            broker_port=self.broker.port,
+            shadows=shadows,
+            credentials=role,
+        )
+        self.operator = Operator(self.broker.port, THING, observe=observe)
+        self.device = GreengrassDevice(
+            directory / "device",
+            {"AWS_ENDPOINT_URL_S3": self.link.endpoint, "HOME": str(directory)},
+            nucleus=self.nucleus,
+            configuration={
+                "DownloadDir": str(self.models),
+                "AllowedDestinations": [str(self.models)],
+                "ProcessInterval": 0.5,
+                "MinFreeBytes": 0,
+            },
+        )
+        self._device_started = asyncio.Event()
+
+    async def start_device(self) -> None:
+        """Start the component; `watch` minds it from now on."""
+        await uninterrupted(self.device.start())
+        self._device_started.set()
+
+    async def watch(self) -> NoReturn:
+        """Raise Failed when the component has ended, or a server that it needs."""
+        await self._device_started.wait()
+        ended = asyncio.ensure_future(self.device.wait())
+        try:
+            while not ended.done():
+                await asyncio.wait([ended], timeout=_LOOK_INTERVAL)
+                await self._look_after_servers()
+            raise Failed(f"The component ended by itself, with exit status {ended.result()}.")
+        finally:
+            await stop(ended)
+
+    async def _look_after_servers(self) -> None:
+        servers = {"S3 server, SeaweedFS,": self.objects, "MQTT broker, mosquitto,": self.broker}
+        for name, server in servers.items():
+            if not await accepts(server.port):
+                raise Failed(f"The {name} has ended: nothing answers on port {server.port}.")
+
+    def log_tail(self, lines: int = 15) -> list[str]:
+        """Return the end of the component's log."""
+        log = self.nucleus.log_file(COMPONENT)
+        return log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []

@@ -1,0 +1,28 @@
+"""An engine against a real server, directly or through a bad link."""
+
+from __future__ import annotations
+
+import pytest
+
+from s3downloader.clock import SystemClock
+from s3downloader.engines.s5cmd import S5cmdEngine
+from s3downloader.s5cmd import S5cmd
+from sandbox.link import Link
+from sandbox.servers import ObjectServer
+
+
+@pytest.fixture(autouse=True)
+def _credentials(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+        monkeypatch.setenv(name, object_server.environment[name])
+
+
+@pytest.fixture
+def engine(object_server: ObjectServer) -> S5cmdEngine:
+    return S5cmdEngine(S5cmd(endpoint_url=object_server.endpoint), SystemClock())
+
+
+@pytest.fixture
+def linked(link: Link) -> S5cmdEngine:
+    """An engine whose traffic goes through `link`."""
+    return S5cmdEngine(S5cmd(endpoint_url=link.endpoint), SystemClock())

@@ -1,0 +1,78 @@
+"""What the engine's tests share: a sink that remembers, and a clock on which minutes fly."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+from s3downloader.engines.base import FetchJob
+from s3downloader.records import FileRecord, Options
+
+BUCKET = "models"
+
+
+class Recorder:
+    """A sink that holds the engine to its promise: progress and finished bytes only grow."""
+
+    def __init__(self) -> None:
+        self.files: list[FileRecord] = []
+        self.total = 0
+        self._in_flight = 0
+
+    @property
+    def numbers(self) -> list[int]:
+        return sorted(file.number for file in self.files)
+
+    def progress(self, in_flight: int) -> None:
+        total = sum(file.size for file in self.files) + in_flight
+        assert total >= self.total
+        self.total = total
+        self._in_flight = in_flight
+
+    async def finished(self, files: list[FileRecord]) -> None:
+        assert sum(file.size for file in files) <= self._in_flight
+        self.files += files
+
+
+class FastClock:
+    """A clock on which a minute takes a fifth of a second."""
+
+    _SPEED = 300.0
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic() * self._SPEED
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds / self._SPEED)
+
+
+def job(staging: Path, **options: int | bool) -> FetchJob:
+    return FetchJob(download_id="d1", bucket=BUCKET, staging=staging, options=Options(**options))
+
+
+def records(sizes: dict[str, int], prefix: str) -> list[FileRecord]:
+    """Number the files of `sizes`, which lie under `prefix` in the bucket."""
+    return [
+        FileRecord(number, path, prefix + path, size, f"etag of {path}")
+        for number, (path, size) in enumerate(sizes.items(), start=1)
+    ]
+
+
+async def stream(files: Iterable[FileRecord]) -> AsyncIterator[FileRecord]:
+    for file in files:
+        yield file
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def children() -> set[int]:
+    """Return the processes that this one has started, those of other tests among them."""
+    tasks = Path("/proc/self/task")
+    return {int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()}

@@ -1,0 +1,278 @@
+"""Fetching with the real s5cmd from a real server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from s3downloader.aio import stop, timeout
+from s3downloader.engines.s5cmd import S5cmdEngine
+from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.records import FileRecord
+from s3downloader.s5cmd import S5cmd
+from sandbox.link import Link
+from sandbox.servers import ApiServer, ObjectServer
+from tests.support import eventually, is_running
+
+from .support import BUCKET, FastClock, Recorder, children, job, names, records, stream
+
+MIB = 1 << 20
+
+
+async def test_every_file_arrives_whole_in_its_place(
+    engine: S5cmdEngine, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    sizes = {"empty": 0, "config.json": 12, **{f"layers/{n}/w": 70_000 + n for n in range(30)}}
+    digests = {path: await object_server.make(f"all/{path}", size) for path, size in sizes.items()}
+    files = records(sizes, "all/")
+    sink = Recorder()
+    await engine.fetch(job(tmp_path), stream(files), sink)
+    assert sink.numbers == [file.number for file in files]
+    assert sink.total == sum(sizes.values())
+    for path, digest in digests.items():
+        assert hashlib.sha256((tmp_path / "files" / path).read_bytes()).hexdigest() == digest
+    assert names(tmp_path / "in-flight") == []
+
+
+async def test_a_file_of_several_parts_reports_what_is_really_there(
+    linked: S5cmdEngine, link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    size = 52 * MIB  # the second part begins at 50 MiB, so the file is sparse
+    digest = await object_server.make("big/model", size)
+    link.rate = 30 * MIB
+    sink = Recorder()
+    fetching = asyncio.create_task(
+        linked.fetch(job(tmp_path), stream(records({"model": size}, "big/")), sink)
+    )
+    await eventually(lambda: sink.total)
+    assert sink.total <= link.bytes_down
+    link.rate = None
+    await fetching
+    assert sink.total == size
+    assert hashlib.sha256((tmp_path / "files/model").read_bytes()).hexdigest() == digest
+
+
+async def test_odd_keys_arrive_byte_by_byte(
+    api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keys = [
+        *("a b", " lead", "trail ", "it's", 'quo"te', "st*r", "qu?stion", "[br]", "{a,b}", "$HOME"),
+        *("`id`", "a;b|c&d", "back\\slash", "tab\there", "#hash", "-dash", "~tilde", "%20", "a+b"),
+        *("ünï", "日本語", "a/../b", "a//b", "/root", "..", "x=y"),
+    ]
+    files = records({str(n): len(f"odd/{key}".encode()) for n, key in enumerate(keys)}, "")
+    files = [
+        type(file)(file.number, file.path, f"odd/{key}", file.size, "")
+        for file, key in zip(files, keys, strict=True)
+    ]
+    for file in files:
+        await api_server.put(file.key, file.key.encode())
+    engine = S5cmdEngine(S5cmd(endpoint_url=api_server.endpoint), FastClock())
+    staging = tmp_path / "a 'staging' folder"
+    await engine.fetch(job(staging), stream(files), Recorder())
+    assert {file.key: (staging / "files" / file.path).read_text() for file in files} == {
+        file.key: file.key for file in files
+    }
+
+
+async def test_a_key_with_a_line_break_cannot_smuggle_a_command(
+    engine: S5cmdEngine, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    await object_server.put("kept", b"precious")
+    files = records({f"x\nrm s3://{BUCKET}/kept\n": 1}, "")
+    with pytest.raises(DownloaderError) as caught:
+        await engine.fetch(job(tmp_path), stream(files), Recorder())
+    assert caught.value.code is ErrorCode.UNSAFE_KEY
+    assert object_server.client().head_object(Bucket=BUCKET, Key="kept")
+
+
+async def test_no_more_requests_than_numworkers_are_under_way(
+    linked: S5cmdEngine, link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    sizes = {str(n): 1000 for n in range(8)}
+    for path, size in sizes.items():
+        await object_server.make(f"few/{path}", size)
+    sink = Recorder()
+    link.freeze()
+    fetching = asyncio.create_task(
+        linked.fetch(job(tmp_path, numworkers=3), stream(records(sizes, "few/")), sink)
+    )
+    await eventually(lambda: link.connections == 3)
+    link.thaw()
+    most = 0
+    while not fetching.done():
+        most = max(most, len(names(tmp_path / "in-flight")))
+        await asyncio.sleep(0)
+    await fetching
+    assert len(sink.files) == 8
+    assert most <= 8
+
+
+async def test_a_missing_object_lets_the_others_arrive(
+    engine: S5cmdEngine, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    sizes = {str(n): 50_000 for n in range(20)}
+    for path, size in sizes.items():
+        await object_server.make(f"gap/{path}", size)
+    files = records({"gone": 10, **sizes}, "gap/")
+    sink = Recorder()
+    with pytest.raises(DownloaderError) as caught:
+        await engine.fetch(job(tmp_path), stream(files), sink)
+    assert caught.value.code is ErrorCode.OBJECT_NOT_FOUND
+    assert f"s3://{BUCKET}/gap/gone" in caught.value.message
+    assert sink.numbers == sorted(
+        file.number for file in files if (tmp_path / "files" / file.path).exists()
+    )
+
+
+async def test_an_object_of_another_size_is_not_taken(
+    engine: S5cmdEngine, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    await object_server.put("swapped/model", b"another, longer one")
+    await object_server.put("swapped/other", b"same")
+    sink = Recorder()
+    files = records({"model": 5, "other": 4}, "swapped/")
+    with pytest.raises(DownloaderError) as caught:
+        await engine.fetch(job(tmp_path), stream(files), sink)
+    assert caught.value.code is ErrorCode.SIZE_MISMATCH
+    assert sink.numbers == [2]
+    assert names(tmp_path / "files") == ["other"]
+
+
+async def test_cancelling_stops_the_traffic_and_keeps_what_is_whole(
+    linked: S5cmdEngine, link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    sizes = {"small": 100_000, "large": 20 * MIB}
+    for path, size in sizes.items():
+        await object_server.make(f"pause/{path}", size)
+    files = records(sizes, "pause/")
+    link.rate = 5 * MIB
+    before = children()
+    sink = Recorder()
+    fetching = asyncio.create_task(linked.fetch(job(tmp_path), stream(files), sink))
+    await eventually(lambda: sink.total > MIB)
+    [s5cmd] = children() - before
+    began = time.monotonic()
+    await stop(fetching)
+    assert time.monotonic() - began < 2
+    assert not is_running(s5cmd)
+    assert all(name.endswith(".object") for name in names(tmp_path / "in-flight"))
+
+    link.rate = None
+    await linked.recover(job(tmp_path), stream(f for f in files if f not in sink.files), sink)
+    assert sink.numbers == [1]
+    fetched = link.bytes_down
+    await linked.fetch(job(tmp_path), stream(files[1:]), sink)
+    assert sink.numbers == [1, 2]
+    assert sizes["large"] <= link.bytes_down - fetched < sizes["large"] + sizes["small"]
+
+
+async def test_a_cut_link_ends_everything_at_once(
+    linked: S5cmdEngine, link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    await object_server.make("cut/model", 20 * MIB)
+    link.rate = 5 * MIB
+    sink = Recorder()
+    files = records({"model": 20 * MIB}, "cut/")
+    fetching = asyncio.create_task(linked.fetch(job(tmp_path, retry_count=0), stream(files), sink))
+    await eventually(lambda: link.bytes_down > MIB)
+    link.cut()
+    with pytest.raises(DownloaderError) as caught:
+        await fetching
+    assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE
+    assert names(tmp_path / "in-flight") == []
+
+
+async def test_a_frozen_store_is_noticed(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    await object_server.make("frozen/model", 8 * MIB)
+    engine = S5cmdEngine(S5cmd(endpoint_url=link.endpoint), FastClock())
+    before = children()
+    link.freeze()
+    with pytest.raises(DownloaderError) as caught:
+        await engine.fetch(
+            job(tmp_path), stream(records({"model": 8 * MIB}, "frozen/")), Recorder()
+        )
+    assert caught.value.code is ErrorCode.STALLED
+    assert "60 s" in caught.value.message
+    assert children() <= before
+
+
+async def test_a_slow_store_is_no_stall(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    await object_server.make("slow/model", MIB)
+    engine = S5cmdEngine(S5cmd(endpoint_url=link.endpoint), FastClock())
+    link.rate = MIB  # a second, five times the patience
+    sink = Recorder()
+    await engine.fetch(job(tmp_path), stream(records({"model": MIB}, "slow/")), sink)
+    assert sink.numbers == [1]
+
+
+async def test_files_that_take_their_time_are_no_stall(
+    object_server: ObjectServer, tmp_path: Path
+) -> None:
+    await object_server.put("late/1", b"1")
+    engine = S5cmdEngine(S5cmd(endpoint_url=object_server.endpoint), FastClock())
+    [file] = records({"1": 1}, "late/")
+    sink = Recorder()
+    go = asyncio.Event()
+
+    async def late() -> AsyncIterator[FileRecord]:
+        await go.wait()
+        yield file
+
+    fetching = asyncio.create_task(engine.fetch(job(tmp_path), late(), sink))
+    with contextlib.suppress(TimeoutError):
+        async with timeout(0.5):
+            await asyncio.shield(fetching)
+    go.set()
+    await fetching
+    assert sink.numbers == [1]
+
+
+async def test_s5cmd_killed_from_outside_is_told(
+    linked: S5cmdEngine, link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    await object_server.make("oom/model", 8 * MIB)
+    link.freeze()
+    before = children()
+    fetching = asyncio.create_task(
+        linked.fetch(job(tmp_path), stream(records({"model": 8 * MIB}, "oom/")), Recorder())
+    )
+    await eventually(lambda: link.connections)
+    [s5cmd] = children() - before
+    os.kill(s5cmd, signal.SIGKILL)
+    with pytest.raises(DownloaderError) as caught:
+        await fetching
+    assert caught.value.code is ErrorCode.ENGINE_FAILED
+    assert "SIGKILL" in caught.value.message
+
+
+async def test_acceleration_is_refused_beside_an_endpoint(
+    engine: S5cmdEngine, tmp_path: Path
+) -> None:
+    with pytest.raises(DownloaderError) as caught:
+        await engine.fetch(job(tmp_path, s3_transfer_acceleration=True), stream([]), Recorder())
+    assert caught.value.code is ErrorCode.INVALID_FIELD
+
+
+async def test_a_fault_of_the_sink_ends_the_fetch(
+    engine: S5cmdEngine, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    class Broken(Recorder):
+        async def finished(self, files: list[FileRecord]) -> None:
+            raise OSError("the store is gone")
+
+    await object_server.put("sink/1", b"1")
+    with pytest.raises(OSError, match="the store is gone"):
+        await engine.fetch(job(tmp_path), stream(records({"1": 1}, "sink/")), Broken())
