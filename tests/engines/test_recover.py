@@ -1,0 +1,128 @@
+"""What is left of a fetch: after kill -9, after a loss of power, after the source has changed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from s3downloader.engines import staging as staging_module
+from s3downloader.engines.s5cmd import S5cmdEngine
+from s3downloader.engines.staging import Staging
+from sandbox.link import Link
+from sandbox.servers import ObjectServer
+from tests.support import eventually, is_running
+
+from .support import Recorder, job, names, records, stream
+
+MIB = 1 << 20
+
+
+async def test_kill_9_loses_no_whole_file_and_leaves_nothing_running(
+    linked: S5cmdEngine, link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    sizes = {"a/small": 100_000, "b/small": 0, "large": 20 * MIB}
+    for path, size in sizes.items():
+        await object_server.make(f"killed/{path}", size)
+    files = records(sizes, "killed/")
+    link.rate = 4 * MIB
+    daemon = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.engines.doomed"),
+        *(link.endpoint, str(tmp_path), msgspec.json.encode(files).decode()),
+    )
+    try:
+        await eventually(lambda: link.bytes_down > 2 * MIB)
+        [s5cmd] = _children(daemon.pid)
+    finally:
+        daemon.kill()
+        await daemon.wait()
+    await eventually(lambda: not is_running(s5cmd))
+
+    sink = Recorder()
+    await linked.recover(job(tmp_path), stream(files), sink)
+    assert sink.numbers == [1, 2]
+    assert names(tmp_path / "in-flight") == []
+    assert (tmp_path / "files/a/small").stat().st_size == 100_000
+
+
+@pytest.fixture
+def left(tmp_path: Path) -> Staging:
+    """A folder with a file that arrived (1), one on its way (2), and one that was moved (3)."""
+    staging = Staging(tmp_path)
+    staging.make()
+    (tmp_path / "in-flight/3.object").write_bytes(b"three")
+    assert len(staging.take(PLAN[2:])) == 1
+    (tmp_path / "in-flight/1.object").write_bytes(b"one")
+    (tmp_path / "in-flight/2.object123").write_bytes(b"tw")
+    return staging
+
+
+PLAN = records({"one": 3, "two": 3, "three": 5}, "p/")
+
+
+async def test_what_is_whole_is_kept(engine: S5cmdEngine, left: Staging, tmp_path: Path) -> None:
+    for _ in "twice":  # the first report may be lost with the daemon
+        sink = Recorder()
+        await engine.recover(job(tmp_path), stream(PLAN), sink)
+        assert names(tmp_path / "files") == ["one", "three"]
+        assert names(tmp_path / "in-flight") == []
+        assert sink.numbers == [1, 3]
+
+
+async def test_after_a_loss_of_power_nothing_is_trusted(
+    engine: S5cmdEngine, left: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot_id = tmp_path / "boot_id"
+    boot_id.write_text("another boot\n")
+    monkeypatch.setattr(staging_module, "_BOOT_ID", boot_id)
+    sink = Recorder()
+    await engine.recover(job(tmp_path), stream(PLAN), sink)
+    assert sink.numbers == []
+    assert names(tmp_path / "in-flight") == []
+
+
+async def test_a_file_in_place_of_an_older_object_is_not_taken(
+    engine: S5cmdEngine, left: Staging, tmp_path: Path
+) -> None:
+    replaced = msgspec.structs.replace(PLAN[2], etag="of a later upload of the same size")
+    sink = Recorder()
+    await engine.recover(job(tmp_path), stream([*PLAN[:2], replaced]), sink)
+    assert sink.numbers == [1]
+
+
+async def test_a_file_of_the_wrong_size_is_not_taken(
+    engine: S5cmdEngine, left: Staging, tmp_path: Path
+) -> None:
+    (tmp_path / "in-flight/1.object").write_bytes(b"o")
+    (tmp_path / "files/three").write_bytes(b"th")
+    sink = Recorder()
+    await engine.recover(job(tmp_path), stream(PLAN), sink)
+    assert sink.numbers == []
+    assert names(tmp_path / "in-flight") == []
+
+
+@pytest.mark.parametrize("journal", [None, b"", b'{"boot_id": 1}'])
+async def test_a_folder_without_a_sound_journal_is_emptied(
+    engine: S5cmdEngine, left: Staging, tmp_path: Path, journal: bytes | None
+) -> None:
+    (tmp_path / "journal.json").unlink()
+    if journal is not None:
+        (tmp_path / "journal.json").write_bytes(journal)
+    sink = Recorder()
+    await engine.recover(job(tmp_path), stream(PLAN), sink)
+    assert sink.numbers == []
+    assert names(tmp_path / "in-flight") == []
+
+
+async def test_a_download_that_never_began_has_nothing_to_recover(
+    engine: S5cmdEngine, tmp_path: Path
+) -> None:
+    await engine.recover(job(tmp_path / "none"), stream(PLAN), Recorder())
+    assert not (tmp_path / "none").exists()
+
+
+def _children(pid: int) -> list[int]:
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
