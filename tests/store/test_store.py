@@ -145,7 +145,7 @@ async def test_a_new_plan_keeps_what_is_done_while_the_object_is_the_same(tmp_pa
     store = Store(tmp_path)
     await store.record(Change(downloads=[a_download()]))
     await store.plan("d1", 1, [Item(path, f"vlm/{path}", 10, "e1") for path in "abcd"])
-    assert await store.settle_plan("d1", 1) == []
+    assert await store.outdated("d1", 1) == []
     await store.mark_done([file.number for file in await all_files(store)])
 
     await store.plan(
@@ -158,7 +158,8 @@ async def test_a_new_plan_keeps_what_is_done_while_the_object_is_the_same(tmp_pa
             Item("e", "vlm/e", 5, "e1"),
         ],
     )
-    assert await store.settle_plan("d1", 2) == ["d"]
+    assert await store.outdated("d1", 2) == ["d"]
+    await store.drop_outdated("d1", 2)
     assert [file.path for file in await all_files(store, done=True)] == ["a"]
     assert [file.path for file in await all_files(store, done=False)] == ["b", "c", "e"]
     assert await store.totals("d1") == (36, 4, 10, 1)
@@ -173,7 +174,7 @@ async def test_a_file_where_a_directory_is_needed_is_refused(
     await store.record(Change(downloads=[a_download()]))
     await store.plan("d1", 1, [Item(path, f"vlm/{path}", 1, "e") for path in paths])
     with pytest.raises(DownloaderError, match="needs a directory") as caught:
-        await store.settle_plan("d1", 1)
+        await store.outdated("d1", 1)
     assert caught.value.code is ErrorCode.UNSAFE_KEY
     await store.close()
 
@@ -207,7 +208,7 @@ async def test_events_are_forgotten_one_by_one_and_answers_by_their_age(tmp_path
     assert await store.events() == [(second, b"2")]
     await store.record(Change(at=10.0, answers=[("old", b"o")]))
     await store.record(Change(at=20.0, answers=[("new", b"n")]))
-    await store.forget_answers(before=15.0)
+    await store.forget_answers(before=15.0, most=10)
     assert (await store.answer("old"), await store.answer("new")) == (None, b"n")
     await store.close()
 

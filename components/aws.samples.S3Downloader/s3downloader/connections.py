@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from . import logs, settings
 from .aio import stop
 from .arguments import Arguments
-from .errors import DownloaderError
+from .errors import TRANSIENT, DownloaderError, ErrorCode
 from .messaging.bus import Bus, Shadow
 from .settings import LiveSettings
 
@@ -29,6 +29,8 @@ class Connection(NamedTuple):
     bus: Bus
     shadow: Shadow
     live: LiveSettings
+    transient: frozenset[ErrorCode]
+    """The faults that pass by themselves."""
     watch: Callable[[Reconfigure], Awaitable[None]]
     """Has a changed configuration handed over for as long as the connection is open."""
 
@@ -51,7 +53,7 @@ async def over_mqtt(arguments: Arguments) -> AsyncIterator[Connection]:
         cert=arguments.cert,
         key=arguments.key,
     ) as bus:
-        yield Connection(bus, TopicShadow(bus, arguments.thing_name), live, watch)
+        yield Connection(bus, TopicShadow(bus, arguments.thing_name), live, TRANSIENT, watch)
 
 
 @asynccontextmanager
@@ -87,14 +89,17 @@ async def over_greengrass(arguments: Arguments) -> AsyncIterator[Connection]:
                 await changed.wait()
                 changed.clear()
                 try:
-                    configuration = await greengrass_config.get_configuration(ipc)
+                    component = await greengrass_config.get_configuration(ipc)
+                    configuration = _configuration(arguments, component)
                 except DownloaderError as error:
                     log.warning("the changed configuration could not be read: %s", error)
                 else:
-                    reconfigure(_configuration(arguments, configuration))
+                    reconfigure(configuration)
 
         shadow = FirstAnswering(IpcShadow(ipc, thing), TopicShadow(bus, thing))
-        yield Connection(bus, shadow, live, watch)
+        # The nucleus has its credentials from the cloud: they come back when the network does.
+        transient = TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}
+        yield Connection(bus, shadow, live, transient, watch)
 
 
 def _load(arguments: Arguments, component: Mapping[str, Any]) -> LiveSettings:

@@ -46,8 +46,9 @@ class Daemon:
         source: Source,
         engine: Engine,
         clock: Clock,
+        transient: frozenset[ErrorCode],
     ) -> None:
-        """Open the store; errors are those of Store."""
+        """Open the store; errors are those of Store. `transient` faults pass by themselves."""
         topics = f"{live().topic_prefix}/{thing_name}"
         self._live = live
         self._bus = bus
@@ -77,7 +78,9 @@ class Daemon:
             engine=engine,
             settings=live,
             clock=clock,
+            transient=transient,
             on_change=self._status.changed,
+            on_fault=self._status.fault,
         )
         self._handlers = Handlers(
             device_id=thing_name,
@@ -99,21 +102,20 @@ class Daemon:
             clock=clock,
         )
 
-    async def serve(self, stopping: asyncio.Event) -> bool:
-        """Run until told to stop and return True, or until something is lost for good."""
+    async def serve(self) -> None:
+        """Run until cancelled; raises MessagingError once messaging is lost for good."""
         running = asyncio.ensure_future(self._run())
         lost = asyncio.ensure_future(self._bus.wait_lost())
-        told = asyncio.ensure_future(stopping.wait())
-        await asyncio.wait([running, lost, told], return_when=asyncio.FIRST_COMPLETED)
-        if lost.done():
-            log.critical("messaging is lost: %s", lost.result())
-        for task in (told, lost, running):
-            await stop(task)
+        try:
+            await asyncio.wait([running, lost], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await stop(lost)
+            await stop(running)
         if not running.cancelled():
-            log.critical("the downloader failed", exc_info=running.exception())
-        else:
-            log.info("stopped")
-        return stopping.is_set() and running.cancelled()
+            running.result()
+        reason = lost.result()
+        log.critical("messaging is lost")
+        raise reason
 
     async def _run(self) -> None:
         try:
@@ -125,7 +127,14 @@ class Daemon:
                 await self._service.listen(group)
                 await self._status.run(self._handlers.status, self._manager.save_progress)
         finally:
-            await self._store.close()
+            await self._close()
+
+    async def _close(self) -> None:
+        try:
+            await self._manager.save_progress()
+        except DownloaderError as error:
+            log.warning("the last progress could not be saved: %s", error)
+        await self._store.close()
 
     async def _load(self) -> None:
         if self._store.damaged:

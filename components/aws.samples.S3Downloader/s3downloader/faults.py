@@ -62,7 +62,7 @@ _CAUSES = (
         "role, or the AWS variables in the environment",
     ),
     _Cause(
-        ErrorCode.ACCESS_DENIED,
+        ErrorCode.CREDENTIALS_UNAVAILABLE,
         "RequestTimeTooSkewed",
         says="the store refused {subject} because the device's clock is wrong; set the clock",
     ),
@@ -94,6 +94,21 @@ _CAUSES = (
         says="{subject} lies in an archive storage class; restore it first",
     ),
     _Cause(
+        ErrorCode.TIMEOUT,
+        "SlowDown",
+        "ServiceUnavailable",
+        "InternalError",
+        "status code: 5[0-9][0-9]",
+        says="the store was too busy to serve {subject}; it is asked again later",
+    ),
+    _Cause(
+        ErrorCode.TIMEOUT,
+        "timed? ?out",
+        "timeout",
+        "deadline exceeded",
+        says="the store did not answer in time for {subject}; check the network",
+    ),
+    _Cause(
         ErrorCode.ACCESS_DENIED,
         "AccessDenied",
         "Forbidden",
@@ -104,22 +119,7 @@ _CAUSES = (
         says="the store refused access to {subject}; check the credentials, and that their policy "
         "allows s3:GetObject and, for a prefix, s3:ListBucket",
     ),
-    _Cause(
-        ErrorCode.TIMEOUT,
-        "SlowDown",
-        "ServiceUnavailable",
-        "InternalError",
-        "status code: 5[0-9][0-9]",
-        says="the store was too busy to serve {subject}; it is asked again later",
-    ),
     # The way to the store.
-    _Cause(
-        ErrorCode.TIMEOUT,
-        "timed? ?out",
-        "timeout",
-        "deadline exceeded",
-        says="the store did not answer in time for {subject}; check the network",
-    ),
     _Cause(
         ErrorCode.NETWORK_UNREACHABLE,
         "x509:",

@@ -78,11 +78,14 @@ class Handlers:
 
     async def handle(self, command: Command) -> None:
         """Carry out `command` and answer it; raise DownloaderError to refuse it."""
+        if isinstance(command, commands.List | commands.Details | commands.Status):
+            await self._manager.save_progress()
         await self._table[type(command)](command)
 
     def status(self) -> responses.Status:
-        """Return what the device is doing now."""
+        """Return what the device is doing now, first what is active."""
         shown = [e for e in self._manager.entries if e.download.state not in FINISHED]
+        shown.sort(key=lambda entry: entry.download.state not in ACTIVE)
         return responses.Status(
             device_id=self._device_id,
             timestamp=self._clock.now(),
@@ -204,34 +207,25 @@ class Handlers:
         await self._answer(_model_response(command, "found", model))
 
     async def _model_add(self, command: commands.ModelAdd) -> None:
-        meta = command.model_meta
-        model = self._registry.entry(meta, model_id=meta["model_id"], local_path=None)
-        await self._answer(
-            _model_response(command, "registered", model), models={model["model_id"]: model}
-        )
+        def answer(model: dict[str, Any]) -> list[tuple[str, bytes]]:
+            return self._answers(_model_response(command, "registered", model))
+
+        await self._registry.add(command.model_meta, answer)
 
     async def _model_delete(self, command: commands.ModelDelete) -> None:
-        self._registry.get(command.model_id)
         response = responses.ModelResponse(
             **_answering(command),
             message=f"model {command.model_id} deleted; its files are still there",
             model_id=command.model_id,
         )
-        await self._answer(response, models={command.model_id: None})
+        await self._registry.delete(command.model_id, lambda _: self._answers(response))
 
-    async def _answer(
-        self, response: responses.Response, models: dict[str, dict[str, Any] | None] | None = None
-    ) -> None:
-        """Record the response together with the models that the command changed."""
-        await self._outbox.record(
-            Change(
-                at=self._clock.now(),
-                answers=[(response.command_id, self._encode(response))],
-                models=models or {},
-            )
-        )
-        if models:
-            self._registry.adopt(models)
+    async def _answer(self, response: responses.Response) -> None:
+        """Record the response, which publishes it."""
+        await self._outbox.record(Change(at=self._clock.now(), answers=self._answers(response)))
+
+    def _answers(self, response: responses.Response) -> list[tuple[str, bytes]]:
+        return [(response.command_id, self._encode(response))]
 
     def _encode(self, message: responses.Message) -> bytes:
         return encode(message, self._settings().max_payload_bytes)

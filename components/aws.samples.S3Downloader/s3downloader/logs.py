@@ -6,7 +6,7 @@ import logging
 import re
 import sys
 
-__all__ = ["configure", "fatal", "redact"]
+__all__ = ["configure", "redact"]
 
 _SECRETS = re.compile(
     r"(?i)((?:X-Amz-[a-z-]+|aws_(?:secret_)?access_key(?:_id)?|aws_session_token|authorization"
@@ -22,11 +22,6 @@ def configure(level: str) -> None:
     root.setLevel(level)
     for talkative in ("awsiot", "boto3", "botocore", "urllib3"):
         logging.getLogger(talkative).setLevel(max(root.level, logging.WARNING))
-
-
-def fatal(error: Exception) -> None:
-    """Log what ends the process."""
-    logging.getLogger("s3downloader").critical("%s", error)
 
 
 def redact(text: str) -> str:

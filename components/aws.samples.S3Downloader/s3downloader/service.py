@@ -59,7 +59,7 @@ class S3CommandService:
         """Answer one payload, whatever it is."""
         command_id, name = peek(payload) if len(payload) <= _MAX_COMMAND_BYTES else (None, None)
         log.info("command %s %s", name, command_id)
-        if command_id in self._under_way:
+        while command_id in self._under_way:
             await asyncio.wait([self._under_way[command_id]])
         task = asyncio.current_task()
         assert task is not None
@@ -72,12 +72,12 @@ class S3CommandService:
                 del self._under_way[command_id]
 
     async def _answer_once(self, payload: bytes, command_id: str | None, name: str | None) -> None:
-        if command_id is not None:
-            given = await self._store.answer(command_id)
+        try:
+            # Looked up without an id too, so that commands keep the order in which they came.
+            given = await self._store.answer(command_id or "")
             if given is not None:
                 self._outbox.respond(given)
                 return
-        try:
             await self._handle(decode_command(payload, max_bytes=_MAX_COMMAND_BYTES))
         except DownloaderError as error:
             await self._refuse(error, command_id, name)

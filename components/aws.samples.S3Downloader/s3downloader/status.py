@@ -6,11 +6,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from .aio import first_of
 from .clock import Clock
 from .contract import encode, responses
 from .errors import DownloaderError, ErrorCode
+from .records import Download
 from .settings import Settings
 
 __all__ = ["StatusReporter"]
@@ -45,14 +47,21 @@ class StatusReporter:
     def warn(self, message: str, code: ErrorCode) -> None:
         """Log a warning and publish it beside the status."""
         log.warning("%s: %s", code.value, message)
+        self._notify(level="warning", message=message, error_code=code)
+
+    def fault(self, download: Download, error: DownloaderError) -> None:
+        """Publish why a download failed, with all that is known of it."""
+        self._notify(
+            level="error",
+            message=error.message,
+            error_code=error.code,
+            error_details=error.details,
+            download_id=download.download_id,
+        )
+
+    def _notify(self, **fields: Any) -> None:
         self._notices.append(
-            responses.Notice(
-                device_id=self._device_id,
-                timestamp=self._clock.now(),
-                level="warning",
-                message=message,
-                error_code=code,
-            )
+            responses.Notice(device_id=self._device_id, timestamp=self._clock.now(), **fields)
         )
         self.changed()
 
@@ -73,10 +82,9 @@ class StatusReporter:
         """Publish the status, then the notices; tell whether anything is active."""
         try:
             await prepare()
-            current = status()
-        except (DownloaderError, OSError) as error:
-            log.error("the status cannot be told: %s", error)
-            return True
+        except DownloaderError as error:
+            log.error("the progress could not be saved: %s", error)
+        current = status()
         try:
             await self._send(current)
             while self._notices:

@@ -26,6 +26,7 @@ from .fields import (
     ObjectKey,
     RetryCount,
     TransferAcceleration,
+    new_command_id,
     new_id,
 )
 from .names import snake_case
@@ -63,7 +64,7 @@ class Command(
     nothing twice. It is generated where it is left out.
     """
 
-    command_id: CommandId = msgspec.field(default_factory=new_id)
+    command_id: CommandId = msgspec.field(default_factory=new_command_id)
 
     @property
     def command(self) -> str:

@@ -12,6 +12,7 @@ from uuid import uuid4
 from msgspec import Meta
 
 __all__ = [
+    "GENERATED",
     "MODEL_META_EXAMPLE",
     "MODEL_META_LEVELS",
     "MODEL_META_NAMES",
@@ -29,6 +30,7 @@ __all__ = [
     "ObjectKey",
     "RetryCount",
     "TransferAcceleration",
+    "new_command_id",
     "new_id",
 ]
 
@@ -198,6 +200,15 @@ NextToken = Annotated[
         examples=["dmxtLTdC"],
     ),
 ]
+
+
+GENERATED = "generated-"
+"""How the id of a command begins that brought none."""
+
+
+def new_command_id() -> str:
+    """Return an id for a command that brought none."""
+    return f"{GENERATED}{new_id()}"
 
 
 def new_id() -> str:

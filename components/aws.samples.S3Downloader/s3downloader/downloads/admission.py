@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..contract import commands
-from ..errors import DownloaderError, ErrorCode
-from ..records import ACTIVE, Download, State
+from ..errors import DownloaderError, ErrorCode, from_os_error
+from ..records import ACTIVE, FINISHED, Download, State
 from ..settings import Settings
 from . import limits
 from .entry import Entry
@@ -25,13 +25,17 @@ def admit(command: commands.Download, settings: Settings, now: float) -> Downloa
     limits.check_source(command.bucket, command.key, settings.allowed_sources)
     roots = settings.destination_roots
     destination = limits.resolve_destination(command.destination or settings.download_dir, roots)
+    try:
+        staging = limits.staging_folder(destination, roots, command.download_id)
+    except OSError as error:
+        raise from_os_error(error) from error
     return Download(
         download_id=command.download_id,
         command_id=command.command_id,
         bucket=command.bucket,
         key=command.key,
         destination=str(destination),
-        staging=str(limits.staging_folder(destination, roots, command.download_id)),
+        staging=str(staging),
         options=command.options,
         model_meta=command.model_meta,
         created_at=now,
@@ -59,7 +63,8 @@ def check_place(download: Download, entries: Iterable[Entry]) -> None:
         other = entry.download
         if (
             other.download_id != download.download_id
-            and other.state in _OCCUPYING
+            and (other.state in _OCCUPYING or other.publish_began)
+            and other.state not in FINISHED
             and limits.overlap(mine, place(other))
         ):
             raise DownloaderError(

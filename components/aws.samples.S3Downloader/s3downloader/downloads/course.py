@@ -14,9 +14,10 @@ from ..engines.base import Engine, FetchJob
 from ..errors import DownloaderError, ErrorCode
 from ..records import Download, FileRecord, State
 from ..store import Store
+from . import limits
 from .entry import Entry
 from .plan import Listing, make_plan
-from .publish import publish_files, publish_whole, staged, sync_directories, verify_sizes
+from .publish import prepare, publish_files, publish_whole, sync_directories, verify_sizes
 
 __all__ = ["Course"]
 
@@ -60,6 +61,7 @@ class Course:
     async def _arrive(self) -> None:
         """Return once every file lies whole in the staging folder."""
         await self._advance(self._entry, State.PLANNING, plan=self._entry.download.plan + 1)
+        await asyncio.to_thread(prepare, self._entry.download)
         await self._engine.recover(self._job, self._files(done=False), self)
         await self._plan()
         self._check_space(self._entry)
@@ -79,8 +81,6 @@ class Course:
         """Bring the plan up to date with the source, and the record with the plan."""
         download = self._entry.download
         gone = await make_plan(download, self._listing, self._store)
-        for path in gone:
-            await asyncio.to_thread(staged(download, path).unlink, missing_ok=True)
         totals = await self._store.totals(download.download_id)
         same = totals.bytes_total == download.bytes_total and not gone
         self._entry.meter.restart(totals.bytes_done, keep_peak=same)
@@ -109,6 +109,9 @@ class Course:
         download = self._entry.download
         if await asyncio.to_thread(publish_whole, download):
             return
+        check_place = limits.PlaceCheck(Path(download.destination))
+        async for batch in batches(self._files(done=True)):
+            await asyncio.to_thread(check_place, [file.path for file in batch])
         touched: set[Path] = set()
         async for batch in batches(self._files(done=True)):
             touched |= await asyncio.to_thread(publish_files, download, batch)

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 from ..clock import Clock
-from ..records import Download
+from ..records import Download, State
 
 __all__ = ["Entry", "Meter"]
 
@@ -79,9 +79,14 @@ class Entry:
         self.lock = asyncio.Lock()
         self.task: asyncio.Task[None] | None = None
         self.working_since: float | None = None
+        self.entered: float | None = None
+        """When this process brought it into its state, by the monotonic clock."""
+        self.entering = False
         self.failures_in_a_row = 0
 
     @property
     def bytes_missing(self) -> int:
         """How much the download will still write."""
+        if self.download.state is State.PUBLISHING:
+            return 0
         return max(0, self.download.bytes_total - self.meter.bytes_there)

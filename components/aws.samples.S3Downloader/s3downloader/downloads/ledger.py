@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -73,6 +73,24 @@ class Ledger:
         entering = self._enter(entry, state, events, asked, models or {}, failure, changes)
         await uninterrupted(entering)
 
+    async def save_progress(self, entries: Iterable[Entry]) -> None:
+        """Write down how far the downloads at work are, and for how long they have worked."""
+        at_work = [e for e in entries if e.working_since is not None and not e.entering]
+        for entry in at_work:
+            entry.download = msgspec.structs.replace(
+                entry.download,
+                seconds=entry.download.seconds + self._worked(entry),
+                bytes_done=entry.meter.bytes_done,
+            )
+            entry.working_since = self._clock.monotonic()
+        if at_work:
+            await self._outbox.record(Change(downloads=[entry.download for entry in at_work]))
+
+    def _worked(self, entry: Entry) -> float:
+        """Return the seconds of work that are not in the record yet."""
+        since = entry.working_since
+        return 0.0 if since is None else self._clock.monotonic() - since
+
     async def _enter(
         self,
         entry: Entry,
@@ -83,22 +101,23 @@ class Ledger:
         failure: Failure | None,
         changes: dict[str, Any],
     ) -> None:
-        worked = 0.0
-        now = self._clock.monotonic()
-        if entry.working_since is not None:
-            worked = now - entry.working_since
-        entry.working_since = now if state in _WORKING else None
         download = msgspec.structs.replace(
             entry.download,
             state=state,
             updated_at=self._clock.now(),
-            seconds=entry.download.seconds + worked,
+            seconds=entry.download.seconds + self._worked(entry),
             bytes_done=entry.meter.bytes_done,
             failure=failure,
             **changes,
         )
-        await self._record(download, events, asked, models)
+        entry.entering = True
+        try:
+            await self._record(download, events, asked, models)
+        finally:
+            entry.entering = False
         entry.download = download
+        entry.entered = self._clock.monotonic()
+        entry.working_since = entry.entered if state in _WORKING else None
         log.info("download %s is %s", download.download_id, state.value)
         self._on_change()
 

@@ -73,6 +73,11 @@ def resolve_destination(destination: str, roots: Iterable[Path]) -> Path:
             f"{destination} lies in a folder named {STAGING}, which is the downloader's own",
         )
     check_directory(path)
+    if problem := _problem(list(path.parts[1:]), len(os.fsencode(path))):
+        raise DownloaderError(
+            ErrorCode.DESTINATION_NOT_WRITABLE,
+            f"{destination} cannot be made: {problem}; choose another destination",
+        )
     return path
 
 
@@ -85,8 +90,13 @@ def staging_folder(destination: Path, roots: Iterable[Path], download_id: str) -
     for root in map(os.path.realpath, roots):
         if destination.is_relative_to(root):
             Path(root).mkdir(parents=True, exist_ok=True)
-    name = hashlib.sha256(download_id.encode()).hexdigest()[:16]
-    return _nearest(destination) / STAGING / name
+    shared = _nearest(destination) / STAGING
+    if os.path.lexists(shared) and (shared.is_symlink() or shared.stat().st_uid != os.geteuid()):
+        raise DownloaderError(
+            ErrorCode.DESTINATION_NOT_WRITABLE,
+            f"{shared} belongs to somebody else; remove it, or choose another destination",
+        )
+    return shared / hashlib.sha256(download_id.encode()).hexdigest()[:16]
 
 
 def check_path(destination: Path, path: str, key: str) -> None:

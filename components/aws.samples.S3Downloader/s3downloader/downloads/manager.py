@@ -6,7 +6,8 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ from ..aio import TaskGroup, stop, uninterrupted
 from ..clock import Clock
 from ..contract import commands
 from ..engines.base import Engine
-from ..errors import TRANSIENT, DownloaderError, ErrorCode, from_os_error
+from ..errors import DownloaderError, ErrorCode, from_os_error
 from ..models.registry import Registry
 from ..outbox import Outbox
 from ..records import ACTIVE, FINISHED, Download, Failure, State
@@ -34,8 +35,10 @@ __all__ = ["DownloadManager"]
 log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 60.0
+_WRITE_AGAIN = 10.0
 _KEPT_SECONDS = 7 * 86_400.0
 _KEPT_DOWNLOADS = 1_000
+_KEPT_ANSWERS = 10_000
 _PRUNE_INTERVAL = 3_600.0
 _ENDED = FINISHED | {State.FAILED}
 
@@ -53,47 +56,53 @@ class DownloadManager:
         engine: Engine,
         settings: Callable[[], Settings],
         clock: Clock,
+        transient: frozenset[ErrorCode],
         on_change: Callable[[], None],
+        on_fault: Callable[[Download, DownloaderError], None],
     ) -> None:
-        """`on_change` is called after every change of a state."""
+        """`transient` are the codes of faults that pass by themselves.
+
+        `on_change` is called after every change of a state, `on_fault` when a download fails.
+        """
         self._store = store
         self._registry = registry
         self._listing = listing
         self._engine = engine
         self._settings = settings
         self._clock = clock
+        self._transient = transient
         self._on_change = on_change
+        self._on_fault = on_fault
         self._ledger = Ledger(outbox, clock, lambda: settings().max_payload_bytes, on_change)
         self._entries: dict[str, Entry] = {}
         self._queue: deque[Entry] = deque()
         self._working: set[Entry] = set()
         self._group: TaskGroup | None = None
+        self._began = (clock.now(), clock.monotonic())
 
     async def load(self) -> None:
         """Take up what an earlier process left: all that was under way goes on by itself."""
-        downloads = await self._store.downloads()
-        requeued = []
-        for download in downloads:
-            if download.state in ACTIVE - {State.PUBLISHING, State.QUEUED}:
-                download = msgspec.structs.replace(download, state=State.QUEUED)
-                requeued.append(download)
-            elif download.state in FINISHED:
-                await asyncio.to_thread(discard, download)
+        for download in await self._store.downloads():
             entry = self._entries[download.download_id] = Entry(download, self._clock)
+            if download.state in FINISHED:
+                await asyncio.to_thread(discard, download)
+                continue
+            totals = await self._store.totals(download.download_id)
+            entry.meter.restart(totals.bytes_done, keep_peak=True)
             if download.state in ACTIVE:
-                self._queue.append(entry)
-        await self._store.record(Change(downloads=requeued))
+                self._take_up(entry)
 
     async def run(self) -> None:
         """Work until cancelled; what is under way then is taken up by the next process."""
-        try:
-            async with TaskGroup() as self._group:
+        async with TaskGroup() as group:
+            self._group = group
+            try:
                 self.schedule()
                 while True:
                     await self._prune()
                     await self._clock.sleep(_PRUNE_INTERVAL)
-        finally:
-            self._group = None
+            finally:
+                self._group = None
 
     def schedule(self) -> None:
         """Let the first in the queue work while MaxConcurrentDownloads allows it."""
@@ -120,6 +129,10 @@ class DownloadManager:
             download_id=download_id,
         )
 
+    async def save_progress(self) -> None:
+        """Write down how far the downloads at work are, before it is told or forgotten."""
+        await self._ledger.save_progress(self._entries.values())
+
     async def start(self, command: commands.Download, answer: Callable[[Download], bytes]) -> None:
         """Admit a new download, which then waits for its turn."""
         if command.download_id in self._entries:
@@ -132,35 +145,29 @@ class DownloadManager:
         check_place(download, self._entries.values())
         self._model(download)
         entry = self._entries[download.download_id] = Entry(download, self._clock)
-        try:
-            await self._ledger.open(download, Asked(command.command_id, answer))
-        except DownloaderError:
-            del self._entries[download.download_id]
-            raise
-        self._enqueue(entry)
+        async with entry.lock:
+            try:
+                await self._ledger.open(download, Asked(command.command_id, answer))
+            except DownloaderError:
+                del self._entries[download.download_id]
+                raise
+            self._enqueue(entry)
         self._on_change()
 
     async def pause(self, download_id: str, asked: Asked) -> None:
         """Stop the traffic of a download and keep what it has."""
-        entry = self.find(download_id)
-        async with entry.lock:
-            await self._halt(entry, State.PAUSED)
-            await self._ledger.advance(entry, State.PAUSED, events=[events.paused], asked=asked)
+        async with self._locked(download_id) as entry:
+            await self._halt(entry, State.PAUSED, events.paused, asked)
 
     async def cancel(self, download_id: str, asked: Asked) -> None:
         """Give a download up and remove what it has staged."""
-        entry = self.find(download_id)
-        async with entry.lock:
-            await self._halt(entry, State.CANCELLED)
-            await self._ledger.advance(
-                entry, State.CANCELLED, events=[events.cancelled], asked=asked
-            )
+        async with self._locked(download_id) as entry:
+            await self._halt(entry, State.CANCELLED, events.cancelled, asked)
             await asyncio.to_thread(discard, entry.download)
 
     async def resume(self, download_id: str, asked: Asked) -> None:
         """Let a paused, failed or waiting download go on from what it has."""
-        entry = self.find(download_id)
-        async with entry.lock:
+        async with self._locked(download_id) as entry:
             check_resumable(entry.download)
             check_place(entry.download, self._entries.values())
             await stop(entry.task)
@@ -169,31 +176,39 @@ class DownloadManager:
             await self._ledger.advance(entry, State.QUEUED, events=[events.resumed], asked=asked)
             self._enqueue(entry)
 
-    async def save_progress(self) -> None:
-        """Write down how far the working downloads are, before it is announced."""
-        moved = []
-        for entry in self._working:
-            if entry.download.bytes_done != entry.meter.bytes_done:
-                entry.download = msgspec.structs.replace(
-                    entry.download, bytes_done=entry.meter.bytes_done
-                )
-                moved.append(entry.download)
-        if moved:
-            await self._store.record(Change(downloads=moved))
+    @asynccontextmanager
+    async def _locked(self, download_id: str) -> AsyncIterator[Entry]:
+        """Have the say over a download's state."""
+        async with self.find(download_id).lock:
+            yield self.find(download_id)
 
-    async def _halt(self, entry: Entry, goal: State) -> None:
-        """Stop the work on a download that is to enter `goal`; publishing is let run to its end."""
+    async def _halt(
+        self, entry: Entry, goal: State, announcement: events.Announcement, asked: Asked
+    ) -> None:
+        """Stop the work on a download and bring it into `goal`; publishing runs to its end."""
         if entry.download.state is State.PUBLISHING and entry.task:
             await asyncio.wait([entry.task])
         require(entry.download, goal)
         await stop(entry.task)
-        require(entry.download, goal)
+        try:
+            await self._ledger.advance(entry, goal, events=[announcement], asked=asked)
+        except DownloaderError:
+            if entry.download.state in ACTIVE and entry not in self._queue:
+                self._take_up(entry)
+                self.schedule()
+            raise
         if entry in self._queue:
             self._queue.remove(entry)
 
     def _enqueue(self, entry: Entry) -> None:
         self._queue.append(entry)
         self.schedule()
+
+    def _take_up(self, entry: Entry) -> None:
+        """Queue a download on which nobody works though its record says so."""
+        if entry.download.state is not State.PUBLISHING:
+            entry.download = msgspec.structs.replace(entry.download, state=State.QUEUED)
+        self._queue.append(entry)
 
     async def _work(self, entry: Entry) -> None:
         """Take one download as far as it comes, then give its slot to the next."""
@@ -231,25 +246,43 @@ class DownloadManager:
         await asyncio.to_thread(discard, entry.download)
         announced: list[events.Announcement] = [events.completed]
         models: dict[str, dict[str, Any] | None] = {}
-        if model := self._model(entry.download):
-            models[model["model_id"]] = model
-            announced.append(events.model_added(model))
-        await self._ledger.advance(entry, State.COMPLETED, events=announced, models=models)
-        self._registry.adopt(models)
+        async with self._registry.changing:
+            if model := self._model(entry.download):
+                models[model["model_id"]] = model
+                announced.append(events.model_added(model))
+            await self._ledger.advance(entry, State.COMPLETED, events=announced, models=models)
+            self._registry.adopt(models)
 
     async def _stumble(self, entry: Entry, error: DownloaderError) -> None:
         """Wait where a fault passes by itself; fail for any other."""
         failure = Failure(error.code, error.message, error.details)
         log.warning("%s: %s: %s", entry.download.download_id, error.code.value, error.message)
-        if error.code not in TRANSIENT:
-            await self._ledger.advance(entry, State.FAILED, events=[events.failed], failure=failure)
+        if error.code not in self._transient:
+            await self._settle(entry, State.FAILED, events=[events.failed], failure=failure)
+            self._on_fault(entry.download, error)
             return
-        await self._ledger.advance(entry, State.WAITING, failure=failure)
-        wait = min(_LONGEST_WAIT, 2.0**entry.failures_in_a_row)
+        await self._settle(entry, State.WAITING, failure=failure)
+        wait = min(_LONGEST_WAIT, 2.0 ** min(entry.failures_in_a_row, 10))
         entry.failures_in_a_row += 1
         await self._clock.sleep(wait * random.uniform(0.5, 1.0))
-        await self._ledger.advance(entry, State.QUEUED)
+        await uninterrupted(self._end_wait(entry))
+
+    async def _end_wait(self, entry: Entry) -> None:
+        await self._settle(entry, State.QUEUED)
         self._enqueue(entry)
+
+    async def _settle(self, entry: Entry, state: State, **changes: Any) -> None:
+        """Enter `state` as soon as it can be written: StateDir's disk may be full for a while."""
+        while True:
+            try:
+                await self._ledger.advance(entry, state, **changes)
+            except DownloaderError as error:
+                log.error("%s: %s", entry.download.download_id, error)
+                if error.code is ErrorCode.INVALID_STATE:
+                    return
+                await self._clock.sleep(_WRITE_AGAIN)
+            else:
+                return
 
     def _check_space(self, entry: Entry) -> None:
         check_space(entry, self._entries.values(), self._settings().min_free_bytes)
@@ -264,13 +297,34 @@ class DownloadManager:
 
     async def _prune(self) -> None:
         """Forget what ended long ago, and the oldest of too many."""
-        ended = [e.download for e in self._entries.values() if e.download.state in _ENDED]
-        ended.sort(key=lambda download: download.updated_at)
-        oldest = self._clock.now() - _KEPT_SECONDS
+        try:
+            for entry in self._outlived():
+                async with entry.lock:
+                    if entry.download.state in _ENDED:
+                        download_id = entry.download.download_id
+                        await self._store.record(Change(forgotten=[download_id]))
+                        del self._entries[download_id]
+                        await asyncio.to_thread(discard, entry.download)
+            now = self._clock.now()
+            before = 0.0 if self._clock_jumped() else now - _KEPT_SECONDS
+            await self._store.forget_answers(before=before, most=_KEPT_ANSWERS)
+        except DownloaderError as error:
+            log.warning("nothing old could be forgotten: %s", error)
+
+    def _outlived(self) -> list[Entry]:
+        ended = [entry for entry in self._entries.values() if entry.download.state in _ENDED]
+        ended.sort(key=self._age, reverse=True)
         surplus = len(ended) - _KEPT_DOWNLOADS
-        forgotten = [d for n, d in enumerate(ended) if n < surplus or d.updated_at < oldest]
-        for download in forgotten:
-            await asyncio.to_thread(discard, download)
-            del self._entries[download.download_id]
-        await self._store.record(Change(forgotten=[d.download_id for d in forgotten]))
-        await self._store.forget_answers(before=oldest)
+        return [e for n, e in enumerate(ended) if n < surplus or self._age(e) > _KEPT_SECONDS]
+
+    def _age(self, entry: Entry) -> float:
+        """Return the seconds since a download ended, whatever was done to the wall clock."""
+        if entry.entered is not None:
+            return self._clock.monotonic() - entry.entered
+        return self._clock.now() - entry.download.updated_at
+
+    def _clock_jumped(self) -> bool:
+        """Tell whether the wall clock was set since the start, as on a device without its own."""
+        now, monotonic = self._began
+        drift = (self._clock.now() - now) - (self._clock.monotonic() - monotonic)
+        return abs(drift) > _PRUNE_INTERVAL

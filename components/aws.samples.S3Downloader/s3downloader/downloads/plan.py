@@ -12,6 +12,7 @@ from ..errors import DownloaderError, ErrorCode
 from ..records import Download
 from ..store import Item, Store
 from . import limits
+from .publish import remove_staged
 
 __all__ = ["Listing", "make_plan"]
 
@@ -37,12 +38,12 @@ class Listing(Protocol):
         """Return one object; raise BUCKET_NOT_FOUND or OBJECT_NOT_FOUND."""
 
 
-async def make_plan(download: Download, listing: Listing, store: Store) -> list[str]:
+async def make_plan(download: Download, listing: Listing, store: Store) -> bool:
     """Bring the files of `download` in the store up to date with the source, as plan `plan`.
 
-    What is done already stays done while its object is the same. Returns the paths of files that
-    are no longer in the source. Raises UNSAFE_KEY, NO_OBJECTS_MATCHED, DESTINATION_NOT_WRITABLE,
-    and the listing's errors.
+    What is done already stays done while its object is the same; what is no longer in the source
+    leaves the staging folder too. Tells whether anything left. Raises UNSAFE_KEY,
+    NO_OBJECTS_MATCHED, DESTINATION_NOT_WRITABLE, and the listing's errors.
     """
     found = False
     destination = Path(download.destination)
@@ -60,7 +61,11 @@ async def make_plan(download: Download, listing: Listing, store: Store) -> list[
             f"there is no object under s3://{download.bucket}/{download.key};"
             " check the prefix, or leave the / at its end away to name one object",
         )
-    return await store.settle_plan(download.download_id, download.plan)
+    outdated = await store.outdated(download.download_id, download.plan)
+    # The files go before their records, so that an interruption in between forgets none of them.
+    await asyncio.to_thread(remove_staged, download, outdated)
+    await store.drop_outdated(download.download_id, download.plan)
+    return bool(outdated)
 
 
 async def _items(download: Download, listing: Listing) -> AsyncIterator[Item]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 
 from ..errors import DownloaderError, ErrorCode
 from ..records import Download, FileRecord
@@ -13,12 +16,18 @@ from . import limits
 
 __all__ = [
     "discard",
+    "prepare",
     "publish_files",
     "publish_whole",
+    "remove_staged",
     "staged",
     "sync_directories",
     "verify_sizes",
 ]
+
+
+_shared_parents = Lock()
+"""Held while the folder that holds several downloads' staging folders comes or goes."""
 
 
 def staged(download: Download, path: str) -> Path:
@@ -52,10 +61,16 @@ def publish_whole(download: Download) -> bool:
     source, destination = staged(download, ""), Path(download.destination)
     if destination.exists():
         return False
+    limits.target(destination.parent, destination.name)
     for directory, _, _ in os.walk(source):
         _sync(Path(directory))
     _make_directories(destination.parent)
-    source.rename(destination)
+    try:
+        source.rename(destination)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return False  # another download has just made it
     _sync(destination.parent)
     return True
 
@@ -109,11 +124,22 @@ def _sync(directory: Path) -> None:
         os.close(descriptor)
 
 
+def remove_staged(download: Download, paths: Iterable[str]) -> None:
+    """Remove files that do not belong to the download any more."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            staged(download, path).unlink()
+
+
+def prepare(download: Download) -> None:
+    """Make the staging folder."""
+    with _shared_parents:
+        Path(download.staging).mkdir(parents=True, exist_ok=True)
+
+
 def discard(download: Download) -> None:
     """Remove the staging folder, and its parent when no other download uses it."""
     staging = Path(download.staging)
     shutil.rmtree(staging, ignore_errors=True)
-    try:
+    with _shared_parents, contextlib.suppress(OSError):
         staging.parent.rmdir()
-    except OSError:
-        return

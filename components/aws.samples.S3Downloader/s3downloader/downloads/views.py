@@ -57,7 +57,8 @@ def disk_usage(path: str) -> DiskUsage:
 
 def _fields(entry: Entry) -> dict[str, Any]:
     download = entry.download
-    done, total = entry.meter.bytes_done, download.bytes_total
+    total = download.bytes_total
+    done = min(entry.meter.bytes_done, total)
     rate = round(entry.meter.bytes_per_second()) if download.state is State.DOWNLOADING else 0
     return {
         "download_id": download.download_id,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -44,6 +44,14 @@ _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 300.0
 
 
+Answers = Sequence[tuple[str, bytes]]
+Answering = Callable[[Entry], Answers]
+
+
+def _unanswered(_: Entry) -> Answers:
+    return ()
+
+
 class Registry:
     """The models by their ids, kept in the store and shown in the named shadow `models`.
 
@@ -69,6 +77,8 @@ class Registry:
         self._max_bytes = max_bytes
         self._clock = clock
         self._warn = warn
+        self.changing = asyncio.Lock()
+        """Held from the reading of an entry until what was made of it is adopted."""
         self._models: Models = {}
         self._base = _UNKNOWN
         self._outdated = True
@@ -123,16 +133,21 @@ class Registry:
         self._set(models)
         self._changed.set()
 
-    async def add(self, meta: Mapping[str, Any]) -> Entry:
-        """Add the model that `meta` names by `model_id`, or update it; return its entry."""
-        entry = self.entry(meta, model_id=meta.get("model_id", ""), local_path=None)
-        await self._put({entry["model_id"]: entry})
+    async def add(self, meta: Mapping[str, Any], answer: Answering = _unanswered) -> Entry:
+        """Add the model that `meta` names by `model_id`, or update it; return its entry.
+
+        `answer` makes the answers to commands that are recorded with it.
+        """
+        async with self.changing:
+            entry = self.entry(meta, model_id=meta.get("model_id", ""), local_path=None)
+            await self._put({entry["model_id"]: entry}, answer(entry))
         return entry
 
-    async def delete(self, model_id: str) -> Entry:
+    async def delete(self, model_id: str, answer: Answering = _unanswered) -> Entry:
         """Remove a model, not its files; return the entry it had. Raises MODEL_NOT_FOUND."""
-        entry = self.get(model_id)
-        await self._put({model_id: None})
+        async with self.changing:
+            entry = self.get(model_id)
+            await self._put({model_id: None}, answer(entry))
         return entry
 
     async def sync(self) -> None:
@@ -180,7 +195,9 @@ class Registry:
         """Take over what others changed, then send what the device changed."""
         if self._outdated:
             self._outdated = False
-            await self._take_over(await shadow.get())
+            remote = await shadow.get()
+            async with self.changing:
+                await self._take_over(remote)
         while update := next_update(self._base, self._models):
             patch = {"models": update}
             version = await shadow.update(version=self._base.version, state={"reported": patch})
@@ -245,8 +262,8 @@ class Registry:
         self._base = base
         self._set(changes)
 
-    async def _put(self, models: dict[str, Entry | None]) -> None:
-        await self._record(Change(at=self._clock.now(), models=models))
+    async def _put(self, models: dict[str, Entry | None], answers: Answers) -> None:
+        await self._record(Change(at=self._clock.now(), models=models, answers=answers))
         self.adopt(models)
 
     def _set(self, models: Mapping[str, Entry | None]) -> None:

@@ -33,7 +33,8 @@ class Database:
         """Open or create `directory/state.db`.
 
         Raises INVALID_STATE when another process has it open, DESTINATION_NOT_WRITABLE when the
-        directory cannot be used. A damaged file is set aside; `damaged` then names it.
+        directory cannot be used, DISK_FULL or INTERNAL_ERROR when the disk does not serve. Only a
+        file whose content is damaged is set aside; `damaged` then names it.
         """
         self.path = directory / "state.db"
         self.damaged: Path | None = None
@@ -62,12 +63,15 @@ class Database:
     def _open_sound(self, schema: str, version: int) -> sqlite3.Connection:
         try:
             return self._open(schema, version)
+        except sqlite3.OperationalError as error:
+            raise _explain(error) from error
         except sqlite3.DatabaseError as error:
             self.damaged = self.path.with_name(f"state.damaged-{time.time_ns()}.db")
             log.error("the state is damaged (%s): set aside as %s", error, self.damaged)
-            self.path.replace(self.damaged)
-            for suffix in ("-wal", "-shm"):
-                self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+            for suffix in ("", "-wal", "-shm"):
+                part = self.path.with_name(self.path.name + suffix)
+                if part.exists():
+                    part.replace(self.damaged.with_name(self.damaged.name + suffix))
             return self._open(schema, version)
 
     def _open(self, schema: str, version: int) -> sqlite3.Connection:

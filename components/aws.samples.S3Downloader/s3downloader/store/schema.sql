@@ -24,6 +24,8 @@ CREATE TABLE answers (
     response   BLOB NOT NULL
 ) WITHOUT ROWID;
 
+CREATE INDEX answers_by_age ON answers (at);
+
 CREATE TABLE outbox (
     number  INTEGER PRIMARY KEY AUTOINCREMENT,
     event   BLOB NOT NULL

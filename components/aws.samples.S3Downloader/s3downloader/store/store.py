@@ -93,9 +93,14 @@ class Store:
         rows = await self._fetch("SELECT response FROM answers WHERE command_id = ?", command_id)
         return rows[0][0] if rows else None
 
-    async def forget_answers(self, *, before: float) -> None:
-        """Forget responses given before that time."""
-        await self._fetch("DELETE FROM answers WHERE at < ?", before)
+    async def forget_answers(self, *, before: float, most: int) -> None:
+        """Forget responses given before that time, and the oldest beyond `most`."""
+        await self._fetch(
+            "DELETE FROM answers WHERE at < ? OR command_id IN"
+            " (SELECT command_id FROM answers ORDER BY at DESC LIMIT -1 OFFSET ?)",
+            before,
+            most,
+        )
 
     async def events(self) -> list[tuple[int, bytes]]:
         """Return the events that are not published yet, in order."""
@@ -113,12 +118,18 @@ class Store:
         """
         await self._database.transact(lambda c: _plan(c, download_id, plan, items))
 
-    async def settle_plan(self, download_id: str, plan: int) -> list[str]:
-        """Drop the files that are in older plans only; return the paths of those.
+    async def outdated(self, download_id: str, plan: int) -> list[str]:
+        """Return the paths of files that are in older plans only.
 
-        Raises UNSAFE_KEY when a file would stand where another key needs a directory.
+        Raises UNSAFE_KEY when in this plan a file would stand where another key needs a directory.
         """
-        return await self._database.transact(lambda c: _settle_plan(c, download_id, plan))
+        return await self._database.transact(lambda c: _outdated(c, download_id, plan))
+
+    async def drop_outdated(self, download_id: str, plan: int) -> None:
+        """Forget the files that are in older plans only."""
+        await self._fetch(
+            "DELETE FROM files WHERE download_id = ? AND plan <> ?", download_id, plan
+        )
 
     async def totals(self, download_id: str) -> Totals:
         """Sum up the files of a download."""
@@ -214,16 +225,13 @@ def _plan(
             )
 
 
-def _settle_plan(connection: sqlite3.Connection, download_id: str, plan: int) -> list[str]:
-    gone = connection.execute(
-        "DELETE FROM files WHERE download_id = ? AND plan <> ? RETURNING path", (download_id, plan)
-    ).fetchall()
+def _outdated(connection: sqlite3.Connection, download_id: str, plan: int) -> list[str]:
     clash = connection.execute(
         "SELECT file.key, below.key FROM files AS file JOIN files AS below"
         " ON below.download_id = file.download_id"
         " AND below.path > file.path || '/' AND below.path < file.path || '0'"
-        " WHERE file.download_id = ? LIMIT 1",
-        (download_id,),
+        " WHERE file.download_id = ? AND file.plan = ? AND below.plan = file.plan LIMIT 1",
+        (download_id, plan),
     ).fetchone()
     if clash:
         raise DownloaderError(
@@ -232,4 +240,5 @@ def _settle_plan(connection: sqlite3.Connection, download_id: str, plan: int) ->
             " rename one of them",
             keys=list(clash),
         )
-    return [path for (path,) in gone]
+    old = "SELECT path FROM files WHERE download_id = ? AND plan <> ?"
+    return [path for (path,) in connection.execute(old, (download_id, plan))]
