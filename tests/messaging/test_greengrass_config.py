@@ -6,8 +6,11 @@ import asyncio
 import itertools
 
 import pytest
+from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
+from awsiot.greengrasscoreipc.model import SubscribeToValidateConfigurationUpdatesRequest
 
 from s3downloader.aio import timeout
+from s3downloader.messaging import greengrass_config
 from s3downloader.messaging.greengrass_config import (
     answer_component_updates,
     get_configuration,
@@ -53,3 +56,25 @@ async def test_the_question_about_an_update_is_answered_at_once(
         assert await nucleus.propose_update(within=5) == {COMPONENT: milliseconds}
         nucleus.finish_update()
         assert await nucleus.propose_update("second", within=5) == {COMPONENT: milliseconds}
+
+
+async def test_a_nucleus_that_never_asks_is_no_trouble(
+    start_nucleus: StartNucleus, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An operation that the local nucleus does not know, as nucleus lite does not know the real one.
+    monkeypatch.setattr(
+        GreengrassCoreIPCClient,
+        "new_subscribe_to_component_updates",
+        GreengrassCoreIPCClient.new_subscribe_to_validate_configuration_updates,
+    )
+    monkeypatch.setattr(
+        greengrass_config,
+        "SubscribeToComponentUpdatesRequest",
+        SubscribeToValidateConfigurationUpdatesRequest,
+    )
+    caplog.set_level("INFO", "s3downloader")
+    async with start_nucleus("lite"), IpcClient() as ipc:
+        await answer_component_updates(ipc)
+        await get_configuration(ipc)
+    assert "no subscription to component updates" in caplog.text
+    assert "WARNING" not in caplog.text

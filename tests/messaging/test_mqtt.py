@@ -45,9 +45,12 @@ async def publish_until_accepted(bus: MqttBus, topic: str, payload: bytes) -> No
                 await asyncio.sleep(0.02)
 
 
-async def test_a_publish_without_a_broker_fails_at_once(own_broker: Broker) -> None:
+async def test_a_publish_without_a_broker_fails_at_once(
+    own_broker: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
     async with MqttBus(own_broker.url, "device", reconnect_delays=QUICK) as bus:
         await own_broker.stop()
+        await eventually(lambda: "broke" in caplog.text)
         async with timeout(1):
             with pytest.raises(MessagingError, match=own_broker.url):
                 await bus.publish("t", b"", qos=1)

@@ -31,6 +31,25 @@ UNAVAILABLE = ErrorCode.SHADOW_UNAVAILABLE
 
 
 @dataclass
+class Cloud:
+    """A broker with a shadow service behind it, and the shadows."""
+
+    broker: Broker
+    store: ShadowStore
+
+
+@pytest.fixture(scope="module")
+async def cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cloud]:
+    store = ShadowStore()
+    async with (
+        Broker(tmp_path_factory.mktemp("cloud")) as broker,
+        ShadowService(store, broker.port) as service,
+    ):
+        await service.wait_online()
+        yield Cloud(broker, store)
+
+
+@dataclass
 class Way:
     """A shadow, and how someone else changes it."""
 
@@ -40,32 +59,30 @@ class Way:
 
 @pytest.fixture(params=["memory", "mqtt", "java", "lite", "ShadowManager"])
 async def way(
-    request: pytest.FixtureRequest, broker: Broker, prefix: str, start_nucleus: StartNucleus
+    request: pytest.FixtureRequest, cloud: Cloud, prefix: str, start_nucleus: StartNucleus
 ) -> AsyncIterator[Way]:
-    thing, store = f"thing-{prefix}", ShadowStore()
-
     def write(state: dict[str, Any]) -> None:
-        store.update(thing, "models", msgspec.json.encode({"state": state}))
+        cloud.store.update(prefix, "models", msgspec.json.encode({"state": state}))
 
     async with AsyncExitStack() as stack:
         if request.param == "memory":
             memory = MemoryShadow()
             yield Way(memory, memory.write)
             return
-        if request.param == "ShadowManager":
-            await stack.enter_async_context(start_nucleus("java", shadows=store))
-            ipc = await stack.enter_async_context(IpcClient())
-            yield Way(IpcShadow(ipc, thing), write)
-            return
-        service = await stack.enter_async_context(ShadowService(store, broker.port))
-        await service.wait_online()
         if request.param == "mqtt":
-            bus: Bus = await stack.enter_async_context(MqttBus(broker.url, prefix))
-        else:
-            await stack.enter_async_context(start_nucleus(request.param))
-            ipc = await stack.enter_async_context(IpcClient())
-            bus = await stack.enter_async_context(GreengrassBus(ipc))
-        yield Way(TopicShadow(bus, thing), write)
+            mqtt = await stack.enter_async_context(MqttBus(cloud.broker.url, prefix))
+            yield Way(TopicShadow(mqtt, prefix), write)
+            return
+        personality = "lite" if request.param == "lite" else "java"
+        await stack.enter_async_context(
+            start_nucleus(personality, broker=cloud.broker, shadows=cloud.store)
+        )
+        ipc = await stack.enter_async_context(IpcClient())
+        if request.param == "ShadowManager":
+            yield Way(IpcShadow(ipc, prefix), write)
+            return
+        bus = await stack.enter_async_context(GreengrassBus(ipc))
+        yield Way(TopicShadow(bus, prefix), write)
 
 
 async def test_updates_merge_and_nulls_delete(way: Way) -> None:
@@ -129,20 +146,14 @@ class TestTopics:
                 await shadow.update(version=0, state={"reported": {}})
             assert error.value.code == UNAVAILABLE
 
-    async def test_a_deleted_shadow_is_told_and_made_anew(
-        self, broker: Broker, prefix: str
-    ) -> None:
-        store, inbox = ShadowStore(), Inbox()
-        async with (
-            ShadowService(store, broker.port) as service,
-            MqttBus(broker.url, prefix) as bus,
-        ):
-            await service.wait_online()
+    async def test_a_deleted_shadow_is_told_and_made_anew(self, cloud: Cloud, prefix: str) -> None:
+        inbox = Inbox()
+        async with MqttBus(cloud.broker.url, prefix) as bus:
             shadow = TopicShadow(bus, prefix)
             await shadow.watch(lambda: inbox("change", b""))
             await shadow.update(version=0, state={"reported": {"a": 1}})
             version = await shadow.update(version=1, state={"reported": {"a": 2}})
-            store.delete(prefix, "models")
+            cloud.store.delete(prefix, "models")
             await inbox.count(1)
             with pytest.raises(ShadowConflict):
                 await shadow.update(version=version, state={"reported": {"a": 3}})
@@ -235,6 +246,18 @@ class TestShadowManager:
 
 
 class TestFirstAnswering:
+    async def test_on_nucleus_lite_the_reserved_topics_serve(
+        self, start_nucleus: StartNucleus, cloud: Cloud, prefix: str
+    ) -> None:
+        async with (
+            start_nucleus("lite", broker=cloud.broker),
+            IpcClient() as ipc,
+            GreengrassBus(ipc) as bus,
+        ):
+            shadow = FirstAnswering(IpcShadow(ipc, prefix), TopicShadow(bus, prefix))
+            assert await shadow.update(version=0, state={"reported": {"a": 1}}) == 1
+            assert (await shadow.get()).reported == {"a": 1}
+
     async def test_the_first_is_kept_once_it_has_answered(self) -> None:
         first, second, inbox = MemoryShadow(), MemoryShadow(), Inbox()
         shadow = FirstAnswering(first, second)
@@ -281,17 +304,3 @@ class TestFirstAnswering:
         assert error.value.code == UNAVAILABLE
         second.available = True
         assert (await shadow.get()).version == 0
-
-    async def test_on_nucleus_lite_the_reserved_topics_serve(
-        self, start_nucleus: StartNucleus, broker: Broker, prefix: str
-    ) -> None:
-        async with (
-            ShadowService(ShadowStore(), broker.port) as service,
-            start_nucleus("lite"),
-            IpcClient() as ipc,
-            GreengrassBus(ipc) as bus,
-        ):
-            await service.wait_online()
-            shadow = FirstAnswering(IpcShadow(ipc, prefix), TopicShadow(bus, prefix))
-            assert await shadow.update(version=0, state={"reported": {"a": 1}}) == 1
-            assert (await shadow.get()).reported == {"a": 1}

@@ -143,9 +143,11 @@ class IpcClient:
             stream.close()
             if isinstance(error, DownloaderError):
                 raise
-            raise MessagingError(
-                f"No subscription to {subscription.resource}: {error!r}"
-            ) from error
+            message = f"The nucleus gives no subscription to {subscription.resource}: {error!r}"
+            if not subscription.optional:
+                raise MessagingError(message) from error
+            self._subscriptions.remove(subscription)
+            logger.info("%s", message)
 
     async def _connect(self) -> None:
         options = SocketOptions()
@@ -167,6 +169,7 @@ class IpcClient:
             if isinstance(error, AccessDeniedError):
                 raise _RefusedError from error
             raise MessagingError(f"No nucleus answers at {self._socket}: {error!r}") from error
+        logger.info("Connected to the nucleus at %s", self._socket)
 
     def _on_disconnected(self, connection: Connection) -> None:
         if self._connection is connection:
@@ -229,7 +232,7 @@ class Subscription:
         resource: str = "",
         optional: bool = False,
     ) -> None:
-        """`resource` names it in errors; an `optional` one may be unknown to the nucleus."""
+        """`resource` names it in errors. An `optional` one is dropped if the nucleus refuses it."""
         self.new_operation = new_operation
         self.request = request
         self.on_event = on_event
