@@ -55,6 +55,11 @@ class Device:
         return self._running.pid
 
     @property
+    def returncode(self) -> int | None:
+        """The exit status, negative for a signal; None before the end, and before the start."""
+        return None if self._running is None else self._running.returncode
+
+    @property
     def log(self) -> str:
         """What the daemon has logged so far."""
         assert self._running is not None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable
 
 import aiomqtt
 
-from s3downloader.aio import timeout
+from s3downloader.aio import stop, timeout
 
 __all__ = ["BrokerConnection"]
 
@@ -50,8 +51,7 @@ class BrokerConnection:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await stop(self._task)
 
     async def wait_online(self) -> None:
         """Return once the broker is connected and has every subscription."""
@@ -65,7 +65,10 @@ class BrokerConnection:
         while True:
             with contextlib.suppress(aiomqtt.MqttError):
                 async with aiomqtt.Client(
-                    "127.0.0.1", self._port, protocol=aiomqtt.ProtocolVersion.V5
+                    "127.0.0.1",
+                    self._port,
+                    protocol=aiomqtt.ProtocolVersion.V5,
+                    socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
                 ) as client:
                     await self._serve(client)
             await asyncio.sleep(_RECONNECT_AFTER)

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import random
 import shutil
-import signal
 import socket
 import sysconfig
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from s3downloader.aio import timeout
+from s3downloader.mortal import mortal
 
 __all__ = ["Process", "ProcessError", "accepts", "find_program", "free_ports"]
 
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 _LOG_TAIL = 2000  # bytes of the log that an error shows
-_prctl = ctypes.CDLL(None).prctl  # bound here: between fork and exec nothing may be imported
 
 
 class ProcessError(Exception):
@@ -57,14 +54,13 @@ class Process:
         """
         with log.open("ab") as output:
             child = await asyncio.create_subprocess_exec(
-                *command,
+                *mortal(*map(str, command)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env=env,
                 cwd=cwd,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
             )
         process = cls(Path(command[0]).name, child, log)
         try:
@@ -150,7 +146,3 @@ def free_ports(count: int) -> list[int]:
         if len(ports) == count:
             return ports
     raise OSError(f"fewer than {count} free ports on 127.0.0.1; end other servers")
-
-
-def _die_with_parent() -> None:
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

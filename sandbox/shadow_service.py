@@ -12,6 +12,8 @@ import re
 import aiomqtt
 import msgspec
 
+from s3downloader.aio import stop
+
 from .mqtt import BrokerConnection
 from .shadows import Json, ShadowError, ShadowStore
 
@@ -47,8 +49,7 @@ class ShadowService:
 
     async def __aexit__(self, *_: object) -> None:
         self._unlisten()
-        self._sender.cancel()
-        await asyncio.gather(self._sender, return_exceptions=True)
+        await stop(self._sender)
         await self._connection.__aexit__()
 
     async def wait_online(self) -> None:

@@ -16,7 +16,7 @@ from sandbox.link import Link
 from sandbox.servers import ObjectServer
 from tests.support import eventually, is_running
 
-from .support import Recorder, job, names, records, stream
+from .support import Recorder, children, job, names, records, stream
 
 MIB = 1 << 20
 
@@ -35,7 +35,8 @@ async def test_kill_9_loses_no_whole_file_and_leaves_nothing_running(
     )
     try:
         await eventually(lambda: link.bytes_down > 2 * MIB)
-        [s5cmd] = _children(daemon.pid)
+        [s5cmd] = children(daemon.pid)
+        link.freeze()  # so that s5cmd has no other reason to end
     finally:
         daemon.kill()
         await daemon.wait()
@@ -124,5 +125,10 @@ async def test_a_download_that_never_began_has_nothing_to_recover(
     assert not (tmp_path / "none").exists()
 
 
-def _children(pid: int) -> list[int]:
-    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def test_holes_in_a_file_on_its_way_do_not_count(tmp_path: Path) -> None:
+    staging = Staging(tmp_path)
+    staging.make()
+    with (tmp_path / "in-flight/7.object88").open("wb") as file:  # as s5cmd writes parts
+        file.seek(100 * MIB)
+        file.write(bytes(MIB))
+    assert staging.measure() == {7: MIB}

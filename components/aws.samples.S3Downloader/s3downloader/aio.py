@@ -16,6 +16,8 @@ __all__ = ["TaskGroup", "batches", "first_of", "stop", "timeout", "uninterrupted
 
 T = TypeVar("T")
 
+_CANCEL_AGAIN = 5.0
+
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end even if the caller is cancelled meanwhile; then be cancelled."""
@@ -34,10 +36,14 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def stop(task: asyncio.Task[Any] | None) -> None:
-    """Cancel `task` and wait until it has ended."""
-    if task is not None and not task.done():
+    """Cancel `task` and wait until it has ended.
+
+    Once may not be enough: before Python 3.12 `asyncio.wait_for`, which libraries use, can swallow
+    a cancellation.
+    """
+    while task is not None and not task.done():
         task.cancel()
-        await asyncio.wait([task])
+        await asyncio.wait([task], timeout=_CANCEL_AGAIN)
 
 
 async def batches(items: AsyncIterable[T], size: int = 1_000) -> AsyncIterator[list[T]]:

