@@ -17,13 +17,18 @@ def main() -> int:
     )
     parser.add_argument("--size", type=int, default=288, help=argparse.SUPPRESS)  # MB
     parser.add_argument("--rate", type=int, default=24, help=argparse.SUPPRESS)  # MB/s
+    parser.add_argument("--reading-time", type=float, default=2.0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     try:
         from .program import run
     except ModuleNotFoundError as error:
         print(f"The demo needs the package {error.name}; `make run` installs it.", file=sys.stderr)
         return 1
-    return run(size=arguments.size * 1_000_000, rate=arguments.rate * 1e6)
+    return run(
+        size=arguments.size * 1_000_000,
+        rate=arguments.rate * 1_000_000,
+        reading_time=arguments.reading_time,
+    )
 
 
 if __name__ == "__main__":

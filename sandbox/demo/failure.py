@@ -1,8 +1,16 @@
-"""What can end a demo before its time."""
+"""What can end the demo before its time."""
 
 from __future__ import annotations
 
-__all__ = ["Failed", "Interrupted"]
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, NoReturn, TypeVar
+
+from s3downloader.aio import stop
+
+__all__ = ["Failed", "Interrupted", "unless"]
+
+T = TypeVar("T")
 
 
 class Failed(Exception):
@@ -11,3 +19,14 @@ class Failed(Exception):
 
 class Interrupted(Exception):
     """The one who watches has seen enough, or is gone."""
+
+
+async def unless(*perils: Coroutine[Any, Any, NoReturn], work: Coroutine[Any, Any, T]) -> T:
+    """Do `work` and return its result, unless one of `perils` raises before."""
+    tasks: list[asyncio.Task[T]] = [asyncio.create_task(each) for each in (work, *perils)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return done.pop().result()
+    finally:
+        for task in tasks:
+            await stop(task)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from typing import Any
 
-__all__ = ["brief", "decode"]
+__all__ = ["brief", "decode", "is_status"]
 
-_UNTOLD = {"clientToken", "command_id", "device_id", "disk_space", "metadata", "timestamp"}
-_LONGEST_TEXT = 72
-_LONGEST_MESSAGE = 480
+_UNTOLD = {
+    "active_downloads",
+    "clientToken",
+    "command_id",
+    "device_id",
+    "disk_space",
+    "error_details",
+    "metadata",
+    "timestamp",
+}
+_STANDING = {"bucket", "key", "destination", "bytes_total", "files_total"}
+_LONGEST_TEXT = 160
+_LONGEST_MESSAGE = 500
 _MOST_ITEMS = 3
 
 
@@ -27,16 +38,22 @@ def brief(payload: bytes, *, here: str) -> str:
     message = decode(payload)
     if message is None:
         return _cut(repr(payload)[1:], _LONGEST_TEXT)
-    line = json.dumps(_brief(message, here), ensure_ascii=False)
+    untold = _UNTOLD | _STANDING if is_status(message) else _UNTOLD
+    line = json.dumps(_brief(message, here, untold), ensure_ascii=False)
     return _cut(line, _LONGEST_MESSAGE)
 
 
-def _brief(value: Any, here: str) -> Any:
+def is_status(message: dict[str, Any]) -> bool:
+    """Tell whether it is the periodic status, rather than an answer or a notice."""
+    return "active_downloads" in message and "command" not in message
+
+
+def _brief(value: Any, here: str, untold: Set[str]) -> Any:
     if isinstance(value, dict):
-        return {key: _brief(child, here) for key, child in value.items() if key not in _UNTOLD}
+        return {k: _brief(child, here, untold) for k, child in value.items() if k not in untold}
     if isinstance(value, list):
         more = [f"… {len(value) - _MOST_ITEMS} more"] if len(value) > _MOST_ITEMS else []
-        return [_brief(child, here) for child in value[:_MOST_ITEMS]] + more
+        return [_brief(child, here, untold) for child in value[:_MOST_ITEMS]] + more
     if isinstance(value, str):
         return _cut(value.replace(here, "…"), _LONGEST_TEXT)
     return value

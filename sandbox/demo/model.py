@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s3downloader.aio import uninterrupted
+
 from ..servers import ObjectServer
 
 __all__ = ["Model", "make_model"]
@@ -44,7 +46,7 @@ async def make_model(objects: ObjectServer, prefix: str, *, size: int, shards: i
         digests[name] = hashlib.sha256(data).hexdigest()
         total += len(data)
     for name in weights:
-        digests[name] = await objects.make(prefix + name, size // shards)
+        digests[name] = await uninterrupted(objects.make(prefix + name, size // shards))
         total += size // shards
     return Model(prefix, total, digests)
 

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from s3downloader.aio import stop, uninterrupted
-
 from ..device import COMPONENT, GreengrassDevice
 from ..link import Link
 from ..nucleus import Nucleus
@@ -62,30 +60,27 @@ class World:
                 "MinFreeBytes": 0,
             },
         )
-        self._device_started = asyncio.Event()
-
-    async def start_device(self) -> None:
-        """Start the component; `watch` minds it from now on."""
-        await uninterrupted(self.device.start())
-        self._device_started.set()
+        self._answered: set[int] = set()
 
     async def watch(self) -> NoReturn:
         """Raise Failed when the component has ended, or a server that it needs."""
-        await self._device_started.wait()
-        ended = asyncio.ensure_future(self.device.wait())
-        try:
-            while not ended.done():
-                await asyncio.wait([ended], timeout=_LOOK_INTERVAL)
-                await self._look_after_servers()
-            raise Failed(f"The component ended by itself, with exit status {ended.result()}.")
-        finally:
-            await stop(ended)
+        while True:
+            await self.look()
+            await asyncio.sleep(_LOOK_INTERVAL)
 
-    async def _look_after_servers(self) -> None:
-        servers = {"S3 server, SeaweedFS,": self.objects, "MQTT broker, mosquitto,": self.broker}
-        for name, server in servers.items():
-            if not await accepts(server.port):
-                raise Failed(f"The {name} has ended: nothing answers on port {server.port}.")
+    async def look(self) -> None:
+        """Raise Failed if something that has run before has ended."""
+        if self.device.returncode is not None:
+            status = self.device.returncode
+            raise Failed(f"The component ended by itself, with exit status {status}.")
+        for name, port in (
+            ("S3 server, SeaweedFS,", self.objects.port),
+            ("MQTT broker, mosquitto,", self.broker.port),
+        ):
+            if await accepts(port):
+                self._answered.add(port)
+            elif port in self._answered:
+                raise Failed(f"The {name} has ended: nothing answers on port {port}.")
 
     def log_tail(self, lines: int = 15) -> list[str]:
         """Return the end of the component's log."""

@@ -104,5 +104,5 @@ async def pair(
         nucleus = await stack.enter_async_context(start_nucleus(request.param))
         ipc = await stack.enter_async_context(IpcClient())
         max_sent = MAX_PAYLOAD if lite else IOT_CORE_MAX_PAYLOAD
-        bus = await stack.enter_async_context(GreengrassBus(ipc, max_payload=max_sent))
+        bus = await stack.enter_async_context(GreengrassBus(ipc, max_payload=lambda: max_sent))
         yield Pair(bus, peer, max_sent, nucleus.personality.max_receive)

@@ -196,7 +196,7 @@ class TestPublishing:
         self, start_nucleus: StartNucleus, prefix: str
     ) -> None:
         inbox = Inbox()
-        async with start_nucleus() as nucleus, open_bus(max_payload=100_000) as bus:
+        async with start_nucleus() as nucleus, open_bus(max_payload=lambda: 100_000) as bus:
             nucleus.faults.ack_delay = 0.02
             await bus.subscribe(prefix, inbox)
             sent = [bytes([number]) * size for number, size in enumerate([10, 50_000, 5_000] * 5)]

@@ -72,7 +72,7 @@ async def over_greengrass(arguments: Arguments) -> AsyncIterator[Connection]:
         bus = await stack.enter_async_context(
             GreengrassBus(
                 ipc,
-                max_payload=live().max_payload_bytes,
+                max_payload=lambda: live().max_payload_bytes,
                 probe_topic=f"{live().topic_prefix}/{thing}/probe",
             )
         )

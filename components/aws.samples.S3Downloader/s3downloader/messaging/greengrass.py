@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
 from awsiot.greengrasscoreipc.model import (
@@ -58,7 +58,7 @@ class GreengrassBus:
         self,
         ipc: IpcClient,
         *,
-        max_payload: int = MAX_PAYLOAD,
+        max_payload: Callable[[], int] = lambda: MAX_PAYLOAD,
         probe_topic: str | None = None,
         probe_interval: float = 60,
         probe_timeout: float = 10,
@@ -86,7 +86,7 @@ class GreengrassBus:
         The Java nucleus keeps it until AWS IoT Core has it; from nucleus lite AWS IoT Core has it.
         ACCESS_DENIED says what the component's accessControl lacks.
         """
-        check_payload(topic, payload, self._max_payload)
+        check_payload(topic, payload, self._max_payload())
         request = PublishToIoTCoreRequest(topic_name=topic, payload=payload, qos=str(qos))
         if qos == 0:
             await self._publish(request, attempts=1)
