@@ -254,3 +254,19 @@ async def test_more_than_max_concurrent_downloads_wait_their_turn(
 async def test_an_idle_daemon_stops_with_status_0(bench: Bench, number: signal.Signals) -> None:
     os.kill(bench.device.pid, number)
     assert await bench.device.wait() == 0
+
+
+async def test_an_object_that_leaves_the_source_on_the_way_is_left_out(
+    bench: Bench, object_server: ObjectServer
+) -> None:
+    await object_server.make("leaving/a", 6 * MiB)
+    await object_server.put("leaving/z", b"gone before its turn")
+    bench.link.rate = 6 * MiB
+    await bench.operator.ask(
+        "download", bucket="models", key="leaving/", download_id="l", numworkers=1
+    )
+    await bench.operator.progress("l", lambda d: d["progress"] > 20)
+    object_server.client().delete_object(Bucket="models", Key="leaving/z")
+    completed = await bench.operator.event("download_completed", "l")
+    assert completed["files"] == 1
+    assert [path.name for path in bench.downloads.iterdir()] == ["a"]

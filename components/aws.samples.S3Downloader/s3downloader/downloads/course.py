@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _ROUNDS = 3
 """How often a download follows a source that changes under it before it gives up."""
 
+_TOLD_BY_THE_NEXT_PLAN = {ErrorCode.OBJECT_NOT_FOUND, ErrorCode.SIZE_MISMATCH}
+
 
 class Course:
     """Takes one download from `queued` to `publishing`'s end; raises what stops it.
@@ -87,7 +89,13 @@ class Course:
         self._entry.download = msgspec.structs.replace(download, **totals._asdict())
 
     async def _fetch(self) -> None:
-        await self._engine.fetch(self._job, self._files(done=False), self)
+        """Fetch what is missing; what is not there as planned shows in the next plan."""
+        try:
+            await self._engine.fetch(self._job, self._files(done=False), self)
+        except DownloaderError as error:
+            if error.code not in _TOLD_BY_THE_NEXT_PLAN:
+                raise
+            log.warning("%s: %s", self._entry.download.download_id, error)
 
     async def _verify(self) -> bool:
         """Tell whether all files are whole and the source is still the one that was planned."""
