@@ -17,7 +17,7 @@ def main() -> int:
     )
     parser.add_argument("--size", type=int, default=288, help=argparse.SUPPRESS)  # MB
     parser.add_argument("--rate", type=int, default=24, help=argparse.SUPPRESS)  # MB/s
-    parser.add_argument("--reading-time", type=float, default=2.0, help=argparse.SUPPRESS)
+    parser.add_argument("--reading-time", type=float, default=2.5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     try:
         from .program import run

@@ -1,0 +1,149 @@
+"""Runs of the demo, each with a directory for temporary files of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import re
+import sys
+import termios
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from sandbox.processes import Process
+from tests.support import eventually
+
+__all__ = ["ROOT", "Show", "TerminalShow", "at_once", "on_terminal", "without_terminal"]
+
+ROOT = Path(__file__).parent.parent.parent
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+_QUICK = ("--size", "12", "--rate", "5", "--reading-time", "0")
+_LONGEST = 60.0  # seconds until something is shown, where the machine is busy
+_COMMAND = (sys.executable, "-m", "sandbox.demo", *_QUICK)
+
+
+class Show:
+    """A run whose output goes to a file."""
+
+    def __init__(self, process: Process, log: Path, temporary: Path) -> None:
+        self._process = process
+        self._log = log
+        self._temporary = temporary
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    async def shows(self, text: str) -> None:
+        """Return once the output has `text`."""
+        await eventually(
+            lambda: text in self.output or self._process.returncode is not None, within=_LONGEST
+        )
+        assert text in self.output
+
+    async def ended(self) -> int:
+        """Return the exit status."""
+        return await self._process.wait()
+
+    def left_behind(self) -> list[str]:
+        """Return what a run that has ended should have removed."""
+        files = [path.name for path in self._temporary.iterdir()]
+        return [*files, *_processes_that_know(self._temporary)]
+
+
+@contextlib.asynccontextmanager
+async def without_terminal(
+    directory: Path, *options: str, checkout: Path = ROOT
+) -> AsyncIterator[Show]:
+    """Run the demo of a checkout."""
+    temporary, log = directory / "tmp", directory / "output"
+    temporary.mkdir()
+    process = await Process.start(
+        [*_COMMAND, *options], log=log, ready=at_once, env=_environment(temporary), cwd=checkout
+    )
+    try:
+        yield Show(process, log, temporary)
+    finally:
+        await process.stop()
+
+
+class TerminalShow:
+    """A run on a terminal; the end of the terminal ends it."""
+
+    def __init__(self, child: asyncio.subprocess.Process, terminal: int) -> None:
+        self._child = child
+        self._terminal = terminal
+        self._seen = bytearray()
+
+    @property
+    def output(self) -> str:
+        """What has been drawn, without colours and movements."""
+        return _ESCAPES.sub("", self._seen.decode(errors="replace"))
+
+    def read(self) -> None:
+        """Take what has been drawn."""
+        with contextlib.suppress(OSError):  # the other end is closed
+            self._seen += os.read(self._terminal, 65536)
+
+    def press(self, keys: bytes) -> None:
+        os.write(self._terminal, keys)
+
+    async def shows(self, text: str) -> None:
+        """Return once the output has `text`."""
+        await eventually(lambda: text in self.output, within=_LONGEST)
+
+    async def ended(self) -> int:
+        """Return the exit status."""
+        return await self._child.wait()
+
+
+@contextlib.asynccontextmanager
+async def on_terminal(directory: Path) -> AsyncIterator[TerminalShow]:
+    """Run the demo as the leader of a terminal."""
+    temporary = directory / "tmp"
+    temporary.mkdir()
+    terminal, end = os.openpty()
+    child = await asyncio.create_subprocess_exec(
+        *_COMMAND,
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        env={**_environment(temporary), "TERM": "xterm-256color"},
+        cwd=ROOT,
+    )
+    os.close(end)
+    show = TerminalShow(child, terminal)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(terminal, show.read)
+    try:
+        yield show
+    finally:
+        loop.remove_reader(terminal)
+        os.close(terminal)
+        await child.wait()
+
+
+async def at_once() -> bool:
+    """There is nothing to wait for."""
+    return True
+
+
+def _environment(temporary: Path) -> dict[str, str]:
+    return {**os.environ, "TMPDIR": str(temporary)}
+
+
+def _processes_that_know(directory: Path) -> Iterator[str]:
+    """Go through the names of processes whose command line or environment has `directory`."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            known = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+            if os.fsencode(directory) in known:
+                yield (process / "comm").read_text().strip()
