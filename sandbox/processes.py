@@ -132,6 +132,9 @@ async def accepts(port: int) -> bool:
     return True
 
 
+_handed_out: set[int] = set()
+
+
 def free_ports(count: int) -> list[int]:
     """Return `count` distinct ports that are free on 127.0.0.1.
 
@@ -140,9 +143,12 @@ def free_ports(count: int) -> list[int]:
     """
     ports: list[int] = []
     for port in random.sample(range(15_000, 32_768), 10 * count):
+        if port in _handed_out:
+            continue
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             ports.append(port)
+            _handed_out.add(port)
         if len(ports) == count:
             return ports
     raise OSError(f"fewer than {count} free ports on 127.0.0.1; end other servers")

@@ -36,7 +36,11 @@ class Server(ABC):
             self._process = None
 
     async def __aenter__(self: ServerT) -> ServerT:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:

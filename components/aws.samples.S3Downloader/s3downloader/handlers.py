@@ -132,7 +132,7 @@ class Handlers:
         await self._answer(
             responses.DownloadsResponse(
                 **_answering(command),
-                message=f"{len(entries)} downloads",
+                message=_count(len(entries), "download"),
                 downloads=[download_view(entry) for entry in entries],
             )
         )
@@ -144,7 +144,7 @@ class Handlers:
         listed, more = await self._browser.browse(command.bucket, command.key, after, _PAGE)
         response = responses.ObjectsResponse(
             **_answering(command),
-            message=f"{len(listed)} objects" + (" and more" if more else ""),
+            message=_count(len(listed), "object") + (" and more" if more else ""),
             bucket=command.bucket,
             key=command.key,
             objects=[responses.ObjectView(key=o.key, size=o.size, etag=o.etag) for o in listed],
@@ -174,7 +174,7 @@ class Handlers:
         await self._answer(
             responses.StatusResponse(
                 **_answering(command),
-                message=f"{status.active_downloads} active downloads",
+                message=_count(status.active_downloads, "active download"),
                 device_id=status.device_id,
                 timestamp=status.timestamp,
                 active_downloads=status.active_downloads,
@@ -198,7 +198,7 @@ class Handlers:
             models = [model for model in models if model["model_id"] > after]
         await self._answer(
             responses.ModelsResponse(
-                **_answering(command), message=f"{len(models)} models", models=models
+                **_answering(command), message=_count(len(models), "model"), models=models
             )
         )
 
@@ -229,6 +229,10 @@ class Handlers:
 
     def _encode(self, message: responses.Message) -> bytes:
         return encode(message, self._settings().max_payload_bytes)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _answering(command: Command) -> dict[str, Any]:
