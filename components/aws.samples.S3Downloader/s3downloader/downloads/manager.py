@@ -189,16 +189,17 @@ class DownloadManager:
         if entry.download.state is State.PUBLISHING and entry.task:
             await asyncio.wait([entry.task])
         require(entry.download, goal)
-        await stop(entry.task)
+        while entry in self._queue or (entry.task and not entry.task.done()):
+            if entry in self._queue:
+                self._queue.remove(entry)
+            await stop(entry.task)  # which may have queued it again before it heeded that
         try:
             await self._ledger.advance(entry, goal, events=[announcement], asked=asked)
         except DownloaderError:
-            if entry.download.state in ACTIVE and entry not in self._queue:
+            if entry.download.state in ACTIVE:
                 self._take_up(entry)
                 self.schedule()
             raise
-        if entry in self._queue:
-            self._queue.remove(entry)
 
     def _enqueue(self, entry: Entry) -> None:
         self._queue.append(entry)

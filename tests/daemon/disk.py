@@ -1,0 +1,120 @@
+"""The real store, whose callers can be held at a step, on an SQLite that can run out of space."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from s3downloader.store import Change, Store
+
+
+class Gate:
+    """Where a caller of the store is held from when it is `reached` until the test opens it."""
+
+    def __init__(self) -> None:
+        self._reached = asyncio.Event()
+        self._opened = asyncio.Event()
+
+    @property
+    def is_reached(self) -> bool:
+        return self._reached.is_set()
+
+    async def reached(self) -> None:
+        await asyncio.wait_for(self._reached.wait(), 10)
+
+    def open(self) -> None:
+        self._opened.set()
+
+    async def pass_through(self) -> None:
+        self._reached.set()
+        await self._opened.wait()
+
+
+Gates = dict[str, tuple[Callable[[Any], bool], Gate]]
+
+
+class GatedStore(Store):
+    """The real store. Its callers can be held before a `record`, and after the other steps."""
+
+    def __init__(self, directory: Path, *, gates: Gates) -> None:
+        super().__init__(directory)
+        self._gates = gates
+
+    async def record(self, change: Change) -> list[int]:
+        await self._gate("record", change)
+        return await super().record(change)
+
+    async def answer(self, command_id: str) -> bytes | None:
+        found = await super().answer(command_id)
+        await self._gate("answer", command_id)
+        return found
+
+    async def outdated(self, download_id: str, plan: int) -> list[str]:
+        paths = await super().outdated(download_id, plan)
+        await self._gate("outdated", paths)
+        return paths
+
+    async def drop_outdated(self, download_id: str, plan: int) -> None:
+        await super().drop_outdated(download_id, plan)
+        await self._gate("drop_outdated", download_id)
+
+    async def forget_answers(self, *, before: float, most: int) -> None:
+        await super().forget_answers(before=before, most=most)
+        await self._gate("forget_answers", before)
+
+    async def _gate(self, step: str, subject: Any) -> None:
+        holds, gate = self._gates.get(step, (lambda _: False, None))
+        if gate and holds(subject):
+            await gate.pass_through()
+
+
+class Disk:
+    """The disk below StateDir, which can be full for statements that the test names."""
+
+    def __init__(self) -> None:
+        self.refused = 0
+        self._full: re.Pattern[str] | None = None
+        self._times = 0.0
+
+    @contextmanager
+    def full(self, statement: str, times: float = float("inf")) -> Iterator[None]:
+        """Meanwhile the commit of a transaction with a `statement`, a pattern, is refused.
+
+        The pattern is searched in the SQL and its values; `times` is how often it is refused.
+        """
+        self._full, self._times = re.compile(statement, re.DOTALL), times
+        try:
+            yield
+        finally:
+            self._full = None
+
+    def refuses(self, statement: str) -> bool:
+        if self._full is None or not self._full.search(statement) or self._times <= 0:
+            return False
+        self._times -= 1
+        return True
+
+
+def connection_on(disk: Disk) -> type[sqlite3.Connection]:
+    """Return SQLite's connection on `disk`. No test here cuts the power, so it spares the syncs."""
+
+    class Connection(sqlite3.Connection):
+        doomed = False
+
+        def execute(self, sql: str, values: Any = ()) -> sqlite3.Cursor:
+            if sql == "PRAGMA synchronous = FULL":
+                return super().execute("PRAGMA synchronous = OFF")
+            if sql == "COMMIT" and self.doomed:
+                self.doomed = False
+                super().execute("ROLLBACK")
+                disk.refused += 1
+                raise sqlite3.OperationalError("database or disk is full")
+            self.doomed = self.doomed or disk.refuses(f"{sql} {values!r}")
+            return super().execute(sql, values)
+
+    return Connection

@@ -1,0 +1,89 @@
+"""The two stand-ins of these tests: a source and an engine that stand still where the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
+
+from s3downloader.engines.base import FetchJob, Sink
+from s3downloader.errors import DownloaderError
+from s3downloader.records import FileRecord
+from s3downloader.sources import ObjectInfo
+
+from ..support import eventually
+
+
+class Source:
+    """A bucket with the `objects` that the test puts there, by key; or with an `error`."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, int] = {}
+        self.error: DownloaderError | None = None
+        self.tries = 0
+
+    async def list(self, bucket: str, prefix: str) -> AsyncIterator[ObjectInfo]:
+        self._ask()
+        for key in sorted(self.objects):
+            if key.startswith(prefix):
+                yield self._info(key)
+
+    async def head(self, bucket: str, key: str) -> ObjectInfo:
+        self._ask()
+        return self._info(key)
+
+    async def browse(
+        self, bucket: str, prefix: str, start_after: str | None, limit: int
+    ) -> tuple[Sequence[ObjectInfo], bool]:
+        raise NotImplementedError
+
+    def _ask(self) -> None:
+        self.tries += 1
+        if self.error:
+            raise self.error
+
+    def _info(self, key: str) -> ObjectInfo:
+        return ObjectInfo(key, self.objects[key], "etag")
+
+
+class Engine:
+    """Makes each file at once, but stands still at the keys that are `held`."""
+
+    def __init__(self) -> None:
+        self.standing: set[str] = set()
+        self.excess = 0
+        """Bytes that it reports where it stands, beyond the size of the file."""
+        self._held: set[str] = set()
+        self._released = asyncio.Event()
+
+    def hold(self, *keys: str) -> None:
+        self._held.update(keys)
+        self._released.clear()
+
+    def release(self) -> None:
+        self._held.clear()
+        self._released.set()
+
+    async def stands_at(self, *keys: str) -> None:
+        await eventually(lambda: self.standing >= set(keys))
+
+    async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+        return
+
+    async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+        async for file in files:
+            if file.key in self._held:
+                await self._stand(file, sink)
+            place = job.staging / "files" / file.path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with place.open("wb") as made:
+                made.truncate(file.size)
+            sink.progress(file.size)
+            await sink.finished([file])
+
+    async def _stand(self, file: FileRecord, sink: Sink) -> None:
+        sink.progress(file.size + self.excess if self.excess else 0)
+        self.standing.add(file.key)
+        try:
+            await self._released.wait()
+        finally:
+            self.standing.discard(file.key)

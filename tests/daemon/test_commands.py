@@ -1,0 +1,90 @@
+"""Each command is carried out once and in its turn, however often and closely they come."""
+
+from __future__ import annotations
+
+import pytest
+
+from s3downloader.records import State
+
+from .rig import Rig, reaches
+
+
+@pytest.mark.parametrize("first", ["first", None])
+@pytest.mark.parametrize("second", ["second", None])
+async def test_commands_keep_their_order_with_and_without_an_id(
+    rig: Rig, first: str | None, second: str | None
+) -> None:
+    rig.source.objects = {"a": 10}
+    rig.engine.hold("a")
+    async with rig.running():
+        download = {"bucket": "models", "key": "a", "download_id": "x"}
+        await rig.send("download", command_id=first, **download)
+        await rig.send("cancel", command_id=second, download_id="x")
+        await rig.hears("download_cancelled", "x")
+        assert await rig.listed() == {"x": "cancelled"}
+
+
+async def test_many_commands_keep_their_order_with_and_without_an_id(rig: Rig) -> None:
+    async with rig.running():
+        for n in range(60):
+            meta = {"model_id": "m", "model_version": str(n)}
+            await rig.send("model_add", command_id=f"v{n}" if n % 3 else None, model_meta=meta)
+        await rig.until(lambda: len(rig.said) == 60)
+        versions = [message["model"]["model_version"] for message in rig.said]
+        assert versions == [str(n) for n in range(60)]
+        assert (await rig.ask("model_get", model_id="m"))["model"]["model_version"] == "59"
+
+
+async def test_two_additions_to_one_model_at_once_both_stay(rig: Rig) -> None:
+    async with rig.running():
+        fields = [{"model_name": "vlm"}, {"model_version": "2.5"}, {"note": "kept"}]
+        ids = [
+            await rig.send("model_add", model_meta={"model_id": "m", **field}) for field in fields
+        ]
+        for command_id in ids:
+            assert (await rig.responses(command_id))[0]["success"]
+        model = (await rig.ask("model_get", model_id="m"))["model"]
+        assert [field.items() <= model.items() for field in fields] == [True] * 3
+
+
+async def test_a_model_that_a_download_registers_keeps_what_was_added_meanwhile(rig: Rig) -> None:
+    rig.source.objects = {"a": 10}
+    async with rig.running():
+        completing = rig.hold("record", reaches(State.COMPLETED))
+        await rig.download("a", "x", model_meta={"model_id": "m", "model_version": "2"})
+        await completing.reached()
+        added = await rig.send("model_add", model_meta={"model_id": "m", "note": "kept"})
+        completing.open()
+        assert (await rig.responses(added))[0]["success"]
+        model = (await rig.ask("model_get", model_id="m"))["model"]
+        assert (model["model_version"], model["note"]) == ("2", "kept")
+        assert model["local_path"] == str(rig.downloads / "a")
+
+
+async def send_three_times(rig: Rig) -> None:
+    for _ in range(3):
+        await rig.send("download", command_id="c", bucket="models", key="a", download_id="x")
+
+
+async def test_three_deliveries_of_a_command_under_way_do_nothing_twice(rig: Rig) -> None:
+    rig.source.objects = {"a": 10}
+    async with rig.running():
+        recording = rig.hold("record", reaches(State.QUEUED))
+        await send_three_times(rig)
+        await recording.reached()
+        recording.open()
+        given = await rig.responses("c", 3)
+        assert [given[0]["success"], given[1:]] == [True, [given[0]] * 2]
+        await rig.completed("x")
+        assert rig.events("x") == ["download_started", "download_completed"]
+
+
+async def test_deliveries_after_one_that_could_not_be_recorded_do_nothing_twice(rig: Rig) -> None:
+    rig.source.objects = {"a": 10}
+    async with rig.running():
+        with rig.disk.full("INTO (downloads|answers)", times=2):
+            await send_three_times(rig)
+            given = await rig.responses("c", 3)
+        assert given[0]["error_code"] == "disk_full"
+        assert [given[1]["success"], given[2]] == [True, given[1]]
+        await rig.completed("x")

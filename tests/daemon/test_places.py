@@ -1,0 +1,142 @@
+"""Where downloads may write: beside each other, and never where they would do harm."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from s3downloader.records import State
+
+from .rig import Rig, reaches
+
+
+async def test_two_files_into_one_new_directory_both_arrive(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meeting = threading.Barrier(2)
+    sync = os.fsync
+
+    def meet(descriptor: int) -> None:
+        """Sync when both downloads have seen that the directory does not exist."""
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meeting.wait(2)
+            meeting.abort()
+        sync(descriptor)
+
+    rig.source.objects = {"m/tokenizer": 10, "m/weights": 20}
+    rig.engine.hold("m/tokenizer", "m/weights")
+    async with rig.running():
+        for name in ("tokenizer", "weights"):
+            assert (await rig.download(f"m/{name}", name, "new"))["success"]
+        await rig.engine.stands_at("m/tokenizer", "m/weights")
+        monkeypatch.setattr(os, "fsync", meet)
+        rig.engine.release()
+        await rig.completed("tokenizer", "weights")
+    assert rig.files() == {"new/tokenizer", "new/weights"}
+
+
+async def test_nobody_comes_between_a_failed_download_and_what_it_began_to_publish(
+    rig: Rig,
+) -> None:
+    rig.source.objects = {"v1/a": 10, "v1/deep/b": 10, "v2/a": 20}
+    (rig.downloads / "m").mkdir(parents=True)
+    obstacle = rig.downloads / "m" / "deep"
+    async with rig.running():
+        publishing = rig.hold("record", reaches(State.PUBLISHING))
+        await rig.download("v1/", "one", "m")
+        await publishing.reached()
+        obstacle.write_text("in the way")
+        publishing.open()
+        await rig.becomes(State.FAILED, "one")
+        assert rig.told("one")["error_code"] == "destination_not_writable"
+
+        for place in ("m", "m/below", ""):
+            refusal = await rig.download("v2/", "two", place)
+            assert (refusal["error_code"], refusal["error_details"]) == (
+                "destination_busy",
+                {"download_id": "one"},
+            )
+        obstacle.unlink()
+        await rig.ask("resume", download_id="one")
+        await rig.completed("one")
+        assert rig.files("m") == {"a", "deep/b"}
+        assert (await rig.download("v2/", "two", "m"))["success"]
+        await rig.completed("two")
+
+
+async def test_a_download_is_not_resumed_into_what_another_writes(rig: Rig) -> None:
+    rig.source.objects = {"v2/a": 10}
+    rig.engine.hold("v2/a")
+    async with rig.running():
+        await rig.download("v1/", "one", "m")
+        await rig.becomes(State.FAILED, "one")
+        assert (await rig.download("v2/", "two", "m"))["success"]
+        await rig.engine.stands_at("v2/a")
+        refusal = await rig.ask("resume", download_id="one")
+        assert refusal["error_code"] == "destination_busy"
+
+
+async def test_a_parent_that_became_a_symlink_is_not_followed(rig: Rig, tmp_path: Path) -> None:
+    rig.source.objects = {"m/a": 10}
+    rig.engine.hold("m/a")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    async with rig.running():
+        await rig.download("m/", "x", "team/model")
+        await rig.engine.stands_at("m/a")
+        (rig.downloads / "team").symlink_to(outside)
+        rig.engine.release()
+        await rig.becomes(State.FAILED, "x")
+        assert rig.told("x")["error_code"] == "unsafe_key"
+        assert list(outside.iterdir()) == []
+
+
+def link_away(folder: Path) -> None:
+    (folder.parent / "elsewhere").mkdir()
+    folder.symlink_to(folder.parent / "elsewhere")
+
+
+def give_away(folder: Path) -> None:
+    folder.mkdir()
+    os.chown(folder, 65_534, 65_534)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        link_away,
+        pytest.param(
+            give_away,
+            marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away"),
+        ),
+    ],
+)
+async def test_a_staging_folder_of_somebody_else_is_refused(
+    rig: Rig, spoil: Callable[[Path], None]
+) -> None:
+    rig.source.objects = {"a": 10}
+    rig.downloads.mkdir()
+    spoil(rig.downloads / ".s3downloader")
+    async with rig.running():
+        refusal = await rig.download("a", "x")
+        assert refusal["error_code"] == "destination_not_writable"
+        assert ".s3downloader" in refusal["error"]
+        assert await rig.listed() == {}
+
+
+@pytest.mark.parametrize("directory", ["/proc/downloads", "{0}/file", "{0}/file/below"])
+async def test_a_download_dir_that_cannot_be_used_refuses_downloads_alone(
+    rig: Rig, tmp_path: Path, directory: str
+) -> None:
+    rig.source.objects = {"a": 10}
+    (tmp_path / "file").write_text("")
+    rig.configuration["DownloadDir"] = directory.format(tmp_path)
+    async with rig.running():
+        refusal = await rig.ask("download", bucket="models", key="a")
+        assert refusal["error_code"] == "destination_not_writable"
+        assert (await rig.ask("status"))["success"]

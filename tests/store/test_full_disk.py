@@ -1,0 +1,107 @@
+"""A disk that is full or cannot be written is no damage: the state is left as it is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import s3downloader
+from s3downloader.store import Change, Store
+
+PACKAGES = Path(s3downloader.__file__).parents[1]
+
+OPEN = """
+import asyncio, sys
+from pathlib import Path
+from s3downloader.errors import DownloaderError
+import s3downloader
+from s3downloader.store import Store
+
+async def main():
+    store = Store(Path(sys.argv[1]))
+    print("opened", store.damaged, len(await store.events()))
+    await store.close()
+
+try:
+    asyncio.run(main())
+except DownloaderError as error:
+    print(error.code.value, error)
+"""
+"""Opens the state, as a daemon that starts, and says what it found."""
+
+SPOIL = {
+    "full": 'dd if=/dev/zero of="$disk/filler" bs=4096 || true',
+    "read-only": 'mount -o remount,ro "$disk"',
+}
+REPAIR = {"full": 'rm "$disk/filler"', "read-only": 'mount -o remount,rw "$disk"'}
+
+
+async def leave_state(directory: Path, *, cleanly: bool) -> Path:
+    """Make a state with two events, as a daemon leaves it that is stopped, or killed."""
+    live, left = directory / "live", directory / "left"
+    for number in range(2):
+        store = Store(live)
+        await store.record(Change(events=[b"event %d" % number]))
+        shutil.copytree(live, left, dirs_exist_ok=True)
+        await store.close()
+    return live if cleanly else left
+
+
+@pytest.mark.parametrize(
+    ("cleanly", "trouble", "says"),
+    [
+        (True, "full", "internal_error the state could not be written"),
+        (True, "read-only", "destination_not_writable StateDir"),
+        (False, "full", "opened None 2"),  # what it would write is there already
+        (False, "read-only", "destination_not_writable StateDir"),
+    ],
+)
+async def test_a_disk_that_does_not_serve_sets_nothing_aside(
+    tmp_path: Path, cleanly: bool, trouble: str, says: str
+) -> None:
+    state = await leave_state(tmp_path, cleanly=cleanly)
+    (tmp_path / "disk").mkdir()
+    script = f"""
+        set -e; disk={tmp_path}/disk
+        mount -t tmpfs -o size=1m none "$disk"
+        cp -r {state} "$disk/state"
+        {SPOIL[trouble]}
+        "$0" -c "$1" "$disk/state"
+        {REPAIR[trouble]}
+        "$0" -c "$1" "$disk/state"
+        ls "$disk/state"
+    """
+    unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [*unshare, sys.executable, OPEN],
+        env={**os.environ, "PYTHONPATH": f"{PACKAGES}"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    said = ended.stdout.splitlines()
+    assert said[0].startswith(says), ended.stderr
+    assert said[1:] == ["opened None 2", "lock", "state.db"], ended.stderr
+
+
+async def test_the_log_of_a_damaged_file_is_set_aside_with_it(tmp_path: Path) -> None:
+    state = await leave_state(tmp_path, cleanly=False)
+    with closing(sqlite3.connect(state / "state.db")) as reader:  # keeps the log from being merged
+        reader.execute("SELECT * FROM outbox").fetchall()
+        (state / "state.db").write_bytes(b"not a database " * 1_000)
+        store = Store(state)
+    assert store.damaged
+    assert store.damaged.read_bytes().startswith(b"not a database")
+    assert b"event 1" in store.damaged.with_name(f"{store.damaged.name}-wal").read_bytes()
+    assert await store.events() == []
+    await store.close()
