@@ -36,12 +36,6 @@ def reaches(state: State) -> Callable[[Change], bool]:
     return lambda change: any(download.state is state for download in change.downloads)
 
 
-async def turns() -> None:
-    """Let the loop go on as far as it comes without the store."""
-    for _ in range(20):
-        await asyncio.sleep(0)
-
-
 class Rig:
     """A device to start and stop, and the operator who hears it and sends it commands.
 
@@ -110,11 +104,13 @@ class Rig:
             assert self._serving.cancelled()
 
     def check_up(self) -> None:
-        """Raise what ended the daemon, if it has ended."""
+        """Raise what ended the daemon, if it has ended; fail if it told of a fault of its own."""
         assert self._serving
         if self._serving.done():
             self._serving.result()
             raise AssertionError("the daemon has ended")
+        for notice in self.notices:
+            assert notice["error_code"] not in ("internal_error", "invalid_state"), notice
 
     async def until(self, probe: Callable[[], Any]) -> Any:
         """Return the first truthy value of `probe`; the daemon must stay up meanwhile."""
@@ -149,6 +145,16 @@ class Rig:
         payload = msgspec.json.encode({"command": command, **given})
         await self._operator.publish("s3downloader/edge/commands", payload, qos=1)
         return str(given.get("command_id"))
+
+    async def send_and_wait(self, command: str, **fields: Any) -> str:
+        """The same; return when the command has come as far as it can while a gate is closed."""
+        fields["command_id"] = f"c{next(self._numbers)}"
+        looked_up = self.hold("answer", lambda command_id: command_id == fields["command_id"])
+        await self.send(command, **fields)
+        await looked_up.reached()
+        looked_up.open()
+        await _turns()
+        return str(fields["command_id"])
 
     async def ask(self, command: str, **fields: Any) -> Message:
         """Send a command and return the response."""
@@ -213,3 +219,9 @@ class Rig:
 
 def _decode(payload: bytes) -> Message:
     return msgspec.json.decode(payload, type=Message)
+
+
+async def _turns() -> None:
+    """Let the loop go on as far as it comes without the store."""
+    for _ in range(20):
+        await asyncio.sleep(0)

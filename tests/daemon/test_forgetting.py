@@ -70,7 +70,7 @@ async def test_a_download_that_is_being_forgotten_cannot_be_resumed(
         forgetting = rig.hold("record", lambda change: change.forgotten == ["a"])
         clock.time += 8 * DAY
         await rig.while_time_passes(lambda: forgetting.is_reached)
-        late = await rig.send("resume", download_id="a")
+        late = await rig.send_and_wait("resume", download_id="a")
         forgetting.open()
         refusal = (await rig.responses(late))[0]
         assert refusal["error_code"] == "download_not_found"

@@ -22,7 +22,6 @@ OPEN = """
 import asyncio, sys
 from pathlib import Path
 from s3downloader.errors import DownloaderError
-import s3downloader
 from s3downloader.store import Store
 
 async def main():
