@@ -58,7 +58,7 @@ class S3CommandService:
     async def _answer(self, payload: bytes) -> None:
         """Answer one payload, whatever it is."""
         command_id, name = peek(payload) if len(payload) <= _MAX_COMMAND_BYTES else (None, None)
-        log.info("command %s %s", name, command_id)
+        log.info("command %s %s", name or "unreadable", command_id or "without an id")
         while command_id in self._under_way:
             await asyncio.wait([self._under_way[command_id]])
         task = asyncio.current_task()
