@@ -127,14 +127,8 @@ class Daemon:
                 await self._service.listen(group)
                 await self._status.run(self._handlers.status, self._manager.save_progress)
         finally:
-            await self._close()
-
-    async def _close(self) -> None:
-        try:
             await self._manager.save_progress()
-        except DownloaderError as error:
-            log.warning("the last progress could not be saved: %s", error)
-        await self._store.close()
+            await self._store.close()
 
     async def _load(self) -> None:
         if self._store.damaged:

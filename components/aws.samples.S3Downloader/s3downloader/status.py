@@ -80,10 +80,7 @@ class StatusReporter:
         self, status: Callable[[], responses.Status], prepare: Callable[[], Awaitable[None]]
     ) -> bool:
         """Publish the status, then the notices; tell whether anything is active."""
-        try:
-            await prepare()
-        except DownloaderError as error:
-            log.error("the progress could not be saved: %s", error)
+        await prepare()
         current = status()
         try:
             await self._send(current)

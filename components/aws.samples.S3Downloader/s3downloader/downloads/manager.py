@@ -130,8 +130,11 @@ class DownloadManager:
         )
 
     async def save_progress(self) -> None:
-        """Write down how far the downloads at work are, before it is told or forgotten."""
-        await self._ledger.save_progress(self._entries.values())
+        """Write down how far the downloads at work are, where it can be written."""
+        try:
+            await self._ledger.save_progress(self._entries.values())
+        except DownloaderError as error:
+            log.error("the progress could not be saved: %s", error)
 
     async def start(self, command: commands.Download, answer: Callable[[Download], bytes]) -> None:
         """Admit a new download, which then waits for its turn."""
