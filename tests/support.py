@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+
+PRIVATE_MOUNTS = ["unshare", "--mount"]
+"""Runs a command that may mount what it likes without anybody else seeing it."""
+if os.geteuid() != 0:
+    PRIVATE_MOUNTS += ["--user", "--map-root-user"]
 
 
 async def eventually(probe: Callable[[], T], *, within: float = 10.0) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import stat
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from s3downloader.engines.s5cmd import S5cmdEngine
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.s5cmd import S5cmd, packaged_binary
 from sandbox.servers import ObjectServer
+from tests.support import PRIVATE_MOUNTS
 
 from .support import Recorder, job, names, records, stream
 
@@ -37,7 +39,7 @@ async def test_a_failing_disk_ends_everything_at_once(
     mounted = mount.format(staging / "in-flight")
     wrapper.write_text(
         "#!/bin/sh\n"
-        "exec unshare --user --map-root-user --mount sh -c '\n"
+        f"exec {shlex.join(PRIVATE_MOUNTS)} sh -c '\n"
         f'{mounted.replace(chr(39), chr(34))} && exec "$0" "$@"\' {packaged_binary()} "$@"\n'
     )
     wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)

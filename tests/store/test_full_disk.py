@@ -16,6 +16,8 @@ import pytest
 import s3downloader
 from s3downloader.store import Change, Store
 
+from ..support import PRIVATE_MOUNTS
+
 PACKAGES = Path(s3downloader.__file__).parents[1]
 
 OPEN = """
@@ -78,10 +80,9 @@ async def test_a_disk_that_does_not_serve_sets_nothing_aside(
         "$0" -c "$1" "$disk/state"
         ls "$disk/state"
     """
-    unshare = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
     ended = await asyncio.to_thread(
         subprocess.run,
-        [*unshare, sys.executable, OPEN],
+        [*PRIVATE_MOUNTS, "sh", "-c", script, sys.executable, OPEN],
         env={**os.environ, "PYTHONPATH": f"{PACKAGES}"},
         capture_output=True,
         text=True,
