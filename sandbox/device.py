@@ -74,12 +74,15 @@ class Device:
         """Send SIGTERM and return the exit status."""
         os.killpg(self.pid, signal.SIGTERM)
         async with timeout(within):
-            return await self.wait()
+            status = await self.wait()
+        await self.stop()
+        return status
 
     async def kill(self) -> None:
         """kill -9 of the daemon alone: what it started has to notice by itself."""
         os.kill(self.pid, signal.SIGKILL)
         await self.wait()
+        await self.stop()
 
     async def stop(self) -> None:
         """End it, however it stands."""

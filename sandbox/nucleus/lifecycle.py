@@ -82,8 +82,11 @@ class RunningComponent:
 
     async def kill(self) -> int:
         """End every process with SIGKILL and return the exit status of the script."""
-        self._watchdog.kill()
+        if self._watchdog.returncode is None:
+            self._watchdog.kill()
         await self._watchdog.wait()
+        assert self._watchdog.stdin is not None
+        self._watchdog.stdin.close()
         self._signal(signal.SIGKILL)
         return await self._shell.wait()
 
