@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ..aio import first_of
 from ..clock import Clock
 from ..errors import DownloaderError, ErrorCode
 from ..messaging.bus import Shadow, ShadowConflict, ShadowDocument
@@ -161,9 +162,10 @@ class Registry:
         while True:
             await self._round(self._shadow)
             if self._wait:
-                await self._rest(self._wait, self._noticed)
+                await first_of(self._clock.sleep(self._wait), self._noticed.wait())
             else:
-                await self._rest(_LOOK_EVERY, self._noticed, self._changed)
+                look = self._clock.sleep(_LOOK_EVERY)
+                await first_of(look, self._noticed.wait(), self._changed.wait())
             self._outdated |= not self._changed.is_set()
             await self._clock.sleep(_GATHERING)
             self._noticed.clear()
@@ -285,15 +287,3 @@ class Registry:
         self._outdated = True
         # Only a change can make room; all else may pass by itself.
         self._wait = 0.0 if full else min(max(_FIRST_WAIT, 2 * self._wait), _LONGEST_WAIT)
-
-    async def _rest(self, seconds: float, *events: asyncio.Event) -> None:
-        """Return when one of `events` is set, or after that time."""
-        waits = [
-            asyncio.ensure_future(wait)
-            for wait in (self._clock.sleep(seconds), *(event.wait() for event in events))
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
