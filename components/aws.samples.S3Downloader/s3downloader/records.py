@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,9 +14,11 @@ __all__ = [
     "FINISHED",
     "TRANSITIONS",
     "Download",
+    "EngineName",
     "Failure",
     "FileRecord",
     "Options",
+    "Publish",
     "State",
 ]
 
@@ -70,17 +72,30 @@ FINISHED = frozenset({State.COMPLETED, State.CANCELLED})
 """States that nothing leaves."""
 
 
+EngineName = Literal["auto", "s5cmd", "ranged"]
+Publish = Literal["merge", "replace"]
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How a download is carried out.
 
     `numworkers` is the ceiling of requests in flight for the download, `concurrency` that of one
-    file.
+    file. `part_size` is in bytes, None to have it chosen; `max_bandwidth` in bytes a second, None
+    for no limit of its own; `timeout` in seconds of work and waiting, None for none.
+    `keep_versions` is how many earlier versions `publish: replace` keeps.
     """
 
     numworkers: int = 256
     concurrency: int = 5
     retry_count: int = 10
     s3_transfer_acceleration: bool = False
+    engine: EngineName = "auto"
+    part_size: int | None = None
+    max_bandwidth: int | None = None
+    timeout: float | None = None
+    verify: bool = True
+    publish: Publish = "merge"
+    keep_versions: int = 1
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -98,7 +113,8 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
     same file system where its files gather until they are whole. `seconds` counts the time spent
     working, without pauses and waits. `bytes_done` is the most that was ever there of the present
     source. `started` and `publish_began` say
-    that these points were passed once. `plan` counts how often the source was listed.
+    that these points were passed once. `sha256` are the checksums that the files must have: of the
+    one file, or by their paths. `plan` counts how often the source was listed.
     """
 
     download_id: str
@@ -109,6 +125,7 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
     staging: str
     options: Options
     model_meta: dict[str, Any] | None = None
+    sha256: str | dict[str, str] | None = None
     state: State = State.QUEUED
     created_at: float
     updated_at: float
@@ -120,6 +137,7 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
     bytes_total: int = 0
     files_done: int = 0
     files_total: int = 0
+    checksums_verified: int = 0
     failure: Failure | None = None
 
     @property
@@ -132,7 +150,9 @@ class FileRecord(msgspec.Struct, frozen=True):
     """One file of a download: the object `key`, `size` bytes, to arrive at `path`.
 
     `path` is relative to the destination, with `/` between its parts. `number` is unique in the
-    store and names the file while it is on its way.
+    store and names the file while it is on its way. `sha256` is the checksum it must have, in hex,
+    where that was given. `checksum` is the one it was verified by, such as `CRC64NVME:` with its
+    base64, and empty where none was known.
     """
 
     number: int
@@ -141,3 +161,5 @@ class FileRecord(msgspec.Struct, frozen=True):
     size: int
     etag: str
     done: bool = False
+    sha256: str = ""
+    checksum: str = ""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
 from ..errors import DownloaderError, ErrorCode
-from .fields import MODEL_META_EXAMPLE, MODEL_META_LEVELS, ModelId
+from .fields import MODEL_META_EXAMPLE, MODEL_META_LEVELS, ModelId, Sha256
 
-__all__ = ["check", "check_model_meta", "is_deeper", "meta_of", "shown"]
+__all__ = ["check", "check_model_meta", "check_sha256", "is_deeper", "meta_of", "shown"]
 
 _SHOWN_LENGTH = 80
+_SHA256 = re.compile("[0-9A-Fa-f]{64}")
 
 
 def check(name: str, value: Any, kind: Any) -> Any:
@@ -55,6 +57,15 @@ def check_model_meta(meta: dict[str, Any], *, needs_id: bool = False) -> None:
             field="model_meta",
             allowed=MODEL_META_LEVELS,
         )
+
+
+def check_sha256(given: str | dict[str, str], *, whole: bool) -> None:
+    """Raise INVALID_FIELD unless `given` fits its download: by path for a `whole` prefix."""
+    if isinstance(given, dict) is not whole:
+        raise _invalid("sha256", given, meta_of(Sha256))
+    for value in given.values() if isinstance(given, dict) else [given]:
+        if not _SHA256.fullmatch(value):
+            raise _invalid("sha256", value, meta_of(Sha256))
 
 
 def is_deeper(value: Any, levels: int) -> bool:

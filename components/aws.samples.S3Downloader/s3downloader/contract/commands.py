@@ -10,22 +10,30 @@ import msgspec
 
 from ..errors import DownloaderError, ErrorCode
 from ..records import Options
-from .checks import check_model_meta
+from .checks import check_model_meta, check_sha256
 from .fields import (
     Bucket,
     CommandId,
     Concurrency,
     Destination,
     DownloadId,
+    EngineChoice,
+    KeepVersions,
     ListType,
+    MaxBandwidth,
     ModelId,
     ModelMeta,
     NamedModelMeta,
     NextToken,
     NumWorkers,
     ObjectKey,
+    PartSize,
+    PublishMode,
     RetryCount,
+    Sha256,
+    Timeout,
     TransferAcceleration,
+    Verify,
     new_command_id,
     new_id,
 )
@@ -91,12 +99,22 @@ class Download(Command, frozen=True, kw_only=True):
     concurrency: Concurrency = 5
     retry_count: RetryCount = 10
     s3_transfer_acceleration: TransferAcceleration = False
+    engine: EngineChoice = "auto"
+    part_size: PartSize | None = None
+    max_bandwidth: MaxBandwidth | None = None
+    timeout: Timeout | None = None
+    verify: Verify = True
+    sha256: Sha256 | None = None
+    publish: PublishMode = "merge"
+    keep_versions: KeepVersions = 1
     download_id: DownloadId = msgspec.field(default_factory=new_id)
     model_meta: ModelMeta | None = None
 
     def __post_init__(self) -> None:
         if self.model_meta is not None:
             check_model_meta(self.model_meta)
+        if self.sha256 is not None:
+            check_sha256(self.sha256, whole=self.key == "" or self.key.endswith("/"))
 
     @property
     def options(self) -> Options:

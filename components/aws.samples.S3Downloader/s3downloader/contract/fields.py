@@ -21,15 +21,23 @@ __all__ = [
     "Concurrency",
     "Destination",
     "DownloadId",
+    "EngineChoice",
+    "KeepVersions",
     "ListType",
+    "MaxBandwidth",
     "ModelId",
     "ModelMeta",
     "NamedModelMeta",
     "NextToken",
     "NumWorkers",
     "ObjectKey",
+    "PartSize",
+    "PublishMode",
     "RetryCount",
+    "Sha256",
+    "Timeout",
     "TransferAcceleration",
+    "Verify",
     "new_command_id",
     "new_id",
 ]
@@ -152,6 +160,86 @@ TransferAcceleration = Annotated[
         description="true to use S3 Transfer Acceleration, which the bucket must have enabled,"
         " or false",
         examples=[False],
+    ),
+]
+
+EngineChoice = Annotated[
+    Literal["auto", "s5cmd", "ranged"],
+    Meta(
+        description='what fetches the objects: "auto", "s5cmd" or "ranged"; only "ranged", which'
+        ' "auto" takes for large objects, goes on inside a file and heeds a bandwidth limit',
+        examples=["auto"],
+    ),
+]
+
+PartSize = Annotated[
+    int,
+    Meta(
+        ge=1 << 20,
+        le=1 << 30,
+        description="the bytes that one request asks for, a whole number from 1048576 (1 MiB) to"
+        " 1073741824 (1 GiB); left out, 8 to 64 MiB by the size of the object",
+        examples=[16 << 20],
+    ),
+]
+
+MaxBandwidth = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=1 << 40,
+        description="the most bytes a second, a whole number; 0 for no limit",
+        examples=[2_500_000],
+    ),
+]
+
+Timeout = Annotated[
+    float,
+    Meta(
+        gt=0,
+        le=31_536_000,
+        description="the seconds after which the download fails, pauses not counted: more than 0,"
+        " at most 31536000 (a year)",
+        examples=[86_400],
+    ),
+]
+
+Verify = Annotated[
+    bool,
+    Meta(
+        description="false to check sizes alone, or true to compare checksums too",
+        examples=[True],
+    ),
+]
+
+Sha256 = Annotated[
+    str | dict[str, str],
+    Meta(
+        description="the SHA-256 that the file must have, as 64 hex digits; for a prefix an object"
+        " with the SHA-256 of files by their paths below the prefix",
+        examples=[
+            {"config.json": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}
+        ],
+    ),
+]
+
+PublishMode = Annotated[
+    Literal["merge", "replace"],
+    Meta(
+        description='"merge" to put the files into the destination beside what is there, or'
+        ' "replace" to exchange the whole destination in one step',
+        examples=["merge"],
+    ),
+]
+
+KeepVersions = Annotated[
+    int,
+    Meta(
+        ge=0,
+        le=100,
+        description="how many earlier versions publish: replace keeps for model_rollback, a whole"
+        " number from 0 to 100",
+        examples=[1],
     ),
 ]
 

@@ -99,7 +99,8 @@ class DetailsView(DownloadView, frozen=True, kw_only=True):
 class FileView(msgspec.Struct, frozen=True, kw_only=True):
     """A file of a download: the object `key` of `size` bytes, which is to lie at `path`.
 
-    `path` is relative to the destination. `done` says that it has arrived whole.
+    `path` is relative to the destination. `done` says that it has arrived whole,
+    `checksum` by what it was verified.
     """
 
     number: int
@@ -108,6 +109,7 @@ class FileView(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     etag: str
     done: bool
+    checksum: str | UnsetType = UNSET
 
 
 class ObjectView(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ def admit(command: commands.Download, settings: Settings, now: float) -> Downloa
         staging=str(staging),
         options=command.options,
         model_meta=command.model_meta,
+        sha256=command.sha256,
         created_at=now,
         updated_at=now,
     )

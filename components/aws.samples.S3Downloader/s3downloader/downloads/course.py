@@ -101,7 +101,7 @@ class Course:
         """Tell whether all files are whole and the source is still the one that was planned."""
         broken = await self._broken_files()
         if broken:
-            await self._store.mark_done([file.number for file in broken], done=False)
+            await self._store.mark_missing(broken)
             log.warning("%s: %d files are not whole", self._entry.download.download_id, len(broken))
         await self._plan()
         return self._entry.download.files_done == self._entry.download.files_total
@@ -144,7 +144,7 @@ class Course:
 
     async def finished(self, files: list[FileRecord]) -> None:
         """Take an engine's report of files that are whole and synced."""
-        await self._store.mark_done([file.number for file in files])
+        await self._store.mark_done(files)
         self._entry.meter.settle(sum(file.size for file in files))
         self._entry.failures_in_a_row = 0
         done = self._entry.download.files_done + len(files)

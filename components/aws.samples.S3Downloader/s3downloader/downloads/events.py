@@ -43,7 +43,7 @@ def completed(download: Download, command_id: str, at: float) -> Event:
         files=download.files_total,
         seconds=round(download.seconds, 3),
         bytes_per_second=round(download.bytes_total / max(download.seconds, 0.001)),
-        checksums_verified=0,
+        checksums_verified=download.checksums_verified,
     )
 
 

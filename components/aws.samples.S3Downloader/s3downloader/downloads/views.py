@@ -42,6 +42,7 @@ def file_view(file: FileRecord) -> FileView:
         size=file.size,
         etag=file.etag,
         done=file.done,
+        checksum=file.checksum or UNSET,
     )
 
 

@@ -8,7 +8,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,8 +29,11 @@ class Database:
     shared by all that wait for it.
     """
 
-    def __init__(self, directory: Path, schema: str, version: int) -> None:
-        """Open or create `directory/state.db`.
+    def __init__(self, directory: Path, schema: str, migrations: Sequence[str]) -> None:
+        """Open or create `directory/state.db`; bring an older one to the present version.
+
+        Step N of `migrations` leads from version N + 1 to the next. Raises INVALID_STATE for a
+        state that a newer downloader wrote.
 
         Raises INVALID_STATE when another process has it open, DESTINATION_NOT_WRITABLE when the
         directory cannot be used, DISK_FULL or INTERNAL_ERROR when the disk does not serve. Only a
@@ -55,14 +58,14 @@ class Database:
                 f"another process has the state in {directory} open; stop it, or give this one"
                 " a StateDir of its own",
             ) from error
-        self._connection = self._open_sound(schema, version)
+        self._connection = self._open_sound(schema, migrations)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
         self._flushing: asyncio.Task[None] | None = None
 
-    def _open_sound(self, schema: str, version: int) -> sqlite3.Connection:
+    def _open_sound(self, schema: str, migrations: Sequence[str]) -> sqlite3.Connection:
         try:
-            return self._open(schema, version)
+            return self._open(schema, migrations)
         except sqlite3.OperationalError as error:
             raise _explain(error) from error
         except sqlite3.DatabaseError as error:
@@ -72,9 +75,9 @@ class Database:
                 part = self.path.with_name(self.path.name + suffix)
                 if part.exists():
                     part.replace(self.damaged.with_name(self.damaged.name + suffix))
-            return self._open(schema, version)
+            return self._open(schema, migrations)
 
-    def _open(self, schema: str, version: int) -> sqlite3.Connection:
+    def _open(self, schema: str, migrations: Sequence[str]) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -83,15 +86,29 @@ class Database:
             connection.execute("PRAGMA cache_size = -2048")
             if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("the integrity check failed")
-            if connection.execute("PRAGMA user_version").fetchone() == (0,):
-                connection.executescript(
-                    f"BEGIN; {schema}; PRAGMA user_version = {version}; COMMIT"
-                )
+            self._migrate(connection, schema, migrations)
             connection.execute("SELECT 1 FROM downloads")
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _migrate(
+        self, connection: sqlite3.Connection, schema: str, migrations: Sequence[str]
+    ) -> None:
+        """Bring the state to the present version, in one transaction."""
+        present = len(migrations) + 1
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > present:
+            raise DownloaderError(
+                ErrorCode.INVALID_STATE,
+                f"the state in {self.path.parent} has version {version}, and this downloader knows"
+                f" {present} at most; deploy the newer one again, or choose another StateDir",
+            )
+        steps = [schema] if version == 0 else list(migrations[version - 1 :])
+        if steps:
+            script = "; ".join([*steps, f"PRAGMA user_version = {present}"])
+            connection.executescript(f"BEGIN; {script}; COMMIT")
 
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in a transaction and return its result once that is on disk.

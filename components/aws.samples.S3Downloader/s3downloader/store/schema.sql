@@ -13,6 +13,8 @@ CREATE TABLE files (
     etag        TEXT NOT NULL,
     done        INTEGER NOT NULL DEFAULT 0,
     plan        INTEGER NOT NULL,
+    sha256      TEXT NOT NULL DEFAULT '',
+    checksum    TEXT NOT NULL DEFAULT '',
     UNIQUE (download_id, path)
 );
 

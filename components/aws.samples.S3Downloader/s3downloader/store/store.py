@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,10 +12,10 @@ import msgspec
 from ..errors import DownloaderError, ErrorCode
 from ..records import Download, FileRecord
 from .database import Database
+from .migrations import MIGRATIONS, schema
 
 __all__ = ["Change", "Item", "Store"]
 
-_VERSION = 1
 _PAGE = 1_000
 
 
@@ -45,6 +44,7 @@ class Item(NamedTuple):
     key: str
     size: int
     etag: str
+    sha256: str = ""
 
 
 class Totals(NamedTuple):
@@ -54,6 +54,7 @@ class Totals(NamedTuple):
     files_total: int
     bytes_done: int
     files_done: int
+    checksums_verified: int
 
 
 class Store:
@@ -61,8 +62,7 @@ class Store:
 
     def __init__(self, directory: Path) -> None:
         """Open the store in `directory`; errors are those of Database."""
-        schema = resources(__package__).joinpath("schema.sql").read_text()
-        self._database = Database(directory, schema, _VERSION)
+        self._database = Database(directory, schema(), MIGRATIONS)
         self.damaged = self._database.damaged
 
     async def close(self) -> None:
@@ -135,7 +135,8 @@ class Store:
         """Sum up the files of a download."""
         rows = await self._fetch(
             "SELECT coalesce(sum(size), 0), count(*), coalesce(sum(size * done), 0),"
-            " coalesce(sum(done), 0) FROM files WHERE download_id = ?",
+            " coalesce(sum(done), 0), coalesce(sum(done AND checksum <> ''), 0)"
+            " FROM files WHERE download_id = ?",
             download_id,
         )
         return Totals(*rows[0])
@@ -146,26 +147,31 @@ class Store:
         """Go through the files of a download by their numbers, with little memory."""
         while True:
             page = await self._fetch(
-                "SELECT number, path, key, size, etag, done FROM files WHERE download_id = ?"
-                " AND number > ? AND done = coalesce(?, done) ORDER BY number LIMIT ?",
+                "SELECT number, path, key, size, etag, done, sha256, checksum FROM files"
+                " WHERE download_id = ? AND number > ? AND done = coalesce(?, done)"
+                " ORDER BY number LIMIT ?",
                 download_id,
                 after,
                 done,
                 _PAGE,
             )
-            for number, path, key, size, etag, is_done in page:
-                yield FileRecord(number, path, key, size, etag, bool(is_done))
+            for number, path, key, size, etag, is_done, sha256, checksum in page:
+                yield FileRecord(number, path, key, size, etag, bool(is_done), sha256, checksum)
             if len(page) < _PAGE:
                 return
             after = page[-1][0]
 
-    async def mark_done(self, numbers: Sequence[int], *, done: bool = True) -> None:
-        """Remember that these files are whole and synced, or that they are not."""
-        await self._database.transact(
-            lambda c: c.executemany(
-                "UPDATE files SET done = ? WHERE number = ?", [(done, n) for n in numbers]
-            )
-        )
+    async def mark_done(self, files: Sequence[FileRecord]) -> None:
+        """Remember that these files are whole and synced, and by what they were verified."""
+        await self._mark([(True, file.checksum, file.number) for file in files])
+
+    async def mark_missing(self, files: Sequence[FileRecord]) -> None:
+        """Remember that these files are not whole."""
+        await self._mark([(False, "", file.number) for file in files])
+
+    async def _mark(self, values: Sequence[tuple[bool, str, int]]) -> None:
+        sql = "UPDATE files SET done = ?, checksum = ? WHERE number = ?"
+        await self._database.transact(lambda c: c.executemany(sql, values))
 
     async def _fetch(self, sql: str, *values: Any) -> list[Any]:
         return await self._database.transact(lambda c: c.execute(sql, values).fetchall())
@@ -209,11 +215,14 @@ def _plan(
 ) -> None:
     for item in items:
         (key,) = connection.execute(
-            "INSERT INTO files (download_id, path, key, size, etag, plan) VALUES (?, ?, ?, ?, ?, ?)"
+            "INSERT INTO files (download_id, path, key, size, etag, sha256, plan)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (download_id, path) DO UPDATE SET"
             " key = CASE plan WHEN excluded.plan THEN key ELSE excluded.key END,"
-            " done = done AND etag = excluded.etag AND size = excluded.size,"
-            " size = excluded.size, etag = excluded.etag, plan = excluded.plan RETURNING key",
+            " done = done AND etag = excluded.etag AND size = excluded.size"
+            " AND sha256 = excluded.sha256,"
+            " size = excluded.size, etag = excluded.etag, sha256 = excluded.sha256,"
+            " plan = excluded.plan RETURNING key",
             (download_id, *item, plan),
         ).fetchone()
         if key != item.key:

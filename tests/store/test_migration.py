@@ -1,0 +1,73 @@
+"""A state of an older version is brought to the present one, with all that is in it."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.records import FileRecord, Options, State
+from s3downloader.store import Store
+from s3downloader.store.migrations import MIGRATIONS
+
+STATES = Path(__file__).parent / "states"
+
+
+def write_state(directory: Path, version: int) -> None:
+    """Put a state into `directory` as the downloader of that version left it."""
+    connection = sqlite3.connect(directory / "state.db")
+    connection.executescript((STATES / f"version-{version}.sql").read_text())
+    connection.close()
+
+
+def columns(directory: Path) -> dict[str, set[str]]:
+    """The names of the columns of each table."""
+    connection = sqlite3.connect(directory / "state.db")
+    tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    found = {
+        name: {column[1] for column in connection.execute(f"PRAGMA table_info({name})")}
+        for (name,) in tables
+    }
+    connection.close()
+    return found
+
+
+async def test_a_state_of_the_first_version_goes_on(tmp_path: Path) -> None:
+    write_state(tmp_path, 1)
+    store = Store(tmp_path)
+    assert store.damaged is None
+    [download] = await store.downloads()
+    assert (download.download_id, download.state) == ("d1", State.DOWNLOADING)
+    assert download.options == Options()
+    assert [file async for file in store.files("d1")] == [
+        FileRecord(1, "a", "vlm/a", 7, "e1", done=True),
+        FileRecord(2, "b", "vlm/b", 5, "e2"),
+    ]
+    assert await store.events() == [(1, b'{"event":"download_started"}')]
+    assert await store.answer("c1") == b'{"success":true}'
+    assert await store.models() == {"vlm": {"model_id": "vlm"}}
+    assert await store.note("shadow") == b"7"
+    await store.close()
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS) + 1))
+async def test_a_migrated_state_is_like_a_new_one(tmp_path: Path, version: int) -> None:
+    for name in ("old", "new"):
+        (tmp_path / name).mkdir()
+    write_state(tmp_path / "old", version)
+    for name in ("old", "new"):
+        await Store(tmp_path / name).close()
+    assert columns(tmp_path / "old") == columns(tmp_path / "new")
+
+
+async def test_a_state_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    await Store(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / "state.db")
+    connection.execute("PRAGMA user_version = 1000")
+    connection.close()
+    with pytest.raises(DownloaderError, match="version 1000") as caught:
+        Store(tmp_path)
+    assert caught.value.code is ErrorCode.INVALID_STATE
+    assert (tmp_path / "state.db").exists()
