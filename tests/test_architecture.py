@@ -12,8 +12,12 @@ COMPONENT = Path(__file__).parents[1] / "components" / "aws.samples.S3Downloader
 PACKAGE = COMPONENT / "s3downloader"
 
 FLOORS = {
-    **dict.fromkeys(["errors", "records", "clock", "aio", "logs", "faults", "mortal"], 1),
-    **dict.fromkeys(["settings", "contract", "store", "messaging", "s5cmd", "sources"], 2),
+    **dict.fromkeys(
+        ["errors", "records", "clock", "aio", "logs", "faults", "mortal", "checksums"], 1
+    ),
+    **dict.fromkeys(
+        ["settings", "contract", "store", "messaging", "s5cmd", "sources", "credentials"], 2
+    ),
     **dict.fromkeys(["outbox", "engines", "models"], 3),
     **dict.fromkeys(["downloads"], 4),
     **dict.fromkeys(["service", "handlers", "status", "arguments"], 5),
