@@ -12,14 +12,22 @@ COMPONENT = Path(__file__).parents[1] / "components" / "aws.samples.S3Downloader
 PACKAGE = COMPONENT / "s3downloader"
 
 FLOORS = {
-    **dict.fromkeys(["errors", "records", "clock", "aio", "logs", "faults", "mortal"], 1),
+    **dict.fromkeys(
+        ["errors", "records", "clock", "aio", "logs", "faults", "mortal", "throttle"], 1
+    ),
     **dict.fromkeys(["settings", "contract", "store", "messaging", "s5cmd", "sources"], 2),
     **dict.fromkeys(["outbox", "engines", "models"], 3),
     **dict.fromkeys(["downloads"], 4),
     **dict.fromkeys(["service", "handlers", "status", "arguments"], 5),
     **dict.fromkeys(["daemon", "connections", "process"], 6),
 }
-SIDE_BY_SIDE = {("sources", "s5cmd"), ("records", "errors"), ("faults", "errors")}
+SIDE_BY_SIDE = {
+    ("sources", "s5cmd"),
+    ("records", "errors"),
+    ("faults", "errors"),
+    ("throttle", "clock"),
+    ("throttle", "aio"),
+}
 """Neighbours on one floor of which the first builds on the second."""
 
 
