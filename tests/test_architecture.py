@@ -13,7 +13,7 @@ PACKAGE = COMPONENT / "s3downloader"
 
 FLOORS = {
     **dict.fromkeys(
-        ["errors", "records", "clock", "aio", "logs", "faults", "mortal", "checksums"], 1
+        ["errors", "records", "clock", "aio", "logs", "faults", "mortal", "checksums", "throttle"], 1
     ),
     **dict.fromkeys(
         ["settings", "contract", "store", "messaging", "s5cmd", "sources", "credentials"], 2
@@ -23,7 +23,13 @@ FLOORS = {
     **dict.fromkeys(["service", "handlers", "status", "arguments"], 5),
     **dict.fromkeys(["daemon", "connections", "process"], 6),
 }
-SIDE_BY_SIDE = {("sources", "s5cmd"), ("records", "errors"), ("faults", "errors")}
+SIDE_BY_SIDE = {
+    ("sources", "s5cmd"),
+    ("records", "errors"),
+    ("faults", "errors"),
+    ("throttle", "clock"),
+    ("throttle", "aio"),
+}
 """Neighbours on one floor of which the first builds on the second."""
 
 
