@@ -13,7 +13,8 @@ PACKAGE = COMPONENT / "s3downloader"
 
 FLOORS = {
     **dict.fromkeys(
-        ["errors", "records", "clock", "aio", "logs", "faults", "mortal", "checksums", "throttle"], 1
+        ["errors", "records", "clock", "aio", "logs", "faults", "mortal", "checksums", "throttle"],
+        1,
     ),
     **dict.fromkeys(
         ["settings", "contract", "store", "messaging", "s5cmd", "sources", "credentials"], 2

@@ -8,8 +8,10 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
+from s3downloader.clock import SystemClock
 from s3downloader.engines.base import FetchJob
 from s3downloader.records import FileRecord, Options
+from s3downloader.throttle import Throttle
 
 BUCKET = "models"
 
@@ -53,7 +55,14 @@ class FastClock:
 
 
 def job(staging: Path, options: Options | None = None) -> FetchJob:
-    return FetchJob(download_id="d1", bucket=BUCKET, staging=staging, options=options or Options())
+    throttle = Throttle(SystemClock(), lambda: 0)
+    return FetchJob(
+        download_id="d1",
+        bucket=BUCKET,
+        staging=staging,
+        options=options or Options(),
+        share=throttle.open(),
+    )
 
 
 def records(sizes: dict[str, int], prefix: str) -> list[FileRecord]:
