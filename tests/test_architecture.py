@@ -16,14 +16,32 @@ FLOORS = {
         ["errors", "records", "clock", "aio", "logs", "faults", "mortal", "checksums"], 1
     ),
     **dict.fromkeys(
-        ["settings", "contract", "store", "messaging", "s5cmd", "sources", "credentials"], 2
+        [
+            "settings",
+            "contract",
+            "store",
+            "messaging",
+            "s5cmd",
+            "sources",
+            "credentials",
+            "heads",
+            "s3http",
+        ],
+        2,
     ),
     **dict.fromkeys(["outbox", "engines", "models"], 3),
     **dict.fromkeys(["downloads"], 4),
     **dict.fromkeys(["service", "handlers", "status", "arguments"], 5),
     **dict.fromkeys(["daemon", "connections", "process"], 6),
 }
-SIDE_BY_SIDE = {("sources", "s5cmd"), ("records", "errors"), ("faults", "errors")}
+SIDE_BY_SIDE = {
+    ("sources", "s5cmd"),
+    ("heads", "s3http"),
+    ("heads", "credentials"),
+    ("s3http", "credentials"),
+    ("records", "errors"),
+    ("faults", "errors"),
+}
 """Neighbours on one floor of which the first builds on the second."""
 
 
