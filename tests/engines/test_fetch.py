@@ -56,7 +56,7 @@ async def test_a_file_is_synced_before_it_is_reported(
 
     def spy(sync: Callable[[int], None], descriptor: int) -> None:
         sync(descriptor)
-        synced.add(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.add(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
 
     def spy_on_all(disk: Disk, descriptor: int) -> None:
         sync_all(disk, descriptor)

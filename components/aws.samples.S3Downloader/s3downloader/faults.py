@@ -88,6 +88,12 @@ _CAUSES = (
         says="there is no object {subject}; check the key, upper and lower case matter",
     ),
     _Cause(
+        ErrorCode.SOURCE_CHANGED,
+        "PreconditionFailed",
+        "PreconditionError",
+        says="{subject} is not the object any more that it was; it is fetched anew",
+    ),
+    _Cause(
         ErrorCode.ACCESS_DENIED,
         "InvalidObjectState",
         "on Glacier storage",
