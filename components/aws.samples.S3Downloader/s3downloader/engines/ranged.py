@@ -32,7 +32,7 @@ from .parts import layout_of
 from .staging import Staging
 from .stores import BucketReader
 from .transfer import Transfer, begin_or_continue
-from .verification import Heads, Verifier, crc_for, label_of, mismatch_error
+from .verification import Heads, Verifier, block_of, crc_for, label_of, mismatch_error
 
 __all__ = ["RangedEngine"]
 
@@ -310,14 +310,18 @@ class _Fetch:
 
     async def _open(self, file: FileRecord, expected: Expected | None) -> Transfer:
         path, journal = self._staging.partial(file.number)
-        composite = expected.part_size if expected and expected.composite else None
+        layout = layout_of(
+            file.size,
+            part_size=self._job.options.part_size,
+            block=block_of(expected, file.size),
+        )
         transfer = await self._in_thread(
             partial(
                 begin_or_continue,
                 file,
                 path,
                 journal,
-                layout=layout_of(file.size, part_size=self._job.options.part_size, block=composite),
+                layout=layout,
                 crc=crc_for(expected),
                 disk=self._disk,
             )

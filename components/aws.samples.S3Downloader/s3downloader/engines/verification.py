@@ -22,7 +22,7 @@ from ..records import FileRecord
 from .base import FetchJob
 from .transfer import Transfer
 
-__all__ = ["Heads", "Verifier", "crc_for", "label_of", "mismatch_error"]
+__all__ = ["Heads", "Verifier", "block_of", "crc_for", "label_of", "mismatch_error"]
 
 _ASK_FROM = 16 << 20
 """From this size on the store is asked for its checksum: a CRC costs no second read of the file.
@@ -97,6 +97,14 @@ class Verifier:
     async def _ask(self, file: FileRecord) -> Expected | None:
         expected = await self._heads.expected(self._job.bucket, file.key, file.etag, file.size)
         return expected if expected and expected.layout(file.size) else None
+
+
+def block_of(expected: Expected | None, size: int) -> int | None:
+    """Return the bytes of the blocks that a composite checksum is made of, where all are alike."""
+    layout = expected.layout(size) if expected and expected.composite else None
+    if not layout or len({part.length for part in layout[:-1]} | {layout[0].length}) > 1:
+        return None
+    return layout[0].length
 
 
 def label_of(file: FileRecord, expected: Expected | None) -> str:
