@@ -9,17 +9,22 @@ from typing import Protocol
 import msgspec
 
 from ..records import FileRecord, Options
+from ..throttle import Share
 
 __all__ = ["Engine", "FetchJob", "Sink"]
 
 
 class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to fetch from and to. Finished files go to `staging/"files"/path`, whole and named."""
+    """Where to fetch from and to. Finished files go to `staging/"files"/path`, whole and named.
+
+    `share` is the bandwidth that the fetch may take; an engine that heeds limits asks it first.
+    """
 
     download_id: str
     bucket: str
     staging: Path
     options: Options
+    share: Share
 
 
 class Sink(Protocol):
