@@ -206,14 +206,19 @@ class DownloadManager:
         async with entry.lock:
             if not self._deadlines.is_over(entry):
                 return
+            await self._stop_work(entry)
             error = overrun(entry)
             failure = Failure(error.code, error.message, error.details)
             try:
-                await self._halt(entry, State.FAILED, events.failed, failure=failure)
+                if self._deadlines.is_over(entry):
+                    await self._ledger.advance(
+                        entry, State.FAILED, events=[events.failed], failure=failure
+                    )
+                    self._on_fault(entry.download, error)
             except DownloaderError as obstacle:
-                log.warning("%s: %s", entry.download.download_id, obstacle)
-            else:
-                self._on_fault(entry.download, error)
+                log.error("%s: %s", entry.download.download_id, obstacle)
+            finally:
+                self._go_on(entry)
 
     @asynccontextmanager
     async def _locked(self, download_id: str) -> AsyncIterator[Entry]:
@@ -222,30 +227,29 @@ class DownloadManager:
             yield self.find(download_id)
 
     async def _halt(
-        self,
-        entry: Entry,
-        goal: State,
-        announcement: events.Announcement,
-        asked: Asked | None = None,
-        failure: Failure | None = None,
+        self, entry: Entry, goal: State, announcement: events.Announcement, asked: Asked
     ) -> None:
         """Stop the work on a download and bring it into `goal`; publishing runs to its end."""
         if entry.download.state is State.PUBLISHING and entry.task:
             await asyncio.wait([entry.task])
         require(entry.download, goal)
+        await self._stop_work(entry)
+        try:
+            await self._ledger.advance(entry, goal, events=[announcement], asked=asked)
+        finally:
+            self._go_on(entry)
+
+    async def _stop_work(self, entry: Entry) -> None:
         while entry in self._queue or (entry.task and not entry.task.done()):
             if entry in self._queue:
                 self._queue.remove(entry)
             await stop(entry.task)  # which may have queued it again before it heeded that
-        try:
-            await self._ledger.advance(
-                entry, goal, events=[announcement], asked=asked, failure=failure
-            )
-        except DownloaderError:
-            if entry.download.state in ACTIVE:
-                self._take_up(entry)
-                self.schedule()
-            raise
+
+    def _go_on(self, entry: Entry) -> None:
+        """Take a download up again whose work was stopped, but which stayed active."""
+        if entry.download.state in ACTIVE:
+            self._take_up(entry)
+            self.schedule()
 
     def _enqueue(self, entry: Entry) -> None:
         self._queue.append(entry)
