@@ -43,7 +43,8 @@ class ManualClock:
     def __init__(self, now: float = 1_000.0) -> None:
         self.time = now
         self._sleeps: asyncio.Queue[float] = asyncio.Queue()
-        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+        self._sleepers: list[tuple[float, float, asyncio.Future[None]]] = []
+        """Until when, and for how long, each sleeps."""
 
     def now(self) -> float:
         """The time since the epoch."""
@@ -56,7 +57,7 @@ class ManualClock:
     async def sleep(self, seconds: float) -> None:
         """Sleep until the test wakes it."""
         sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._sleepers.append((seconds, sleeper))
+        self._sleepers.append((self.time + seconds, seconds, sleeper))
         self._sleeps.put_nowait(seconds)
         await sleeper
 
@@ -67,8 +68,17 @@ class ManualClock:
     def wake(self) -> None:
         """Let the time of all sleepers pass."""
         sleepers, self._sleepers = self._sleepers, []
-        self.time += max((seconds for seconds, _ in sleepers), default=0.0)
-        for _, sleeper in sleepers:
+        self.time += max((seconds for _, seconds, _ in sleepers), default=0.0)
+        self._rouse(sleepers)
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass; who sleeps longer sleeps on."""
+        self.time += seconds
+        self._rouse([sleeper for sleeper in self._sleepers if sleeper[0] <= self.time])
+        self._sleepers = [sleeper for sleeper in self._sleepers if sleeper[0] > self.time]
+
+    def _rouse(self, sleepers: list[tuple[float, float, asyncio.Future[None]]]) -> None:
+        for _, _, sleeper in sleepers:
             if not sleeper.done():
                 sleeper.set_result(None)
 

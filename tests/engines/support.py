@@ -11,7 +11,7 @@ from pathlib import Path
 from s3downloader.clock import SystemClock
 from s3downloader.engines.base import FetchJob
 from s3downloader.records import FileRecord, Options
-from s3downloader.throttle import Throttle
+from s3downloader.throttle import Share, Throttle
 
 BUCKET = "models"
 
@@ -54,14 +54,14 @@ class FastClock:
         await asyncio.sleep(seconds / self._SPEED)
 
 
-def job(staging: Path, options: Options | None = None) -> FetchJob:
-    throttle = Throttle(SystemClock(), lambda: 0)
+def job(staging: Path, options: Options | None = None, share: Share | None = None) -> FetchJob:
+    """A job whose share is unlimited unless one is given."""
     return FetchJob(
         download_id="d1",
         bucket=BUCKET,
         staging=staging,
         options=options or Options(),
-        share=throttle.open(),
+        share=share or Throttle(SystemClock(), lambda: 0).open(),
     )
 
 

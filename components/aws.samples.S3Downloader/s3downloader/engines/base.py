@@ -30,7 +30,7 @@ OF_ONE_OBJECT = frozenset(
 class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
     """Where to fetch from and to. Finished files go to `staging/"files"/path`, whole and named.
 
-    `share` is the download's part of the bandwidth.
+    `share` is the bandwidth that the fetch may take; an engine that heeds limits asks it first.
     """
 
     download_id: str
