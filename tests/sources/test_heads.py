@@ -79,11 +79,9 @@ def put(server: S3Server, key: str, **how: Any) -> str:
 
 def upload(server: S3Server, key: str, parts: list[bytes], **how: Any) -> str:
     """Write an object in parts; return its ETag."""
-    client, place = server.client(), {"Bucket": BUCKET, "Key": key}
-    upload: dict[str, Any] = {
-        **place,
-        "UploadId": client.create_multipart_upload(**place, **how)["UploadId"],
-    }
+    client: Any = server.client()
+    upload = {"Bucket": BUCKET, "Key": key}
+    upload["UploadId"] = client.create_multipart_upload(**upload, **how)["UploadId"]
     told = []
     for number, data in enumerate(parts, 1):
         algorithm = {name: how[name] for name in ("ChecksumAlgorithm",) if name in how}
