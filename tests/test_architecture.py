@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,29 +12,15 @@ import pytest
 COMPONENT = Path(__file__).parents[1] / "components" / "aws.samples.S3Downloader"
 PACKAGE = COMPONENT / "s3downloader"
 
+PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
+
 FLOORS = {
-    **dict.fromkeys(
-        ["errors", "records", "clock", "aio", "logs", "faults", "mortal", "checksums"], 1
-    ),
-    **dict.fromkeys(
-        [
-            "settings",
-            "contract",
-            "store",
-            "messaging",
-            "s5cmd",
-            "sources",
-            "credentials",
-            "heads",
-            "s3http",
-        ],
-        2,
-    ),
-    **dict.fromkeys(["outbox", "engines", "models"], 3),
-    **dict.fromkeys(["downloads"], 4),
-    **dict.fromkeys(["service", "handlers", "status", "arguments"], 5),
-    **dict.fromkeys(["daemon", "connections", "process"], 6),
+    room: int(floor)
+    for floor, rooms in re.findall(r"^\| (\d) \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
+    for room in re.findall(r"`(\w+)`", rooms)
 }
+"""The floor of each room, as the page says it."""
+
 SIDE_BY_SIDE = {
     ("sources", "s5cmd"),
     ("heads", "s3http"),
@@ -41,6 +28,8 @@ SIDE_BY_SIDE = {
     ("s3http", "credentials"),
     ("records", "errors"),
     ("faults", "errors"),
+    ("throttle", "clock"),
+    ("throttle", "aio"),
 }
 """Neighbours on one floor of which the first builds on the second."""
 

@@ -8,6 +8,7 @@ from s3downloader.contract.commands import (
     Details,
     DiskSpace,
     Download,
+    Limits,
     List,
     ModelAdd,
     ModelDelete,
@@ -94,6 +95,12 @@ _EXAMPLES: list[tuple[str, Command]] = [
     ('{"command":"disk_space"}', DiskSpace()),
     ('{"command":"diskSpace"}', DiskSpace()),
     ('{"command":"status"}', Status()),
+    ('{"command":"limits"}', Limits()),
+    ('{"command":"limits","maxBandwidth":2500000}', Limits(max_bandwidth=2_500_000)),
+    (
+        '{"command":"limits","downloadId":"d-1","maxBandwidth":null}',
+        Limits(download_id="d-1", max_bandwidth=None),
+    ),
 ]
 
 EXAMPLES = [(text.encode(), command) for text, command in _EXAMPLES]

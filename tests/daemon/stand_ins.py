@@ -9,6 +9,7 @@ from s3downloader.engines.base import FetchJob, Sink
 from s3downloader.errors import DownloaderError
 from s3downloader.records import FileRecord
 from s3downloader.sources import ObjectInfo
+from s3downloader.throttle import Share
 
 from ..support import eventually
 
@@ -50,6 +51,9 @@ class Engine:
 
     def __init__(self) -> None:
         self.standing: set[str] = set()
+        self.fetched: list[str] = []
+        self.shares: dict[str, Share] = {}
+        """The bandwidth that each download was given, by its id."""
         self.excess = 0
         """Bytes that it reports where it stands, beyond the size of the file."""
         self._held: set[str] = set()
@@ -70,6 +74,7 @@ class Engine:
         return
 
     async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+        self.shares[job.download_id] = job.share
         async for file in files:
             if file.key in self._held:
                 await self._stand(file, sink)
@@ -79,6 +84,7 @@ class Engine:
                 made.truncate(file.size)
             sink.progress(file.size)
             await sink.finished([file])
+            self.fetched.append(file.key)
 
     async def _stand(self, file: FileRecord, sink: Sink) -> None:
         sink.progress(file.size + self.excess if self.excess else 0)

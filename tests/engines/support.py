@@ -8,8 +8,10 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
+from s3downloader.clock import SystemClock
 from s3downloader.engines.base import FetchJob
 from s3downloader.records import FileRecord, Options
+from s3downloader.throttle import Share, Throttle
 
 BUCKET = "models"
 
@@ -52,8 +54,15 @@ class FastClock:
         await asyncio.sleep(seconds / self._SPEED)
 
 
-def job(staging: Path, options: Options | None = None) -> FetchJob:
-    return FetchJob(download_id="d1", bucket=BUCKET, staging=staging, options=options or Options())
+def job(staging: Path, options: Options | None = None, share: Share | None = None) -> FetchJob:
+    """A job whose share is unlimited unless one is given."""
+    return FetchJob(
+        download_id="d1",
+        bucket=BUCKET,
+        staging=staging,
+        options=options or Options(),
+        share=share or Throttle(SystemClock(), lambda: 0).open(),
+    )
 
 
 def records(sizes: dict[str, int], prefix: str) -> list[FileRecord]:

@@ -7,14 +7,14 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from s3downloader.aio import stop
-from s3downloader.engines import staging
+from s3downloader.engines.disk import Disk
 from s3downloader.engines.s5cmd import S5cmdEngine
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.records import FileRecord, Options
@@ -52,16 +52,19 @@ async def test_a_file_is_synced_before_it_is_reported(
     count: int,
 ) -> None:
     synced: set[str] = set()
-    syncs = {"fdatasync": os.fdatasync, "fsync": os.fsync, "syncfs": staging._syncfs}
+    sync_all = Disk.sync_all
 
-    def spy(name: str, descriptor: int) -> None:
-        syncs[name](descriptor)
-        path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        synced.update(map(str, path.rglob("*") if name == "syncfs" else [path]))
+    def spy(sync: Callable[[int], None], descriptor: int) -> None:
+        sync(descriptor)
+        synced.add(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
 
-    monkeypatch.setattr(os, "fdatasync", partial(spy, "fdatasync"))
-    monkeypatch.setattr(os, "fsync", partial(spy, "fsync"))
-    monkeypatch.setattr(staging, "_syncfs", partial(spy, "syncfs"))
+    def spy_on_all(disk: Disk, descriptor: int) -> None:
+        sync_all(disk, descriptor)
+        synced.update(map(str, Path(f"/proc/self/fd/{descriptor}").readlink().rglob("*")))
+
+    monkeypatch.setattr(os, "fdatasync", partial(spy, os.fdatasync))
+    monkeypatch.setattr(os, "fsync", partial(spy, os.fsync))
+    monkeypatch.setattr(Disk, "sync_all", spy_on_all)
 
     class Suspicious(Recorder):
         async def finished(self, files: list[FileRecord]) -> None:

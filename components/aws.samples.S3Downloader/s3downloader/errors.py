@@ -68,7 +68,7 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.ACCESS_DENIED: "The store refused the credentials or the request.",
     ErrorCode.CREDENTIALS_UNAVAILABLE: "No credentials were found, or they have expired.",
     ErrorCode.NETWORK_UNREACHABLE: "The store cannot be reached.",
-    ErrorCode.TIMEOUT: "The store did not answer in time.",
+    ErrorCode.TIMEOUT: "The store did not answer in time, or the download's timeout is over.",
     ErrorCode.STALLED: "No byte arrived for too long.",
     ErrorCode.INSUFFICIENT_SPACE: "The download would not leave MinFreeBytes free.",
     ErrorCode.DISK_FULL: "The disk filled up while writing.",

@@ -111,10 +111,11 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
 
     `destination` is the directory the user named, resolved; `staging` the hidden folder on the
     same file system where its files gather until they are whole. `seconds` counts the time spent
-    working, without pauses and waits. `bytes_done` is the most that was ever there of the present
-    source. `started` and `publish_began` say
-    that these points were passed once. `sha256` are the checksums that the files must have: of the
-    one file, or by their paths. `plan` counts how often the source was listed.
+    working, without pauses and waits, `active_seconds` that in active states since the command or
+    the last resume, which `timeout` bounds. `bytes_done` is the most that was ever there of the
+    present source. `started` and `publish_began` say that these points were passed once. `sha256`
+    are the checksums that the files must have: of the one file, or by their paths. `plan` counts
+    how often the source was listed.
     """
 
     download_id: str
@@ -133,6 +134,7 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
     publish_began: bool = False
     plan: int = 0
     seconds: float = 0.0
+    active_seconds: float = 0.0
     bytes_done: int = 0
     bytes_total: int = 0
     files_done: int = 0

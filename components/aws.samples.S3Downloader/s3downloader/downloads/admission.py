@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
+
 from ..contract import commands
+from ..contract.checks import check_limit
 from ..errors import DownloaderError, ErrorCode, from_os_error
-from ..records import ACTIVE, FINISHED, Download, State
+from ..records import ACTIVE, FINISHED, Download, Options, State
 from ..settings import Settings
 from . import limits
 from .entry import Entry
 
-__all__ = ["admit", "check_place", "check_space", "model_id", "place"]
+__all__ = ["admit", "check_place", "check_space", "limited", "model_id", "place"]
 
 _OCCUPYING = ACTIVE | {State.PAUSED}
 
@@ -42,6 +45,23 @@ def admit(command: commands.Download, settings: Settings, now: float) -> Downloa
         created_at=now,
         updated_at=now,
     )
+
+
+def limited(download: Download, limit: int | None) -> Options:
+    """Return the options of `download` with its own limit, in bytes per second, None for none.
+
+    Raises INVALID_FIELD where its engine heeds none, INVALID_STATE where it is over.
+    """
+    if download.state in FINISHED:
+        raise DownloaderError(
+            ErrorCode.INVALID_STATE,
+            f"the download {download.download_id!r} is {download.state.value}; only one that is"
+            " not over can be given a limit",
+            download_id=download.download_id,
+            status=download.state.value,
+        )
+    check_limit(download.options.engine, limit)
+    return msgspec.structs.replace(download.options, max_bandwidth=limit)
 
 
 def place(download: Download) -> Path:

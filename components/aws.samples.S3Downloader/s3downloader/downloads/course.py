@@ -14,6 +14,7 @@ from ..engines.base import Engine, FetchJob
 from ..errors import DownloaderError, ErrorCode
 from ..records import Download, FileRecord, State
 from ..store import Store
+from ..throttle import Share
 from . import limits
 from .entry import Entry
 from .plan import Listing, make_plan
@@ -42,6 +43,7 @@ class Course:
         store: Store,
         listing: Listing,
         engine: Engine,
+        share: Share,
         advance: Callable[..., Awaitable[None]],
         check_space: Callable[[Entry], None],
     ) -> None:
@@ -49,6 +51,7 @@ class Course:
         self._store = store
         self._listing = listing
         self._engine = engine
+        self._share = share
         self._advance = advance
         self._check_space = check_space
 
@@ -86,7 +89,7 @@ class Course:
         totals = await self._store.totals(download.download_id)
         same = totals.bytes_total == download.bytes_total and not gone
         self._entry.meter.restart(totals.bytes_done, keep_peak=same)
-        self._entry.download = msgspec.structs.replace(download, **totals._asdict())
+        self._entry.download = msgspec.structs.replace(self._entry.download, **totals._asdict())
 
     async def _fetch(self) -> None:
         """Fetch what is missing; what is not there as planned shows in the next plan."""
@@ -136,6 +139,7 @@ class Course:
             bucket=download.bucket,
             staging=Path(download.staging),
             options=download.options,
+            share=self._share,
         )
 
     def progress(self, in_flight: int) -> None:

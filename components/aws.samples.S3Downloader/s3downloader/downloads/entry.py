@@ -6,7 +6,8 @@ import asyncio
 from collections import deque
 
 from ..clock import Clock
-from ..records import Download, State
+from ..records import ACTIVE, Download, State
+from ..throttle import Share
 
 __all__ = ["Entry", "Meter"]
 
@@ -81,8 +82,17 @@ class Entry:
         self.working_since: float | None = None
         self.entered: float | None = None
         """When this process brought it into its state, by the monotonic clock."""
-        self.entering = False
+        self.writing = asyncio.Lock()
+        """Held while a change of the record is on its way to disk."""
+        self.active_since = clock.monotonic() if download.state in ACTIVE else None
+        """Since when its time in active states is not in the record yet."""
+        self.share: Share | None = None
+        """Its part of the bandwidth while it works."""
         self.failures_in_a_row = 0
+
+    def active(self, now: float) -> float:
+        """Return the seconds in active states that are not in the record yet."""
+        return 0.0 if self.active_since is None else now - self.active_since
 
     @property
     def bytes_missing(self) -> int:

@@ -22,9 +22,12 @@ from ..outbox import Outbox
 from ..records import ACTIVE, FINISHED, Download, Failure, State
 from ..settings import Settings
 from ..store import Change, Store
+from ..throttle import Share
 from . import events
-from .admission import admit, check_place, check_space, model_id, place
+from .admission import admit, check_place, check_space, limited, model_id, place
+from .bandwidth import Bandwidth
 from .course import Course
+from .deadlines import Deadlines, overrun
 from .entry import Entry
 from .ledger import Asked, Ledger, check_resumable, require
 from .plan import Listing
@@ -54,6 +57,7 @@ class DownloadManager:
         registry: Registry,
         listing: Listing,
         engine: Engine,
+        bandwidth: Bandwidth,
         settings: Callable[[], Settings],
         clock: Clock,
         transient: frozenset[ErrorCode],
@@ -68,13 +72,15 @@ class DownloadManager:
         self._registry = registry
         self._listing = listing
         self._engine = engine
+        self._bandwidth = bandwidth
         self._settings = settings
         self._clock = clock
         self._transient = transient
         self._on_change = on_change
         self._on_fault = on_fault
-        self._ledger = Ledger(outbox, clock, lambda: settings().max_payload_bytes, on_change)
         self._entries: dict[str, Entry] = {}
+        self._deadlines = Deadlines(clock, self._entries.values)
+        self._ledger = Ledger(outbox, clock, lambda: settings().max_payload_bytes, self._changed)
         self._queue: deque[Entry] = deque()
         self._working: set[Entry] = set()
         self._group: TaskGroup | None = None
@@ -92,12 +98,17 @@ class DownloadManager:
             if download.state in ACTIVE:
                 self._take_up(entry)
 
+    def _changed(self) -> None:
+        self._deadlines.changed()
+        self._on_change()
+
     async def run(self) -> None:
         """Work until cancelled; what is under way then is taken up by the next process."""
         async with TaskGroup() as group:
             self._group = group
             try:
                 self.schedule()
+                group.create_task(self._deadlines.watch(self._time_out))
                 while True:
                     await self._prune()
                     await self._clock.sleep(_PRUNE_INTERVAL)
@@ -133,6 +144,7 @@ class DownloadManager:
         """Write down how far the downloads at work are, where it can be written."""
         try:
             await self._ledger.save_progress(self._entries.values())
+            await self._bandwidth.save()
         except DownloaderError as error:
             log.error("the progress could not be saved: %s", error)
 
@@ -155,7 +167,7 @@ class DownloadManager:
                 del self._entries[download.download_id]
                 raise
             self._enqueue(entry)
-        self._on_change()
+        self._changed()
 
     async def pause(self, download_id: str, asked: Asked) -> None:
         """Stop the traffic of a download and keep what it has."""
@@ -176,8 +188,37 @@ class DownloadManager:
             await stop(entry.task)
             check_resumable(entry.download)
             entry.failures_in_a_row = 0
-            await self._ledger.advance(entry, State.QUEUED, events=[events.resumed], asked=asked)
+            await self._ledger.advance(
+                entry, State.QUEUED, events=[events.resumed], asked=asked, active_seconds=0.0
+            )
             self._enqueue(entry)
+
+    async def limit(self, download_id: str, limit: int | None, asked: Asked) -> None:
+        """Set a download's own limit in bytes per second, None or 0 for none; applied at once."""
+        async with self._locked(download_id) as entry:
+            options = limited(entry.download, limit)
+            await self._ledger.amend(entry, options, asked)
+            if entry.share:
+                entry.share.limit = options.max_bandwidth or 0
+
+    async def _time_out(self, entry: Entry) -> None:
+        """Let a download whose time is over fail, unless it is publishing by now."""
+        async with entry.lock:
+            if not self._deadlines.is_over(entry):
+                return
+            await self._stop_work(entry)
+            error = overrun(entry)
+            failure = Failure(error.code, error.message, error.details)
+            try:
+                if self._deadlines.is_over(entry):
+                    await self._ledger.advance(
+                        entry, State.FAILED, events=[events.failed], failure=failure
+                    )
+                    self._on_fault(entry.download, error)
+            except DownloaderError as obstacle:
+                log.error("%s: %s", entry.download.download_id, obstacle)
+            finally:
+                self._go_on(entry)
 
     @asynccontextmanager
     async def _locked(self, download_id: str) -> AsyncIterator[Entry]:
@@ -192,17 +233,23 @@ class DownloadManager:
         if entry.download.state is State.PUBLISHING and entry.task:
             await asyncio.wait([entry.task])
         require(entry.download, goal)
+        await self._stop_work(entry)
+        try:
+            await self._ledger.advance(entry, goal, events=[announcement], asked=asked)
+        finally:
+            self._go_on(entry)
+
+    async def _stop_work(self, entry: Entry) -> None:
         while entry in self._queue or (entry.task and not entry.task.done()):
             if entry in self._queue:
                 self._queue.remove(entry)
             await stop(entry.task)  # which may have queued it again before it heeded that
-        try:
-            await self._ledger.advance(entry, goal, events=[announcement], asked=asked)
-        except DownloaderError:
-            if entry.download.state in ACTIVE:
-                self._take_up(entry)
-                self.schedule()
-            raise
+
+    def _go_on(self, entry: Entry) -> None:
+        """Take a download up again whose work was stopped, but which stayed active."""
+        if entry.download.state in ACTIVE:
+            self._take_up(entry)
+            self.schedule()
 
     def _enqueue(self, entry: Entry) -> None:
         self._queue.append(entry)
@@ -217,20 +264,24 @@ class DownloadManager:
     async def _work(self, entry: Entry) -> None:
         """Take one download as far as it comes, then give its slot to the next."""
         try:
-            error = await self._go(entry)
+            with self._bandwidth.throttle.open(entry.download.options.max_bandwidth) as share:
+                entry.share = share
+                error = await self._go(entry, share)
         finally:
+            entry.share = None
             self._working.discard(entry)
             self.schedule()
         if error:
             await self._stumble(entry, error)
 
-    async def _go(self, entry: Entry) -> DownloaderError | None:
+    async def _go(self, entry: Entry, share: Share) -> DownloaderError | None:
         """Bring a download to its end, or return what stops it."""
         course = Course(
             entry,
             store=self._store,
             listing=self._listing,
             engine=self._engine,
+            share=share,
             advance=self._ledger.advance,
             check_space=self._check_space,
         )
