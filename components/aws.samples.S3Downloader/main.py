@@ -7,8 +7,10 @@ from contextlib import AsyncExitStack
 from s3downloader import connections
 from s3downloader.arguments import Arguments, parse
 from s3downloader.clock import SystemClock
+from s3downloader.credentials import Credentials
 from s3downloader.daemon import Daemon
 from s3downloader.engines.s5cmd import S5cmdEngine
+from s3downloader.heads import ObjectHeads
 from s3downloader.process import run_until_stopped
 from s3downloader.s5cmd import S5cmd
 from s3downloader.sources import S3Source
@@ -22,12 +24,14 @@ async def serve(arguments: Arguments) -> None:
         tool = S5cmd(endpoint_url=connection.live().endpoint_url)
         await tool.check_version(connection.live().s5cmd_version)
         clock = SystemClock()
+        heads = ObjectHeads(tool.endpoint_url, Credentials(os.environ, clock))
+        stack.callback(heads.close)
         daemon = Daemon(
             thing_name=arguments.thing_name,
             live=connection.live,
             bus=connection.bus,
             shadow=connection.shadow,
-            source=S3Source(tool),
+            source=S3Source(tool, heads),
             engine=S5cmdEngine(tool, clock),
             clock=clock,
             transient=connection.transient,

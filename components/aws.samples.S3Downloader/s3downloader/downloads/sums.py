@@ -11,24 +11,28 @@ from posixpath import normpath
 
 from ..errors import DownloaderError, ErrorCode
 
-__all__ = ["MOST_BYTES", "NAME", "Sums", "parse_sums"]
-
-NAME = "SHA256SUMS"
+__all__ = ["MOST_BYTES", "Sums", "is_sums", "parse_sums"]
 
 MOST_BYTES = 16 << 20
 """The largest SHA256SUMS that is read: one of some 100,000 files."""
 
+_NAME = "SHA256SUMS"
 _LINE = re.compile(r"(\\?)([0-9A-Fa-f]{64}) [ *](.+)")
 _ESCAPES = {r"\\": "\\", r"\n": "\n", r"\r": "\r"}
 _ESCAPED = re.compile(r"\\.?")
 _SHOWN = 60
 
 
+def is_sums(path: str) -> bool:
+    """Tell whether the file at `path` holds the SHA-256 of those beside and below it."""
+    return path.rpartition("/")[2] == _NAME
+
+
 class Sums:
     """What the files of a download must have, by their paths below the prefix.
 
-    `given` are those of the command, which go before those of a SHA256SUMS; of these, one in a
-    folder goes before those above it. Takes about 250 bytes a file.
+    `given` are those of the command, which go before those of a SHA256SUMS; of these, the last one
+    that is added goes before the others. Takes about 250 bytes a file.
     """
 
     def __init__(self, given: Mapping[str, str]) -> None:
@@ -38,7 +42,7 @@ class Sums:
 
     def add(self, path: str, text: bytes) -> None:
         """Take up the SHA256SUMS that lies at `path`. Raises INVALID_CHECKSUMS."""
-        folder = path.removesuffix(NAME)
+        folder = path.removesuffix(_NAME)
         for name, sha256 in parse_sums(text, path):
             self._found[folder + name] = sha256
 
