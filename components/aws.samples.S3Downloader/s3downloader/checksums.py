@@ -322,7 +322,7 @@ class _ObjectCheck:
             self._left = self._layout[len(self._sums)].length
 
     def mismatch(self) -> Mismatch | None:
-        if not self._sums:  # an empty file
+        while len(self._sums) < len(self._layout):  # empty parts, or a file that became shorter
             self._next_part()
         return _compare(self._expected, self._layout, self._sums)
 
