@@ -28,10 +28,13 @@ class Amazon:
     algorithm: str = "CRC32C"
     page: int = 1_000
     allows_attributes: bool = True
+    region: str = ""
+    """Where the bucket lies; empty for any."""
     valid_key: str = ""
     """The access key id whose token has not expired; empty for any."""
     requests: list[str] = field(default_factory=list)
     """Method and query of each request."""
+    connections: int = 0
 
     async def __aenter__(self) -> Amazon:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -49,14 +52,14 @@ class Amazon:
         return f"d41d8cd98f00b204e9800998ecf8427e-{len(self.sizes)}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 lines = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
                 method, target, _ = lines[0].split(" ")
                 headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
                 self.requests.append(f"{method} {urlsplit(target).query}".strip())
-                signer = re.search(r"credential=([^/]+)/", headers["authorization"])
-                status, told, body = self._answer(target, headers, signer[1] if signer else "")
+                status, told, body = self._answer(target, headers)
                 told.setdefault("Content-Length", str(len(body)))
                 head = [f"HTTP/1.1 {status} {_REASONS[status]}"]
                 head += [f"{name}: {value}" for name, value in told.items()]
@@ -65,10 +68,12 @@ class Amazon:
                 await writer.drain()
         writer.close()
 
-    def _answer(
-        self, target: str, headers: dict[str, str], signer: str
-    ) -> tuple[int, dict[str, str], str]:
+    def _answer(self, target: str, headers: dict[str, str]) -> tuple[int, dict[str, str], str]:
         query = parse_qs(urlsplit(target).query, keep_blank_values=True)
+        signer, region = _scope(headers["authorization"])
+        if self.region and region != self.region:
+            told = {"x-amz-bucket-region": self.region}
+            return 400, told, _error("AuthorizationHeaderMalformed", f"expecting {self.region}")
         if self.valid_key and signer != self.valid_key.lower():
             return 400, {}, _error("ExpiredToken", "The provided token has expired.")
         if "attributes" in query:
@@ -109,6 +114,13 @@ class Amazon:
             f"<PartsCount>{len(self.sizes)}</PartsCount></ObjectParts>"
             "</GetObjectAttributesResponse>"
         )
+
+
+def _scope(authorization: str) -> tuple[str, str]:
+    """Return the key id and the region by which a request is signed."""
+    found = re.search(r"credential=([^/]+)/[0-9]+/([^/]+)/s3/aws4_request", authorization)
+    assert found, authorization
+    return found[1], found[2]
 
 
 def _error(code: str, message: str) -> str:
