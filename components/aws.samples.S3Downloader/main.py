@@ -9,6 +9,8 @@ from s3downloader.arguments import Arguments, parse
 from s3downloader.clock import SystemClock
 from s3downloader.credentials import Credentials
 from s3downloader.daemon import Daemon
+from s3downloader.engines.auto import AutoEngine
+from s3downloader.engines.ranged import RangedEngine
 from s3downloader.engines.s5cmd import S5cmdEngine
 from s3downloader.heads import ObjectHeads
 from s3downloader.process import run_until_stopped
@@ -24,15 +26,20 @@ async def serve(arguments: Arguments) -> None:
         tool = S5cmd(endpoint_url=connection.live().endpoint_url)
         await tool.check_version(connection.live().s5cmd_version)
         clock = SystemClock()
-        heads = ObjectHeads(tool.endpoint_url, Credentials(os.environ, clock))
+        endpoint_url = tool.endpoint_url
+        credentials = Credentials(os.environ, clock)
+        heads = ObjectHeads(endpoint_url, credentials)
         stack.callback(heads.close)
+        ranged = RangedEngine(
+            endpoint_url=endpoint_url, credentials=credentials, heads=heads, clock=clock
+        )
         daemon = Daemon(
             thing_name=arguments.thing_name,
             live=connection.live,
             bus=connection.bus,
             shadow=connection.shadow,
             source=S3Source(tool, heads),
-            engine=S5cmdEngine(tool, clock),
+            engine=AutoEngine(s5cmd=S5cmdEngine(tool, clock, heads), ranged=ranged),
             clock=clock,
             transient=connection.transient,
         )

@@ -6,9 +6,10 @@ import pytest
 
 from s3downloader.clock import SystemClock
 from s3downloader.engines.s5cmd import S5cmdEngine
-from s3downloader.s5cmd import S5cmd
 from sandbox.link import Link
 from sandbox.servers import ObjectServer
+
+from .support import by_s5cmd
 
 
 @pytest.fixture(autouse=True)
@@ -19,10 +20,10 @@ def _credentials(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def engine(object_server: ObjectServer) -> S5cmdEngine:
-    return S5cmdEngine(S5cmd(endpoint_url=object_server.endpoint), SystemClock())
+    return by_s5cmd(object_server.endpoint, SystemClock())
 
 
 @pytest.fixture
 def linked(link: Link) -> S5cmdEngine:
     """An engine whose traffic goes through `link`."""
-    return S5cmdEngine(S5cmd(endpoint_url=link.endpoint), SystemClock())
+    return by_s5cmd(link.endpoint, SystemClock())

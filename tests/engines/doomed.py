@@ -12,14 +12,12 @@ from pathlib import Path
 import msgspec
 
 from s3downloader.clock import SystemClock
-from s3downloader.engines.s5cmd import S5cmdEngine
 from s3downloader.records import FileRecord
-from s3downloader.s5cmd import S5cmd
 
-from .support import Recorder, job, stream
+from .support import Recorder, by_s5cmd, job, stream
 
 if __name__ == "__main__":
     endpoint, staging, plan = sys.argv[1:]
-    engine = S5cmdEngine(S5cmd(endpoint_url=endpoint), SystemClock())
+    engine = by_s5cmd(endpoint, SystemClock())
     files = msgspec.json.decode(plan, type=list[FileRecord])
     asyncio.run(engine.fetch(job(Path(staging)), stream(files), Recorder()))

@@ -101,10 +101,23 @@ def check_space(entry: Entry, entries: Iterable[Entry], reserve: int) -> None:
     destination = Path(entry.download.destination)
     device = limits.device(destination)
     promised = sum(
-        other.bytes_missing
+        _unwritten(other)
         for other in entries
         if other is not entry
         and other.download.state in ACTIVE
         and limits.device(Path(other.download.destination)) == device
     )
-    limits.check_space(destination, needed=entry.bytes_missing, promised=promised, reserve=reserve)
+    needed = _unwritten(entry)
+    limits.check_space(destination, needed=needed, promised=promised, reserve=reserve)
+
+
+def _unwritten(entry: Entry) -> int:
+    """Return the bytes that a download has still to find room for.
+
+    Files on their way have theirs already, also for what has not arrived of them.
+    """
+    download = entry.download
+    if download.state is State.PUBLISHING:
+        return 0
+    missing = download.bytes_total - entry.meter.bytes_settled
+    return max(0, missing - limits.allocated(Path(download.staging)))

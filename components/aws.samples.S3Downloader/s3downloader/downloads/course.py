@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -27,7 +27,11 @@ log = logging.getLogger(__name__)
 _ROUNDS = 3
 """How often a download follows a source that changes under it before it gives up."""
 
-_TOLD_BY_THE_NEXT_PLAN = {ErrorCode.OBJECT_NOT_FOUND, ErrorCode.SIZE_MISMATCH}
+_TOLD_BY_THE_NEXT_PLAN = {
+    ErrorCode.OBJECT_NOT_FOUND,
+    ErrorCode.SIZE_MISMATCH,
+    ErrorCode.SOURCE_CHANGED,
+}
 
 
 class Course:
@@ -46,6 +50,7 @@ class Course:
         share: Share,
         advance: Callable[..., Awaitable[None]],
         check_space: Callable[[Entry], None],
+        on_fault: Callable[[Download, DownloaderError], None],
     ) -> None:
         self._entry = entry
         self._store = store
@@ -54,6 +59,8 @@ class Course:
         self._share = share
         self._advance = advance
         self._check_space = check_space
+        self._on_fault = on_fault
+        self._begins = False
 
     async def run(self, before_publishing: Callable[[Download], object]) -> None:
         """Go the course. `before_publishing` may object by raising."""
@@ -93,12 +100,15 @@ class Course:
 
     async def _fetch(self) -> None:
         """Fetch what is missing; what is not there as planned shows in the next plan."""
+        self._begins = True
         try:
             await self._engine.fetch(self._job, self._files(done=False), self)
         except DownloaderError as error:
             if error.code not in _TOLD_BY_THE_NEXT_PLAN:
                 raise
             log.warning("%s: %s", self._entry.download.download_id, error)
+            if error.code is ErrorCode.SOURCE_CHANGED:
+                self._on_fault(self._entry.download, error)
 
     async def _verify(self) -> bool:
         """Tell whether all files are whole and the source is still the one that was planned."""
@@ -128,8 +138,9 @@ class Course:
             touched |= await asyncio.to_thread(publish_files, download, batch)
         await asyncio.to_thread(sync_directories, touched)
 
-    def _files(self, *, done: bool) -> AsyncIterator[FileRecord]:
-        return self._store.files(self._entry.download.download_id, done=done)
+    def _files(self, *, done: bool) -> AsyncIterable[FileRecord]:
+        """Return the files that are done, or not; to be gone through as often as one likes."""
+        return _Files(self._store, self._entry.download.download_id, done)
 
     @property
     def _job(self) -> FetchJob:
@@ -145,6 +156,9 @@ class Course:
     def progress(self, in_flight: int) -> None:
         """Take an engine's report of bytes that belong to no finished file yet."""
         self._entry.meter.progress(in_flight)
+        if self._begins:  # with what earlier fetches left, which did not arrive just now
+            self._begins = False
+            self._entry.meter.forget_rate()
 
     async def finished(self, files: list[FileRecord]) -> None:
         """Take an engine's report of files that are whole and synced."""
@@ -153,3 +167,13 @@ class Course:
         self._entry.failures_in_a_row = 0
         done = self._entry.download.files_done + len(files)
         self._entry.download = msgspec.structs.replace(self._entry.download, files_done=done)
+
+
+class _Files(AsyncIterable[FileRecord]):
+    def __init__(self, store: Store, download_id: str, done: bool) -> None:
+        self._store = store
+        self._download_id = download_id
+        self._done = done
+
+    def __aiter__(self) -> AsyncIterator[FileRecord]:
+        return self._store.files(self._download_id, done=self._done)

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 from ..clock import Clock
-from ..records import ACTIVE, Download, State
+from ..records import ACTIVE, Download
 from ..throttle import Share
 
 __all__ = ["Entry", "Meter"]
@@ -30,6 +30,11 @@ class Meter:
         return self._peak
 
     @property
+    def bytes_settled(self) -> int:
+        """What belongs to files that are whole."""
+        return self._settled
+
+    @property
     def bytes_there(self) -> int:
         """What is on disk now."""
         return self._settled + self._in_flight
@@ -38,8 +43,7 @@ class Meter:
         """Begin with `settled` bytes of finished files."""
         self._settled, self._in_flight = settled, 0
         self._peak = max(self._peak, settled) if keep_peak else settled
-        self._samples.clear()
-        self._sample()
+        self.forget_rate()
 
     def settle(self, size: int) -> None:
         """So many more bytes belong to finished files now."""
@@ -50,6 +54,11 @@ class Meter:
         """So many bytes of unfinished files are there now."""
         self._in_flight = in_flight
         self._peak = max(self._peak, self.bytes_there)
+        self._sample()
+
+    def forget_rate(self) -> None:
+        """Count the rate from now on."""
+        self._samples.clear()
         self._sample()
 
     def bytes_per_second(self) -> float:
@@ -93,10 +102,3 @@ class Entry:
     def active(self, now: float) -> float:
         """Return the seconds in active states that are not in the record yet."""
         return 0.0 if self.active_since is None else now - self.active_since
-
-    @property
-    def bytes_missing(self) -> int:
-        """How much the download will still write."""
-        if self.download.state is State.PUBLISHING:
-            return 0
-        return max(0, self.download.bytes_total - self.meter.bytes_there)

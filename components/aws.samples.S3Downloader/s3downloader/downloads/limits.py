@@ -15,6 +15,7 @@ __all__ = [
     "STAGING",
     "PlaceCheck",
     "Space",
+    "allocated",
     "check_directory",
     "check_path",
     "check_source",
@@ -186,6 +187,19 @@ def space(path: Path) -> Space:
         used=(stat.f_blocks - stat.f_bfree) * stat.f_frsize,
         free=stat.f_bavail * stat.f_frsize,
     )
+
+
+def allocated(staging: Path) -> int:
+    """Return the bytes on the disk that files on their way have, arrived or not."""
+    on_their_way = staging.glob("*/*.*")
+    return sum(_blocks(path) for path in on_their_way if path.parent.name != "files")
+
+
+def _blocks(path: Path) -> int:
+    try:
+        return path.lstat().st_blocks * 512  # stat(2)
+    except FileNotFoundError:
+        return 0
 
 
 def device(path: Path) -> int:

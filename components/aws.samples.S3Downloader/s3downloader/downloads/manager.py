@@ -284,6 +284,7 @@ class DownloadManager:
             share=share,
             advance=self._ledger.advance,
             check_space=self._check_space,
+            on_fault=self._on_fault,
         )
         try:
             await course.run(before_publishing=self._model)

@@ -62,6 +62,10 @@ class Staging:
         """Return where a file is to arrive."""
         return self._in_flight / f"{number}{_ARRIVED}"
 
+    def place(self, file: FileRecord) -> Path:
+        """Return where a whole file lies."""
+        return self._files / file.path
+
     def partial(self, number: int) -> tuple[Path, Path]:
         """Return where a file that can be continued is on its way, and its journal."""
         return self._in_flight / f"{number}.part", self._in_flight / f"{number}.journal"
@@ -79,7 +83,7 @@ class Staging:
     def reclaim(self, file: FileRecord, inode: int) -> None:
         """Bring a file that can be continued back from wherever its arrival had brought it."""
         path, _ = self.partial(file.number)
-        for place in (self.target(file.number), self._files / file.path):
+        for place in (self.target(file.number), self.place(file)):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 if place.stat().st_ino == inode:
                     place.replace(path)
