@@ -34,7 +34,7 @@ from awscrt.http import HttpHeaders, HttpRequest
 from .credentials import Credentials, Keys
 from .faults import explain
 
-__all__ = ["Answer", "Request", "S3Http"]
+__all__ = ["Answer", "Request", "S3Http", "address"]
 
 _ERROR_BYTES = 1 << 16
 _IDLE_SECONDS = 15.0  # servers close a connection after some more
@@ -172,7 +172,8 @@ class S3Http:
         return answer if named.is_success else named
 
     def _exchange(self, request: Request, keys: Keys) -> Answer:
-        scheme, host, path = self._address(request)
+        region = self.region(request.bucket)
+        scheme, host, path = address(self._endpoint_url, region, request.bucket, request.key)
         signed = self._sign(request, keys, host, path)
         try:
             for connection in self._connections(scheme, host):
@@ -224,19 +225,6 @@ class S3Http:
     def _trust(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or None)
 
-    def _address(self, request: Request) -> tuple[str, str, str]:
-        """Return scheme, host and path of an object: path style but for AWS's own endpoint."""
-        key = quote(request.key, safe="")
-        path = "/" + key.replace("%2F", "/")
-        if self._endpoint_url:
-            url = urlsplit(self._endpoint_url)
-            return url.scheme, url.netloc, f"{url.path.rstrip('/')}/{request.bucket}{path}"
-        region = self.region(request.bucket)
-        host = f"s3.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
-        if "." in request.bucket:  # which no certificate matches as a host
-            return "https", host, f"/{request.bucket}{path}"
-        return "https", f"{request.bucket}.{host}", path
-
     def _sign(self, request: Request, keys: Keys, host: str, path: str) -> HttpRequest:
         path += f"?{request.query}" if request.query else ""
         headers = HttpHeaders([("host", host), *request.headers.items()])
@@ -258,3 +246,19 @@ class S3Http:
             return aws_sign_request(unsigned, config).result(self._patience)
         except AwsCrtError as error:
             raise explain(f"NoCredentialProviders: {error}", request.subject) from error
+
+
+def address(endpoint_url: str | None, region: str, bucket: str, key: str) -> tuple[str, str, str]:
+    """Return scheme, host and path of an object, the path encoded once and not normalised.
+
+    AWS's own endpoint has the bucket in the host, unless it has a dot, which no certificate
+    matches; others have it in the path.
+    """
+    path = "/" + quote(key, safe="/")
+    if endpoint_url:
+        url = urlsplit(endpoint_url)
+        return url.scheme, url.netloc, f"{url.path.rstrip('/')}/{bucket}{path}"
+    host = f"s3.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
+    if "." in bucket:
+        return "https", host, f"/{bucket}{path}"
+    return "https", f"{bucket}.{host}", path
