@@ -50,7 +50,7 @@ class Ledger:
 
     async def open(self, download: Download, asked: Asked) -> None:
         """Record a new download."""
-        await uninterrupted(self._record(download, (), asked, {}))
+        await uninterrupted(self._record(download, (), asked, Change()))
 
     async def advance(
         self,
@@ -61,16 +61,20 @@ class Ledger:
         asked: Asked | None = None,
         failure: Failure | None = None,
         models: dict[str, Any] | None = None,
+        also: Change | None = None,
         **changes: Any,
     ) -> None:
         """Bring `entry` into `state`, recorded in one step with its events, answer and models.
+
+        `also` has what else is recorded with it.
 
         Once begun it is carried out, even if the caller is cancelled meanwhile.
         """
         require(entry.download, state)
         if state is State.DOWNLOADING and not entry.download.started:
             events, changes = (*events, started), {**changes, "started": True}
-        entering = self._enter(entry, state, events, asked, models or {}, failure, changes)
+        also = msgspec.structs.replace(also or Change(), models=models or {})
+        entering = self._enter(entry, state, events, asked, also, failure, changes)
         await uninterrupted(entering)
 
     async def save_progress(self, entries: Iterable[Entry]) -> None:
@@ -97,7 +101,7 @@ class Ledger:
         state: State,
         events: Sequence[Announcement],
         asked: Asked | None,
-        models: dict[str, Any],
+        also: Change,
         failure: Failure | None,
         changes: dict[str, Any],
     ) -> None:
@@ -112,7 +116,7 @@ class Ledger:
         )
         entry.entering = True
         try:
-            await self._record(download, events, asked, models)
+            await self._record(download, events, asked, also)
         finally:
             entry.entering = False
         entry.download = download
@@ -126,12 +130,13 @@ class Ledger:
         download: Download,
         events: Sequence[Announcement],
         asked: Asked | None,
-        models: dict[str, Any],
+        also: Change,
     ) -> None:
         command_id = asked.command_id if asked else download.command_id
         at = download.updated_at
         await self._outbox.record(
-            Change(
+            msgspec.structs.replace(
+                also,
                 at=at,
                 downloads=[download],
                 unplanned=[download.download_id] if download.state is State.CANCELLED else [],
@@ -140,7 +145,6 @@ class Ledger:
                     encode(announce(download, command_id, at), self._max_bytes())
                     for announce in events
                 ],
-                models=models,
             )
         )
 
