@@ -142,7 +142,7 @@ def retract(download: Download) -> None:
         new.parent.mkdir(parents=True, exist_ok=True)
         kept.rename(new)
         sync(new.parent)
-        remove_kept(kept)
+    _remove_empty(kept)
 
 
 def undo(download: Download) -> None:
@@ -167,9 +167,7 @@ def remove_kept(kept: Path) -> None:
         shutil.rmtree(kept)
     else:
         kept.unlink(missing_ok=True)
-    with shared_parents, contextlib.suppress(OSError):
-        for folder in (kept.parent, kept.parent.parent, kept.parent.parent.parent):
-            folder.rmdir()
+    _remove_empty(kept)
 
 
 def inode(path: Path) -> int | None:
@@ -207,6 +205,14 @@ def _into_slot(new: Path, kept: Path) -> None:
         new.rename(kept)
     sync(kept.parent)
     sync(new.parent)
+
+
+def _remove_empty(kept: Path) -> None:
+    """Remove the slot of what was kept there, and the folders above it that hold no other."""
+    with shared_parents:
+        for folder in kept.parents[:3]:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _swap_in(source: Path, place: Path) -> None:
