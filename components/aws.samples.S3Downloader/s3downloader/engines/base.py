@@ -14,7 +14,11 @@ __all__ = ["Engine", "FetchJob", "Sink"]
 
 
 class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to fetch from and to. Finished files go to `staging/"files"/path`, whole and named."""
+    """Where to fetch from and to. Finished files go to `staging/"files"/path`, whole and named.
+
+    A file that lies there already may share its inode with a published one: it is never written
+    into, a new one is renamed over it.
+    """
 
     download_id: str
     bucket: str
