@@ -80,7 +80,9 @@ Generic {{
         }},
     ),
 }}"""
-_SENDING = "Error performing GET http://store:1/b/k in 1ms - HTTP error: error sending request"
+_SENDING = (
+    "Error performing GET http://store:1/AccessDenied in 1ms - HTTP error: error sending request"
+)
 _NOT_PARTIAL = """\
 Generic S3 error: Received non-partial response when range requested
 
@@ -154,6 +156,12 @@ def test_words_are_understood(text: str, code: str, cause: str) -> None:
     assert cause in error.details["cause"]
     assert "\n" not in error.details["cause"]
     assert ";" in error.message, "a sentence says what to do"
+
+
+@pytest.mark.parametrize(("text", "code", "cause"), WORDS, ids=[words[2] for words in WORDS])
+def test_the_first_lines_alone_do_not_mislead(text: str, code: str, cause: str) -> None:
+    error = explain(text.partition("Debug source")[0], "s3://b/NoSuchKey/k")
+    assert error.code is ErrorCode(code) or error.code is ErrorCode.NETWORK_UNREACHABLE
 
 
 def connect(endpoint: str, bucket: str = BUCKET, secret: str | None = None) -> S3Store:

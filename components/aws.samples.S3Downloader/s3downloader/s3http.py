@@ -137,20 +137,20 @@ class S3Http:
         New credentials are fetched where the store says that they have expired, and the bucket's
         own region is asked where that is another one; nothing else is tried again.
         """
-        answer = await self._send(request)
-        for _ in range(2):
-            if answer.is_success or not self._learns(request, answer):
+        for _ in range(3):
+            keys = await self._credentials.get()
+            answer = await self._send(request, keys)
+            if answer.is_success or not self._learns(request, answer, keys):
                 break
-            answer = await self._send(request)
         if not answer.is_success:
             told = f"{answer.code}: {answer.element('Message')} status code: {answer.status}"
             raise explain(told, request.subject)
         return answer
 
-    def _learns(self, request: Request, answer: Answer) -> bool:
+    def _learns(self, request: Request, answer: Answer, keys: Keys) -> bool:
         """Tell whether the answer taught something that makes it worth asking again."""
         if answer.code in _EXPIRED:
-            self._credentials.forget()
+            self._credentials.forget(keys)
             return True
         region = answer.headers.get("x-amz-bucket-region", self.region(request.bucket))
         if self._endpoint_url or region == self.region(request.bucket):
@@ -158,8 +158,7 @@ class S3Http:
         self._regions[request.bucket] = region
         return True
 
-    async def _send(self, request: Request) -> Answer:
-        keys = await self._credentials.get()
+    async def _send(self, request: Request, keys: Keys) -> Answer:
         loop = asyncio.get_running_loop()
         answer = await loop.run_in_executor(self._threads, self._exchange, request, keys)
         if request.method != "HEAD" or answer.is_success:
