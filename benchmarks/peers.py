@@ -15,7 +15,7 @@ from pathlib import Path
 from sandbox.servers import ObjectServer
 
 from .comparison import DAEMON, Cost, compare, goals
-from .contenders import PEERS, Work
+from .contenders import PEERS, Peer, Work, version
 from .loads import Load
 from .stage import Stage, download, stage
 from .tree import watched
@@ -30,7 +30,7 @@ _LOADS = (
     Load("mixed", "40 objects of 16 MiB and 20 of 4 to 256 KiB", (16 << 20,) * 40 + _SMALL),
     Load("many", "2,000 objects of 256 KiB", (256 << 10,) * 2_000),
 )
-_Contender = Callable[[Work], Awaitable[Cost]]
+_Contender = Callable[[Stage, Work], Awaitable[Cost]]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -50,49 +50,50 @@ async def run(
     directory: Path, rounds: int, *, only: Sequence[str], loads: Sequence[str], engine: str
 ) -> str:
     """Let the contenders take turns, load by load, each round in another order."""
-    sections = []
+    contenders, notes = await _present(only, engine)
+    sections = ["\n".join(notes)] if notes else []
     for load in _LOADS:
         if load.name in loads:
             place = directory / load.name
-            sections.append(await _compare(load, place, rounds, only, engine))
+            sections.append(await _compare(load, place, rounds, contenders))
             shutil.rmtree(place)
     return "\n\n".join(sections)
 
 
+async def _present(only: Sequence[str], engine: str) -> tuple[dict[str, _Contender], list[str]]:
+    """Return those contenders that are installed; and a line for each peer, with its version."""
+    contenders: dict[str, _Contender] = {}
+    notes = []
+    if DAEMON in only:
+        contenders[DAEMON] = partial(_daemon, engine)
+    for name, peer in PEERS.items():
+        if name in only:
+            try:
+                notes.append(f"- {name}: {await version(peer)}")
+                contenders[name] = partial(_peer, peer)
+            except FileNotFoundError as error:
+                notes.append(f"- without {name}: {error}")
+    return contenders, notes
+
+
 async def _compare(
-    load: Load, directory: Path, rounds: int, only: Sequence[str], engine: str
+    load: Load, directory: Path, rounds: int, contenders: Mapping[str, _Contender]
 ) -> str:
     async with ObjectServer(directory / "s3") as server:
         sizes = zip(load.keys, load.sizes, strict=True)
         digests = await asyncio.gather(*(server.make(key, size) for key, size in sizes))
         async with stage(directory / "device", "mqtt", server) as scene:
             work = Work(server, load, directory / "device" / "models", directory)
-            contenders, missing = _present(scene, work, only, engine)
-            costs = await _take_turns(work, contenders, rounds, digests)
-    return "\n\n".join([load.title, compare(costs), "\n".join(goals(costs) + missing)])
-
-
-def _present(
-    scene: Stage, work: Work, only: Sequence[str], engine: str
-) -> tuple[dict[str, _Contender], list[str]]:
-    """Return the contenders that are to take part and can, and a line for each that cannot."""
-    contenders: dict[str, _Contender] = {}
-    missing = []
-    if DAEMON in only:
-        contenders[DAEMON] = partial(_daemon, scene, engine)
-    for name, command in PEERS.items():
-        if name in only:
-            try:
-                command(work)
-            except FileNotFoundError as error:
-                missing.append(f"- without {name}: {error}")
-            else:
-                contenders[name] = partial(_peer, command)
-    return contenders, missing
+            costs = await _take_turns(scene, work, contenders, rounds, digests)
+    return "\n\n".join([load.title, compare(costs), "\n".join(goals(costs))]).rstrip()
 
 
 async def _take_turns(
-    work: Work, contenders: Mapping[str, _Contender], rounds: int, digests: list[str]
+    scene: Stage,
+    work: Work,
+    contenders: Mapping[str, _Contender],
+    rounds: int,
+    digests: list[str],
 ) -> dict[str, list[Cost]]:
     """Return what each used in each round but the first, which warms the server up.
 
@@ -104,7 +105,7 @@ async def _take_turns(
         for name in names:
             place = work.place / f"{number}-{name}"
             await asyncio.to_thread(os.sync)
-            cost = await contenders[name](work._replace(place=place))
+            cost = await contenders[name](scene, work._replace(place=place))
             work.load.check_sizes(place)
             if number:
                 costs[name].append(cost)
@@ -115,7 +116,7 @@ async def _take_turns(
     return costs
 
 
-async def _daemon(scene: Stage, engine: str, work: Work) -> Cost:
+async def _daemon(engine: str, scene: Stage, work: Work) -> Cost:
     """Measure from the publication of the command to the arrival of the event."""
     async with watched(scene.device.pid) as tree:
         before = tree.cpu_seconds()
@@ -125,9 +126,9 @@ async def _daemon(scene: Stage, engine: str, work: Work) -> Cost:
         return Cost(seconds, tree.cpu_seconds() - before, tree.peak)
 
 
-async def _peer(command_for: Callable[[Work], list[str]], work: Work) -> Cost:
+async def _peer(peer: Peer, _: Stage, work: Work) -> Cost:
     """Measure from the start of the program to its end."""
-    command = command_for(work)
+    command = peer.download(work)
     log = work.scratch / "peer.log"
     before = _cpu_of_ended_children()
     with log.open("wb") as output:
