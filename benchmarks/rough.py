@@ -12,7 +12,7 @@ from sandbox.link import Link
 from sandbox.servers import ObjectServer
 
 from .figures import table
-from .stage import Stage, begin, stage
+from .stage import begin, stage
 
 __all__ = ["ROUNDS", "Arrival", "Road", "add_options", "run"]
 
@@ -34,8 +34,12 @@ class Road(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """Bytes: of the object, as the daemon tells; and of all that came over the link."""
+    """What a drive brought: bytes of the object, as the daemon tells, and all over the link.
 
+    `status` is the download's at the end; `connections` is how many were opened for it.
+    """
+
+    status: str
     payload: int
     bytes_down: int
     connections: int
@@ -85,6 +89,7 @@ async def run(
     allowed = road.allows(seconds)
     head = [
         f"{seconds:g} s at {mbit:g} Mbit/s, {2 * delay * 1e3:g} ms there and back",
+        "status",
         "payload",
         "over the link",
         "connections",
@@ -99,6 +104,7 @@ async def run(
 def _row(name: str, arrival: Arrival, allowed: float) -> list[str]:
     return [
         name,
+        arrival.status,
         _mb(arrival.payload),
         _mb(arrival.bytes_down),
         str(arrival.connections),
@@ -128,15 +134,8 @@ async def _drive(
         before, connected = link.bytes_down, link.connections_total
         await begin(scene.operator, _KEY, destination, "rough", engine=engine)
         await asyncio.sleep(seconds)
-        payload = await _arrived(scene)
-        arrival = Arrival(payload, link.bytes_down - before, link.connections_total - connected)
+        carried = (link.bytes_down - before, link.connections_total - connected)
+        response = await scene.operator.ask("details", download_id="rough")
+        details = response["details"]
         await scene.operator.ask("cancel", download_id="rough", within=60)
-        return arrival
-
-
-async def _arrived(scene: Stage) -> int:
-    """Return the bytes of the object that the daemon has, as it tells itself."""
-    response = await scene.operator.ask("details", download_id="rough")
-    details = response["details"]
-    assert details["status"] in ("downloading", "waiting"), details
-    return int(details["bytes_done"])
+        return Arrival(details["status"], int(details["bytes_done"]), *carried)
