@@ -91,7 +91,6 @@ class Engine:
                 made.truncate(file.size)
             sink.progress(file.size)
             await sink.finished([file])
-            self.fetched.append(file.key)
 
     async def _stand(self, file: FileRecord, sink: Sink) -> None:
         sink.progress(file.size + self.excess if self.excess else 0)
