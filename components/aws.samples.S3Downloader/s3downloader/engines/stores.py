@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..aio import timeout
-from ..credentials import Credentials
+from ..credentials import Credentials, Keys
 from ..errors import DownloaderError, ErrorCode
 from ..faults import explain
 
@@ -23,7 +23,6 @@ __all__ = ["BucketReader", "can_name"]
 
 _CONNECT_SECONDS = 10
 _REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>")
-_DEBUG = "\n\nDebug source:"
 
 
 def can_name(key: str) -> bool:
@@ -44,6 +43,7 @@ class BucketReader:
         endpoint_url: str | None,
         accelerate: bool,
         credentials: Credentials,
+        region: str,
         patience: float,
     ) -> None:
         """A store that sends no byte for `patience` seconds counts as STALLED."""
@@ -52,7 +52,8 @@ class BucketReader:
         self._virtual_host = accelerate or not endpoint_url
         self._credentials = credentials
         self._patience = patience
-        self._region = credentials.region
+        self._keys: Keys | None = None
+        self._region = region
         self._store = self._connect()
 
     async def read(
@@ -113,7 +114,7 @@ class BucketReader:
 
     def _explained(self, error: Exception, subject: str) -> DownloaderError:
         """Return what an error of obstore means; mend what can be mended for the next try."""
-        text = str(error).partition(_DEBUG)[0]
+        text = str(error)
         region = _REGION.search(text)
         if region and region[1] != self._region and not self._endpoint:
             self._region = region[1]
@@ -121,7 +122,7 @@ class BucketReader:
             return DownloaderError(ErrorCode.TIMEOUT, f"{subject} lies in {region[1]}")
         explained = explain(text, subject)
         if explained.code is ErrorCode.CREDENTIALS_UNAVAILABLE:
-            self._credentials.forget()
+            self._credentials.forget(self._keys)
             self._store = self._connect()
         return explained
 
@@ -142,12 +143,12 @@ class BucketReader:
             virtual_hosted_style_request=self._virtual_host,
             client_options=options,
             retry_config={"max_retries": 0},
-            credential_provider=self._keys,
+            credential_provider=self._provide,
         )
 
-    async def _keys(self) -> Any:
+    async def _provide(self) -> Any:
         """Return the credentials as obstore wants them; it asks again when they expire."""
-        keys = await self._credentials.get()
+        keys = self._keys = await self._credentials.get()
         return {
             "access_key_id": keys.access_key_id,
             "secret_access_key": keys.secret_access_key,
