@@ -404,7 +404,7 @@ class DownloadManager:
             now = self._clock.now()
             before = 0.0 if self._clock_jumped() else now - _KEPT_SECONDS
             await self._store.forget_answers(before=before, most=_KEPT_ANSWERS)
-            await self._versions.sweep()
+            await self._versions.tidy()
             unfinished = [e.download for e in self.entries if e.download.state not in FINISHED]
             await forget_gone(self._store, tuple(known_as(d) for d in unfinished if d.exchange))
         except DownloaderError as error:
