@@ -62,7 +62,7 @@ class Journal:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             journal = cls(descriptor, head, disk)
-            disk.allocate(descriptor, journal._copies + 2 * journal._copy_bytes)
+            disk.allocate(descriptor, journal._size)
             encoded = msgspec.json.encode(head)
             prefix = _PREFIX.pack(len(encoded), zlib.crc32(encoded))
             disk.write(descriptor, prefix + encoded, 0)
@@ -79,12 +79,16 @@ class Journal:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
-        head = _read_head(descriptor)
-        if head is None:
+        try:
+            head = _read_head(descriptor)
+            journal = cls(descriptor, head, disk) if head else None
+            if journal and os.fstat(descriptor).st_size == journal._size:
+                return journal, journal._load()
+        except BaseException:
             os.close(descriptor)
-            return None
-        journal = cls(descriptor, head, disk)
-        return journal, journal._load()
+            raise
+        os.close(descriptor)
+        return None
 
     def record(self, index: int, state: PartState) -> None:
         """Write down how far a part is, for as long as this boot lasts.
@@ -106,6 +110,10 @@ class Journal:
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._descriptor)
+
+    @property
+    def _size(self) -> int:
+        return self._copies + 2 * self._copy_bytes
 
     @property
     def _copy_bytes(self) -> int:
