@@ -63,7 +63,7 @@ class Pace:
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     self.release()
-                else:
+                elif turn in self._waiting:  # or it was passed over meanwhile
                     self._waiting.remove(turn)
                 raise
         else:
