@@ -23,6 +23,7 @@ FLOORS = {
 
 SIDE_BY_SIDE = {
     ("sources", "s5cmd"),
+    ("sources", "heads"),
     ("heads", "s3http"),
     ("heads", "credentials"),
     ("s3http", "credentials"),

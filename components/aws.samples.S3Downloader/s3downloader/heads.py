@@ -74,9 +74,7 @@ class ObjectHeads:
 
         Raises SOURCE_CHANGED where it is larger, or not the one of that ETag; else as `expected`.
         """
-        request = Request(
-            method="GET", bucket=bucket, key=key, headers={"if-match": f'"{etag}"'}, limit=limit
-        )
+        request = Request(method="GET", bucket=bucket, key=key, limit=limit)
         answer = await self._http.send(request)
         length = answer.headers.get("content-length")
         _check_same(answer, request, etag, int(length) if length else len(answer.body))

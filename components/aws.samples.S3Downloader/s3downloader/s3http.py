@@ -50,7 +50,10 @@ _ELEMENT = r"<{0}>([^<]*)</{0}>"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for an object; `query` is encoded already. Of the answer `limit` bytes are read."""
+    """A request for an object; `query` is encoded already.
+
+    Of an answer longer than `limit` bytes the rest is not read.
+    """
 
     method: str
     bucket: str
@@ -187,7 +190,7 @@ class S3Http:
         try:
             connection.request(signed.method, signed.path, headers=dict(signed.headers))
             response = connection.getresponse()
-            body = response.read(limit)
+            body = response.read(max(limit, _ERROR_BYTES))
         except BaseException:
             connection.close()
             raise

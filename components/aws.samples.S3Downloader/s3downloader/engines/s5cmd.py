@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable
-
-import msgspec
 
 from ..aio import stop, uninterrupted
 from ..checksums import Mismatch
@@ -21,7 +18,6 @@ from .verification import Heads, Verifier, mismatch_error
 
 __all__ = ["S5cmdEngine"]
 
-log = logging.getLogger(__name__)
 Damaged = tuple[FileRecord, Mismatch]
 
 _PART = 50 << 20  # what s5cmd asks for at once
@@ -93,27 +89,10 @@ class S5cmdEngine:
             return
         found = [f async for f in files if f.number in left and left[f.number] in (None, f.etag)]
         here = await asyncio.to_thread(staging.take, found)
-        whole, _ = await _verify(Verifier(job, self._heads), staging, here)
+        whole, _ = await Verifier(job, self._heads).sift(staging, here)
         if whole:
             sink.progress(sum(file.size for file in whole))
             await sink.finished(whole)
-
-
-async def _verify(
-    verifier: Verifier, staging: Staging, files: list[FileRecord]
-) -> tuple[list[FileRecord], list[Damaged]]:
-    """Compare files in their places; return those that are good, and remove the others."""
-    good, damaged = [], []
-    for file in files:
-        expected = await verifier.expected(file)
-        label, mismatch = await verifier.check_file(staging.place(file), file, expected)
-        if mismatch:
-            log.warning("%s has a wrong checksum: %s", file.key, mismatch)
-            staging.place(file).unlink()
-            damaged.append((file, mismatch))
-        else:
-            good.append(msgspec.structs.replace(file, checksum=label))
-    return good, damaged
 
 
 async def _stream(files: Iterable[FileRecord]) -> AsyncIterator[FileRecord]:
@@ -251,7 +230,7 @@ class _Fetch:
         if not files:
             return
         whole = await asyncio.to_thread(self._staging.take, files)
-        good, damaged = await _verify(self._verifier, self._staging, whole)
+        good, damaged = await self._verifier.sift(self._staging, whole)
         self.damaged += damaged
         self._report()
         if good:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from ..checksums import (
     CRCS,
@@ -13,6 +17,7 @@ from ..checksums import (
     Expected,
     Mismatch,
     can_check_ranges,
+    check_blocks,
     check_file,
     check_ranges,
     md5_etag,
@@ -20,9 +25,12 @@ from ..checksums import (
 from ..errors import DownloaderError, ErrorCode
 from ..records import FileRecord
 from .base import FetchJob
+from .staging import Staging
 from .transfer import Transfer
 
 __all__ = ["Heads", "Verifier", "block_of", "crc_for", "label_of", "mismatch_error"]
+
+log = logging.getLogger(__name__)
 
 _ASK_FROM = 16 << 20
 """From this size on the store is asked for its checksum: a CRC costs no second read of the file.
@@ -85,6 +93,30 @@ class Verifier:
                 return label_of(file, expected), mismatch
             mismatch = await asyncio.to_thread(self.read, path, file, expected)
         return label_of(file, expected), mismatch
+
+    async def sift(
+        self, staging: Staging, files: Iterable[FileRecord]
+    ) -> tuple[list[FileRecord], list[tuple[FileRecord, Mismatch]]]:
+        """Compare files in their places; return those that are good, and remove the others."""
+        good, damaged = [], []
+        for file in files:
+            place = staging.place(file)
+            label, mismatch = await self.check_file(place, file, await self.expected(file))
+            if mismatch:
+                log.warning("%s has a wrong checksum: %s", file.key, mismatch)
+                place.unlink()
+                damaged.append((file, mismatch))
+            else:
+                good.append(msgspec.structs.replace(file, checksum=label))
+        return good, damaged
+
+    def check_body(
+        self, body: Iterable[bytes], file: FileRecord, expected: Expected | None
+    ) -> Mismatch | None:
+        """Tell what does not fit of a file that is in memory."""
+        given = [expected] if expected else []
+        mismatches = check_blocks(body, file.size, given, file.sha256)
+        return mismatches[0] if mismatches else None
 
     def read(self, path: Path, file: FileRecord, expected: Expected | None) -> Mismatch | None:
         """Read a file, and tell what does not fit. Blocks on the disk and raises OSError."""

@@ -114,9 +114,24 @@ class Store:
     async def plan(self, download_id: str, plan: int, items: Sequence[Item]) -> None:
         """Add `items` to plan number `plan`; a file done before stays done if it is the same.
 
+        An item without a `sha256` leaves that of its file as it is; `expect` changes it.
         Raises UNSAFE_KEY when two keys would become one file.
         """
         await self._database.transact(lambda c: _plan(c, download_id, plan, items))
+
+    async def expect(self, values: Sequence[tuple[str, int]]) -> None:
+        """Set the SHA-256 that files must have; each value is that and the file's number.
+
+        A file that was done with another one, or with none, is done no more.
+        """
+        sql = "UPDATE files SET done = done AND sha256 = ?1, sha256 = ?1 WHERE number = ?2"
+        await self._database.transact(lambda c: c.executemany(sql, values))
+
+    async def expect_nothing(self, download_id: str) -> None:
+        """Forget the SHA-256 of all files of a download."""
+        await self._fetch(
+            "UPDATE files SET sha256 = '' WHERE download_id = ? AND sha256 <> ''", download_id
+        )
 
     async def outdated(self, download_id: str, plan: int) -> list[str]:
         """Return the paths of files that are in older plans only.
@@ -220,8 +235,9 @@ def _plan(
             " ON CONFLICT (download_id, path) DO UPDATE SET"
             " key = CASE plan WHEN excluded.plan THEN key ELSE excluded.key END,"
             " done = done AND etag = excluded.etag AND size = excluded.size"
-            " AND sha256 = excluded.sha256,"
-            " size = excluded.size, etag = excluded.etag, sha256 = excluded.sha256,"
+            " AND excluded.sha256 IN ('', sha256),"
+            " size = excluded.size, etag = excluded.etag,"
+            " sha256 = coalesce(nullif(excluded.sha256, ''), sha256),"
             " plan = excluded.plan RETURNING key",
             (download_id, *item, plan),
         ).fetchone()
