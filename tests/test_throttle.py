@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from s3downloader.clock import Clock
 from s3downloader.throttle import Share, Throttle
@@ -79,7 +81,7 @@ async def device(clock: Clock, limit: int = 0) -> AsyncIterator[Device]:
         (RATE, 64 * KIB, 1, 0.03),
         (RATE, 16 * KIB, 1, 0.001),
         (100_000, 16 * KIB, 256, 0.001),
-        (100_000_000, 16 * KIB, 16, 0.001),
+        (100_000_000, 128 * KIB, 16, 0.001),
         (10_000_000, 4 * MIB, 1, 0.3),
         (1_000_000_000, 4 * MIB, 8, 0.001),
     ],
@@ -139,6 +141,41 @@ def test_what_a_slower_download_leaves_goes_to_the_others() -> None:
             assert slow.between(5, 15) == pytest.approx(4_000_000, rel=0.05)
             assert first.between(5, 15) == pytest.approx(12_000_000, rel=0.05)
             assert second.between(5, 15) == pytest.approx(12_000_000, rel=0.05)
+
+    fly(main)
+
+
+def fair_rates(device: int, limits: list[int]) -> list[float]:
+    """Max-min fair rates by their definition: one level for all, cut at each one's own limit."""
+    low, high = 0.0, float(device)
+    for _ in range(60):
+        level = (low + high) / 2
+        if sum(min(limit or device, level) for limit in limits) <= device:
+            low = level
+        else:
+            high = level
+    return [min(limit or device, low) for limit in limits]
+
+
+@given(
+    device_limit=st.integers(100_000, 10**9),
+    parts=st.lists(st.none() | st.floats(0.02, 2), min_size=1, max_size=4),
+    readers=st.integers(1, 3),
+)
+@settings(max_examples=10, deadline=None, derandomize=True)
+def test_whatever_the_limits_the_rates_are_max_min_fair(
+    device_limit: int, parts: list[float | None], readers: int
+) -> None:
+    limits = [0 if part is None else round(part * device_limit) for part in parts]
+
+    async def main(clock: Clock) -> None:
+        async with device(clock, device_limit) as here:
+            size = device_limit // 250
+            shares = [here.throttle.open(limit) for limit in limits]
+            reading = [here.read(share, size, readers=readers) for share in shares]
+            await here.until(13)
+            for reader, rate in zip(reading, fair_rates(device_limit, limits), strict=True):
+                assert reader.between(2, 12) == pytest.approx(10 * rate, rel=0.05)
 
     fly(main)
 

@@ -146,6 +146,13 @@ class Rig:
 
         return await self.until(wake_and_probe)
 
+    async def pass_time(self, seconds: float) -> None:
+        """Let so much time of a ManualClock pass, once whoever has seen a change sleeps again."""
+        clock = self.clock
+        assert isinstance(clock, ManualClock)
+        await _turns()
+        clock.advance(seconds)
+
     def hold(self, step: str, holds: Callable[[Any], bool]) -> Gate:
         """Hold those who come to a step of the store with what `holds` is true of."""
         gate = Gate()

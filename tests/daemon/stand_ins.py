@@ -19,6 +19,8 @@ class Source:
 
     def __init__(self) -> None:
         self.objects: dict[str, int] = {}
+        self.etags: dict[str, str] = {}
+        """By key, of objects that another may equal in size and not in content."""
         self.error: DownloaderError | None = None
         self.tries = 0
 
@@ -46,7 +48,7 @@ class Source:
             raise self.error
 
     def _info(self, key: str) -> ObjectInfo:
-        return ObjectInfo(key, self.objects[key], "etag")
+        return ObjectInfo(key, self.objects[key], self.etags.get(key, "etag"))
 
 
 class Engine:
@@ -83,6 +85,8 @@ class Engine:
                 await self._stand(file, sink)
             place = job.staging / "files" / file.path
             place.parent.mkdir(parents=True, exist_ok=True)
+            place.unlink(missing_ok=True)
+            self.fetched.append(file.key)
             with place.open("wb") as made:
                 made.truncate(file.size)
             sink.progress(file.size)

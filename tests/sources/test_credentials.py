@@ -142,6 +142,18 @@ async def test_what_the_store_calls_expired_is_forgotten(
     assert (await credentials.get()).access_key_id == "second"
 
 
+async def test_keys_that_were_replaced_meanwhile_are_kept(
+    exchange: CredentialsEndpoint, clock: ManualClock
+) -> None:
+    credentials = Credentials(environment(exchange), clock)
+    expired = await credentials.get()
+    exchange.credentials["AWS_ACCESS_KEY_ID"] = "second"
+    for _ in range(3):
+        credentials.forget(expired)
+        assert (await credentials.get()).access_key_id == "second"
+    assert exchange.requests == 2
+
+
 async def test_a_wrong_token(exchange: CredentialsEndpoint, clock: ManualClock) -> None:
     error = await refusal(
         Credentials({**environment(exchange), "AWS_CONTAINER_AUTHORIZATION_TOKEN": "x"}, clock)

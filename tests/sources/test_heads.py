@@ -19,10 +19,13 @@ from s3downloader.credentials import Credentials
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.heads import ObjectHeads
 from sandbox.link import Link
+from sandbox.nucleus.credentials import CredentialsEndpoint
 from sandbox.processes import free_ports
 from sandbox.servers import ApiServer, ObjectServer
 from sandbox.servers.certificates import make_certificates
 from sandbox.servers.s3 import S3Server
+
+from .amazon import Amazon
 
 BUCKET = "models"
 DATA = b"123456789"
@@ -252,6 +255,65 @@ async def test_a_certificate_must_be_trusted(
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
         async with heads_of(tls.endpoint, object_server.environment) as heads:
             assert await heads.expected(BUCKET, "secure", etag, len(DATA))
+
+
+KEYS = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "secret"}
+
+
+async def told_by(amazon: Amazon) -> Expected | None:
+    async with heads_of(amazon.endpoint, KEYS) as heads:
+        return await heads.expected(BUCKET, "k", amazon.etag, sum(amazon.sizes))
+
+
+async def test_the_checksums_of_all_parts_come_page_by_page() -> None:
+    async with Amazon(page=3) as amazon:
+        expected = await told_by(amazon)
+    assert expected == Expected(
+        algorithm="CRC32C",
+        value=amazon.value,
+        composite=True,
+        part_sizes=tuple(amazon.sizes),
+        parts=amazon.checksums,
+    )
+    assert amazon.requests == ["HEAD", "GET attributes", "GET attributes"]
+
+
+async def test_without_leave_for_attributes_the_first_and_the_last_part_tell_the_size() -> None:
+    async with (
+        Amazon(allows_attributes=False) as amazon,
+        heads_of(amazon.endpoint, KEYS) as heads,
+    ):
+        for _ in range(2):
+            expected = await heads.expected(BUCKET, "k", amazon.etag, sum(amazon.sizes))
+            assert expected is not None
+            assert (expected.part_size, expected.parts) == (5, ())
+    asked = ["HEAD", "HEAD partNumber=1", "HEAD partNumber=4"]
+    assert amazon.requests == [asked[0], "GET attributes", *asked[1:], *asked], "denied once"
+
+
+async def test_parts_of_uneven_sizes_are_not_taken_for_even_ones() -> None:
+    async with Amazon(sizes=[5, 6, 5, 4], allows_attributes=False) as amazon:
+        assert await told_by(amazon) is None
+    async with Amazon(sizes=[5, 6, 5, 4]) as amazon:
+        expected = await told_by(amazon)
+        assert expected is not None
+        assert expected.part_sizes == (5, 6, 5, 4)
+
+
+async def test_a_token_that_has_expired_is_renewed() -> None:
+    keys = {**KEYS, "AWS_SESSION_TOKEN": "token"}
+    async with CredentialsEndpoint(keys, authorised=lambda _: True) as exchange:
+        environment = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": exchange.uri}
+        async with Amazon() as amazon, heads_of(amazon.endpoint, environment) as heads:
+            size = sum(amazon.sizes)
+            assert await heads.expected(BUCKET, "k", amazon.etag, size)
+            amazon.valid_key = "second"
+            exchange.credentials["AWS_ACCESS_KEY_ID"] = "second"
+            assert await heads.expected(BUCKET, "k", amazon.etag, size)
+            assert exchange.requests == 2
+            amazon.valid_key = "third"
+            code = await code_of(heads.expected(BUCKET, "k", amazon.etag, size))
+            assert code is ErrorCode.CREDENTIALS_UNAVAILABLE
 
 
 class Tls:

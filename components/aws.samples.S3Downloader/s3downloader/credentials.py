@@ -80,9 +80,13 @@ class Credentials:
             self._asking.add_done_callback(self._asked)
         return await asyncio.shield(self._asking)
 
-    def forget(self) -> None:
-        """Ask again next time: the store said that the keys have expired."""
-        self._keys = None
+    def forget(self, expired: Keys | None = None) -> None:
+        """Ask again next time: the store said that the keys `expired` have, or whatever is here.
+
+        Where others have replaced them meanwhile, those are kept.
+        """
+        if expired is None or expired == self._keys:
+            self._keys = None
 
     def _should_renew(self, keys: Keys) -> bool:
         asked_lately = self._clock.monotonic() - self._asked_at < _AGAIN_AFTER

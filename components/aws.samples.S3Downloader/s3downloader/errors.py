@@ -20,6 +20,7 @@ class ErrorCode(str, Enum):
     PAYLOAD_TOO_LARGE = "payload_too_large"
     DOWNLOAD_NOT_FOUND = "download_not_found"
     MODEL_NOT_FOUND = "model_not_found"
+    VERSION_NOT_FOUND = "version_not_found"
     INVALID_STATE = "invalid_state"
     DUPLICATE_DOWNLOAD = "duplicate_download"
     DESTINATION_BUSY = "destination_busy"
@@ -56,9 +57,10 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.PAYLOAD_TOO_LARGE: "The message is larger than the messaging carries.",
     ErrorCode.DOWNLOAD_NOT_FOUND: "There is no download with that download_id.",
     ErrorCode.MODEL_NOT_FOUND: "There is no model with that model_id.",
+    ErrorCode.VERSION_NOT_FOUND: "No earlier version of the model is kept.",
     ErrorCode.INVALID_STATE: "The download cannot do that in its present state.",
     ErrorCode.DUPLICATE_DOWNLOAD: "A download with that download_id exists already.",
-    ErrorCode.DESTINATION_BUSY: "Another download is writing to that destination.",
+    ErrorCode.DESTINATION_BUSY: "Another download or a rollback is writing to that destination.",
     ErrorCode.DESTINATION_NOT_ALLOWED: "The destination lies outside AllowedDestinations.",
     ErrorCode.SOURCE_NOT_ALLOWED: "The source matches no pattern of AllowedSources.",
     ErrorCode.UNSAFE_KEY: "A key cannot become a file below the destination.",

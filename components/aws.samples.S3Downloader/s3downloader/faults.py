@@ -204,11 +204,11 @@ def _condensed(text: str) -> str:
     It tells the key in several ways, and its own `retry_timeout`, which say nothing of the cause.
     """
     summary, is_debug, debug = text.partition(_DEBUG)
-    if not is_debug:
-        return text
     if status := _STATUS.search(summary):
         code, message = (_element(name, status[3]) for name in ("Code", "Message"))
         return f"{code or status[2]}: {message} {status[1]}"
+    if not is_debug and not summary.startswith("Generic S3 error: "):
+        return text
     words = summary.rpartition(" error: ")[2].rpartition(" - ")[2]
     _, is_http, chain = debug.partition("HttpError {")
     return " ".join(f"{words} {is_http} {chain}".split())

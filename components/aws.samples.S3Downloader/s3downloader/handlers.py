@@ -79,6 +79,7 @@ class Handlers:
             commands.ModelGet: self._model_get,
             commands.ModelAdd: self._model_add,
             commands.ModelDelete: self._model_delete,
+            commands.ModelRollback: self._model_rollback,
         }
 
     async def handle(self, command: Command) -> None:
@@ -252,7 +253,15 @@ class Handlers:
             message=f"model {command.model_id} deleted; its files are still there",
             model_id=command.model_id,
         )
-        await self._registry.delete(command.model_id, lambda _: self._answers(response))
+        await self._manager.delete_model(command.model_id, lambda _: self._answers(response))
+
+    async def _model_rollback(self, command: commands.ModelRollback) -> None:
+        def answer(model: dict[str, Any]) -> list[tuple[str, bytes]]:
+            version = model.get("model_version", "the version before")
+            what = f"rolled back; it is {version} now"
+            return self._answers(_model_response(command, what, model))
+
+        await self._manager.roll_back(command.model_id, answer)
 
     async def _answer(self, response: responses.Response) -> None:
         """Record the response, which publishes it."""

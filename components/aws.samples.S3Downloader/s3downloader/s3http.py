@@ -34,7 +34,7 @@ from awscrt.http import HttpHeaders, HttpRequest
 from .credentials import Credentials, Keys
 from .faults import explain
 
-__all__ = ["Answer", "Request", "S3Http"]
+__all__ = ["Answer", "Request", "S3Http", "address"]
 
 _ERROR_BYTES = 1 << 16
 _IDLE_SECONDS = 15.0  # servers close a connection after some more
@@ -137,20 +137,20 @@ class S3Http:
         New credentials are fetched where the store says that they have expired, and the bucket's
         own region is asked where that is another one; nothing else is tried again.
         """
-        answer = await self._send(request)
-        for _ in range(2):
-            if answer.is_success or not self._learns(request, answer):
+        for _ in range(3):
+            keys = await self._credentials.get()
+            answer = await self._send(request, keys)
+            if answer.is_success or not self._learns(request, answer, keys):
                 break
-            answer = await self._send(request)
         if not answer.is_success:
             told = f"{answer.code}: {answer.element('Message')} status code: {answer.status}"
             raise explain(told, request.subject)
         return answer
 
-    def _learns(self, request: Request, answer: Answer) -> bool:
+    def _learns(self, request: Request, answer: Answer, keys: Keys) -> bool:
         """Tell whether the answer taught something that makes it worth asking again."""
         if answer.code in _EXPIRED:
-            self._credentials.forget()
+            self._credentials.forget(keys)
             return True
         region = answer.headers.get("x-amz-bucket-region", self.region(request.bucket))
         if self._endpoint_url or region == self.region(request.bucket):
@@ -158,8 +158,7 @@ class S3Http:
         self._regions[request.bucket] = region
         return True
 
-    async def _send(self, request: Request) -> Answer:
-        keys = await self._credentials.get()
+    async def _send(self, request: Request, keys: Keys) -> Answer:
         loop = asyncio.get_running_loop()
         answer = await loop.run_in_executor(self._threads, self._exchange, request, keys)
         if request.method != "HEAD" or answer.is_success:
@@ -172,7 +171,8 @@ class S3Http:
         return answer if named.is_success else named
 
     def _exchange(self, request: Request, keys: Keys) -> Answer:
-        scheme, host, path = self._address(request)
+        region = self.region(request.bucket)
+        scheme, host, path = address(self._endpoint_url, region, request.bucket, request.key)
         signed = self._sign(request, keys, host, path)
         try:
             for connection in self._connections(scheme, host):
@@ -224,19 +224,6 @@ class S3Http:
     def _trust(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or None)
 
-    def _address(self, request: Request) -> tuple[str, str, str]:
-        """Return scheme, host and path of an object: path style but for AWS's own endpoint."""
-        key = quote(request.key, safe="")
-        path = "/" + key.replace("%2F", "/")
-        if self._endpoint_url:
-            url = urlsplit(self._endpoint_url)
-            return url.scheme, url.netloc, f"{url.path.rstrip('/')}/{request.bucket}{path}"
-        region = self.region(request.bucket)
-        host = f"s3.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
-        if "." in request.bucket:  # which no certificate matches as a host
-            return "https", host, f"/{request.bucket}{path}"
-        return "https", f"{request.bucket}.{host}", path
-
     def _sign(self, request: Request, keys: Keys, host: str, path: str) -> HttpRequest:
         path += f"?{request.query}" if request.query else ""
         headers = HttpHeaders([("host", host), *request.headers.items()])
@@ -258,3 +245,19 @@ class S3Http:
             return aws_sign_request(unsigned, config).result(self._patience)
         except AwsCrtError as error:
             raise explain(f"NoCredentialProviders: {error}", request.subject) from error
+
+
+def address(endpoint_url: str | None, region: str, bucket: str, key: str) -> tuple[str, str, str]:
+    """Return scheme, host and path of an object, the path encoded once and not normalised.
+
+    AWS's own endpoint has the bucket in the host, unless it has a dot, which no certificate
+    matches; others have it in the path.
+    """
+    path = "/" + quote(key, safe="/")
+    if endpoint_url:
+        url = urlsplit(endpoint_url)
+        return url.scheme, url.netloc, f"{url.path.rstrip('/')}/{bucket}{path}"
+    host = f"s3.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
+    if "." in bucket:
+        return "https", host, f"/{bucket}{path}"
+    return "https", f"{bucket}.{host}", path

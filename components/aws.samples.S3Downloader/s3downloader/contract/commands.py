@@ -52,6 +52,7 @@ __all__ = [
     "ModelDelete",
     "ModelGet",
     "ModelList",
+    "ModelRollback",
     "Pause",
     "Resume",
     "Status",
@@ -212,7 +213,19 @@ class ModelGet(Command, frozen=True, kw_only=True):
 
 
 class ModelDelete(Command, frozen=True, kw_only=True):
-    """Remove a model from the registry and from the shadow; its files stay."""
+    """Remove a model from the registry and from the shadow; its files stay.
+
+    Earlier versions that were kept for `model_rollback` are removed.
+    """
+
+    model_id: ModelId
+
+
+class ModelRollback(Command, frozen=True, kw_only=True):
+    """Exchange the files of a model with the version before, which `publish: replace` kept.
+
+    The registry's entry becomes what it was then. A second rollback goes forward again.
+    """
 
     model_id: ModelId
 
@@ -240,4 +253,5 @@ COMMANDS: tuple[type[Command], ...] = (
     ModelGet,
     ModelDelete,
     ModelAdd,
+    ModelRollback,
 )

@@ -223,7 +223,10 @@ class LimitsResponse(Response, frozen=True, kw_only=True):
 
 
 class ModelResponse(Response, frozen=True, kw_only=True):
-    """To `model_get` and `model_add` the model as it is now; to `model_delete` its id alone."""
+    """To `model_delete` the id of the model alone.
+
+    To `model_get`, `model_add` and `model_rollback` the model as it is now.
+    """
 
     model_id: str
     model: dict[str, Any] | UnsetType = UNSET

@@ -14,8 +14,9 @@ from ..records import ACTIVE, FINISHED, Download, Options, State
 from ..settings import Settings
 from . import limits
 from .entry import Entry
+from .replace import check_replaceable
 
-__all__ = ["admit", "check_place", "check_space", "limited", "model_id", "place"]
+__all__ = ["admit", "check_free", "check_place", "check_space", "limited", "model_id"]
 
 _OCCUPYING = ACTIVE | {State.PAUSED}
 
@@ -28,23 +29,28 @@ def admit(command: commands.Download, settings: Settings, now: float) -> Downloa
     limits.check_source(command.bucket, command.key, settings.allowed_sources)
     roots = settings.destination_roots
     destination = limits.resolve_destination(command.destination or settings.download_dir, roots)
-    try:
-        staging = limits.staging_folder(destination, roots, command.download_id)
-    except OSError as error:
-        raise from_os_error(error) from error
-    return Download(
+    download = Download(
         download_id=command.download_id,
         command_id=command.command_id,
         bucket=command.bucket,
         key=command.key,
         destination=str(destination),
-        staging=str(staging),
+        staging="",
         options=command.options,
         model_meta=command.model_meta,
         sha256=command.sha256,
         created_at=now,
         updated_at=now,
     )
+    beside = destination
+    if download.replaces:
+        check_replaceable(Path(download.place), [*roots, Path(settings.state_dir)])
+        beside = Path(download.place).parent
+    try:
+        staging = limits.staging_folder(beside, roots, download.download_id)
+    except OSError as error:
+        raise from_os_error(error) from error
+    return msgspec.structs.replace(download, staging=str(staging))
 
 
 def limited(download: Download, limit: int | None) -> Options:
@@ -64,12 +70,6 @@ def limited(download: Download, limit: int | None) -> Options:
     return msgspec.structs.replace(download.options, max_bandwidth=limit)
 
 
-def place(download: Download) -> Path:
-    """Return what the download writes: its file, or the directory for a prefix."""
-    destination = Path(download.destination)
-    return destination if download.is_prefix else destination / download.key.rpartition("/")[2]
-
-
 def model_id(download: Download) -> str:
     """Return the id of the download's model: its own, or else the last part of the key."""
     meta = download.model_meta or {}
@@ -79,21 +79,31 @@ def model_id(download: Download) -> str:
 
 def check_place(download: Download, entries: Iterable[Entry]) -> None:
     """Raise DESTINATION_BUSY where another download is to write to the same place."""
-    mine = place(download)
+    mine = Path(download.place)
+    check_free(mine, (e for e in entries if e.download.download_id != download.download_id))
+
+
+def check_free(place: Path, entries: Iterable[Entry]) -> None:
+    """Raise DESTINATION_BUSY where one of `entries` is to write to `place`."""
     for entry in entries:
         other = entry.download
-        if (
-            other.download_id != download.download_id
-            and (other.state in _OCCUPYING or other.publish_began)
-            and other.state not in FINISHED
-            and limits.overlap(mine, place(other))
-        ):
+        if _writes(entry) and limits.overlap(place, Path(other.place)):
             raise DownloaderError(
                 ErrorCode.DESTINATION_BUSY,
                 f"the download {other.download_id!r} is {other.state.value} and writes to"
-                f" {place(other)}; wait for it, cancel it, or choose another destination",
+                f" {other.place}; wait for it, cancel it, or choose another destination",
                 download_id=other.download_id,
             )
+
+
+def _writes(entry: Entry) -> bool:
+    """Tell whether a download writes to its place, or will without another check."""
+    download = entry.download
+    if entry.lock.locked() and (download.exchange or download.state is State.FAILED):
+        return True  # it is being resumed, or undone
+    return download.state not in FINISHED and (
+        download.state in _OCCUPYING or download.publish_began
+    )
 
 
 def check_space(entry: Entry, entries: Iterable[Entry], reserve: int) -> None:

@@ -15,7 +15,7 @@ from ..errors import DownloaderError, ErrorCode
 from ..records import Download, FileRecord, State
 from ..store import Store
 from ..throttle import Share
-from . import limits
+from . import limits, replace, reuse
 from .entry import Entry
 from .plan import Listing, make_plan
 from .publish import prepare, publish_files, publish_whole, sync_directories, verify_sizes
@@ -65,10 +65,17 @@ class Course:
     async def run(self, before_publishing: Callable[[Download], object]) -> None:
         """Go the course. `before_publishing` may object by raising."""
         if self._entry.download.state is not State.PUBLISHING:
-            await self._arrive()
-            before_publishing(self._entry.download)
-            await self._advance(self._entry, State.PUBLISHING, publish_began=True)
+            exchange = self._entry.download.exchange
+            if not await asyncio.to_thread(replace.is_in_place, self._entry.download):
+                await self._arrive()
+                before_publishing(self._entry.download)
+                exchange = await asyncio.to_thread(replace.begin, self._entry.download)
+            await self._advance(
+                self._entry, State.PUBLISHING, publish_began=True, exchange=exchange
+            )
         await self._publish()
+        async for batch in batches(self._files(done=True)):
+            await reuse.remember(self._entry.download, batch, self._store)
 
     async def _arrive(self) -> None:
         """Return once every file lies whole in the staging folder."""
@@ -76,6 +83,9 @@ class Course:
         await asyncio.to_thread(prepare, self._entry.download)
         await self._engine.recover(self._job, self._files(done=False), self)
         await self._plan()
+        async for taken in reuse.take_unchanged(self._entry.download, self._store):
+            await self.finished(taken)
+        self._entry.meter.restart(self._entry.meter.bytes_there, keep_peak=True)
         self._check_space(self._entry)
         for _ in range(_ROUNDS):
             await self._advance(self._entry, State.DOWNLOADING)
@@ -128,6 +138,9 @@ class Course:
 
     async def _publish(self) -> None:
         download = self._entry.download
+        if download.exchange:
+            await asyncio.to_thread(replace.put_in_place, download)
+            return
         if await asyncio.to_thread(publish_whole, download):
             return
         check_place = limits.PlaceCheck(Path(download.destination))

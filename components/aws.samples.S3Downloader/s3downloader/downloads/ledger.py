@@ -50,7 +50,7 @@ class Ledger:
 
     async def open(self, download: Download, asked: Asked) -> None:
         """Record a new download."""
-        await uninterrupted(self._record(download, (), asked, {}))
+        await uninterrupted(self._record(download, (), asked, Change()))
 
     async def advance(
         self,
@@ -61,16 +61,20 @@ class Ledger:
         asked: Asked | None = None,
         failure: Failure | None = None,
         models: dict[str, Any] | None = None,
+        also: Change | None = None,
         **changes: Any,
     ) -> None:
         """Bring `entry` into `state`, recorded in one step with its events, answer and models.
+
+        `also` has what else is recorded with it.
 
         Once begun it is carried out, even if the caller is cancelled meanwhile.
         """
         require(entry.download, state)
         if state is State.DOWNLOADING and not entry.download.started:
             events, changes = (*events, started), {**changes, "started": True}
-        entering = self._enter(entry, state, events, asked, models or {}, failure, changes)
+        also = msgspec.structs.replace(also or Change(), models=models or {})
+        entering = self._enter(entry, state, events, asked, also, failure, changes)
         await uninterrupted(entering)
 
     async def save_progress(self, entries: Iterable[Entry]) -> None:
@@ -95,7 +99,7 @@ class Ledger:
             before = entry.download.options
             entry.download = msgspec.structs.replace(entry.download, options=options)
             try:
-                await self._record(entry.download, (), asked, {})
+                await self._record(entry.download, (), asked, Change())
             except DownloaderError:
                 entry.download = msgspec.structs.replace(entry.download, options=before)
                 raise
@@ -114,7 +118,7 @@ class Ledger:
         state: State,
         events: Sequence[Announcement],
         asked: Asked | None,
-        models: dict[str, Any],
+        also: Change,
         failure: Failure | None,
         changes: dict[str, Any],
     ) -> None:
@@ -127,7 +131,7 @@ class Ledger:
                 failure=failure,
                 **changes,
             )
-            await self._record(download, events, asked, models)
+            await self._record(download, events, asked, also)
             entry.download = download
             entry.entered = self._clock.monotonic()
             entry.working_since = entry.entered if state in _WORKING else None
@@ -140,12 +144,13 @@ class Ledger:
         download: Download,
         events: Sequence[Announcement],
         asked: Asked | None,
-        models: dict[str, Any],
+        also: Change,
     ) -> None:
         command_id = asked.command_id if asked else download.command_id
         at = download.updated_at
         await self._outbox.record(
-            Change(
+            msgspec.structs.replace(
+                also,
                 at=at,
                 downloads=[download],
                 unplanned=[download.download_id] if download.state is State.CANCELLED else [],
@@ -154,7 +159,6 @@ class Ledger:
                     encode(announce(download, command_id, at), self._max_bytes())
                     for announce in events
                 ],
-                models=models,
             )
         )
 

@@ -8,6 +8,7 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,14 +18,14 @@ from ..clock import Clock
 from ..contract import commands
 from ..engines.base import Engine
 from ..errors import DownloaderError, ErrorCode, from_os_error
-from ..models.registry import Registry
+from ..models.registry import Answering, Registry
 from ..outbox import Outbox
-from ..records import ACTIVE, FINISHED, Download, Failure, State
+from ..records import ACTIVE, FINISHED, Download, Failure, State, Version
 from ..settings import Settings
 from ..store import Change, Store
 from ..throttle import Share
-from . import events
-from .admission import admit, check_place, check_space, limited, model_id, place
+from . import events, limits
+from .admission import admit, check_free, check_place, check_space, limited, model_id
 from .bandwidth import Bandwidth
 from .course import Course
 from .deadlines import Deadlines, overrun
@@ -32,6 +33,8 @@ from .entry import Entry
 from .ledger import Asked, Ledger, check_resumable, require
 from .plan import Listing
 from .publish import discard
+from .reuse import forget_gone, known_as
+from .versions import Versions
 
 __all__ = ["DownloadManager"]
 
@@ -78,6 +81,7 @@ class DownloadManager:
         self._transient = transient
         self._on_change = on_change
         self._on_fault = on_fault
+        self._versions = Versions(store=store, record=outbox.record, registry=registry, clock=clock)
         self._entries: dict[str, Entry] = {}
         self._deadlines = Deadlines(clock, self._entries.values)
         self._ledger = Ledger(outbox, clock, lambda: settings().max_payload_bytes, self._changed)
@@ -88,6 +92,7 @@ class DownloadManager:
 
     async def load(self) -> None:
         """Take up what an earlier process left: all that was under way goes on by itself."""
+        await self._versions.load()
         for download in await self._store.downloads():
             entry = self._entries[download.download_id] = Entry(download, self._clock)
             if download.state in FINISHED:
@@ -158,6 +163,7 @@ class DownloadManager:
             )
         download = admit(command, self._settings(), self._clock.now())
         check_place(download, self._entries.values())
+        self._versions.check_free(download.place)
         self._model(download)
         entry = self._entries[download.download_id] = Entry(download, self._clock)
         async with entry.lock:
@@ -185,6 +191,7 @@ class DownloadManager:
         async with self._locked(download_id) as entry:
             check_resumable(entry.download)
             check_place(entry.download, self._entries.values())
+            self._versions.check_free(entry.download.place)
             await stop(entry.task)
             check_resumable(entry.download)
             entry.failures_in_a_row = 0
@@ -219,6 +226,26 @@ class DownloadManager:
                 log.error("%s: %s", entry.download.download_id, obstacle)
             finally:
                 self._go_on(entry)
+
+    async def roll_back(self, model_id: str, answer: Answering) -> None:
+        """Bring the version before of a model back; `answer` makes the answers from its entry."""
+        await self._versions.roll_back(model_id, answer, self._check_rollback)
+
+    async def delete_model(self, model_id: str, answer: Answering) -> None:
+        """Remove a model from the registry, and the earlier versions that were kept of it."""
+        doomed: list[Version] = []
+
+        def dooming(model: dict[str, Any]) -> list[Version]:
+            doomed.extend(self._versions.deleting(model))
+            return doomed
+
+        await self._registry.delete(model_id, answer, dooming)
+        self._versions.adopt(doomed)
+        await self._versions.sweep()
+
+    def _check_rollback(self, place: Path) -> None:
+        limits.resolve_destination(str(place.parent), self._settings().destination_roots)
+        check_free(place, self._entries.values())
 
     @asynccontextmanager
     async def _locked(self, download_id: str) -> AsyncIterator[Entry]:
@@ -289,6 +316,7 @@ class DownloadManager:
         try:
             await course.run(before_publishing=self._model)
             await uninterrupted(self._complete(entry))
+            await self._versions.sweep()
         except DownloaderError as error:
             return error
         except OSError as error:
@@ -306,8 +334,12 @@ class DownloadManager:
             if model := self._model(entry.download):
                 models[model["model_id"]] = model
                 announced.append(events.model_added(model))
-            await self._ledger.advance(entry, State.COMPLETED, events=announced, models=models)
+            also = self._versions.completing(entry.download)
+            await self._ledger.advance(
+                entry, State.COMPLETED, events=announced, models=models, also=also
+            )
             self._registry.adopt(models)
+            self._versions.adopt(also.versions)
 
     async def _stumble(self, entry: Entry, error: DownloaderError) -> None:
         """Wait where a fault passes by itself; fail for any other."""
@@ -348,7 +380,7 @@ class DownloadManager:
         if download.model_meta is None:
             return None
         return self._registry.entry(
-            download.model_meta, model_id=model_id(download), local_path=str(place(download))
+            download.model_meta, model_id=model_id(download), local_path=download.place
         )
 
     async def _prune(self) -> None:
@@ -364,6 +396,9 @@ class DownloadManager:
             now = self._clock.now()
             before = 0.0 if self._clock_jumped() else now - _KEPT_SECONDS
             await self._store.forget_answers(before=before, most=_KEPT_ANSWERS)
+            await self._versions.sweep()
+            unfinished = [e.download for e in self.entries if e.download.state not in FINISHED]
+            await forget_gone(self._store, tuple(known_as(d) for d in unfinished if d.exchange))
         except DownloaderError as error:
             log.warning("nothing old could be forgotten: %s", error)
 

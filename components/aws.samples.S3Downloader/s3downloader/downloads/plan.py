@@ -53,7 +53,8 @@ async def make_plan(download: Download, listing: Listing, store: Store) -> bool:
     found = False
     sums: list[Item] = []
     destination = Path(download.destination)
-    check_place = limits.PlaceCheck(destination) if destination.exists() else None
+    merges = destination.exists() and not (download.replaces and download.is_prefix)
+    check_place = limits.PlaceCheck(destination) if merges else None
     async for batch in batches(_items(download, listing)):
         found = True
         for item in batch:

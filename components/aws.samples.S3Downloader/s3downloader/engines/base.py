@@ -31,6 +31,8 @@ class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
     """Where to fetch from and to. Finished files go to `staging/"files"/path`, whole and named.
 
     `share` is the bandwidth that the fetch may take; an engine that heeds limits asks it first.
+    A file that lies there already may share its inode with a published one: it is never written
+    into, a new one is renamed over it.
     """
 
     download_id: str

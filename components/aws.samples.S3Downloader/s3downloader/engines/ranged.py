@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import AsyncIterable
 from concurrent.futures import ThreadPoolExecutor
 
+from ..allocator import give_back
 from ..clock import Clock
 from ..credentials import Credentials
 from ..records import FileRecord
@@ -79,7 +80,10 @@ class RangedEngine:
             clock=self._clock,
             threads=self._threads,
         )
-        await fetch.run(files)
+        try:
+            await fetch.run(files)
+        finally:
+            give_back()
 
     async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
         """Report those of `files` that an earlier fetch left whole; keep what can be continued.
