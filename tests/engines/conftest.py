@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from s3downloader.clock import SystemClock
@@ -9,13 +11,19 @@ from s3downloader.engines.s5cmd import S5cmdEngine
 from sandbox.link import Link
 from sandbox.servers import ObjectServer
 
-from .support import by_s5cmd
+from .support import by_s5cmd, to_close
 
 
 @pytest.fixture(autouse=True)
 def _credentials(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
         monkeypatch.setenv(name, object_server.environment[name])
+
+
+@pytest.fixture(autouse=True)
+def _close() -> Iterator[None]:
+    with to_close:
+        yield
 
 
 @pytest.fixture

@@ -266,16 +266,27 @@ class Fetch:
     ) -> None:
         """Make one request for a range. If it fails, return when it is time for the next."""
         began = self._clock.monotonic()
+        size = 0
+
+        async def count(data: bytes) -> None:
+            nonlocal size
+            size += len(data)
+            await take(data)
+
         try:
-            first_byte = await self._reader.read(file.key, file.etag, span, self._pace.chunk, take)
+            first_byte = await self._reader.read(file.key, file.etag, span, self._pace.chunk, count)
         except DownloaderError as error:
             if error.code is ErrorCode.TIMEOUT:
                 self._pace.ease()
+            elif error.code is ErrorCode.STALLED:
+                self._pace.slowed(0)  # what was gathered for a chunk is lost
             await retries.after(error)
         else:
             seconds = self._clock.monotonic() - began
-            size = span[1] - span[0]
-            self._pace.served(first_byte=first_byte, size=size, seconds=seconds)
+            if size < span[1] - span[0]:
+                self._pace.slowed(size / max(seconds, 1e-6))
+            else:
+                self._pace.served(first_byte=first_byte, size=size, seconds=seconds)
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run what blocks on the disk. Once it has begun it ends, whoever is cancelled."""

@@ -49,6 +49,8 @@ class Journal:
 
     def __init__(self, descriptor: int, head: Head, disk: Disk, sequence: int = 0) -> None:
         self.head = head
+        self.synced = [PartState()] * len(head.layout)
+        """How far the parts were when that was last written down for good."""
         self._descriptor = descriptor
         self._disk = disk
         self._sequence = sequence
@@ -62,7 +64,7 @@ class Journal:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             journal = cls(descriptor, head, disk)
-            disk.allocate(descriptor, journal._copies + 2 * journal._copy_bytes)
+            disk.allocate(descriptor, journal._size)
             encoded = msgspec.json.encode(head)
             prefix = _PREFIX.pack(len(encoded), zlib.crc32(encoded))
             disk.write(descriptor, prefix + encoded, 0)
@@ -79,12 +81,16 @@ class Journal:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
-        head = _read_head(descriptor)
-        if head is None:
+        try:
+            head = _read_head(descriptor)
+            journal = cls(descriptor, head, disk) if head else None
+            if journal and os.fstat(descriptor).st_size == journal._size:
+                return journal, journal._load()
+        except BaseException:
             os.close(descriptor)
-            return None
-        journal = cls(descriptor, head, disk)
-        return journal, journal._load()
+            raise
+        os.close(descriptor)
+        return None
 
     def record(self, index: int, state: PartState) -> None:
         """Write down how far a part is, for as long as this boot lasts.
@@ -102,25 +108,34 @@ class Journal:
         place = self._copies + (self._sequence % 2) * self._copy_bytes
         self._disk.write(self._descriptor, _COPY.pack(self._sequence, check) + body, place)
         self._disk.sync(self._descriptor)
+        self.synced = list(states)
 
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._descriptor)
 
     @property
+    def _size(self) -> int:
+        return self._copies + 2 * self._copy_bytes
+
+    @property
     def _copy_bytes(self) -> int:
         return _COPY.size + len(self.head.layout) * _PART.size
 
     def _load(self) -> list[PartState]:
-        synced = max(self._read_copy(0), self._read_copy(1), key=lambda copy: copy[0])
-        self._sequence = synced[0]
+        copies = self._read_copy(0), self._read_copy(1)
+        self._sequence, synced = max(copies, key=lambda copy: copy[0])
+        self.synced = self._possible(synced)
         count = len(self.head.layout)
         raw = os.pread(self._descriptor, count * _SLOT.size, self._slots)
-        states = synced[1]
+        states = list(synced)
         for index, (done, crc, boot, check) in enumerate(_SLOT.iter_unpack(raw)):
             state = PartState(done, crc)
             if boot == self._boot and check == _slot_check(state, boot):
                 states[index] = state
+        return self._possible(states)
+
+    def _possible(self, states: list[PartState]) -> list[PartState]:
         return [
             state if state.done <= self.head.layout.length(index) else PartState()
             for index, state in enumerate(states)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from ..clock import Clock
 from ..errors import DownloaderError, ErrorCode
 
-__all__ = ["BUFFERS", "REQUESTS", "Pace", "Retries"]
+__all__ = ["BUFFERS", "REQUESTS", "SMALLEST_CHUNK", "Pace", "Retries"]
 
 REQUESTS = 64
 """More requests than this are never under way for one download: each has its buffers."""
@@ -19,10 +19,13 @@ REQUESTS = 64
 BUFFERS = 32 << 20
 """The bytes that all requests of a download together may hold in chunks that are being filled."""
 
+SMALLEST_CHUNK = 16 << 10
+"""The fewest bytes that are gathered before they are written."""
+
 _AT_FIRST = 16
 _LATE = 0.05  # seconds to the first byte that leave room on the link for another request
 _EASED_FOR = 1.0
-_SMALLEST, _LARGEST = 16 << 10, 2 << 20
+_LARGEST = 2 << 20
 _CHUNK_SECONDS = 0.25
 _LONGEST_WAIT = 60.0
 _FIRST_WAIT = 0.2
@@ -63,7 +66,7 @@ class Pace:
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     self.release()
-                else:
+                elif turn in self._waiting:  # or it was passed over meanwhile
                     self._waiting.remove(turn)
                 raise
         else:
@@ -107,6 +110,10 @@ class Pace:
             self.limit += 1
             self._hand_out()
 
+    def slowed(self, rate: float) -> None:
+        """A request brings `rate` bytes a second, fewer than were reckoned with."""
+        self._rate = min(self._rate, rate)
+
     @property
     def chunk(self) -> int:
         """How many bytes to gather before they are written.
@@ -116,7 +123,7 @@ class Pace:
         chunk is written while the next is filled.
         """
         most = min(_LARGEST, BUFFERS // (2 * self.limit))
-        return max(_SMALLEST, min(int(self._rate * _CHUNK_SECONDS), most))
+        return max(SMALLEST_CHUNK, min(int(self._rate * _CHUNK_SECONDS), most))
 
     def _hand_out(self) -> None:
         while self._waiting and self._in_use < self.limit:

@@ -14,6 +14,7 @@ from ..aio import timeout
 from ..credentials import Credentials, Keys
 from ..errors import DownloaderError, ErrorCode
 from ..faults import explain
+from .pace import SMALLEST_CHUNK
 
 if TYPE_CHECKING:
     import obstore
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["BucketReader", "can_name"]
 
 _CONNECT_SECONDS = 10
+_LATE = 1.0  # seconds for one chunk
 _REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>")
 
 
@@ -66,7 +68,8 @@ class BucketReader:
     ) -> float:
         """Hand the bytes of `span`, from its start to before its end, to `take`, as they come.
 
-        They come in chunks of at least `chunk` bytes, but for the last. Returns the seconds until
+        They come in chunks of at least `chunk` bytes, but for the last; after one that was late no
+        more come, so that the next request can have smaller ones. Returns the seconds until
         the store began to answer. Raises SOURCE_CHANGED where the object has another ETag now,
         NETWORK_UNREACHABLE, TIMEOUT, STALLED, ACCESS_DENIED and the like, and what `take` raises.
         """
@@ -79,11 +82,16 @@ class BucketReader:
             async with timeout(self._patience) as stall:
                 result = await self._ask(key, etag, span, subject)
                 waited = now() - began
-                stall.reschedule(now() + self._patience)
+                asked = now()
+                stall.reschedule(asked + self._patience)
                 async for data in result.stream(min_chunk_size=chunk):
                     stall.reschedule(None)
+                    is_late = chunk > SMALLEST_CHUNK and now() - asked > _LATE
                     await take(data)
-                    stall.reschedule(now() + self._patience)
+                    if is_late:
+                        break
+                    asked = now()
+                    stall.reschedule(asked + self._patience)
         except TimeoutError:
             raise DownloaderError(
                 ErrorCode.STALLED,

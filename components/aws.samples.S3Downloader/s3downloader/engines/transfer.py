@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 
 from ..checksums import CRCS, Crc, Mismatch
 from ..records import FileRecord
@@ -23,7 +24,8 @@ class Transfer:
     """The file on disk, its journal, and how far each part is.
 
     `write`, `sync`, `mend` and `close` block on the disk and raise OSError; they are for threads,
-    `write` for several at once, each with a part of its own.
+    `write` for several at once, each with a part of its own. A file that is closed is not synced
+    any more. What a sync that failed was to bring to safety counts as missing from then on.
     """
 
     def __init__(
@@ -41,7 +43,9 @@ class Transfer:
         self._journal = journal
         self._states = states
         self._disk = disk
-        self._synced = self.bytes_done
+        self._lock = Lock()  # for the journal's synced record, and the descriptors
+        self._is_open = True
+        self._is_sound = True
         self._waiting = deque(self._incomplete())
 
     @property
@@ -62,7 +66,7 @@ class Transfer:
     @property
     def bytes_unsynced(self) -> int:
         """How many bytes a loss of power would take."""
-        return self.bytes_done - self._synced
+        return self.bytes_done - sum(state.done for state in self._journal.synced)
 
     @property
     def parts_waiting(self) -> int:
@@ -93,10 +97,17 @@ class Transfer:
 
     def sync(self) -> None:
         """Bring what is here to safety: first the data, then the journal that tells of it."""
-        states = list(self._states)
-        self._disk.sync(self._descriptor)
-        self._journal.commit(states)
-        self._synced = sum(state.done for state in states)
+        with self._lock:
+            if not self._is_open or not self._is_sound:
+                return
+            states = list(self._states)
+            try:
+                self._disk.sync(self._descriptor)
+            except OSError:
+                self._is_sound = False  # the kernel has dropped what it told of: fsync(2)
+                self._forget_unsynced()
+                raise
+            self._journal.commit(states)
 
     def mend(self, mismatch: Mismatch) -> int:
         """Have what may be damaged fetched again; return how many bytes that are.
@@ -114,26 +125,44 @@ class Transfer:
 
     def close(self) -> None:
         """Let go of the files; everything stays as it is."""
-        self._journal.close()
-        os.close(self._descriptor)
+        with self._lock:
+            if not self._is_open:
+                return
+            self._is_open = False
+            try:
+                if not self._is_sound:
+                    self._forget_unsynced()
+            finally:
+                self._journal.close()
+                os.close(self._descriptor)
+
+    def _forget_unsynced(self) -> None:
+        for index, state in enumerate(self._journal.synced):
+            self._journal.record(index, state)
 
     def _incomplete(self) -> list[int]:
         states = enumerate(self._states)
         return [index for index, state in states if state.done < self.layout.length(index)]
 
     def _reset(self, indices: Iterable[int]) -> None:
-        for index in indices:
-            self._states[index] = PartState()
-            self._journal.record(index, PartState())
-        self._journal.commit(self._states)
+        with self._lock:
+            synced = list(self._journal.synced)
+            for index in indices:
+                self._states[index] = synced[index] = PartState()
+                self._journal.record(index, PartState())
+            self._journal.commit(synced)
         self._waiting = deque(self._incomplete())
 
     def _parts_within(self, mismatch: Mismatch) -> list[int]:
+        layout = self.layout
         return [
             index
-            for index in range(len(self.layout))
-            for blamed in mismatch.damaged
-            if blamed.offset <= self.layout.start(index) < blamed.offset + blamed.length
+            for index in range(len(layout))
+            if any(
+                blamed.offset < layout.start(index) + layout.length(index)
+                and layout.start(index) < blamed.offset + blamed.length
+                for blamed in mismatch.damaged
+            )
         ]
 
     def _unlike_their_crc(self) -> list[int]:
@@ -167,6 +196,7 @@ def begin_or_continue(
             if journal.head.etag == file.etag and journal.head.layout.size == file.size:
                 return _continue(file, path, journal, states, disk)
         journal.close()
+    journal_path.unlink(missing_ok=True)  # a new file may get the inode of which that tells
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
         disk.allocate(descriptor, file.size)
@@ -174,6 +204,8 @@ def begin_or_continue(
         journal = Journal.create(journal_path, head, disk)
     except BaseException:
         os.close(descriptor)
+        journal_path.unlink(missing_ok=True)
+        path.unlink()  # on a full disk it has what was left
         raise
     return Transfer(file, path, descriptor, journal, [PartState()] * len(layout), disk)
 
