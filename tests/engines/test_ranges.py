@@ -219,11 +219,6 @@ async def test_what_the_store_refuses_is_told(
     error = await refused(object_server.endpoint, tmp_path, [changed])
     assert error.code is ErrorCode.SOURCE_CHANGED
 
-    elsewhere = msgspec.structs.replace(job(tmp_path, VERIFIED), bucket="no-such-bucket")
-    with pytest.raises(DownloaderError) as caught:
-        await by_ranges(object_server.endpoint).fetch(elsewhere, Files([file]), Recorder())
-    assert caught.value.code is ErrorCode.BUCKET_NOT_FOUND
-
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     error = await refused(object_server.endpoint, tmp_path, [file])
     assert error.code is ErrorCode.ACCESS_DENIED
@@ -231,6 +226,18 @@ async def test_what_the_store_refuses_is_told(
     error = await refused(object_server.endpoint, tmp_path, [file])
     assert error.code is ErrorCode.ACCESS_DENIED
     assert names(tmp_path / "ranged") == []
+
+
+async def test_a_missing_bucket_is_told(
+    api_server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in CREDENTIALS[:2]:
+        monkeypatch.setenv(name, api_server.environment[name])
+    file = FileRecord(1, "NoSuchKey", "NoSuchKey", 1_000, "0" * 32)
+    elsewhere = msgspec.structs.replace(job(tmp_path, VERIFIED), bucket="no-such-bucket")
+    with pytest.raises(DownloaderError) as caught:
+        await by_ranges(api_server.endpoint).fetch(elsewhere, Files([file]), Recorder())
+    assert caught.value.code is ErrorCode.BUCKET_NOT_FOUND
 
 
 async def test_a_network_that_is_away_is_told_whatever_the_key_is_called(
@@ -338,24 +345,21 @@ async def test_a_given_sha256_is_heeded_whatever_the_store_says(
         assert names(tmp_path / "ranged") == []
 
 
+@pytest.mark.parametrize(("count", "most"), [(1, 2), (3, 3)])
 async def test_no_more_requests_than_allowed_are_under_way(
-    link: Link, object_server: ObjectServer, tmp_path: Path
+    link: Link, object_server: ObjectServer, tmp_path: Path, count: int, most: int
 ) -> None:
     link.freeze()
-    large = [
-        FileRecord(n, f"{n}", f"ranges/none/{n}", 8 * MIB, "0" * 31 + "-1") for n in range(1, 4)
-    ]
+    files = [FileRecord(n, f"{n}", f"ranges/none/{n}", 8 * MIB, "etag") for n in range(count)]
     options = Options(numworkers=3, concurrency=2, part_size=MIB, verify=False)
-    for files, most in ((large[:1], 2), (large, 3)):
-        fetching = asyncio.create_task(
-            by_ranges(link.endpoint).fetch(job(tmp_path, options), Files(files), Recorder())
-        )
-        await eventually(lambda: link.connections == most)  # noqa: B023
-        for _ in range(20):
-            await asyncio.sleep(0.005)
-            assert link.connections <= most
-        await stop(fetching)
-        await eventually(lambda: not link.connections)
+    fetching = asyncio.create_task(
+        by_ranges(link.endpoint).fetch(job(tmp_path, options), Files(files), Recorder())
+    )
+    await eventually(lambda: link.connections == most)
+    for _ in range(20):
+        await asyncio.sleep(0.005)
+        assert link.connections == most
+    await stop(fetching)
 
 
 async def test_the_share_of_the_bandwidth_is_respected(

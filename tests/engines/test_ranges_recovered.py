@@ -43,10 +43,10 @@ async def test_kill_9_at_any_moment_costs_next_to_nothing(
     link: Link, object_server: ObjectServer, tmp_path: Path
 ) -> None:
     plan = Plan(object_server, "ranges/killed/")
-    await plan.add("model", 40 * MIB)
-    link.rate = 16 * MIB
+    await plan.add("model", 64 * MIB)
+    link.rate = 1.5 * MIB
     rng = random.Random(11)
-    moments = sorted(rng.uniform(1, 38) * MIB for _ in range(4))
+    moments = sorted(rng.uniform(0.2, 4) * MIB for _ in range(3))
     for moment in moments:
         daemon = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.engines.doomed", "ranged"),
@@ -60,8 +60,7 @@ async def test_kill_9_at_any_moment_costs_next_to_nothing(
     link.rate = None
     sink = Recorder()
     await continued(link, tmp_path, plan, sink)
-    lost = link.bytes_down - plan.size
-    assert lost <= len(moments) * 0.02 * plan.size, f"{lost / len(moments)} bytes a kill"
+    assert link.bytes_down <= 1.02 * plan.size
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
