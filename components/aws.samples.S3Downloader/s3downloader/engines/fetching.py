@@ -74,15 +74,15 @@ class Fetch:
         try:
             await asyncio.wait([self._working])
         finally:
-            await stop(self._working)
-            await stop(keeping)
-            await uninterrupted(self._guarded(self._finish()))
+            await uninterrupted(self._end(self._working, keeping))
         if self._fault:
             raise self._fault
 
-    async def _finish(self) -> None:
+    async def _end(self, *tasks: asyncio.Task[None]) -> None:
+        for task in tasks:
+            await stop(task)
         await self._wait_for_threads()
-        await self._keeper.finish()
+        await self._guarded(self._keeper.finish())
 
     def _fail(self, error: Exception) -> None:
         """Remember what went wrong first, and let it end everything."""
