@@ -1,4 +1,4 @@
-"""A store in front of the real one that answers as the test says: too busy, or keys expired."""
+"""A store in front of the real one that is too busy, knows no keys, or whatever a test says."""
 
 from __future__ import annotations
 
@@ -7,22 +7,19 @@ from collections.abc import Callable
 
 from sandbox.processes import free_ports
 
-__all__ = ["BusyStore"]
+__all__ = ["BusyStore", "refusal"]
 
 _ERROR = '<?xml version="1.0"?><Error><Code>{code}</Code><Message>{code}</Message></Error>'
 _REASONS = {503: "Slow Down", 500: "Internal Server Error", 400: "Bad Request"}
 
-Answer = tuple[int, str]
-"""The status and the code of an error."""
-
 
 class BusyStore:
-    """Hands requests without a body to the server at `port`, unless `refuse` knows an error.
+    """Hands requests without a body to the server at `port`, unless `refuse` has an answer.
 
     Open as a context manager. `refuse` sees the head of each request.
     """
 
-    def __init__(self, port: int, refuse: Callable[[str], Answer | None]) -> None:
+    def __init__(self, port: int, refuse: Callable[[str], bytes | None]) -> None:
         self.requests = 0
         self.refused = 0
         [self._port] = free_ports(1)
@@ -49,7 +46,7 @@ class BusyStore:
             self.requests += 1
             if answer := self._refuse(head):
                 self.refused += 1
-                writer.write(_refusal(*answer))
+                writer.write(answer)
             else:
                 await self._relay(head, writer)
             await writer.drain()
@@ -69,7 +66,8 @@ class BusyStore:
             target.close()
 
 
-def _refusal(status: int, code: str) -> bytes:
+def refusal(status: int, code: str) -> bytes:
+    """Return an answer that tells an error by its code."""
     body = _ERROR.format(code=code)
     return (
         f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: application/xml\r\n"

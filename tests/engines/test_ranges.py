@@ -218,6 +218,7 @@ async def test_what_the_store_refuses_is_told(
     changed = msgspec.structs.replace(file, etag="0" * 32)
     error = await refused(object_server.endpoint, tmp_path, [changed])
     assert error.code is ErrorCode.SOURCE_CHANGED
+    assert names(tmp_path / "ranged") == []
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     error = await refused(object_server.endpoint, tmp_path, [file])
@@ -225,7 +226,6 @@ async def test_what_the_store_refuses_is_told(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "unknown")
     error = await refused(object_server.endpoint, tmp_path, [file])
     assert error.code is ErrorCode.ACCESS_DENIED
-    assert names(tmp_path / "ranged") == []
 
 
 async def test_a_missing_bucket_is_told(
@@ -293,6 +293,26 @@ async def test_a_source_that_is_replaced_is_never_mixed(
     sink = Recorder()
     await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     plan.check(tmp_path, sink)
+
+
+async def test_what_arrived_of_a_small_file_in_vain_is_not_counted(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "ranges/vain/")
+    old = await plan.put("changing", bytes(400_000))
+    link.rate = 400_000
+    sink = ForgivingRecorder()
+    fetching = asyncio.create_task(
+        by_ranges(link.endpoint).fetch(job(tmp_path, VERIFIED), Files([old]), sink)
+    )
+    await eventually(lambda: sink.total)
+    await object_server.put(old.key, b"another")
+    link.cut()
+    link.restore()
+    with pytest.raises(DownloaderError) as caught:
+        await fetching
+    assert caught.value.code is ErrorCode.SOURCE_CHANGED
+    assert sink.total == 0
 
 
 @pytest.mark.parametrize("size", [300_000, 4 * MIB])

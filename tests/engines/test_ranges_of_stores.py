@@ -19,16 +19,18 @@ from s3downloader.records import FileRecord, Options
 from sandbox.link import Link
 from sandbox.servers import ObjectServer
 
-from .busy_store import Answer, BusyStore
+from .busy_store import BusyStore, refusal
 from .support import FastClock, Files, ForgivingRecorder, Plan, Recorder, by_ranges, job
 
 MIB = 1 << 20
 SMALL_PARTS = Options(part_size=MIB)
 
 
-@pytest.mark.parametrize("answer", [(503, "SlowDown"), (500, "InternalError")])
+@pytest.mark.parametrize(
+    "answer", [refusal(503, "SlowDown"), refusal(500, "InternalError")], ids=["503", "500"]
+)
 async def test_a_store_that_is_too_busy_is_asked_again(
-    object_server: ObjectServer, tmp_path: Path, answer: Answer
+    object_server: ObjectServer, tmp_path: Path, answer: bytes
 ) -> None:
     plan = Plan(object_server, "stores/busy/")
     await plan.add("model", 8 * MIB)
@@ -49,10 +51,28 @@ async def test_a_store_that_stays_too_busy_is_told(
     object_server: ObjectServer, tmp_path: Path
 ) -> None:
     file = FileRecord(1, "model", "stores/never", 1_000, "0" * 32)
-    async with BusyStore(object_server.port, lambda _: (503, "SlowDown")) as store:
+    async with BusyStore(object_server.port, lambda _: refusal(503, "SlowDown")) as store:
         with pytest.raises(DownloaderError) as caught:
             await by_ranges(store.endpoint, FastClock()).fetch(
                 job(tmp_path, Options(retry_count=3)), Files([file]), Recorder()
+            )
+    assert caught.value.code is ErrorCode.TIMEOUT
+    assert store.requests == 4
+
+
+async def test_a_store_that_sends_nothing_is_not_asked_for_ever(
+    object_server: ObjectServer, tmp_path: Path
+) -> None:
+    nothing = (
+        b'HTTP/1.1 206 Partial Content\r\nETag: "etag"\r\nContent-Length: 0\r\n'
+        b"Last-Modified: Sat, 21 Nov 2026 12:00:00 GMT\r\n"
+        b"Content-Range: bytes 0-999/1000\r\nConnection: close\r\n\r\n"
+    )
+    file = FileRecord(1, "model", "stores/nothing", 1_000, "etag")
+    async with BusyStore(object_server.port, lambda _: nothing) as store:
+        with pytest.raises(DownloaderError) as caught:
+            await by_ranges(store.endpoint, FastClock()).fetch(
+                job(tmp_path, Options(verify=False, retry_count=3)), Files([file]), Recorder()
             )
     assert caught.value.code is ErrorCode.TIMEOUT
     assert store.requests == 4
@@ -88,10 +108,10 @@ async def test_keys_that_expire_are_renewed_once_and_cost_nothing(
     times = itertools.count()
     expired = False
 
-    def refuse(head: str) -> Answer | None:
+    def refuse(head: str) -> bytes | None:
         nonlocal expired
         expired = expired or next(times) >= 6
-        return (400, "ExpiredToken") if expired and exchange.issued == 1 else None
+        return refusal(400, "ExpiredToken") if expired and exchange.issued == 1 else None
 
     exchange = TokenExchange()
     async with BusyStore(object_server.port, refuse) as store:
