@@ -96,6 +96,27 @@ def test_an_exchange_is_carried_on_from_every_step(
     assert step > 4
 
 
+def test_an_unchanged_file_that_is_a_link_to_the_one_before_becomes_a_version_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, went_on = 0, True
+    while went_on:
+        root = tmp_path / str(step)
+        write(root / "m", {"a": "same"})
+        download = a_download(root, "v2/a", publish="replace")
+        prepare(download)
+        Path(download.staging, "files").mkdir()
+        os.link(root / "m" / "a", Path(download.staging, "files", "a"))
+        download = msgspec.structs.replace(download, exchange=replace.begin(download))
+        assert not replace.is_in_place(download)
+        went_on = dies(monkeypatch, step, partial(replace.put_in_place, download))
+        step += 1
+        replace.put_in_place(download)
+        assert replace.is_in_place(download)
+        assert (root / "m" / "a").samefile(replace.kept_path(download))
+    assert step > 4
+
+
 @pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])
 def test_a_publishing_that_failed_is_undone_from_every_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: State

@@ -34,12 +34,14 @@ def items(**changes: str) -> list[Item]:
     ]
 
 
-async def published(store: Store, root: Path, listed: list[Item]) -> None:
+async def published(store: Store, root: Path, listed: list[Item], checksum: str = "") -> None:
     """Publish `FILES`, as an earlier download did."""
     write(root / "m", FILES)
     download = msgspec.structs.replace(a_download(root), download_id="earlier")
     await planned(store, download, listed)
-    files = [file async for file in store.files("earlier")]
+    files = [
+        msgspec.structs.replace(file, checksum=checksum) async for file in store.files("earlier")
+    ]
     await reuse.remember(download, files, store)
 
 
@@ -49,8 +51,15 @@ async def planned(store: Store, download: Download, listed: list[Item]) -> None:
     prepare(download)
 
 
-async def taken(store: Store, download: Download) -> list[FileRecord]:
-    return [file async for batch in reuse.take_unchanged(download, store) for file in batch]
+async def no_checksum(bucket: str, key: str, etag: str, size: int) -> str:
+    """A store that has no checksums."""
+    return ""
+
+
+async def taken(
+    store: Store, download: Download, ask: reuse.AskChecksum = no_checksum
+) -> list[FileRecord]:
+    return [file async for batch in reuse.take_unchanged(download, store, ask) for file in batch]
 
 
 def staged(download: Download) -> dict[str, str]:
@@ -85,6 +94,24 @@ async def test_where_blocks_cannot_be_shared_files_are_linked_and_else_copied(
     assert staged(download) == FILES
     here, there = tmp_path / "m" / "a", Path(download.staging, "files", "a")
     assert here.samefile(there) is (way == "link")
+
+
+async def test_an_object_that_was_uploaded_anew_is_known_by_its_checksum(
+    store: Store, tmp_path: Path
+) -> None:
+    await published(store, tmp_path, items(), checksum="CRC64NVME:same")
+    asked = []
+
+    async def ask(bucket: str, key: str, etag: str, size: int) -> str:
+        asked.append((bucket, key, etag, size))
+        return "CRC64NVME:same" if key == "v/a" else "CRC64NVME:other"
+
+    download = a_download(tmp_path)
+    await planned(store, download, [item._replace(etag="anew-2") for item in items()])
+    assert [(f.path, f.checksum) for f in await taken(store, download, ask)] == [
+        ("a", "CRC64NVME:same")
+    ]
+    assert asked == [("models", "v/a", "anew-2", 4), ("models", "v/deep/b", "anew-2", 8)]
 
 
 async def test_where_nothing_can_be_made_of_a_file_it_is_fetched(

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from . import logs, settings
 from .aio import TaskGroup, stop
 from .clock import Clock
+from .downloads import manager
 from .downloads.bandwidth import Bandwidth
 from .downloads.manager import DownloadManager
-from .downloads.plan import Listing
 from .engines.base import Engine
 from .errors import DownloaderError, ErrorCode
 from .handlers import Browser, Handlers
@@ -30,7 +30,7 @@ __all__ = ["Daemon"]
 log = logging.getLogger(__name__)
 
 
-class Source(Listing, Browser, Protocol):
+class Source(manager.Source, Browser, Protocol):
     """A store of objects: listed for a plan, and browsed by an operator."""
 
 

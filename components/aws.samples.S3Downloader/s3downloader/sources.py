@@ -74,6 +74,14 @@ class S3Source:
         """Return an object of at most `limit` bytes; raise SOURCE_CHANGED if it is another one."""
         return await self._heads.read(bucket, key, etag, limit)
 
+    async def checksum(self, bucket: str, key: str, etag: str, size: int) -> str:
+        """Return the checksum that the store has of an object, such as `CRC64NVME:` with base64.
+
+        Empty where it has none. Raises SOURCE_CHANGED where the object has another ETag.
+        """
+        expected = await self._heads.expected(bucket, key, etag, size)
+        return expected.label if expected else ""
+
     async def browse(
         self, bucket: str, prefix: str, start_after: str | None, limit: int
     ) -> tuple[Sequence[ObjectInfo], bool]:

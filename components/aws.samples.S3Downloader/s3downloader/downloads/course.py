@@ -50,6 +50,7 @@ class Course:
         share: Share,
         advance: Callable[..., Awaitable[None]],
         check_space: Callable[[Entry], None],
+        checksum: reuse.AskChecksum,
         on_fault: Callable[[Download, DownloaderError], None],
     ) -> None:
         self._entry = entry
@@ -59,6 +60,7 @@ class Course:
         self._share = share
         self._advance = advance
         self._check_space = check_space
+        self._checksum = checksum
         self._on_fault = on_fault
         self._begins = False
 
@@ -83,7 +85,7 @@ class Course:
         await asyncio.to_thread(prepare, self._entry.download)
         await self._engine.recover(self._job, self._files(done=False), self)
         await self._plan()
-        async for taken in reuse.take_unchanged(self._entry.download, self._store):
+        async for taken in reuse.take_unchanged(self._entry.download, self._store, self._checksum):
             await self.finished(taken)
         self._entry.meter.restart(self._entry.meter.bytes_there, keep_peak=True)
         self._check_space(self._entry)

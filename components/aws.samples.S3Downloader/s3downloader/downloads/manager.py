@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -36,7 +36,7 @@ from .publish import discard
 from .reuse import forget_gone, known_as
 from .versions import Versions
 
-__all__ = ["DownloadManager"]
+__all__ = ["DownloadManager", "Source"]
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,13 @@ _PRUNE_INTERVAL = 3_600.0
 _ENDED = FINISHED | {State.FAILED}
 
 
+class Source(Listing, Protocol):
+    """What downloads need of the store that they come from."""
+
+    async def checksum(self, bucket: str, key: str, etag: str, size: int) -> str:
+        """Return the checksum that the store has of an object, as a file's record keeps it."""
+
+
 class DownloadManager:
     """The state machine of all downloads. Its methods raise DownloaderError for a refusal."""
 
@@ -58,7 +65,7 @@ class DownloadManager:
         store: Store,
         outbox: Outbox,
         registry: Registry,
-        listing: Listing,
+        listing: Source,
         engine: Engine,
         bandwidth: Bandwidth,
         settings: Callable[[], Settings],
@@ -311,6 +318,7 @@ class DownloadManager:
             share=share,
             advance=self._ledger.advance,
             check_space=self._check_space,
+            checksum=self._listing.checksum,
             on_fault=self._on_fault,
         )
         try:
@@ -396,7 +404,7 @@ class DownloadManager:
             now = self._clock.now()
             before = 0.0 if self._clock_jumped() else now - _KEPT_SECONDS
             await self._store.forget_answers(before=before, most=_KEPT_ANSWERS)
-            await self._versions.sweep()
+            await self._versions.tidy()
             unfinished = [e.download for e in self.entries if e.download.state not in FINISHED]
             await forget_gone(self._store, tuple(known_as(d) for d in unfinished if d.exchange))
         except DownloaderError as error:

@@ -104,21 +104,30 @@ def put_in_place(download: Download) -> None:
     DESTINATION_NOT_ALLOWED, UNSAFE_KEY and OSError; nothing is lost then.
     """
     assert download.exchange
-    new, place, kept = _staged(download), Path(download.place), kept_path(download)
-    _check_kind(download)
-    make_directories(place.parent)
-    if inode(new) == download.exchange.inode and os.path.lexists(place):
+    place, kept = Path(download.place), kept_path(download)
+    if not is_in_place(download):
+        _check_kind(download)
+        make_directories(place.parent)
+        _bring_in(download, _staged(download), place, kept)
+    _settle(place, kept)
+    if not os.path.lexists(kept):
+        _remove_empty(kept)
+
+
+def _bring_in(download: Download, new: Path, place: Path, kept: Path) -> None:
+    assert download.exchange
+    number = download.exchange.inode
+    if inode(new) == number and os.path.lexists(place):
         _into_slot(new, kept)
-    if inode(place) != download.exchange.inode:
-        source = kept if inode(kept) == download.exchange.inode else new
-        if inode(source) != download.exchange.inode:
+    if inode(place) != number:
+        source = kept if inode(kept) == number else new
+        if inode(source) != number:
             raise DownloaderError(
                 ErrorCode.DESTINATION_NOT_WRITABLE,
                 f"what was to be published at {place} disappeared meanwhile;"
                 " resume to fetch what is missing",
             )
         _swap_in(source, place)
-    _settle(place, kept)
 
 
 def exchange_kept(place: Path, kept: Path, number: int) -> None:

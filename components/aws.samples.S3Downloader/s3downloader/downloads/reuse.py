@@ -11,18 +11,22 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 
 import msgspec
 
 from ..aio import batches
+from ..checksums import md5_etag
 from ..records import Download, FileRecord
 from ..store import Published, Store
 from .folders import sync
 from .publish import staged
 
 __all__ = ["forget_gone", "known_as", "remember", "take_unchanged"]
+
+AskChecksum = Callable[[str, str, str, int], Awaitable[str]]
+"""Returns the checksum that the store has of an object, by bucket, key, ETag and size, if any."""
 
 _FICLONE = 0x40049409  # linux/fs.h
 _NOT_POSSIBLE = {
@@ -36,10 +40,14 @@ _NOT_POSSIBLE = {
 }
 
 
-async def take_unchanged(download: Download, store: Store) -> AsyncIterator[list[FileRecord]]:
+async def take_unchanged(
+    download: Download, store: Store, ask: AskChecksum
+) -> AsyncIterator[list[FileRecord]]:
     """Stage the missing files that stand in the download's place, or in a version kept of it.
 
-    Yields those that lie whole in the staging folder now, with what they were verified by.
+    An object of the same size but another ETag may have been uploaded anew: its checksum is asked
+    for, and compared. Yields those that lie whole in the staging folder now, with what they were
+    verified by.
     """
     versions = [v.path for v in await store.versions() if v.place == download.place]
     places = [download.place, *reversed(versions)]
@@ -47,7 +55,8 @@ async def take_unchanged(download: Download, store: Store) -> AsyncIterator[list
     async for batch in batches(store.files(download.download_id, done=False)):
         wanted = {_path(place, download, file): file for file in batch for place in places}
         known = await store.published(wanted)
-        matching = [(k, wanted[k.file]) for k in known if _is_same(k, wanted[k.file])]
+        pairs = [(k, wanted[k.file]) for k in known]
+        matching = [(k, f) for k, f in pairs if await _is_same(k, f, download.bucket, ask)]
         if taken := await asyncio.to_thread(_stage, download, matching, cloner):
             yield taken
 
@@ -93,13 +102,18 @@ def _gone(files: Iterable[str], spared: tuple[str, ...]) -> list[str]:
     return [f for f in files if not os.path.lexists(f) and not f.startswith(spared)]
 
 
-def _is_same(known: Published, file: FileRecord) -> bool:
+async def _is_same(known: Published, file: FileRecord, bucket: str, ask: AskChecksum) -> bool:
     """Tell whether a published file has the content that the plan asks for."""
     if known.size != file.size:
         return False
     if file.sha256:
         return known.sha256 == file.sha256
-    return bool(file.etag) and known.etag == file.etag
+    if known.etag == file.etag:
+        return bool(file.etag)
+    if not known.checksum or (md5_etag(known.etag) and md5_etag(file.etag)):
+        return False
+    told = await ask(bucket, file.key, file.etag, file.size)
+    return told == known.checksum
 
 
 def _stage(

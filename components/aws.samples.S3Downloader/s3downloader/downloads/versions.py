@@ -48,12 +48,16 @@ class Versions:
     async def load(self) -> None:
         """Read the versions, and carry out what an earlier process could not end."""
         self.adopt(await self._store.versions())
-        for version in [v for v in self._versions.values() if v.rollback]:
-            try:
-                async with self._registry.changing:
+        await self.tidy()
+
+    async def tidy(self) -> None:
+        """Carry out rollbacks that a process could not end, and remove what is doomed."""
+        async with self._registry.changing:
+            for version in [v for v in self._versions.values() if v.rollback]:
+                try:
                     await self._finish(version)
-            except DownloaderError as error:
-                log.error("the rollback of %s is tried again later: %s", version.place, error)
+                except DownloaderError as error:
+                    log.error("the rollback of %s is tried again later: %s", version.place, error)
         await self.sweep()
 
     def adopt(self, versions: Iterable[Version]) -> None:
@@ -113,9 +117,8 @@ class Versions:
         """
         async with self._registry.changing:
             place = str(self._registry.get(model_id).get("local_path"))
-            for unfinished in [v for v in self._kept(place) if v.rollback]:
-                await self._finish(unfinished)
             version = self._newest(model_id, place)
+            self.check_free(place)
             check_place(Path(place))
             begun = self._begun(version, model_id, answer)
             self.adopt([begun])  # from here on the place is busy
@@ -185,13 +188,17 @@ class Versions:
         self.adopt([done])
 
     async def _give_up(self, version: Version) -> None:
-        """Forget a rollback that could not be carried out."""
+        """Forget a rollback that could not be carried out, as soon as that can be written."""
         free = msgspec.structs.replace(version, rollback=None)
-        self.adopt([free])
-        try:
-            await self._store.record(Change(versions=[free]))
-        except DownloaderError as error:
-            log.error("the rollback of %s is tried again by a restart: %s", version.place, error)
+        while True:
+            try:
+                await self._store.record(Change(versions=[free]))
+            except DownloaderError as error:
+                log.error("the rollback of %s: %s", version.place, error)
+                await self._clock.sleep(_WRITE_AGAIN)
+            else:
+                self.adopt([free])
+                return
 
     def _newest(self, model_id: str, place: str) -> Version:
         """Return the newest version that is there still."""

@@ -68,6 +68,7 @@ class RangedEngine:
             endpoint_url=self._endpoint_url,
             accelerate=job.options.s3_transfer_acceleration,
             credentials=self._credentials,
+            region=self._heads.region(job.bucket),
             patience=self._stall_timeout,
         )
         fetch = Fetch(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..aio import timeout
-from ..credentials import Credentials
+from ..credentials import Credentials, Keys
 from ..errors import DownloaderError, ErrorCode
 from ..faults import explain
 from .pace import SMALLEST_CHUNK
@@ -25,7 +25,6 @@ __all__ = ["BucketReader", "can_name"]
 _CONNECT_SECONDS = 10
 _LATE = 1.0  # seconds for one chunk
 _REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>")
-_DEBUG = "\n\nDebug source:"
 
 
 def can_name(key: str) -> bool:
@@ -46,6 +45,7 @@ class BucketReader:
         endpoint_url: str | None,
         accelerate: bool,
         credentials: Credentials,
+        region: str,
         patience: float,
     ) -> None:
         """A store that sends no byte for `patience` seconds counts as STALLED."""
@@ -54,8 +54,9 @@ class BucketReader:
         self._virtual_host = accelerate or not endpoint_url
         self._credentials = credentials
         self._patience = patience
-        self._region = credentials.region
+        self._keys: Keys | None = None
         self._keyless: DownloaderError | None = None
+        self._region = region
         self._store = self._connect()
 
     async def read(
@@ -128,7 +129,7 @@ class BucketReader:
         """
         if self._keyless:
             return self._keyless
-        text = str(error).partition(_DEBUG)[0]
+        text = str(error)
         region = _REGION.search(text)
         if region and not self._endpoint and (store, region[1]) != (self._store, self._region):
             if store is self._store:
@@ -137,7 +138,7 @@ class BucketReader:
             return DownloaderError(ErrorCode.TIMEOUT, f"{subject} lies in {region[1]}")
         explained = explain(text, subject)
         if explained.code is ErrorCode.CREDENTIALS_UNAVAILABLE and store is self._store:
-            self._credentials.forget()
+            self._credentials.forget(self._keys)
             self._store = self._connect()
         return explained
 
@@ -158,13 +159,13 @@ class BucketReader:
             virtual_hosted_style_request=self._virtual_host,
             client_options=options,
             retry_config={"max_retries": 0},
-            credential_provider=self._keys,
+            credential_provider=self._provide,
         )
 
-    async def _keys(self) -> Any:
+    async def _provide(self) -> Any:
         """Return the credentials as obstore wants them; it asks again when they expire."""
         try:
-            keys = await self._credentials.get()
+            keys = self._keys = await self._credentials.get()
         except DownloaderError as error:
             self._keyless = error  # obstore keeps no more of it than some words
             raise
