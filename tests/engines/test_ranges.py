@@ -92,7 +92,7 @@ async def test_a_link_whose_connections_break_costs_what_was_under_way(
     link: Link, object_server: ObjectServer, tmp_path: Path
 ) -> None:
     plan = Plan(object_server, "ranges/resets/")
-    await plan.add("model", 24 * MIB)
+    await plan.add("model", 18 * MIB)
     await plan.put("small", bytes(300_000))
     link.rate = 16 * MIB
     link.reset_every(0.3, random.Random(5))
@@ -100,15 +100,15 @@ async def test_a_link_whose_connections_break_costs_what_was_under_way(
     await by_ranges(link.endpoint).fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     plan.check(tmp_path, sink)
     assert link.bytes_down <= plan.size + SLACK
-    assert link.connections_total > 6
+    assert link.connections_total > 5
 
 
 async def test_a_store_that_goes_away_and_comes_back_costs_nothing(
     link: Link, object_server: ObjectServer, tmp_path: Path
 ) -> None:
     plan = Plan(object_server, "ranges/cut/")
-    await plan.add("model", 16 * MIB)
-    link.rate = 16 * MIB
+    await plan.add("model", 12 * MIB)
+    link.rate = 24 * MIB
     sink = Recorder()
     engine = by_ranges(link.endpoint, FastClock())
     fetching = asyncio.create_task(
@@ -386,13 +386,13 @@ async def test_the_share_of_the_bandwidth_is_respected(
     link: Link, object_server: ObjectServer, tmp_path: Path
 ) -> None:
     plan = Plan(object_server, "ranges/share/")
-    await plan.add("model", 12 * MIB)
+    await plan.add("model", 6 * MIB)
     clock = SystemClock()
     share = Throttle(clock, lambda: 0).open(6 * MIB)
     sink = Recorder()
     began = clock.monotonic()
     await by_ranges(link.endpoint).fetch(job(tmp_path, SMALL_PARTS, share), Files(plan.files), sink)
-    assert clock.monotonic() - began >= 1.5, "two seconds, but for the slack"
+    assert clock.monotonic() - began >= 0.7, "a second, but for the slack"
     plan.check(tmp_path, sink)
 
 

@@ -40,7 +40,7 @@ class SmallDisk(Disk):
         super().write(descriptor, data, offset)
 
 
-@pytest.mark.parametrize("small", [0, 40])
+@pytest.mark.parametrize("small", [0, 20])
 async def test_a_disk_that_fills_up_keeps_what_arrived(
     link: Link, object_server: ObjectServer, tmp_path: Path, small: int
 ) -> None:
@@ -49,7 +49,7 @@ async def test_a_disk_that_fills_up_keeps_what_arrived(
         await plan.put(str(n), bytes(200_000))
     await plan.add("model", 12 * MIB)
     link.rate = 32 * MIB
-    disk = SmallDisk(7 * MIB)
+    disk = SmallDisk(5 * MIB)
     engine = by_ranges(link.endpoint, disk=disk)
     sink = Recorder()
     with pytest.raises(DownloaderError) as caught:

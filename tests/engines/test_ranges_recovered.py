@@ -63,11 +63,10 @@ async def test_kill_9_at_any_moment_costs_next_to_nothing(
     assert link.bytes_down <= 1.02 * plan.size
 
 
-@pytest.mark.parametrize("share", [1.0, 0.5])
 async def test_a_loss_of_power_costs_the_last_batch(
-    link: Link, object_server: ObjectServer, tmp_path: Path, share: float
+    link: Link, object_server: ObjectServer, tmp_path: Path
 ) -> None:
-    plan = Plan(object_server, f"ranges/power/{share}/")
+    plan = Plan(object_server, "ranges/power/")
     await plan.add("model", 72 * MIB)
     await plan.put("config.json", b"{}")
     link.rate = 40 * MIB
@@ -77,14 +76,14 @@ async def test_a_loss_of_power_costs_the_last_batch(
         by_ranges(link.endpoint, disk=disk).fetch(job(tmp_path, Options()), Files(plan.files), sink)
     )
     await eventually(lambda: link.bytes_down > 60 * MIB)
-    after = disk.lose_power(share)
+    after = disk.lose_power()
     with pytest.raises(DownloaderError):
         await fetching
     assert disk.lost > MIB
     assert disk.lost < 1.5 * link.rate + 4 * MIB, "a second, and what it took to sync"
     link.rate = None
     await continued(link, tmp_path, plan, sink, after)
-    assert link.bytes_down <= plan.size + disk.lost / share + 10 * MIB
+    assert link.bytes_down <= plan.size + disk.lost + 10 * MIB
 
 
 async def test_losses_of_power_at_many_moments_never_leave_damage(
