@@ -35,6 +35,12 @@ class Bench:
         """Return once the daemon has told its status."""
         await self.operator.hear(lambda h: h.topic == "status", within=15)
 
+    def told(self, download_id: str) -> list[dict[str, Any]]:
+        """What each status so far has told of a download."""
+        statuses = (h.message for h in self.operator.heard if h.topic == "status")
+        told = (download for status in statuses for download in status.get("downloads", []))
+        return [download for download in told if download["download_id"] == download_id]
+
     def leftovers(self) -> list[Path]:
         """What the downloader has not cleaned up below the downloads."""
         return [path for path in self.downloads.rglob("*") if ".s3downloader" in path.parts]

@@ -40,6 +40,7 @@ async def test_an_object_replaced_in_mid_download_arrives_wholly_new(
     operator = bench.operator
     await operator.ask("download", bucket="models", key=key, download_id="r")
     await operator.progress("r", lambda d: d["progress"] > 30)
+    bench.link.freeze()
     if how == "in one piece":
         content = random.Random(key).randbytes(size)
         await object_server.put(key, content)
@@ -47,6 +48,7 @@ async def test_an_object_replaced_in_mid_download_arrives_wholly_new(
     else:
         new = await object_server.make(key, 17 * MiB if how == "smaller" else 23 * MiB)
     bench.link.rate = None
+    bench.link.thaw()
     completed = await operator.event("download_completed", "r")
     assert sha256(bench.downloads / key.rpartition("/")[2]) == new
     assert completed["files"] == 1
@@ -74,10 +76,12 @@ async def test_one_file_of_a_prefix_replaced_costs_that_file_again_and_no_other(
     content = random.Random(prefix).randbytes(10 * MiB)
     if restarts:
         assert await bench.device.terminate() == 0
+    bench.link.freeze()
     await object_server.put(f"{prefix}moving", content)
+    bench.link.rate = None
+    bench.link.thaw()
     if restarts:
         await bench.device.start()
-    bench.link.rate = None
     completed = await operator.event("download_completed", "r")
     assert (bench.downloads / "moving").read_bytes() == content
     assert [sha256(bench.downloads / f"steady-{n}") for n in range(2)] == steady
