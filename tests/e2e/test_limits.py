@@ -99,7 +99,6 @@ async def test_a_limit_takes_what_s5cmd_still_has_over_to_ranges(
     )
     assert refused["error_code"] == "invalid_field"
     await begin(bench, "limited/over/", engine="s5cmd", numworkers=2)
-    await bench.operator.progress("b", lambda d: d["files_done"] >= 1)
     assert len(children(bench.device.pid)) == 1
     limit = 6 * MiB
     await bench.operator.ask("limits", max_bandwidth=limit)
