@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Mapping
@@ -115,6 +116,8 @@ class MqttDevice(Device):
         configuration: Mapping[str, Any],
     ) -> None:
         super().__init__(directory, thing_name, environment)
+        self.wrapper: list[str] = []
+        """A command that runs the daemon's, which is appended to it."""
         self._broker_port = broker_port
         self._configuration = configuration
 
@@ -124,9 +127,9 @@ class MqttDevice(Device):
             yaml.safe_dump({"StateDir": str(self.directory / "state"), **self._configuration})
         )
         command = (
-            f"exec {sys.executable} -u {_SOURCE}/main.py --messaging mqtt"
-            f" --thing-name {self.thing_name} --mqtt-url mqtt://127.0.0.1:{self._broker_port}"
-            f" --config {config}"
+            f"exec {shlex.join(self.wrapper)} {sys.executable} -u {_SOURCE}/main.py"
+            f" --messaging mqtt --thing-name {self.thing_name}"
+            f" --mqtt-url mqtt://127.0.0.1:{self._broker_port} --config {config}"
         )
         return await RunningComponent.start(
             command,

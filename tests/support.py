@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import selectors
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+from s3downloader.aio import first_of
 from s3downloader.clock import Clock
 
 T = TypeVar("T")
@@ -81,6 +83,34 @@ class ManualClock:
         for _, _, sleeper in sleepers:
             if not sleeper.done():
                 sleeper.set_result(None)
+
+
+class LeapingClock:
+    """The machine's own time, and what the test adds to it; who sleeps notices a leap at once."""
+
+    def __init__(self) -> None:
+        self._leapt = 0.0
+        self._leaps = asyncio.Event()
+
+    def now(self) -> float:
+        """The time since the epoch."""
+        return time.time() + self._leapt
+
+    def monotonic(self) -> float:
+        """A time that never goes back."""
+        return time.monotonic() + self._leapt
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after that time, of which a leap may be a part."""
+        until = self.monotonic() + seconds
+        while (left := until - self.monotonic()) > 0:
+            await first_of(asyncio.sleep(left), self._leaps.wait())
+
+    def leap(self, seconds: float) -> None:
+        """Let so much time pass at once."""
+        self._leapt += seconds
+        self._leaps.set()
+        self._leaps.clear()
 
 
 class _Flight(selectors.DefaultSelector):

@@ -18,6 +18,8 @@ import msgspec
 
 from s3downloader.clock import Clock, SystemClock
 from s3downloader.daemon import Daemon
+from s3downloader.daemon import Source as RealSource
+from s3downloader.engines.base import Engine as RealEngine
 from s3downloader.errors import TRANSIENT
 from s3downloader.messaging.memory import Hub, MemoryBus
 from s3downloader.records import State
@@ -50,6 +52,8 @@ class Rig:
         self.downloads = directory / "downloads"
         self.source = Source()
         self.engine = Engine()
+        self.real: tuple[RealSource, RealEngine] | None = None
+        """What runs instead of these two, in a test that needs nothing to stand still."""
         self.disk = Disk()
         self.gates: Gates = {}
         self.clock: Clock = SystemClock()
@@ -88,6 +92,7 @@ class Rig:
     async def running(self) -> AsyncIterator[None]:
         """Start the daemon; at the end it must be up still, and stop cleanly when cancelled."""
         heard = len(self.statuses)
+        source, engine = self.real or (self.source, self.engine)
         async with MemoryBus(self._hub) as bus:
             self._daemon = Daemon(
                 thing_name="edge",
@@ -96,8 +101,8 @@ class Rig:
                 ),
                 bus=bus,
                 shadow=None,
-                source=self.source,
-                engine=self.engine,
+                source=source,
+                engine=engine,
                 clock=self.clock,
                 transient=self.transient,
             )

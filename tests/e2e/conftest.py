@@ -35,6 +35,12 @@ class Bench:
         """Return once the daemon has told its status."""
         await self.operator.hear(lambda h: h.topic == "status", within=15)
 
+    def told(self, download_id: str) -> list[dict[str, Any]]:
+        """What each status so far has told of a download."""
+        statuses = (h.message for h in self.operator.heard if h.topic == "status")
+        told = (download for status in statuses for download in status.get("downloads", []))
+        return [download for download in told if download["download_id"] == download_id]
+
     def leftovers(self) -> list[Path]:
         """What the downloader has not cleaned up below the downloads."""
         return [path for path in self.downloads.rglob("*") if ".s3downloader" in path.parts]
@@ -46,9 +52,15 @@ def sha256(path: Path) -> str:
 
 @contextlib.asynccontextmanager
 async def make_bench(
-    via: str, directory: Path, broker: Broker, server: S3Server, configuration: dict[str, Any]
+    via: str,
+    directory: Path,
+    broker: Broker,
+    server: S3Server,
+    configuration: dict[str, Any],
+    *,
+    port: int | None = None,
 ) -> AsyncIterator[Bench]:
-    """Put a device on the bench; it is not started yet."""
+    """Put a device on the bench; it is not started yet. `port` is that of a way to `server`."""
     thing = f"device-{next(_numbers)}"
     configuration = {
         "DownloadDir": str(directory / "device" / "downloads"),
@@ -60,7 +72,7 @@ async def make_bench(
     }
     async with contextlib.AsyncExitStack() as stack:
         operator = await stack.enter_async_context(Operator(broker.port, thing))
-        link = await stack.enter_async_context(Link(server.port))
+        link = await stack.enter_async_context(Link(port or server.port))
         environment = {**server.environment, "AWS_ENDPOINT_URL_S3": link.endpoint}
         nucleus = None
         device: Device

@@ -187,10 +187,10 @@ async def test_cancel_removes_what_was_staged_and_touches_nothing_else(
 async def test_a_cut_network_makes_it_wait_and_go_on(
     bench: Bench, object_server: ObjectServer
 ) -> None:
-    expected = await object_server.make("cut/big", 8 * MiB)
+    expected = await object_server.make("away/big", 8 * MiB)
     bench.link.cut()
     operator = bench.operator
-    await operator.ask("download", bucket="models", key="cut/big", download_id="w", retry_count=0)
+    await operator.ask("download", bucket="models", key="away/big", download_id="w", retry_count=0)
     waiting = await operator.progress("w", lambda d: d["status"] == "waiting", within=40)
     assert waiting["error_code"] == "network_unreachable"
     bench.link.restore()

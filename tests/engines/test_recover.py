@@ -26,8 +26,8 @@ async def test_kill_9_loses_no_whole_file_and_leaves_nothing_running(
 ) -> None:
     sizes = {"a/small": 100_000, "b/small": 0, "large": 20 * MIB}
     for path, size in sizes.items():
-        await object_server.make(f"killed/{path}", size)
-    files = records(sizes, "killed/")
+        await object_server.make(f"engine-killed/{path}", size)
+    files = records(sizes, "engine-killed/")
     link.rate = 4 * MIB
     daemon = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.engines.doomed", "s5cmd"),

@@ -7,7 +7,7 @@ import re
 
 from .errors import DownloaderError, ErrorCode
 
-__all__ = ["explain"]
+__all__ = ["explain", "unaccelerated"]
 
 
 class _Cause:
@@ -195,6 +195,16 @@ def explain(text: str, subject: str) -> DownloaderError:
         ErrorCode.ENGINE_FAILED,
         f"fetching {subject} failed in a way nobody foresaw; the details have its words",
         cause=text,
+    )
+
+
+def unaccelerated(endpoint_url: str) -> DownloaderError:
+    """Return the error for S3 Transfer Acceleration where `endpoint_url` is not AWS's own."""
+    return DownloaderError(
+        ErrorCode.INVALID_FIELD,
+        "s3_transfer_acceleration works with AWS's own endpoint only; leave it out, or take"
+        f" EndpointUrl {endpoint_url} out of the configuration",
+        field="s3_transfer_acceleration",
     )
 
 

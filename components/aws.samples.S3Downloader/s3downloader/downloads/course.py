@@ -17,7 +17,7 @@ from ..store import Store
 from ..throttle import Share
 from . import limits, replace, reuse
 from .entry import Entry
-from .plan import Listing, make_plan
+from .plan import Differences, Listing, make_plan
 from .publish import prepare, publish_files, publish_whole, sync_directories, verify_sizes
 
 __all__ = ["Course"]
@@ -104,9 +104,11 @@ class Course:
     async def _plan(self) -> None:
         """Bring the plan up to date with the source, and the record with the plan."""
         download = self._entry.download
-        gone = await make_plan(download, self._listing, self._store)
+        differences = await make_plan(download, self._listing, self._store)
+        if differences.replaced and download.started:
+            self._on_fault(download, _replaced(download, differences))
         totals = await self._store.totals(download.download_id)
-        same = totals.bytes_total == download.bytes_total and not gone
+        same = totals.bytes_total == download.bytes_total and not differences.gone
         self._entry.meter.restart(totals.bytes_done, keep_peak=same)
         self._entry.download = msgspec.structs.replace(self._entry.download, **totals._asdict())
 
@@ -119,8 +121,6 @@ class Course:
             if error.code not in _TOLD_BY_THE_NEXT_PLAN:
                 raise
             log.warning("%s: %s", self._entry.download.download_id, error)
-            if error.code is ErrorCode.SOURCE_CHANGED:
-                self._on_fault(self._entry.download, error)
 
     async def _verify(self) -> bool:
         """Tell whether all files are whole and the source is still the one that was planned."""
@@ -182,6 +182,18 @@ class Course:
         self._entry.failures_in_a_row = 0
         done = self._entry.download.files_done + len(files)
         self._entry.download = msgspec.structs.replace(self._entry.download, files_done=done)
+
+
+def _replaced(download: Download, differences: Differences) -> DownloaderError:
+    subject = f"s3://{download.bucket}/{differences.first_replaced}"
+    others = f" and {differences.replaced - 1} others" if differences.replaced > 1 else ""
+    return DownloaderError(
+        ErrorCode.SOURCE_CHANGED,
+        f"{subject}{others} changed in the source on the way; what had arrived of the earlier"
+        " version is given up, and the present one is fetched",
+        key=differences.first_replaced,
+        objects=differences.replaced,
+    )
 
 
 class _Files(AsyncIterable[FileRecord]):

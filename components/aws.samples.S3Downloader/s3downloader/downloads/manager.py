@@ -76,7 +76,8 @@ class DownloadManager:
     ) -> None:
         """`transient` are the codes of faults that pass by themselves.
 
-        `on_change` is called after every change of a state, `on_fault` when a download fails.
+        `on_change` is called after every change of a state, `on_fault` when a download fails or
+        its source changes.
         """
         self._store = store
         self._registry = registry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ..aio import batches
 from ..errors import DownloaderError, ErrorCode
@@ -15,7 +15,7 @@ from . import limits
 from .publish import remove_staged
 from .sums import MOST_BYTES, Sums, is_sums
 
-__all__ = ["Listing", "make_plan"]
+__all__ = ["Differences", "Listing", "make_plan"]
 
 
 class Listed(Protocol):
@@ -42,15 +42,27 @@ class Listing(Protocol):
         """Return a small object; raise SOURCE_CHANGED if it has another ETag or is longer."""
 
 
-async def make_plan(download: Download, listing: Listing, store: Store) -> bool:
+class Differences(NamedTuple):
+    """In what a plan differs from the one before it, new files aside."""
+
+    gone: int
+    """How many files have left the source."""
+    replaced: int
+    """How many are another object now."""
+    first_replaced: str
+    """The key of one of these, empty for none."""
+
+
+async def make_plan(download: Download, listing: Listing, store: Store) -> Differences:
     """Bring the files of `download` in the store up to date with the source, as plan `plan`.
 
     What is done already stays done while its object is the same; what is no longer in the source
-    leaves the staging folder too. Tells whether anything left. Each file gets the SHA-256 that the
-    command or a SHA256SUMS gives it. Raises UNSAFE_KEY, NO_OBJECTS_MATCHED, INVALID_CHECKSUMS,
-    INVALID_FIELD, DESTINATION_NOT_WRITABLE, and the listing's errors.
+    leaves the staging folder too. Each file gets the SHA-256 that the command or a SHA256SUMS gives
+    it. Raises UNSAFE_KEY, NO_OBJECTS_MATCHED, INVALID_CHECKSUMS, INVALID_FIELD,
+    DESTINATION_NOT_WRITABLE, and the listing's errors.
     """
     found = False
+    replaced, first_replaced = 0, ""
     sums: list[Item] = []
     destination = Path(download.destination)
     merges = destination.exists() and not (download.replaces and download.is_prefix)
@@ -62,7 +74,9 @@ async def make_plan(download: Download, listing: Listing, store: Store) -> bool:
         sums += [item for item in batch if is_sums(item.path)]
         if check_place:
             await asyncio.to_thread(check_place, [item.path for item in batch])
-        await store.plan(download.download_id, download.plan, batch)
+        others = await store.plan(download.download_id, download.plan, batch)
+        replaced += len(others)
+        first_replaced = first_replaced or next(iter(others), "")
     if not found:
         raise DownloaderError(
             ErrorCode.NO_OBJECTS_MATCHED,
@@ -75,7 +89,7 @@ async def make_plan(download: Download, listing: Listing, store: Store) -> bool:
     await store.drop_outdated(download.download_id, download.plan)
     if download.is_prefix:
         await _expect_sums(download, listing, store, sums if download.options.verify else [])
-    return bool(outdated)
+    return Differences(len(outdated), replaced, first_replaced)
 
 
 async def _expect_sums(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..aio import timeout
 from ..credentials import Credentials, Keys
 from ..errors import DownloaderError, ErrorCode
-from ..faults import explain
+from ..faults import explain, unaccelerated
 from .pace import SMALLEST_CHUNK
 
 if TYPE_CHECKING:
@@ -182,11 +182,7 @@ def _endpoint(bucket: str, endpoint_url: str | None, accelerate: bool) -> str | 
     if not accelerate:
         return endpoint_url
     if endpoint_url:
-        raise DownloaderError(
-            ErrorCode.INVALID_FIELD,
-            "s3_transfer_acceleration works with AWS's own endpoint only; leave it out, or "
-            f"take EndpointUrl {endpoint_url} out of the configuration",
-        )
+        raise unaccelerated(endpoint_url)
     return f"https://{bucket}.s3-accelerate.amazonaws.com"
 
 

@@ -118,13 +118,14 @@ class Store:
         """Forget an event that has been published."""
         await self._fetch("DELETE FROM outbox WHERE number = ?", number)
 
-    async def plan(self, download_id: str, plan: int, items: Sequence[Item]) -> None:
+    async def plan(self, download_id: str, plan: int, items: Sequence[Item]) -> list[str]:
         """Add `items` to plan number `plan`; a file done before stays done if it is the same.
 
+        Returns the keys of those that an earlier plan had with another ETag or size.
         An item without a `sha256` leaves that of its file as it is; `expect` changes it.
         Raises UNSAFE_KEY when two keys would become one file.
         """
-        await self._database.transact(lambda c: _plan(c, download_id, plan, items))
+        return await self._database.transact(lambda c: _plan(c, download_id, plan, items))
 
     async def expect(self, values: Sequence[tuple[str, int]]) -> None:
         """Set the SHA-256 that files must have; each value is that and the file's number.
@@ -262,7 +263,8 @@ def _append(connection: sqlite3.Connection, event: bytes) -> int:
 
 def _plan(
     connection: sqlite3.Connection, download_id: str, plan: int, items: Sequence[Item]
-) -> None:
+) -> list[str]:
+    replaced = [item.key for item in items if _is_another(connection, download_id, plan, item)]
     for item in items:
         (key,) = connection.execute(
             "INSERT INTO files (download_id, path, key, size, etag, sha256, plan)"
@@ -283,6 +285,17 @@ def _plan(
                 " rename one of them",
                 keys=[key, item.key],
             )
+    return replaced
+
+
+def _is_another(connection: sqlite3.Connection, download_id: str, plan: int, item: Item) -> bool:
+    """Tell whether an earlier plan had another object in the place of `item`."""
+    found = connection.execute(
+        "SELECT 1 FROM files WHERE download_id = ? AND path = ? AND plan <> ?"
+        " AND (etag <> ? OR size <> ?)",
+        (download_id, item.path, plan, item.etag, item.size),
+    )
+    return found.fetchone() is not None
 
 
 def _outdated(connection: sqlite3.Connection, download_id: str, plan: int) -> list[str]:

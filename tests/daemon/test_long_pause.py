@@ -1,0 +1,137 @@
+"""A pause of minutes, in which everything that a download leans on goes away and comes back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from s3downloader.credentials import Credentials
+from s3downloader.engines.auto import AutoEngine
+from s3downloader.engines.ranged import RangedEngine
+from s3downloader.engines.s5cmd import S5cmdEngine
+from s3downloader.errors import TRANSIENT, ErrorCode
+from s3downloader.heads import ObjectHeads
+from s3downloader.records import State
+from s3downloader.s5cmd import S5cmd
+from s3downloader.sources import S3Source
+from sandbox.link import Link
+from sandbox.nucleus.credentials import CredentialsEndpoint
+from sandbox.servers import ObjectServer
+
+from ..support import LeapingClock
+from .rig import Rig
+
+MiB = 1 << 20
+SIZE = 48 * MiB
+CONNECTIONS = 4
+LARGEST_CHUNK = 2 * MiB
+PAUSE = 600.0
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[ObjectServer]:
+    """A server of the test's own, which it may stop."""
+    async with ObjectServer(tmp_path / "server") as server:
+        yield server
+
+
+@pytest.fixture
+async def way(server: ObjectServer) -> AsyncIterator[Link]:
+    """A way to it that can be slowed and cut."""
+    async with Link(server.port) as link:
+        yield link
+
+
+class Exchange:
+    """The token exchange service, and who has asked it: each asks with a token of its own."""
+
+    def __init__(self, server: ObjectServer) -> None:
+        self.asked: list[str] = []
+        self.service = CredentialsEndpoint(
+            server.environment, authorised=self._note, lifetime=timedelta(seconds=PAUSE - 60)
+        )
+
+    def environment(self, token: str) -> dict[str, str]:
+        """The variables by which the one with that token finds it."""
+        return {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": self.service.uri,
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": token,
+            "AWS_REGION": "us-east-1",
+        }
+
+    def _note(self, token: str) -> bool:
+        self.asked.append(token)
+        return True
+
+
+@pytest.fixture
+async def exchange(
+    server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Exchange]:
+    """Where the daemon and s5cmd, its child, have their credentials from."""
+    exchange = Exchange(server)
+    async with exchange.service:
+        for name, value in exchange.environment("s5cmd").items():
+            monkeypatch.setenv(name, value)
+        yield exchange
+
+
+@pytest.fixture
+def leaping(rig: Rig, way: Link, exchange: Exchange) -> Iterator[LeapingClock]:
+    """The time of `rig`, whose engine and source are the real ones, as main.py makes them."""
+    clock = rig.clock = LeapingClock()
+    credentials = Credentials({**os.environ, **exchange.environment("daemon")}, clock)
+    heads = ObjectHeads(way.endpoint, credentials)
+    tool = S5cmd(endpoint_url=way.endpoint)
+    ranged = RangedEngine(
+        endpoint_url=way.endpoint, credentials=credentials, heads=heads, clock=clock
+    )
+    engine = AutoEngine(s5cmd=S5cmdEngine(tool, clock, heads), ranged=ranged)
+    rig.real = (S3Source(tool, heads), engine)
+    rig.transient = TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}
+    rig.configuration["ProcessInterval"] = 0.2
+    yield clock
+    heads.close()
+
+
+async def test_after_a_long_pause_in_which_all_went_away_only_the_missing_is_fetched(
+    rig: Rig, leaping: LeapingClock, server: ObjectServer, way: Link, exchange: Exchange
+) -> None:
+    expected = await server.make("paused", SIZE)
+    way.rate = 24 * MiB
+    async with rig.running():
+        await rig.download("paused", "p", concurrency=CONNECTIONS, part_size=8 * MiB)
+        await rig.until(lambda: rig.told("p").get("progress", 0) > 40)
+        await rig.ask("pause", download_id="p")
+        await rig.becomes(State.PAUSED, "p")
+        paused_at = rig.told("p")["bytes_done"]
+
+        way.cut()
+        await server.stop()
+        leaping.leap(PAUSE)  # the credentials have expired
+        exchange.service.lifetime += timedelta(seconds=PAUSE)
+        asked = exchange.asked.count("daemon")
+        await rig.ask("resume", download_id="p")
+        await rig.becomes(State.WAITING, "p")
+        assert rig.told("p")["error_code"] == "network_unreachable"
+        assert rig.told("p")["bytes_done"] == paused_at
+        await server.start()
+        way.restore()
+        leaping.leap(60)  # the longest wait
+        await rig.completed("p")
+    assert exchange.asked.count("daemon") > asked
+    assert rig.events("p") == [
+        "download_started",
+        "download_paused",
+        "download_resumed",
+        "download_completed",
+    ]
+    content = (rig.downloads / "paused").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == expected
+    assert way.bytes_down <= SIZE + CONNECTIONS * LARGEST_CHUNK
+    assert rig.files() == {"paused"}

@@ -1,0 +1,71 @@
+"""One large file over a slow link, and a daemon that ends on the way: nothing comes twice."""
+
+from __future__ import annotations
+
+import random
+
+from s3downloader.aio import timeout
+from sandbox.servers import ObjectServer
+
+from .conftest import Bench, sha256
+
+MiB = 1 << 20
+CONNECTIONS = 3
+
+
+async def test_kill_9_at_any_moment_costs_next_to_nothing(
+    bench: Bench, object_server: ObjectServer
+) -> None:
+    size = 64 * MiB
+    expected = await object_server.make("interrupted/killed", size)
+    link, device, operator = bench.link, bench.device, bench.operator
+    link.rate = 24 * MiB
+    before = link.bytes_down
+    await operator.ask(
+        "download",
+        bucket="models",
+        key="interrupted/killed",
+        download_id="k",
+        concurrency=CONNECTIONS,
+    )
+    moments = sorted(random.Random(5).sample(range(size // 20, size - size // 20), 3))
+    for moment in moments:
+        async with timeout(30):
+            await link.carried(before + moment)
+        await device.kill()
+        await device.start()
+    link.rate = None
+    await operator.event("download_completed", "k")
+    assert sha256(bench.downloads / "killed") == expected
+    assert operator.events("k") == ["download_started", "download_completed"]
+    assert bench.leftovers() == []
+    chunks = len(moments) * CONNECTIONS * MiB  
+    assert link.bytes_down - before <= 1.02 * size + in_sockets
+
+
+async def test_a_stop_and_a_start_go_on_inside_the_file_with_progress_and_rate_true(
+    greengrass: Bench, object_server: ObjectServer
+) -> None:
+    """As in an update of the component."""
+    size = 48 * MiB
+    expected = await object_server.make("interrupted/updated", size)
+    link, device, operator = greengrass.link, greengrass.device, greengrass.operator
+    link.rate = 24 * MiB
+    await operator.ask("download", bucket="models", key="interrupted/updated", download_id="u")
+    await operator.progress("u", lambda d: d["progress"] > 50)
+    assert await device.terminate() == 0
+    before = greengrass.told("u")
+    link.rate = 6 * MiB
+    fetched = link.bytes_down
+    await device.start()
+    await operator.progress("u", lambda d: d["progress"] > before[-1]["progress"] + 10)
+    after = greengrass.told("u")[len(before) :]
+    assert after[0]["bytes_done"] >= before[-1]["bytes_done"] > size // 2
+    assert [d["bytes_done"] for d in after] == sorted(d["bytes_done"] for d in after)
+    rates = [d["bytes_per_second"] for d in after]
+    assert 0 < max(rates) < 3 * link.rate, "what was there already did not arrive just now"
+    link.rate = None
+    await operator.event("download_completed", "u")
+    assert sha256(greengrass.downloads / "updated") == expected
+    assert operator.events("u") == ["download_started", "download_completed"]
+    assert link.bytes_down - fetched <= size - before[-1]["bytes_done"] + 5 * MiB // 2

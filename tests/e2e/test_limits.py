@@ -1,0 +1,117 @@
+"""Limits on the bandwidth hold on the wire, from the moment at which they are set."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from s3downloader.aio import timeout
+from sandbox.device import COMPONENT
+from sandbox.servers import Broker, ObjectServer
+
+from ..support import eventually
+from .conftest import Bench, make_bench, sha256
+from .test_main_job import children
+
+MiB = 1 << 20
+CONNECTIONS = 2
+LARGEST_CHUNK = 2 * MiB
+
+
+async def check_rate(bench: Bench, limit: int, seconds: float) -> None:
+    """See so many seconds' worth of bytes arrive no sooner than they may, and no later than late.
+
+    What sockets hold is filled at once and emptied later: it counts as passed, not as arrived.
+    """
+    now = asyncio.get_running_loop().time
+    told, passed, began = bench.told("b")[-1]["bytes_done"], bench.link.bytes_down, now()
+    goal = told + int(limit * seconds)
+    last = await bench.operator.progress("b", lambda d: d["bytes_done"] >= goal)
+    arrived, took = last["bytes_done"] - told, now() - began
+    assert_within(limit, bench.link.bytes_down - passed, took)
+    assert arrived >= limit * (took - 1) / 2, f"{arrived} bytes in {took} s"
+
+
+def assert_within(limit: int, passed: int, took: float) -> None:
+    """At most a second's worth more than allowed came, and a chunk for each connection."""
+    assert passed <= limit * (took + 1) + CONNECTIONS * LARGEST_CHUNK, f"{passed} in {took} s"
+
+
+async def begin(bench: Bench, key: str, **fields: Any) -> None:
+    await bench.operator.ask(
+        "download",
+        bucket="models",
+        key=key,
+        download_id="b",
+        concurrency=CONNECTIONS,
+        **fields,
+    )
+    await bench.operator.progress("b", lambda d: d["progress"] > 0)
+
+
+async def test_a_download_s_own_limit_is_changed_up_and_down_while_it_runs(
+    bench: Bench, object_server: ObjectServer
+) -> None:
+    expected = await object_server.make("limited/own", 64 * MiB)
+    await begin(bench, "limited/own", max_bandwidth=2 * MiB)
+    await check_rate(bench, 2 * MiB, 1.5)
+    for limit, seconds in ((10 * MiB, 1.0), (3 * MiB, 1.0)):
+        await bench.operator.ask("limits", download_id="b", max_bandwidth=limit)
+        await check_rate(bench, limit, seconds)
+    shown = (await bench.operator.ask("limits"))["downloads"]
+    assert [limit["max_bandwidth"] for limit in shown] == [3 * MiB]
+    await bench.operator.ask("limits", download_id="b", max_bandwidth=None)
+    await bench.operator.event("download_completed", "b")
+    assert sha256(bench.downloads / "own") == expected
+    assert bench.link.bytes_down < 65 * MiB
+
+
+async def test_the_configuration_limits_the_device_and_a_command_goes_over_it(
+    tmp_path: Path, broker: Broker, object_server: ObjectServer
+) -> None:
+    expected = await object_server.make("limited/device", 48 * MiB)
+    configuration = {"MaxBandwidth": 3 * MiB}
+    async with make_bench("greengrass", tmp_path, broker, object_server, configuration) as bench:
+        await bench.device.start()
+        await bench.up()
+        await begin(bench, "limited/device")
+        await check_rate(bench, 3 * MiB, 1.5)
+        assert bench.nucleus is not None
+        bench.nucleus.set_configuration(COMPONENT, {**configuration, "MaxBandwidth": 9 * MiB})
+        async with timeout(10):
+            while (await bench.operator.ask("limits"))["max_bandwidth"] != 9 * MiB:
+                continue
+        await check_rate(bench, 9 * MiB, 1.0)
+        response = await bench.operator.ask("limits", max_bandwidth=0)
+        assert response["configured_max_bandwidth"] == 9 * MiB
+        await bench.operator.event("download_completed", "b")
+        assert sha256(bench.downloads / "device") == expected
+
+
+async def test_a_limit_takes_what_s5cmd_still_has_over_to_ranges(
+    bench: Bench, object_server: ObjectServer
+) -> None:
+    sums = {name: await object_server.make(f"limited/over/{name}", 12 * MiB) for name in "abc"}
+    bench.link.rate = 12 * MiB
+    refused = await bench.operator.ask(
+        "download", bucket="models", key="limited/over/", engine="s5cmd", max_bandwidth=MiB
+    )
+    assert refused["error_code"] == "invalid_field"
+    await begin(bench, "limited/over/", engine="s5cmd", numworkers=2)
+    assert len(children(bench.device.pid)) == 1
+    limit = 6 * MiB
+    await bench.operator.ask("limits", max_bandwidth=limit)
+    await eventually(lambda: not children(bench.device.pid))
+    bench.link.rate = None
+    passed, began = bench.link.bytes_down, asyncio.get_running_loop().time()
+    async with timeout(20):
+        await bench.link.carried(passed + 16 * MiB)
+    took = asyncio.get_running_loop().time() - began
+    assert_within(limit, bench.link.bytes_down - passed, took)
+    await bench.operator.ask("limits", max_bandwidth=None)
+    completed = await bench.operator.event("download_completed", "b")
+    assert completed["files"] == 3
+    assert {name: sha256(bench.downloads / name) for name in sums} == sums
+    assert bench.operator.events("b") == ["download_started", "download_completed"]
+    assert bench.leftovers() == []

@@ -1,0 +1,93 @@
+"""A source that is replaced while it comes down: what arrives is the new version, wholly."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from typing import Any
+
+import pytest
+
+from sandbox.operator import Heard
+from sandbox.servers import ObjectServer
+
+from .conftest import Bench, sha256
+
+MiB = 1 << 20
+BEGUN_AND_DONE = ["download_started", "download_completed"]
+
+
+async def change_told(bench: Bench) -> dict[str, Any]:
+    """Return the notice of the changed source; there must be no more than one."""
+
+    def tells(heard: Heard) -> bool:
+        message = heard.message
+        return "level" in message and message["error_code"] == "source_changed"
+
+    notice = await bench.operator.hear(tells, within=10, what="the notice")
+    assert [h.message for h in bench.operator.heard if tells(h)] == [notice]
+    return notice
+
+
+@pytest.mark.parametrize("how", ["in one piece", "in parts", "smaller"])
+async def test_an_object_replaced_in_mid_download_arrives_wholly_new(
+    bench: Bench, object_server: ObjectServer, how: str
+) -> None:
+    key = f"replaced/{how.replace(' ', '-')}"
+    size = 20 * MiB
+    await object_server.make(key, size)
+    bench.link.rate = 16 * MiB
+    operator = bench.operator
+    await operator.ask("download", bucket="models", key=key, download_id="r")
+    await operator.progress("r", lambda d: d["progress"] > 30)
+    bench.link.freeze()
+    if how == "in one piece":
+        content = random.Random(key).randbytes(size)
+        await object_server.put(key, content)
+        new = hashlib.sha256(content).hexdigest()
+    else:
+        new = await object_server.make(key, 17 * MiB if how == "smaller" else 23 * MiB)
+    bench.link.rate = None
+    bench.link.thaw()
+    completed = await operator.event("download_completed", "r")
+    assert sha256(bench.downloads / key.rpartition("/")[2]) == new
+    assert completed["files"] == 1
+    assert operator.events("r") == BEGUN_AND_DONE
+    notice = await change_told(bench)
+    assert notice["download_id"] == "r"
+    assert notice["level"] == "warning"
+    assert f"s3://models/{key} changed" in notice["message"]
+    assert bench.leftovers() == []
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_one_file_of_a_prefix_replaced_costs_that_file_again_and_no_other(
+    bench: Bench, object_server: ObjectServer, restarts: bool
+) -> None:
+    prefix = f"replaced-among/{restarts}/"
+    steady = [await object_server.make(f"{prefix}steady-{n}", 8 * MiB) for n in range(2)]
+    await object_server.make(f"{prefix}moving", 10 * MiB)
+    bench.link.rate = 16 * MiB
+    operator = bench.operator
+    await operator.ask(
+        "download", bucket="models", key=prefix, download_id="r", numworkers=6, concurrency=2
+    )
+    await operator.progress("r", lambda d: d["progress"] > 40)
+    content = random.Random(prefix).randbytes(10 * MiB)
+    if restarts:
+        assert await bench.device.terminate() == 0
+    bench.link.freeze()
+    await object_server.put(f"{prefix}moving", content)
+    bench.link.rate = None
+    bench.link.thaw()
+    if restarts:
+        await bench.device.start()
+    completed = await operator.event("download_completed", "r")
+    assert (bench.downloads / "moving").read_bytes() == content
+    assert [sha256(bench.downloads / f"steady-{n}") for n in range(2)] == steady
+    assert (completed["files"], completed["bytes"]) == (3, 26 * MiB)
+    assert operator.events("r") == BEGUN_AND_DONE
+    notice = await change_told(bench)
+    assert notice["error_details"] == {"key": f"{prefix}moving", "objects": 1}
+    assert bench.link.bytes_down < (26 + 10 + 1) * MiB, "the others were fetched again"
+    assert bench.leftovers() == []
