@@ -17,15 +17,15 @@ from s3downloader.aio import timeout
 
 from .nucleus import Nucleus, Recipe, RunningComponent, run_component
 
-__all__ = ["COMPONENT", "GreengrassDevice", "MqttDevice", "component_recipe"]
+__all__ = ["COMPONENT", "SOURCE", "GreengrassDevice", "MqttDevice", "component_recipe"]
 
 COMPONENT = "aws.samples.S3Downloader"
-_SOURCE = Path(__file__).parent.parent / "components" / COMPONENT
+SOURCE = Path(__file__).parent.parent / "components" / COMPONENT
 
 
 def component_recipe() -> Recipe:
     """The component's own recipe, with its run step alone: the sandbox has installed already."""
-    recipe = dataclasses.replace(Recipe.load(_SOURCE / "recipe.yaml"), component=COMPONENT)
+    recipe = dataclasses.replace(Recipe.load(SOURCE / "recipe.yaml"), component=COMPONENT)
     for manifest in recipe.manifests:
         del manifest["Lifecycle"]["install"]
     return recipe
@@ -124,7 +124,7 @@ class MqttDevice(Device):
             yaml.safe_dump({"StateDir": str(self.directory / "state"), **self._configuration})
         )
         command = (
-            f"exec {sys.executable} -u {_SOURCE}/main.py --messaging mqtt"
+            f"exec {sys.executable} -u {SOURCE}/main.py --messaging mqtt"
             f" --thing-name {self.thing_name} --mqtt-url mqtt://127.0.0.1:{self._broker_port}"
             f" --config {config}"
         )
@@ -155,7 +155,7 @@ class GreengrassDevice(Device):
         )
         self._artifacts = directory / "artifacts"
         self._artifacts.mkdir()
-        (self._artifacts / "main-artifact").symlink_to(_SOURCE)
+        (self._artifacts / "main-artifact").symlink_to(SOURCE)
         venv = nucleus.work_folder(COMPONENT) / "venv"
         venv.symlink_to(sys.prefix)
 

@@ -38,7 +38,7 @@ fetch() {
         curl --silent --show-error --location --connect-timeout 15 --max-time 600 \
             --output "$2" --write-out '%{http_code}' "$1"
     else
-        python3 - "$1" "$2" <<'PROGRAM'
+        "${PYTHON:-python3}" - "$1" "$2" <<'PROGRAM'
 import shutil, sys, urllib.error, urllib.request
 try:
     with urllib.request.urlopen(sys.argv[1], timeout=15) as answer, open(sys.argv[2], "wb") as file:

