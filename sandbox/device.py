@@ -6,7 +6,8 @@ import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,15 @@ from s3downloader.aio import timeout
 
 from .nucleus import Nucleus, Recipe, RunningComponent, run_component
 
-__all__ = ["COMPONENT", "SOURCE", "GreengrassDevice", "MqttDevice", "component_recipe"]
+__all__ = [
+    "COMPONENT",
+    "SOURCE",
+    "DeployedDevice",
+    "Device",
+    "GreengrassDevice",
+    "MqttDevice",
+    "component_recipe",
+]
 
 COMPONENT = "aws.samples.S3Downloader"
 SOURCE = Path(__file__).parent.parent / "components" / COMPONENT
@@ -165,4 +174,44 @@ class GreengrassDevice(Device):
             self._recipe,
             artifacts=self._artifacts,
             environment=self.environment,
+        )
+
+
+class DeployedDevice(Device):
+    """The component as it is deployed: the built artifact unpacked, every step of the built recipe.
+
+    `built` is the folder greengrass-build; `wrappers` are those of `run_component`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        environment: Mapping[str, str],
+        *,
+        nucleus: Nucleus,
+        built: Path,
+        configuration: Mapping[str, Any],
+        wrappers: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        super().__init__(directory, nucleus.thing_name, environment)
+        self._nucleus = nucleus
+        self._wrappers = wrappers
+        self._recipe = Recipe.load(built / "recipes" / "recipe.yaml")
+        nucleus.register(
+            self._recipe.component,
+            self._recipe.access_control,
+            {**self._recipe.configuration, **configuration},
+        )
+        [artifact] = built.glob("artifacts/*/*/main-artifact.zip")
+        self._artifacts = directory / "artifacts"
+        with zipfile.ZipFile(artifact) as archive:  # which forgets modes, as the nucleus does
+            archive.extractall(self._artifacts / artifact.stem)
+
+    async def _launch(self) -> RunningComponent:
+        return await run_component(
+            self._nucleus,
+            self._recipe,
+            artifacts=self._artifacts,
+            environment=self.environment,
+            wrappers=self._wrappers,
         )

@@ -19,6 +19,10 @@ _GLIBC = range(17, 35)
 """manylinux_2_17 to 2_34: pip takes a tag only as it is spelt, so all are named."""
 
 
+_PIP = "pip==25.3 --hash=sha256:9655943313a94722b7774661c21049070f6bbb0a1516bf02f7c8d5d9201514cd\n"
+"""What installs them on the device; it does not stay there, so it is no requirement."""
+
+
 def fetch(
     requirements: Path, folder: Path, *, platforms: Iterable[str], pythons: Iterable[str]
 ) -> None:
@@ -32,10 +36,9 @@ def fetch(
     for platform, python in pairs:
         with tempfile.NamedTemporaryFile("w", suffix=".txt") as selected:
             selected.write("".join(_selected(requirements.read_text(), platform, python)))
+            selected.write(_PIP)
             selected.flush()
             _download(folder, platform, python, "--require-hashes", "--requirement", selected.name)
-    # One pip for all; it is not among the requirements, since nothing of it stays on the device.
-    _download(folder, *pairs[0], "pip==25.3")
     (folder / "platforms.txt").write_text(
         ", ".join(f"{platform} with Python {python}" for platform, python in pairs) + "\n"
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
-from tools.project import ROOT, Component, components
+from tools.project import Component
+
+from .checkout import copy_of_the_downloader
 
 RECIPE = """
 RecipeFormatVersion: "2020-01-25"
@@ -52,8 +53,4 @@ def repository(tmp_path: Path) -> Path:
 @pytest.fixture
 def downloader(tmp_path: Path) -> Component:
     """The downloader in a copy of this repository, where building disturbs nobody."""
-    root = tmp_path / "checkout"
-    left_out = shutil.ignore_patterns("__pycache__", "greengrass-build")
-    shutil.copytree(ROOT / "components", root / "components", symlinks=True, ignore=left_out)
-    shutil.copy(ROOT / "gdk-config.json", root)
-    return next(c for c in components(root) if c.name == "aws.samples.S3Downloader")
+    return copy_of_the_downloader(tmp_path / "checkout")
