@@ -157,3 +157,18 @@ def test_an_unknown_component_is_refused(clone: Path) -> None:
     )
     assert ended.returncode == 1
     assert ended.stderr == f"build_all.sh: there is no component nobody; there is {DOWNLOADER}\n"
+
+
+def test_shadow_manager_is_a_soft_dependency_only_where_it_is_asked_for(
+    downloader: Component,
+) -> None:
+    def dependencies() -> dict[str, object]:
+        loaded = yaml.safe_load(downloader.built_recipe.read_text())["ComponentDependencies"]
+        assert isinstance(loaded, dict)
+        return loaded
+
+    build(downloader)
+    assert list(dependencies()) == ["aws.greengrass.TokenExchangeService"]
+    build(downloader, shadow_manager=True)
+    soft = {"VersionRequirement": ">=2.0.0", "DependencyType": "SOFT"}
+    assert dependencies()["aws.greengrass.ShadowManager"] == soft
