@@ -18,8 +18,8 @@ BASH = [script for script in SCRIPTS if "bash" in script.read_text().splitlines(
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_shellcheck_finds_nothing(script: Path) -> None:
-    command = [str(PROGRAMS / "shellcheck"), str(script)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [str(PROGRAMS / "shellcheck"), "--external-sources", str(script)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout
 
 
@@ -31,5 +31,5 @@ def test_bash_is_strict(script: Path) -> None:
 @pytest.mark.parametrize("dockerfile", sorted(ROOT.glob("docker/*Dockerfile")))
 def test_hadolint_finds_nothing(dockerfile: Path) -> None:
     command = [str(PROGRAMS / "hadolint"), "--no-color", str(dockerfile)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout
