@@ -10,6 +10,7 @@ from sandbox.device import DeployedDevice
 from sandbox.nucleus import Nucleus
 from sandbox.operator import Operator
 from sandbox.servers import Broker, ObjectServer
+from tools.fresh_root import main_job
 from tools.project import Component
 
 from ..support import NO_NETWORK
@@ -19,7 +20,6 @@ from ..support import NO_NETWORK
 async def test_the_built_component_is_installed_offline_and_does_its_job(
     tmp_path: Path, vendored: Component, broker: Broker, object_server: ObjectServer
 ) -> None:
-    await object_server.make("deployed/weights.bin", 4 << 20)
     (tmp_path / "nucleus").mkdir()
     async with (
         Operator(broker.port, "deployed") as operator,
@@ -39,21 +39,7 @@ async def test_the_built_component_is_installed_offline_and_does_its_job(
         ) as device,
     ):
         await operator.hear(lambda heard: heard.topic == "status", within=30)
-        response = await operator.ask(
-            "download",
-            bucket="models",
-            key="deployed/",
-            destination=str(tmp_path / "models"),
-            download_id="d",
-            model_meta={"model_id": "deployed"},
-        )
-        assert response["success"], response
-        await operator.event("download_completed", "d")
-        await operator.event("model_added", "d")
-        [model] = (await operator.ask("model_list"))["models"]
-        assert model["local_path"] == str(tmp_path / "models")
-        assert (tmp_path / "models" / "weights.bin").stat().st_size == 4 << 20
-
+        await main_job(operator, object_server, tmp_path / "models")
         assert await device.terminate() == 0
         operator.heard.clear()
         await device.start()  # Install finds everything there
