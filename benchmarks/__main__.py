@@ -9,11 +9,11 @@ from pathlib import Path
 
 from s3downloader.aio import timeout
 
-from . import burst, facts, idle, latency, planning, throughput
+from . import burst, facts, idle, latency, planning, start, throughput
 
 BENCHMARKS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (throughput, idle, latency, burst, planning)
+    for module in (throughput, idle, latency, burst, planning, start)
 }
 LIMIT = 1_800.0
 """Seconds after which a benchmark is given up."""

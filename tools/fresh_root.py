@@ -2,8 +2,9 @@
 
 Makes the smallest Debian with debootstrap, adds Python, and has the recipe's own Install and Run
 carried out in it by a user without rights, under the local nucleus; then a model is downloaded.
-With --vendor Python has neither pip nor venv's package, and Install finds no network. Needs root,
-for chroot, and debootstrap. Takes a minute or two.
+With --vendor Python has neither pip nor venv's package, and Install finds no network. With --image
+the Dockerfile's steps are carried out there instead, and its entry point runs in MQTT mode. Needs
+root, for chroot, and debootstrap. Takes some minutes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import asyncio
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,12 +23,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sandbox.device import DeployedDevice
-from sandbox.nucleus import Nucleus
+from sandbox.nucleus import Nucleus, RunningComponent
 from sandbox.operator import Operator
 from sandbox.servers import Broker, ObjectServer
 
 from .build import ARTIFACT, build
-from .project import Component, components
+from .dockerfile import Image, carry_out
+from .project import ROOT, Component, components
 
 __all__ = ["in_root", "main_job", "make_root"]
 
@@ -84,6 +87,37 @@ async def main_job(operator: Operator, server: ObjectServer, destination: Path) 
     [model] = (await operator.ask("model_list"))["models"]
     assert model["local_path"] == str(destination)
     assert (destination / "weights.bin").read_bytes() == content
+
+
+async def _try_image(image: Image, directory: Path) -> None:
+    shared = directory / "shared"
+    (shared / "models").mkdir(parents=True)
+    async with (
+        Broker(directory / "broker") as broker,
+        ObjectServer(directory / "s3") as server,
+        Operator(broker.port, "fresh") as operator,
+    ):
+        _give_away(shared)
+        options = ["--thing-name=fresh", f"--mqtt-url=mqtt://127.0.0.1:{broker.port}"]
+        running = await RunningComponent.start(
+            "exec " + shlex.join([*image.entrypoint, *options]),
+            cwd=directory,
+            environment={
+                **server.environment,
+                "PATH": os.environ["PATH"],
+                "AWS_ENDPOINT_URL_S3": server.endpoint,
+                "S3DOWNLOADER_ALLOWED_DESTINATIONS": str(shared),
+                "S3DOWNLOADER_MIN_FREE_BYTES": "0",
+            },
+            log=directory / "log",
+            wrapper=in_root(image.root, shared=shared, work=image.workdir, network=True),
+        )
+        try:
+            await operator.hear(lambda heard: heard.topic == "status", within=30)
+            await main_job(operator, server, shared / "models" / "deployed")
+        finally:
+            status = await running.stop()
+    assert status == 0, (directory / "log").read_text()
 
 
 async def _try(component: Component, directory: Path, root: Path, *, network: bool) -> None:
@@ -155,18 +189,29 @@ def main(given: Sequence[str]) -> int:
     """Try what the arguments say; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.fresh_root", description=__doc__)
     parser.add_argument("--vendor", action="store_true", help="wheels in the artifact, no network")
-    vendor = parser.parse_args(given).vendor
+    parser.add_argument("--image", action="store_true", help="the Dockerfile instead of the recipe")
+    arguments = parser.parse_args(given)
     if os.geteuid() != 0 or not shutil.which("debootstrap"):
         print("fresh_root: needs root and debootstrap", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory(prefix="fresh-root-") as name:
         directory = Path(name)
-        [component] = [c for c in components() if c.name == "aws.samples.S3Downloader"]
-        build(component, vendor=vendor, platforms=[platform.machine()], pythons=[_PYTHON])
         root = directory / "root"
-        make_root(root, "python3", *(() if vendor else ("python3-venv",)))
+        make_root(root, "python3", *(() if arguments.vendor else ("python3-venv",)))
         print(f"Debian {_DEBIAN} with Python and nothing else", flush=True)
-        asyncio.run(_try(component, directory, root, network=not vendor))
+        [component] = [c for c in components() if c.name == "aws.samples.S3Downloader"]
+        if arguments.image:
+            dockerfile = ROOT / "docker" / "Dockerfile"
+            image = carry_out(dockerfile, context=component.folder, base=root, stages=directory)
+            asyncio.run(_try_image(image, directory))
+        else:
+            build(
+                component,
+                vendor=arguments.vendor,
+                platforms=[platform.machine()],
+                pythons=[_PYTHON],
+            )
+            asyncio.run(_try(component, directory, root, network=not arguments.vendor))
     print("the main job passes")
     return 0
 
