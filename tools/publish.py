@@ -16,7 +16,7 @@ from typing import Protocol
 from . import build as building
 from .project import NEXT_PATCH, ROOT, Component, ProjectError
 
-__all__ = ["Publisher", "Record", "digest", "main", "publish"]
+__all__ = ["Gdk", "Publisher", "Record", "digest", "main", "publish"]
 
 RECORD = ROOT / ".greengrass" / "published.json"
 

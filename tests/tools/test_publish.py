@@ -13,7 +13,7 @@ from botocore.stub import ANY, Stubber
 from tools.aws import Aws
 from tools.build import build
 from tools.project import Component, ProjectError, components
-from tools.publish import Record, digest, publish
+from tools.publish import Gdk, Record, digest, publish
 
 ACCOUNT = "123456789012"
 PLACE = f"{ACCOUNT}/eu-west-1"
@@ -240,3 +240,42 @@ def test_all_pages_of_versions_are_read(component: Component, stubs: Stubs) -> N
         {"arn": ARN, "nextToken": "t"},
     )  # fmt: skip
     assert stubs.aws.versions(component) == ["1.0.1", "1.0.0"]
+
+
+class Published(Account):
+    """An account in which a version exists once the file `published` does."""
+
+    def __init__(self, published: Path) -> None:
+        super().__init__()
+        self._published = published
+
+    def versions(self, component: Component) -> list[str]:
+        return ["1.0.0"] if self._published.exists() else []
+
+
+@pytest.fixture
+def gdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A program gdk that only writes down what it is asked to do, and where."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    asked = tmp_path / "asked"
+    (programs / "gdk").write_text(f'#!/bin/sh\necho "$PWD" "$@" >>{asked}\n')
+    (programs / "gdk").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=":")
+    return asked
+
+
+def test_gdk_publishes_in_the_component_s_folder(
+    component: Component, record: Record, gdk: Path
+) -> None:
+    publisher = Gdk(Published(gdk), "eu-west-1", "mine")
+    publish(component, publisher, record)
+    publish(component, publisher, record)
+    options = "component publish --region eu-west-1 --bucket mine"
+    assert gdk.read_text() == f"{component.folder} {options}\n"
+
+
+def test_what_gdk_did_not_publish_is_told(component: Component, record: Record, gdk: Path) -> None:
+    with pytest.raises(ProjectError, match=r"gdk has not published com\.example\.One 1\.0\.0"):
+        publish(component, Gdk(Account(), "eu-west-1", None), record)
+    assert record.version_of(PLACE, component, digest(component)) is None
