@@ -15,8 +15,8 @@ __all__ = ["PLATFORMS", "PYTHONS", "fetch"]
 
 PLATFORMS = ("x86_64", "aarch64")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
-_GLIBC = range(17, 35)
-"""manylinux_2_17 to 2_34: pip takes a tag only as it is spelt, so all are named."""
+_GLIBC = range(17, 29)
+"""manylinux_2_17 to 2_28, glibc's version in Debian 10; pip takes a tag only as it is spelt."""
 
 
 _PIP = "pip==25.3 --hash=sha256:9655943313a94722b7774661c21049070f6bbb0a1516bf02f7c8d5d9201514cd\n"

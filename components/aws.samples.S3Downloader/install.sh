@@ -53,7 +53,8 @@ rm -rf "$new" "$work/pip.new" "$work/tmp.new"
 mkdir "$work/tmp.new"
 trap 'rm -rf "$new" "$work/pip.new" "$work/tmp.new"' EXIT
 TMPDIR=$work/tmp.new # /tmp is small on many devices
-export TMPDIR
+PIP_ROOT_USER_ACTION=ignore # it is a virtual environment, whoever runs this
+export TMPDIR PIP_ROOT_USER_ACTION
 
 "$python" -m venv --without-pip "$new" ||
     fail "$python cannot make a virtual environment; install its package venv (python3-venv)"
