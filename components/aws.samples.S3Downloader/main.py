@@ -1,17 +1,19 @@
 """Entry point: chooses the adapters and the engine, wires them, runs until told to stop."""
 
+import asyncio
 import os
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from s3downloader import connections
+from s3downloader.aio import stop
 from s3downloader.arguments import Arguments, parse
 from s3downloader.clock import SystemClock
 from s3downloader.daemon import Daemon
 from s3downloader.engines.s5cmd import S5cmdEngine
 from s3downloader.process import run_until_stopped
-from s3downloader.s5cmd import S5cmd, binary_of_version
+from s3downloader.s5cmd import S5cmd, installed_binary
 from s3downloader.sources import S3Source
 
 _S5CMD_INSTALLER = Path(__file__).parent / "install_s5cmd.sh"
@@ -22,12 +24,13 @@ async def serve(arguments: Arguments) -> None:
     over = {"greengrass": connections.over_greengrass, "mqtt": connections.over_mqtt}
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(over[arguments.messaging](arguments))
-        live = connection.live()
-        binary = await binary_of_version(
-            live.s5cmd_version, installer=_S5CMD_INSTALLER, folder=Path(live.state_dir)
+        live, clock = connection.live(), SystemClock()
+        version, folder = live.s5cmd_version, Path(live.state_dir)
+        tool = S5cmd(endpoint_url=live.endpoint_url, binary=installed_binary(version, folder))
+        adopting = asyncio.create_task(
+            tool.adopt(version, installer=_S5CMD_INSTALLER, folder=folder, clock=clock)
         )
-        tool = S5cmd(endpoint_url=live.endpoint_url, binary=binary)
-        clock = SystemClock()
+        stack.push_async_callback(stop, adopting)
         daemon = Daemon(
             thing_name=arguments.thing_name,
             live=connection.live,

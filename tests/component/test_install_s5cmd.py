@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.s5cmd import binary_of_version, packaged_binary
+from s3downloader.s5cmd import S5cmd, installed_binary, packaged_binary
 from sandbox.device import SOURCE
 from sandbox.servers import Broker, ObjectServer
 
 from ..e2e.conftest import make_bench
+from ..support import ManualClock, eventually
 from .releases import Releases, serving
 
 SCRIPT = SOURCE / "install_s5cmd.sh"
@@ -132,34 +135,73 @@ def test_what_is_no_version_is_refused(tmp_path: Path, releases: Releases, versi
     assert releases.asked == []
 
 
+async def version_of(tool: S5cmd) -> str:
+    """The version that the next command runs."""
+    async with tool.run("version", retry_count=0) as process:
+        [line] = await process.read()
+    return line.error
+
+
 async def test_the_package_s_own_serves_its_version(tmp_path: Path) -> None:
-    binary = await binary_of_version("2.3.0", installer=tmp_path / "none", folder=tmp_path)
-    assert binary == packaged_binary()
+    tool = S5cmd()
+    await tool.adopt("2.3.0", installer=tmp_path / "none", folder=tmp_path, clock=ManualClock())
+    assert (await version_of(tool)).startswith("v2.3.0")
 
 
-async def test_another_version_is_installed_the_first_time(
+async def test_another_version_is_installed_and_found_again(
     tmp_path: Path, releases: Releases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("S5CMD_RELEASES", releases.url)
     releases.publish("2.9.1")
-    binary = await binary_of_version("2.9.1", installer=SCRIPT, folder=tmp_path / "state")
-    assert binary == tmp_path / "state" / "s5cmd-2.9.1" / "s5cmd"
-    again = await binary_of_version("2.9.1", installer=tmp_path / "none", folder=tmp_path / "state")
-    assert again == binary
+    assert installed_binary("2.9.1", tmp_path) is None
+    tool = S5cmd()
+    await tool.adopt("2.9.1", installer=SCRIPT, folder=tmp_path, clock=ManualClock())
+    assert await version_of(tool) == "v2.9.1-made"
+    installed = installed_binary("2.9.1", tmp_path)
+    assert installed == tmp_path / "s5cmd-2.9.1" / "s5cmd"
+    tool = S5cmd(binary=installed)
+    await tool.adopt("2.9.1", installer=tmp_path / "none", folder=tmp_path, clock=ManualClock())
 
 
-async def test_without_it_the_package_s_own_serves_and_the_log_says_why(
+async def test_until_it_can_be_installed_the_package_s_own_serves_and_the_log_says_why(
     tmp_path: Path,
     releases: Releases,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("S5CMD_RELEASES", releases.url)
-    binary = await binary_of_version("2.9.1", installer=SCRIPT, folder=tmp_path / "state")
-    assert binary == packaged_binary()
-    [warning] = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    tool, clock = S5cmd(), ManualClock()
+    adopting = asyncio.create_task(
+        tool.adopt("2.9.1", installer=SCRIPT, folder=tmp_path / "state", clock=clock)
+    )
+    assert await clock.next_sleep() == 60
+    clock.wake()
+    assert await clock.next_sleep() == 120
+    assert (await version_of(tool)).startswith("v2.3.0")
+    warning = caplog.messages[0]
     assert warning.startswith("S5cmdVersion asks for 2.9.1, and s5cmd 2.3.0 is what runs: ")
     assert "there is no s5cmd 2.9.1" in warning
+    releases.publish("2.9.1")
+    clock.wake()
+    await adopting
+    assert await version_of(tool) == "v2.9.1-made"
+
+
+async def test_a_silent_server_holds_neither_the_start_nor_the_end_up(
+    tmp_path: Path, broker: Broker, object_server: ObjectServer
+) -> None:
+    silent = socket.create_server(("127.0.0.1", 0))
+    silent.settimeout(10)
+    configuration = {"S5cmdVersion": "2.9.1"}
+    with silent:
+        async with make_bench("mqtt", tmp_path, broker, object_server, configuration) as bench:
+            address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            bench.device.environment["S5CMD_RELEASES"] = address
+            await bench.device.start()
+            await bench.up()
+            connection, _ = await asyncio.to_thread(silent.accept)
+            with connection:
+                assert await bench.device.terminate(within=3) == 0
 
 
 async def test_the_daemon_works_with_the_version_that_is_asked_for(
@@ -172,10 +214,10 @@ async def test_the_daemon_works_with_the_version_that_is_asked_for(
         bench.device.environment["S5CMD_RELEASES"] = releases.url
         await bench.device.start()
         await bench.up()
+        await eventually(lambda: "s5cmd 2.9.1 runs from now on" in bench.device.log)
         await bench.operator.ask("download", bucket="models", key="other-s5cmd/", download_id="d")
         await bench.operator.event("download_completed", "d")
         assert (bench.downloads / "model").stat().st_size == 1 << 20
         installed = bench.device.directory / "state" / "s5cmd-2.9.1" / "s5cmd"
         assert installed.read_bytes() == packaged_binary().read_bytes()
-        assert "fetching s5cmd 2.9.1, as S5cmdVersion asks" in bench.device.log
         assert "is what runs" not in bench.device.log

