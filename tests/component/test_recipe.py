@@ -6,6 +6,7 @@ and values; "Types of Recipes Supported by GG nucleus lite" in nucleus lite's do
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -165,3 +166,34 @@ def test_names_of_policies_are_unique() -> None:
     access = RECIPE["ComponentConfiguration"]["DefaultConfiguration"]["accessControl"]
     names = [name for policies in access.values() for name in policies]
     assert len(names) == len(set(names))
+
+
+IOT_ACTIONS = {
+    "aws.greengrass#PublishToIoTCore": {"iot:Publish": "topic"},
+    "aws.greengrass#SubscribeToIoTCore": {"iot:Subscribe": "topicfilter", "iot:Receive": "topic"},
+}
+
+
+def test_the_documented_iot_policy_allows_what_the_recipe_does_and_no_more() -> None:
+    page = (SOURCE.parents[1] / "docs" / "deployment.md").read_text()
+    section = page.split("### The IoT policy")[1]
+    policy = json.loads(section.split("```json\n")[1].split("```")[0])
+    documented = {
+        (statement["Action"], resource)
+        for statement in policy["Statement"]
+        if isinstance(statement["Action"], str)
+        for resource in statement["Resource"]
+    }
+    access = RECIPE["ComponentConfiguration"]["DefaultConfiguration"]["accessControl"]
+    wanted = {
+        (action, f"arn:aws:iot:REGION:ACCOUNT:{kind}/{_for_iot(resource)}")
+        for rule in access["aws.greengrass.ipc.mqttproxy"].values()
+        for operation in rule["operations"]
+        for resource in rule["resources"]
+        for action, kind in IOT_ACTIONS[operation].items()
+    }
+    assert documented == wanted
+
+
+def _for_iot(topic: str) -> str:
+    return topic.replace("{iot:thingName}", "${iot:Connection.Thing.ThingName}")
