@@ -6,25 +6,48 @@ import argparse
 import asyncio
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from s3downloader.aio import timeout
 
-from . import burst, facts, idle, latency, planning, start, throughput
+from . import (
+    burst,
+    facts,
+    idle,
+    kills,
+    latency,
+    peers,
+    planning,
+    rough,
+    start,
+    throughput,
+    verification,
+)
 
 BENCHMARKS = {
     module.__name__.rpartition(".")[2]: module
-    for module in (throughput, idle, latency, burst, planning, start)
+    for module in (
+        throughput,
+        peers,
+        kills,
+        rough,
+        verification,
+        idle,
+        latency,
+        burst,
+        planning,
+        start,
+    )
 }
-LIMIT = 1_800.0
+LIMIT = 7_200.0
 """Seconds after which a benchmark is given up."""
 
 
-async def run(name: str, rounds: int | None, directory: Path) -> None:
+async def run(name: str, rounds: int, directory: Path, **options: Any) -> None:
     """Run a benchmark in `directory` and print what it measured."""
-    benchmark = BENCHMARKS[name]
     print(facts.describe(directory), end="\n\n", flush=True)
     async with timeout(LIMIT):
-        print(await benchmark.run(directory, rounds or benchmark.ROUNDS))
+        print(await BENCHMARKS[name].run(directory, rounds, **options))
 
 
 def main() -> None:
@@ -32,20 +55,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measures the downloader against servers on this machine.",
-        epilog="\n".join(f"{name}: {module.__doc__}" for name, module in BENCHMARKS.items()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="python -m benchmarks NAME --help tells the options of each.",
     )
-    parser.add_argument("name", choices=BENCHMARKS, metavar="NAME", help=", ".join(BENCHMARKS))
-    parser.add_argument("--rounds", type=int, help="how often; the default depends on NAME")
-    parser.add_argument(
-        "--directory",
-        type=Path,
-        default=Path(tempfile.gettempdir()),
-        help="where to work: on the disk that is to be measured, with 10 GiB free",
-    )
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=arguments.directory) as directory:
-        asyncio.run(run(arguments.name, arguments.rounds, Path(directory)))
+    names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, benchmark in BENCHMARKS.items():
+        command = names.add_parser(name, help=benchmark.__doc__, description=benchmark.__doc__)
+        command.add_argument(
+            "--rounds", type=int, default=benchmark.ROUNDS, help="how often (%(default)s)"
+        )
+        command.add_argument(
+            "--directory",
+            type=Path,
+            default=Path(tempfile.gettempdir()),
+            help="where to work: on the disk that is to be measured, with 15 GiB free",
+        )
+        if hasattr(benchmark, "add_options"):
+            benchmark.add_options(command)
+    arguments = vars(parser.parse_args())
+    with tempfile.TemporaryDirectory(prefix="benchmark-", dir=arguments["directory"]) as directory:
+        arguments["directory"] = Path(directory)
+        asyncio.run(run(**arguments))
 
 
 if __name__ == "__main__":

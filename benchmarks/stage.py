@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sandbox.device import Device, GreengrassDevice, MqttDevice
 from sandbox.nucleus import Nucleus
 from sandbox.operator import Json, Operator
 from sandbox.servers import Broker, ObjectServer
 
-__all__ = ["Stage", "download", "fill", "s5cmd", "stage", "stages"]
+__all__ = ["Stage", "begin", "completion", "download", "fill", "s5cmd", "stage", "stages"]
 
 _THING = "benchmark"
 _BLOCK = 1 << 20
@@ -30,19 +30,32 @@ class Stage(NamedTuple):
 
 
 @asynccontextmanager
-async def stage(directory: Path, mode: str, server: ObjectServer) -> AsyncIterator[Stage]:
-    """Start a broker and a device in `directory`, in greengrass mode with a nucleus between."""
+async def stage(
+    directory: Path, mode: str, server: ObjectServer, endpoint: str | None = None
+) -> AsyncIterator[Stage]:
+    """Start a broker and a device in `directory`, in greengrass mode with a nucleus between.
+
+    `endpoint` is the way to the server, where that is not the server's own.
+    """
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(Broker(directory / "broker"))
         operator = await stack.enter_async_context(Operator(broker.port, _THING))
-        device = await _device(directory, mode, server, broker, stack)
+        environment = {
+            **server.environment,
+            "AWS_ENDPOINT_URL_S3": endpoint or server.endpoint,
+        }
+        device = await _device(directory, mode, environment, broker, stack)
         await stack.enter_async_context(device)
         await operator.hear(lambda heard: heard.topic == "status", within=30)
         yield Stage(device, operator, broker)
 
 
 async def _device(
-    directory: Path, mode: str, server: ObjectServer, broker: Broker, stack: AsyncExitStack
+    directory: Path,
+    mode: str,
+    environment: Mapping[str, str],
+    broker: Broker,
+    stack: AsyncExitStack,
 ) -> Device:
     configuration = {
         "DownloadDir": str(directory / "models"),
@@ -53,7 +66,7 @@ async def _device(
         return MqttDevice(
             directory,
             _THING,
-            server.environment,
+            environment,
             broker_port=broker.port,
             configuration=configuration,
         )
@@ -62,11 +75,11 @@ async def _device(
         thing_name=_THING,
         directory=directory / "nucleus",
         broker_port=broker.port,
-        credentials=server.environment,
+        credentials=environment,
     )
     return GreengrassDevice(
         directory,
-        {"AWS_ENDPOINT_URL_S3": server.endpoint},
+        {"AWS_ENDPOINT_URL_S3": environment["AWS_ENDPOINT_URL_S3"]},
         nucleus=await stack.enter_async_context(nucleus),
         configuration=configuration,
     )
@@ -82,25 +95,40 @@ async def stages(directory: Path, server: ObjectServer) -> AsyncIterator[dict[st
         }
 
 
-async def download(operator: Operator, key: str, destination: Path, download_id: str) -> Json:
-    """Have an object, or a prefix, downloaded; return the event of its completion."""
+async def begin(
+    operator: Operator, key: str, destination: Path, download_id: str, **options: Any
+) -> None:
+    """Have the daemon take on the download of an object, or of a prefix."""
     response = await operator.ask(
         "download",
         bucket="models",
         key=key,
         destination=str(destination),
         download_id=download_id,
+        **options,
     )
     assert response["success"], response
+
+
+async def completion(operator: Operator, download_id: str, *, within: float = 600.0) -> Json:
+    """Return the event of a download's completion."""
     ends = ("download_completed", "download_error")
     end = await operator.hear(
         lambda heard: (
             heard.message.get("event") in ends and heard.message["download_id"] == download_id
         ),
-        within=600,
+        within=within,
     )
     assert end["event"] == "download_completed", end
     return end
+
+
+async def download(
+    operator: Operator, key: str, destination: Path, download_id: str, **options: Any
+) -> Json:
+    """Have an object, or a prefix, downloaded; return the event of its completion."""
+    await begin(operator, key, destination, download_id, **options)
+    return await completion(operator, download_id)
 
 
 async def fill(server: ObjectServer, keys: Iterable[str], *, size: int, source: Path) -> None:

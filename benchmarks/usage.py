@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Memory", "cpu_seconds", "memory", "peak_rss", "restart_peak"]
+__all__ = ["Memory", "cpu_seconds", "memory", "peak_rss", "restart_peak", "rss"]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Memory(NamedTuple):
@@ -25,10 +26,19 @@ def memory(pid: int) -> Memory:
     return Memory(rss=_kilobytes(rollup, "Rss"), pss=_kilobytes(rollup, "Pss"))
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a process has had so far, without its children's."""
+def rss(pid: int) -> int:
+    """Return the bytes that a process has resident now, cheaply; 0 for a zombie."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
+
+
+def cpu_seconds(pid: int, *, with_ended_children: bool = False) -> float:
+    """Return the CPU time that a process has had so far, in steps of 10 ms.
+
+    Of its children's, only what those had that ended and were waited for can be asked for.
+    """
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+    times = fields[11:15] if with_ended_children else fields[11:13]
+    return sum(map(int, times)) / _TICKS
 
 
 def restart_peak(pid: int) -> None:

@@ -67,6 +67,10 @@ class Link:
         """Bytes that went from the clients to the server."""
         return self._up.passed
 
+    async def carried(self, count: int) -> None:
+        """Return once `bytes_down` is at least `count`."""
+        await self._down.reach(count)
+
     def cut(self) -> None:
         """Refuse connections, and reset those that are open."""
         if self._listener is not None:
@@ -185,6 +189,7 @@ class _Direction:
         self.passed = 0
         self.flip_at: int | None = None
         self._busy_until = 0.0
+        self._moved = asyncio.Event()
 
     def reserve(self, size: int, rate: float) -> float:
         """Return the event loop's time at which `size` more bytes have gone at `rate`."""
@@ -193,10 +198,17 @@ class _Direction:
         self._busy_until = (now if idle else self._busy_until) + size / rate
         return self._busy_until
 
+    async def reach(self, count: int) -> None:
+        """Return once `count` bytes have passed."""
+        while self.passed < count:
+            self._moved.clear()
+            await self._moved.wait()
+
     def take(self, data: bytes) -> bytes:
         """Count `data`, and return what arrives of it."""
         start = self.passed
         self.passed += len(data)
+        self._moved.set()
         if self.flip_at is None or self.flip_at >= self.passed:
             return data
         at = self.flip_at - start

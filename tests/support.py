@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+import selectors
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from s3downloader.clock import Clock
 
 T = TypeVar("T")
 
@@ -43,7 +46,8 @@ class ManualClock:
     def __init__(self, now: float = 1_000.0) -> None:
         self.time = now
         self._sleeps: asyncio.Queue[float] = asyncio.Queue()
-        self._sleepers: list[tuple[float, asyncio.Future[None]]] = []
+        self._sleepers: list[tuple[float, float, asyncio.Future[None]]] = []
+        """Until when, and for how long, each sleeps."""
 
     def now(self) -> float:
         """The time since the epoch."""
@@ -56,7 +60,7 @@ class ManualClock:
     async def sleep(self, seconds: float) -> None:
         """Sleep until the test wakes it."""
         sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._sleepers.append((seconds, sleeper))
+        self._sleepers.append((self.time + seconds, seconds, sleeper))
         self._sleeps.put_nowait(seconds)
         await sleeper
 
@@ -67,7 +71,62 @@ class ManualClock:
     def wake(self) -> None:
         """Let the time of all sleepers pass."""
         sleepers, self._sleepers = self._sleepers, []
-        self.time += max((seconds for seconds, _ in sleepers), default=0.0)
-        for _, sleeper in sleepers:
+        self.time += max((seconds for _, seconds, _ in sleepers), default=0.0)
+        self._rouse(sleepers)
+
+    def advance(self, seconds: float) -> None:
+        """Let so much time pass; who sleeps longer sleeps on."""
+        self.time += seconds
+        self._rouse([sleeper for sleeper in self._sleepers if sleeper[0] <= self.time])
+        self._sleepers = [sleeper for sleeper in self._sleepers if sleeper[0] > self.time]
+
+    def _rouse(self, sleepers: list[tuple[float, float, asyncio.Future[None]]]) -> None:
+        for _, _, sleeper in sleepers:
             if not sleeper.done():
                 sleeper.set_result(None)
+
+
+class _Flight(selectors.DefaultSelector):
+    """A selector that does not wait for a timer, but says how long it would have waited."""
+
+    passed = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.passed += timeout or 0.0
+        return super().select(0 if timeout else timeout)
+
+
+class _FlyingLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time passes only while it has nothing to do, and then at once."""
+
+    def __init__(self) -> None:
+        self._flight = _Flight()
+        super().__init__(self._flight)
+
+    def time(self) -> float:
+        return self._flight.passed
+
+
+class _LoopClock:
+    """The time of the loop that runs."""
+
+    def now(self) -> float:
+        return self.monotonic()
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def fly(main: Callable[[Clock], Coroutine[Any, Any, T]]) -> T:
+    """Run `main` with a clock on which any time passes at once, in order, to the microsecond.
+
+    On a loop of its own, in a test that is not a coroutine. Threads have no place in it.
+    """
+    loop = _FlyingLoop()
+    try:
+        return loop.run_until_complete(main(_LoopClock()))
+    finally:
+        loop.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,15 +12,26 @@ import pytest
 COMPONENT = Path(__file__).parents[1] / "components" / "aws.samples.S3Downloader"
 PACKAGE = COMPONENT / "s3downloader"
 
+PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
+
 FLOORS = {
-    **dict.fromkeys(["errors", "records", "clock", "aio", "logs", "faults", "mortal"], 1),
-    **dict.fromkeys(["settings", "contract", "store", "messaging", "s5cmd", "sources"], 2),
-    **dict.fromkeys(["outbox", "engines", "models"], 3),
-    **dict.fromkeys(["downloads"], 4),
-    **dict.fromkeys(["service", "handlers", "status", "arguments"], 5),
-    **dict.fromkeys(["daemon", "connections", "process"], 6),
+    room: int(floor)
+    for floor, rooms in re.findall(r"^\| (\d) \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
+    for room in re.findall(r"`(\w+)`", rooms)
 }
-SIDE_BY_SIDE = {("sources", "s5cmd"), ("records", "errors"), ("faults", "errors")}
+"""The floor of each room, as the page says it."""
+
+SIDE_BY_SIDE = {
+    ("sources", "s5cmd"),
+    ("sources", "heads"),
+    ("heads", "s3http"),
+    ("heads", "credentials"),
+    ("s3http", "credentials"),
+    ("records", "errors"),
+    ("faults", "errors"),
+    ("throttle", "clock"),
+    ("throttle", "aio"),
+}
 """Neighbours on one floor of which the first builds on the second."""
 
 

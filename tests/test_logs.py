@@ -35,6 +35,7 @@ def test_what_is_no_secret_stays() -> None:
 def test_a_record_is_one_line_with_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
+    root.handlers = []
     try:
         logs.configure("INFO")
         try:

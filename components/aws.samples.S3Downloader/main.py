@@ -10,13 +10,17 @@ from s3downloader import connections
 from s3downloader.aio import stop
 from s3downloader.arguments import Arguments, parse
 from s3downloader.clock import SystemClock
+from s3downloader.credentials import Credentials
 from s3downloader.daemon import Daemon
+from s3downloader.engines.auto import AutoEngine
+from s3downloader.engines.ranged import RangedEngine
 from s3downloader.engines.s5cmd import S5cmdEngine
+from s3downloader.heads import ObjectHeads
 from s3downloader.process import run_until_stopped
 from s3downloader.s5cmd import S5cmd, installed_binary
 from s3downloader.sources import S3Source
 
-_S5CMD_INSTALLER = Path(__file__).parent / "install_s5cmd.sh"
+_INSTALLER = Path(__file__).parent / "install_s5cmd.sh"
 
 
 async def serve(arguments: Arguments) -> None:
@@ -26,18 +30,23 @@ async def serve(arguments: Arguments) -> None:
         connection = await stack.enter_async_context(over[arguments.messaging](arguments))
         live, clock = connection.live(), SystemClock()
         version, folder = live.s5cmd_version, Path(live.state_dir)
-        tool = S5cmd(endpoint_url=live.endpoint_url, binary=installed_binary(version, folder))
-        adopting = asyncio.create_task(
-            tool.adopt(version, installer=_S5CMD_INSTALLER, folder=folder, clock=clock)
+        endpoint_url = live.endpoint_url
+        tool = S5cmd(endpoint_url=endpoint_url, binary=installed_binary(version, folder))
+        adopting = tool.adopt(version, installer=_INSTALLER, folder=folder, clock=clock)
+        stack.push_async_callback(stop, asyncio.create_task(adopting))
+        credentials = Credentials(os.environ, clock)
+        heads = ObjectHeads(endpoint_url, credentials)
+        stack.callback(heads.close)
+        ranged = RangedEngine(
+            endpoint_url=endpoint_url, credentials=credentials, heads=heads, clock=clock
         )
-        stack.push_async_callback(stop, adopting)
         daemon = Daemon(
             thing_name=arguments.thing_name,
             live=connection.live,
             bus=connection.bus,
             shadow=connection.shadow,
-            source=S3Source(tool),
-            engine=S5cmdEngine(tool, clock),
+            source=S3Source(tool, heads),
+            engine=AutoEngine(s5cmd=S5cmdEngine(tool, clock, heads), ranged=ranged),
             clock=clock,
             transient=connection.transient,
         )

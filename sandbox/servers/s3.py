@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["ApiServer", "ObjectServer", "S3Server"]
+__all__ = ["ApiServer", "ObjectServer", "S3Server", "connect"]
 
 _ACCESS_KEY = "SANDBOXACCESSKEY"
 _SECRET_KEY = "sandbox-secret-key"
@@ -75,7 +75,7 @@ class S3Server(Server):
     def client(self) -> S3Client:
         """Return a boto3 client, the same one while the server runs; safe in any thread."""
         if self._client is None:
-            self._client = _connect(self.endpoint)
+            self._client = connect(self.endpoint)
         return self._client
 
     async def put(self, key: str, data: bytes) -> None:
@@ -200,7 +200,8 @@ class _Noise(io.RawIOBase):
         return len(chunk)
 
 
-def _connect(endpoint: str) -> S3Client:
+def connect(endpoint: str) -> S3Client:
+    """Return a boto3 client with the sandbox's credentials for a server, or a way to one."""
     session = boto3.session.Session(
         aws_access_key_id=_ACCESS_KEY, aws_secret_access_key=_SECRET_KEY, region_name=_REGION
     )

@@ -8,11 +8,13 @@ from s3downloader.contract.commands import (
     Details,
     DiskSpace,
     Download,
+    Limits,
     List,
     ModelAdd,
     ModelDelete,
     ModelGet,
     ModelList,
+    ModelRollback,
     Pause,
     Resume,
     Status,
@@ -81,6 +83,7 @@ _EXAMPLES: list[tuple[str, Command]] = [
     ('{"command":"model_get","model_id":"vlm-7B"}', ModelGet(model_id="vlm-7B")),
     ('{"command":"modelGet","modelId":"vlm-7B"}', ModelGet(model_id="vlm-7B")),
     ('{"command":"model_delete","model_id":"vlm-7B"}', ModelDelete(model_id="vlm-7B")),
+    ('{"command":"model_rollback","model_id":"vlm-7B"}', ModelRollback(model_id="vlm-7B")),
     ('{"command":"model_list"}', ModelList()),
     ('{"command":"modelList"}', ModelList()),
     ('{"command":"details","download_id":"d-1"}', Details(download_id="d-1")),
@@ -94,6 +97,12 @@ _EXAMPLES: list[tuple[str, Command]] = [
     ('{"command":"disk_space"}', DiskSpace()),
     ('{"command":"diskSpace"}', DiskSpace()),
     ('{"command":"status"}', Status()),
+    ('{"command":"limits"}', Limits()),
+    ('{"command":"limits","maxBandwidth":2500000}', Limits(max_bandwidth=2_500_000)),
+    (
+        '{"command":"limits","downloadId":"d-1","maxBandwidth":null}',
+        Limits(download_id="d-1", max_bandwidth=None),
+    ),
 ]
 
 EXAMPLES = [(text.encode(), command) for text, command in _EXAMPLES]

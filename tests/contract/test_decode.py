@@ -151,6 +151,17 @@ def test_a_missing_field_is_named_with_an_example_that_works(kind: type[Command]
     assert type(decode(error.details["example"])) is kind
 
 
+@pytest.mark.parametrize("limit", [None, 0, 1])
+def test_a_limit_goes_with_an_engine_that_heeds_it(limit: int | None) -> None:
+    fields = {"command": "download", "bucket": "abc", "key": "k", "max_bandwidth": limit}
+    assert decode({**fields, "engine": "ranged"})
+    if not limit:
+        assert decode({**fields, "engine": "s5cmd"})
+        return
+    error = refused({**fields, "engine": "s5cmd"})
+    assert (error.code, error.details["field"]) == (ErrorCode.INVALID_FIELD, "max_bandwidth")
+
+
 def test_a_list_of_objects_needs_the_bucket() -> None:
     error = refused({"command": "list", "list_type": "s3"})
     assert error.code is ErrorCode.MISSING_FIELD

@@ -30,6 +30,9 @@ from .stand_ins import Engine, Source
 
 Message = dict[str, Any]
 
+NULL = msgspec.Raw(b"null")
+"""A null as the value of a field of a command."""
+
 
 def reaches(state: State) -> Callable[[Change], bool]:
     """Tell of a change whether it brings a download into `state`."""
@@ -59,6 +62,8 @@ class Rig:
             "ProcessInterval": 3_600,
             "IdleProcessInterval": 3_600,
         }
+        self.component: dict[str, Any] = {}
+        """The component's configuration in the nucleus; what is above goes over it."""
         self.said: list[Message] = []
         """Responses and events."""
         self.statuses: list[Message] = []
@@ -66,6 +71,7 @@ class Rig:
         self._operator = operator
         self._hub = hub
         self._numbers = itertools.count(1)
+        self._daemon: Daemon | None = None
         self._serving: asyncio.Task[None] | None = None
 
     async def listen(self) -> None:
@@ -83,9 +89,11 @@ class Rig:
         """Start the daemon; at the end it must be up still, and stop cleanly when cancelled."""
         heard = len(self.statuses)
         async with MemoryBus(self._hub) as bus:
-            daemon = Daemon(
+            self._daemon = Daemon(
                 thing_name="edge",
-                live=LiveSettings(arguments=self.configuration, environment={}, configuration={}),
+                live=LiveSettings(
+                    arguments=self.configuration, environment={}, configuration=self.component
+                ),
                 bus=bus,
                 shadow=None,
                 source=self.source,
@@ -93,7 +101,7 @@ class Rig:
                 clock=self.clock,
                 transient=self.transient,
             )
-            self._serving = asyncio.create_task(daemon.serve())
+            self._serving = asyncio.create_task(self._daemon.serve())
             try:
                 await self.until(lambda: len(self.statuses) > heard)
                 yield
@@ -102,6 +110,12 @@ class Rig:
                 self._serving.cancel()
                 await asyncio.wait([self._serving], timeout=10)
             assert self._serving.cancelled()
+
+    def reconfigure(self, **component: Any) -> None:
+        """Change the component's configuration while the daemon runs."""
+        assert self._daemon
+        self.component |= component
+        self._daemon.reconfigure(self.component)
 
     def check_up(self) -> None:
         """Raise what ended the daemon, if it has ended; fail if it told of a fault of its own."""
@@ -131,6 +145,13 @@ class Rig:
             return probe()
 
         return await self.until(wake_and_probe)
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let so much time of a ManualClock pass, once whoever has seen a change sleeps again."""
+        clock = self.clock
+        assert isinstance(clock, ManualClock)
+        await _turns()
+        clock.advance(seconds)
 
     def hold(self, step: str, holds: Callable[[Any], bool]) -> Gate:
         """Hold those who come to a step of the store with what `holds` is true of."""

@@ -9,6 +9,7 @@ from s3downloader.engines.base import FetchJob, Sink
 from s3downloader.errors import DownloaderError
 from s3downloader.records import FileRecord
 from s3downloader.sources import ObjectInfo
+from s3downloader.throttle import Share
 
 from ..support import eventually
 
@@ -17,7 +18,11 @@ class Source:
     """A bucket with the `objects` that the test puts there, by key; or with an `error`."""
 
     def __init__(self) -> None:
+        self.checksums: dict[str, str] = {}
+        """What the store says of an object, by key, as a record keeps it."""
         self.objects: dict[str, int] = {}
+        self.etags: dict[str, str] = {}
+        """By key, of objects that another may equal in size and not in content."""
         self.error: DownloaderError | None = None
         self.tries = 0
 
@@ -31,9 +36,15 @@ class Source:
         self._ask()
         return self._info(key)
 
+    async def checksum(self, bucket: str, key: str, etag: str, size: int) -> str:
+        return self.checksums.get(key, "")
+
     async def browse(
         self, bucket: str, prefix: str, start_after: str | None, limit: int
     ) -> tuple[Sequence[ObjectInfo], bool]:
+        raise NotImplementedError
+
+    async def read(self, bucket: str, key: str, etag: str, limit: int) -> bytes:
         raise NotImplementedError
 
     def _ask(self) -> None:
@@ -42,7 +53,7 @@ class Source:
             raise self.error
 
     def _info(self, key: str) -> ObjectInfo:
-        return ObjectInfo(key, self.objects[key], "etag")
+        return ObjectInfo(key, self.objects[key], self.etags.get(key, "etag"))
 
 
 class Engine:
@@ -50,6 +61,9 @@ class Engine:
 
     def __init__(self) -> None:
         self.standing: set[str] = set()
+        self.fetched: list[str] = []
+        self.shares: dict[str, Share] = {}
+        """The bandwidth that each download was given, by its id."""
         self.excess = 0
         """Bytes that it reports where it stands, beyond the size of the file."""
         self._held: set[str] = set()
@@ -70,11 +84,14 @@ class Engine:
         return
 
     async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+        self.shares[job.download_id] = job.share
         async for file in files:
             if file.key in self._held:
                 await self._stand(file, sink)
             place = job.staging / "files" / file.path
             place.parent.mkdir(parents=True, exist_ok=True)
+            place.unlink(missing_ok=True)
+            self.fetched.append(file.key)
             with place.open("wb") as made:
                 made.truncate(file.size)
             sink.progress(file.size)

@@ -43,6 +43,9 @@ async def test_every_example_runs_unchanged(either: Bench, object_server: Object
         '{"command":"disk_space"}',
         '{"command":"disk-space"}',
         '{"command":"status"}',
+        '{"command":"limits","maxBandwidth":2500000}',
+        '{"command":"limits","max_bandwidth":null}',
+        '{"command":"limits"}',
     ]
     for example in examples:
         response = await said(either, example)
@@ -71,6 +74,8 @@ async def test_each_response_has_what_was_asked(bench: Bench, object_server: Obj
     assert (shown["key"], shown["size"]) == ("asked/a", 3)
     status = await operator.ask("status")
     assert (status["active_downloads"], status["device_id"]) == (0, bench.device.thing_name)
+    limits = await operator.ask("limits", max_bandwidth=2_500_000)
+    assert (limits["max_bandwidth"], limits["configured_max_bandwidth"]) == (2_500_000, 0)
     space = (await operator.ask("disk_space"))["disk_space"]
     assert 0 < space["free"] < space["total"]
 

@@ -97,19 +97,23 @@ async def test_two_downloads_run_side_by_side_and_one_is_paused_alone(
     assert either.leftovers() == []
 
 
+@pytest.mark.parametrize("engine", ["s5cmd", "ranged"])
 async def test_after_kill_9_the_download_goes_on_by_itself(
-    either: Bench, object_server: ObjectServer
+    either: Bench, object_server: ObjectServer, engine: str
 ) -> None:
     keys = [f"killed/{n}" for n in range(20)]
     sums = [await object_server.make(key, 2 * MiB) for key in keys]
     either.link.rate = 10 * MiB
     operator, device = either.operator, either.device
-    await operator.ask("download", bucket="models", key="killed/", download_id="k", numworkers=4)
+    await operator.ask(
+        "download", bucket="models", key="killed/", download_id="k", engine=engine, numworkers=4
+    )
     await operator.progress("k", lambda d: d["files_done"] >= 5)
-    [s5cmd] = children(device.pid)
+    processes = children(device.pid)
+    assert len(processes) == (engine == "s5cmd")
 
     await device.kill()
-    await eventually(lambda: not is_running(s5cmd), within=5)
+    await eventually(lambda: not any(map(is_running, processes)), within=5)
     fetched = either.link.bytes_down
     either.link.rate = None
     await device.start()
@@ -145,17 +149,18 @@ async def test_what_was_paused_stays_paused_over_a_restart_and_keeps_its_files(
     assert bench.link.bytes_down - fetched < 9 * MiB, "finished files were fetched again"
 
 
+@pytest.mark.parametrize("engine", ["s5cmd", "ranged"])
 async def test_sigterm_in_mid_download_ends_it_within_three_seconds(
-    bench: Bench, object_server: ObjectServer
+    bench: Bench, object_server: ObjectServer, engine: str
 ) -> None:
     expected = await object_server.make("term/big", 24 * MiB)
     bench.link.rate = 8 * MiB
     operator = bench.operator
-    await operator.ask("download", bucket="models", key="term/big", download_id="t")
+    await operator.ask("download", bucket="models", key="term/big", download_id="t", engine=engine)
     await operator.progress("t", lambda d: d["progress"] > 10)
-    [s5cmd] = children(bench.device.pid)
+    processes = children(bench.device.pid)
     assert await bench.device.terminate(within=3) == 0
-    assert not is_running(s5cmd)
+    assert not any(map(is_running, processes))
     bench.link.rate = None
     await bench.device.start()
     await operator.event("download_completed", "t")

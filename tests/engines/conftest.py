@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from s3downloader.clock import SystemClock
 from s3downloader.engines.s5cmd import S5cmdEngine
-from s3downloader.s5cmd import S5cmd
 from sandbox.link import Link
 from sandbox.servers import ObjectServer
+
+from .support import by_s5cmd, to_close
 
 
 @pytest.fixture(autouse=True)
@@ -17,12 +20,18 @@ def _credentials(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, object_server.environment[name])
 
 
+@pytest.fixture(autouse=True)
+def _close() -> Iterator[None]:
+    with to_close:
+        yield
+
+
 @pytest.fixture
 def engine(object_server: ObjectServer) -> S5cmdEngine:
-    return S5cmdEngine(S5cmd(endpoint_url=object_server.endpoint), SystemClock())
+    return by_s5cmd(object_server.endpoint, SystemClock())
 
 
 @pytest.fixture
 def linked(link: Link) -> S5cmdEngine:
     """An engine whose traffic goes through `link`."""
-    return S5cmdEngine(S5cmd(endpoint_url=link.endpoint), SystemClock())
+    return by_s5cmd(link.endpoint, SystemClock())

@@ -1,6 +1,6 @@
 """A daemon for the tests to kill: it fetches the files of the plan that it is given as JSON.
 
-python -m tests.engines.doomed ENDPOINT STAGING RECORDS
+python -m tests.engines.doomed ENGINE ENDPOINT STAGING RECORDS
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from pathlib import Path
 import msgspec
 
 from s3downloader.clock import SystemClock
-from s3downloader.engines.s5cmd import S5cmdEngine
 from s3downloader.records import FileRecord
-from s3downloader.s5cmd import S5cmd
 
-from .support import Recorder, job, stream
+from .support import Files, Recorder, by_ranges, by_s5cmd, job
 
 if __name__ == "__main__":
-    endpoint, staging, plan = sys.argv[1:]
-    engine = S5cmdEngine(S5cmd(endpoint_url=endpoint), SystemClock())
+    name, endpoint, staging, plan = sys.argv[1:]
+    clock = SystemClock()
+    engine = by_ranges(endpoint, clock) if name == "ranged" else by_s5cmd(endpoint, clock)
     files = msgspec.json.decode(plan, type=list[FileRecord])
-    asyncio.run(engine.fetch(job(Path(staging)), stream(files), Recorder()))
+    asyncio.run(engine.fetch(job(Path(staging)), Files(files), Recorder()))

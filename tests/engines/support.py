@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
+from s3downloader.clock import Clock, SystemClock
+from s3downloader.credentials import Credentials
 from s3downloader.engines.base import FetchJob
+from s3downloader.engines.disk import Disk
+from s3downloader.engines.ranged import RangedEngine
+from s3downloader.engines.s5cmd import S5cmdEngine
+from s3downloader.heads import ObjectHeads
 from s3downloader.records import FileRecord, Options
+from s3downloader.s5cmd import S5cmd
+from s3downloader.throttle import Share, Throttle
+from sandbox.servers import S3Server
 
 BUCKET = "models"
+UNVERIFIED = Options(verify=False)
+"""For records with made-up ETags."""
+
+to_close = ExitStack()
+"""What is left to be closed after a test."""
 
 
 class Recorder:
@@ -37,6 +53,14 @@ class Recorder:
         self.files += files
 
 
+class ForgivingRecorder(Recorder):
+    """One for fetches in which bytes turn out to be of no use."""
+
+    def progress(self, in_flight: int) -> None:
+        self.total = 0
+        super().progress(in_flight)
+
+
 class FastClock:
     """A clock on which a minute takes 0.6 seconds."""
 
@@ -52,8 +76,48 @@ class FastClock:
         await asyncio.sleep(seconds / self._SPEED)
 
 
-def job(staging: Path, options: Options | None = None) -> FetchJob:
-    return FetchJob(download_id="d1", bucket=BUCKET, staging=staging, options=options or Options())
+def _heads(endpoint: str, credentials: Credentials) -> ObjectHeads:
+    heads = ObjectHeads(endpoint, credentials)
+    to_close.callback(heads.close)
+    return heads
+
+
+def by_s5cmd(endpoint: str, clock: Clock, binary: Path | None = None) -> S5cmdEngine:
+    """Return an engine of s5cmd that reads from `endpoint`."""
+    heads = _heads(endpoint, Credentials(os.environ, clock))
+    return S5cmdEngine(S5cmd(endpoint_url=endpoint, binary=binary), clock, heads)
+
+
+def by_ranges(
+    endpoint: str,
+    clock: Clock | None = None,
+    *,
+    credentials: Credentials | None = None,
+    disk: Disk | None = None,
+    stall_timeout: float = 30.0,
+) -> RangedEngine:
+    """Return the engine of ranges that reads from `endpoint`."""
+    clock = clock or SystemClock()
+    credentials = credentials or Credentials(os.environ, clock)
+    return RangedEngine(
+        endpoint_url=endpoint,
+        credentials=credentials,
+        heads=_heads(endpoint, credentials),
+        clock=clock,
+        disk=disk,
+        stall_timeout=stall_timeout,
+    )
+
+
+def job(staging: Path, options: Options | None = None, share: Share | None = None) -> FetchJob:
+    """A job whose share is unlimited unless one is given."""
+    return FetchJob(
+        download_id="d1",
+        bucket=BUCKET,
+        staging=staging,
+        options=options or UNVERIFIED,
+        share=share or Throttle(SystemClock(), lambda: 0).open(),
+    )
 
 
 def records(sizes: dict[str, int], prefix: str) -> list[FileRecord]:
@@ -62,6 +126,59 @@ def records(sizes: dict[str, int], prefix: str) -> list[FileRecord]:
         FileRecord(number, path, prefix + path, size, f"etag of {path}")
         for number, (path, size) in enumerate(sizes.items(), start=1)
     ]
+
+
+class Files(AsyncIterable[FileRecord]):
+    """Files to be gone through again and again."""
+
+    def __init__(self, files: Iterable[FileRecord]) -> None:
+        self._files = list(files)
+
+    async def __aiter__(self) -> AsyncIterator[FileRecord]:
+        for file in self._files:
+            yield file
+
+
+class Plan:
+    """Objects on a server, and the files that they are to become."""
+
+    def __init__(self, server: S3Server, prefix: str) -> None:
+        self._server = server
+        self._prefix = prefix
+        self._digests: dict[int, str] = {}
+        self.files: list[FileRecord] = []
+
+    async def add(self, path: str, size: int) -> FileRecord:
+        """Make an object of noise."""
+        digest = await self._server.make(self._prefix + path, size)
+        return await self.plan(path, digest)
+
+    async def put(self, path: str, data: bytes) -> FileRecord:
+        """Make an object in one piece, so that its ETag is its MD5."""
+        await self._server.put(self._prefix + path, data)
+        return await self.plan(path, hashlib.sha256(data).hexdigest())
+
+    async def plan(self, path: str, digest: str) -> FileRecord:
+        """Plan an object that is there, instead of an earlier one in that place."""
+        key = self._prefix + path
+        head = await asyncio.to_thread(self._server.client().head_object, Bucket=BUCKET, Key=key)
+        number = next((f.number for f in self.files if f.path == path), len(self.files) + 1)
+        file = FileRecord(number, path, key, head["ContentLength"], head["ETag"].strip('"'))
+        self.files = [*(f for f in self.files if f.path != path), file]
+        self._digests[number] = digest
+        return file
+
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
+
+    def check(self, staging: Path, sink: Recorder) -> None:
+        """Every file has arrived and was told of once, and nothing else is left."""
+        assert sink.numbers == sorted(file.number for file in self.files)
+        for file in self.files:
+            content = (staging / "files" / file.path).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == self._digests[file.number]
+        assert names(staging / "ranged") == []
 
 
 async def stream(files: Iterable[FileRecord]) -> AsyncIterator[FileRecord]:

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from s3downloader.clock import SystemClock
-from s3downloader.engines.s5cmd import S5cmdEngine
 from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.s5cmd import S5cmd, packaged_binary
+from s3downloader.s5cmd import packaged_binary
 from sandbox.servers import ObjectServer
 from tests.support import PRIVATE_MOUNTS
 
-from .support import Recorder, job, names, records, stream
+from .support import Recorder, by_s5cmd, job, names, records, stream
 
 
 @pytest.mark.parametrize(
@@ -43,10 +42,9 @@ async def test_a_failing_disk_ends_everything_at_once(
         f'{mounted.replace(chr(39), chr(34))} && exec "$0" "$@"\' {packaged_binary()} "$@"\n'
     )
     wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
-    tool = S5cmd(endpoint_url=object_server.endpoint, binary=wrapper)
     sink = Recorder()
     with pytest.raises(DownloaderError) as caught:
-        await S5cmdEngine(tool, SystemClock()).fetch(
+        await by_s5cmd(object_server.endpoint, SystemClock(), wrapper).fetch(
             job(staging), stream(records(sizes, "disk/")), sink
         )
     assert caught.value.code is code

@@ -68,6 +68,22 @@ WORDS = [
     ('Could not connect to the endpoint URL: "http://store:1/b"', "network_unreachable"),
     ('Connect timeout on endpoint URL: "http://store:1/b"', "timeout"),
     ("Unable to locate credentials", "credentials_unavailable"),
+    # As Python's HTTP client and the errors of S3's API say them.
+    ("ConnectionRefusedError: [Errno 111] Connection refused", "network_unreachable"),
+    ("gaierror: [Errno -2] Name or service not known", "network_unreachable"),
+    ("gaierror: [Errno -3] Temporary failure in name resolution", "network_unreachable"),
+    ("OSError: [Errno 113] No route to host", "network_unreachable"),
+    ("RemoteDisconnected: Remote end closed connection", "network_unreachable"),
+    ("IncompleteRead: IncompleteRead(10 bytes read, 90 more expected)", "network_unreachable"),
+    ("BadStatusLine: garbage", "network_unreachable"),
+    (
+        "SSLCertVerificationError: [SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed",
+        "network_unreachable",
+    ),
+    ("TimeoutError: timed out", "timeout"),
+    ("PreconditionFailed:  status code: 412", "source_changed"),
+    ("InvalidRange:  status code: 416", "size_mismatch"),
+    ("SlowDown:  status code: 429", "timeout"),
 ]
 
 

@@ -7,23 +7,22 @@ import hashlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from s3downloader.aio import stop
-from s3downloader.engines import staging
+from s3downloader.engines.disk import Disk
 from s3downloader.engines.s5cmd import S5cmdEngine
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.records import FileRecord, Options
-from s3downloader.s5cmd import S5cmd
 from sandbox.link import Link
 from sandbox.servers import ApiServer, ObjectServer
 from tests.support import eventually, is_running
 
-from .support import BUCKET, FastClock, Recorder, children, job, names, records, stream
+from .support import BUCKET, FastClock, Recorder, by_s5cmd, children, job, names, records, stream
 
 MIB = 1 << 20
 
@@ -52,16 +51,19 @@ async def test_a_file_is_synced_before_it_is_reported(
     count: int,
 ) -> None:
     synced: set[str] = set()
-    syncs = {"fdatasync": os.fdatasync, "fsync": os.fsync, "syncfs": staging._syncfs}
+    sync_all = Disk.sync_all
 
-    def spy(name: str, descriptor: int) -> None:
-        syncs[name](descriptor)
-        path = Path(f"/proc/self/fd/{descriptor}").readlink()
-        synced.update(map(str, path.rglob("*") if name == "syncfs" else [path]))
+    def spy(sync: Callable[[int], None], descriptor: int) -> None:
+        sync(descriptor)
+        synced.add(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
 
-    monkeypatch.setattr(os, "fdatasync", partial(spy, "fdatasync"))
-    monkeypatch.setattr(os, "fsync", partial(spy, "fsync"))
-    monkeypatch.setattr(staging, "_syncfs", partial(spy, "syncfs"))
+    def spy_on_all(disk: Disk, descriptor: int) -> None:
+        sync_all(disk, descriptor)
+        synced.update(map(str, Path(f"/proc/self/fd/{descriptor}").readlink().rglob("*")))
+
+    monkeypatch.setattr(os, "fdatasync", partial(spy, os.fdatasync))
+    monkeypatch.setattr(os, "fsync", partial(spy, os.fsync))
+    monkeypatch.setattr(Disk, "sync_all", spy_on_all)
 
     class Suspicious(Recorder):
         async def finished(self, files: list[FileRecord]) -> None:
@@ -110,7 +112,7 @@ async def test_odd_keys_arrive_byte_by_byte(
     ]
     for file in files:
         await api_server.put(file.key, file.key.encode())
-    engine = S5cmdEngine(S5cmd(endpoint_url=api_server.endpoint), FastClock())
+    engine = by_s5cmd(api_server.endpoint, FastClock())
     staging = tmp_path / "a 'staging' folder"
     await engine.fetch(job(staging), stream(files), Recorder())
     assert {file.key: (staging / "files" / file.path).read_text() for file in files} == {
@@ -145,7 +147,9 @@ async def test_no_more_requests_than_numworkers_are_under_way(
 
     link.freeze()
     fetching = asyncio.create_task(
-        linked.fetch(job(tmp_path, Options(numworkers=6, concurrency=5)), files(), Recorder())
+        linked.fetch(
+            job(tmp_path, Options(numworkers=6, concurrency=5, verify=False)), files(), Recorder()
+        )
     )
     await eventually(lambda: link.connections and len(drawn) > at_once)
     await stop(fetching)
@@ -219,7 +223,7 @@ async def test_a_cut_link_ends_everything_at_once(
     sink = Recorder()
     files = records({"model": 20 * MIB}, "cut/")
     fetching = asyncio.create_task(
-        linked.fetch(job(tmp_path, Options(retry_count=0)), stream(files), sink)
+        linked.fetch(job(tmp_path, Options(retry_count=0, verify=False)), stream(files), sink)
     )
     await eventually(lambda: link.bytes_down > MIB)
     link.cut()
@@ -233,7 +237,7 @@ async def test_a_frozen_store_is_noticed(
     link: Link, object_server: ObjectServer, tmp_path: Path
 ) -> None:
     await object_server.make("frozen/model", 8 * MIB)
-    engine = S5cmdEngine(S5cmd(endpoint_url=link.endpoint), FastClock())
+    engine = by_s5cmd(link.endpoint, FastClock())
     before = children()
     link.freeze()
     with pytest.raises(DownloaderError) as caught:
@@ -249,7 +253,7 @@ async def test_a_slow_store_is_no_stall(
     link: Link, object_server: ObjectServer, tmp_path: Path
 ) -> None:
     await object_server.make("slow/model", MIB)
-    engine = S5cmdEngine(S5cmd(endpoint_url=link.endpoint), FastClock())
+    engine = by_s5cmd(link.endpoint, FastClock())
     link.rate = MIB // 2  # two seconds, more than three times the patience
     sink = Recorder()
     await engine.fetch(job(tmp_path), stream(records({"model": MIB}, "slow/")), sink)
@@ -267,7 +271,7 @@ async def test_a_plan_that_takes_its_time_is_no_stall(
         for file in records({"1": 1}, "late/"):
             yield file
 
-    engine = S5cmdEngine(S5cmd(endpoint_url=object_server.endpoint), clock)
+    engine = by_s5cmd(object_server.endpoint, clock)
     sink = Recorder()
     await engine.fetch(job(tmp_path), late(), sink)
     assert sink.numbers == [1]

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from s3downloader.engines import staging as staging_module
+from s3downloader.engines import disk as disk_module
 from s3downloader.engines.s5cmd import S5cmdEngine
 from s3downloader.engines.staging import Staging
 from sandbox.link import Link
@@ -30,7 +30,7 @@ async def test_kill_9_loses_no_whole_file_and_leaves_nothing_running(
     files = records(sizes, "killed/")
     link.rate = 4 * MIB
     daemon = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.engines.doomed"),
+        *(sys.executable, "-m", "tests.engines.doomed", "s5cmd"),
         *(link.endpoint, str(tmp_path), msgspec.json.encode(files).decode()),
     )
     try:
@@ -78,7 +78,7 @@ async def test_after_a_loss_of_power_nothing_is_trusted(
 ) -> None:
     boot_id = tmp_path / "boot_id"
     boot_id.write_text("another boot\n")
-    monkeypatch.setattr(staging_module, "_BOOT_ID", boot_id)
+    monkeypatch.setattr(disk_module, "_BOOT_ID", boot_id)
     sink = Recorder()
     await engine.recover(job(tmp_path), stream(PLAN), sink)
     assert sink.numbers == []
@@ -109,9 +109,9 @@ async def test_a_file_of_the_wrong_size_is_not_taken(
 async def test_a_folder_without_a_sound_journal_is_emptied(
     engine: S5cmdEngine, left: Staging, tmp_path: Path, journal: bytes | None
 ) -> None:
-    (tmp_path / "journal.json").unlink()
+    (tmp_path / "in-flight.json").unlink()
     if journal is not None:
-        (tmp_path / "journal.json").write_bytes(journal)
+        (tmp_path / "in-flight.json").write_bytes(journal)
     sink = Recorder()
     await engine.recover(job(tmp_path), stream(PLAN), sink)
     assert sink.numbers == []

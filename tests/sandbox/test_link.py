@@ -65,6 +65,15 @@ async def test_it_passes_every_byte_and_counts_it(echo: Link) -> None:
     assert (echo.bytes_up, echo.bytes_down) == (3_000_000, 3_000_000)
 
 
+async def test_it_tells_when_bytes_have_come_down(echo: Link) -> None:
+    waiting = asyncio.create_task(echo.carried(2 * len(LETTERS)))
+    await exchange(echo, LETTERS)
+    assert not waiting.done()
+    await exchange(echo, LETTERS)
+    async with timeout(5):
+        await waiting
+
+
 async def test_it_counts_connections(echo: Link) -> None:
     async with connect(echo), connect(echo):
         await eventually(lambda: echo.connections == 2)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from typing import Any
+
 import pytest
 
+from s3downloader.clock import SystemClock
+from s3downloader.credentials import Credentials
+from s3downloader.heads import ObjectHeads
 from s3downloader.s5cmd import S5cmd
 from s3downloader.sources import S3Source
 from sandbox.servers import ApiServer, ObjectServer
@@ -15,12 +21,17 @@ def _credentials(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, object_server.environment[name])
 
 
+def source_at(endpoint: str, **how: Any) -> S3Source:
+    heads = ObjectHeads(endpoint, Credentials(os.environ, SystemClock()))
+    return S3Source(S5cmd(endpoint_url=endpoint), heads, **how)
+
+
 @pytest.fixture
 def source(object_server: ObjectServer) -> S3Source:
-    return S3Source(S5cmd(endpoint_url=object_server.endpoint))
+    return source_at(object_server.endpoint)
 
 
 @pytest.fixture
 def odd_source(api_server: ApiServer) -> S3Source:
     """A source whose server keeps every key as it is."""
-    return S3Source(S5cmd(endpoint_url=api_server.endpoint))
+    return source_at(api_server.endpoint)

@@ -18,6 +18,8 @@ from sandbox.link import Link
 from sandbox.processes import Process, free_ports
 from sandbox.servers import ApiServer, ObjectServer
 
+from .conftest import source_at
+
 BUCKET = "models"
 ODD_PREFIXES = ["plain/", "st*r?/", "[a-z]/", "(+)^$/", "it's a/", "back\\/", "%2F/", "ünï/", "//"]
 ODD_NAMES = ["a", "a b", "..", "x/../y", "x//y", "/z", "st*r", "qu?stion", "日本語", "%20", "t\t"]
@@ -139,14 +141,14 @@ async def test_an_absent_network_is_noticed_within_seconds(
     ask: Callable[[S3Source, str, str], Awaitable[object]],
 ) -> None:
     [port] = free_ports(1)
-    source = S3Source(S5cmd(endpoint_url=f"http://127.0.0.1:{port}"), retry_count=1)
+    source = source_at(f"http://127.0.0.1:{port}", retry_count=1)
     began = time.monotonic()
     assert await code_of(ask(source, BUCKET, "a")) is ErrorCode.NETWORK_UNREACHABLE
     assert time.monotonic() - began < 5
 
 
 async def test_a_silent_store_is_not_waited_for(link: Link) -> None:
-    source = S3Source(S5cmd(endpoint_url=link.endpoint), patience=0.2)
+    source = source_at(link.endpoint, patience=0.2)
     link.freeze()
     assert await code_of(source.head(BUCKET, "a")) is ErrorCode.TIMEOUT
 
@@ -155,7 +157,9 @@ async def test_objects_from_the_future_are_not_left_out(tmp_path: Path) -> None:
     async with FutureServer(tmp_path) as server:
         await server.put("future/model", b"weights")
         tool = S5cmd(endpoint_url=server.endpoint)
-        assert [info.key for info in await listed(S3Source(tool), "future/")] == ["future/model"]
+        assert [info.key for info in await listed(source_at(server.endpoint), "future/")] == [
+            "future/model"
+        ]
         async with tool.run("ls", f"s3://{BUCKET}/future/*", retry_count=0) as process:
             assert await process.read() == [], "s5cmd needs no help any more"
 

@@ -12,7 +12,7 @@ if sys.version_info >= (3, 11):
 else:
     from taskgroup import TaskGroup, timeout
 
-__all__ = ["TaskGroup", "batches", "first_of", "stop", "timeout", "uninterrupted"]
+__all__ = ["TaskGroup", "batches", "first_of", "stop", "timeout", "together", "uninterrupted"]
 
 T = TypeVar("T")
 
@@ -63,6 +63,18 @@ async def first_of(*works: Coroutine[Any, Any, object]) -> None:
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            await stop(task)
+
+
+async def together(*works: Coroutine[Any, Any, object]) -> None:
+    """Run all `works` to their end; when one raises, stop the others and raise that."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
     finally:
         for task in tasks:
             await stop(task)

@@ -11,8 +11,9 @@ from typing import Any, Protocol
 from . import logs, settings
 from .aio import TaskGroup, stop
 from .clock import Clock
+from .downloads import manager
+from .downloads.bandwidth import Bandwidth
 from .downloads.manager import DownloadManager
-from .downloads.plan import Listing
 from .engines.base import Engine
 from .errors import DownloaderError, ErrorCode
 from .handlers import Browser, Handlers
@@ -29,7 +30,7 @@ __all__ = ["Daemon"]
 log = logging.getLogger(__name__)
 
 
-class Source(Listing, Browser, Protocol):
+class Source(manager.Source, Browser, Protocol):
     """A store of objects: listed for a plan, and browsed by an operator."""
 
 
@@ -70,12 +71,14 @@ class Daemon:
             clock=clock,
             warn=self._status.warn,
         )
+        self._bandwidth = Bandwidth(self._store, self._outbox, live, clock)
         self._manager = DownloadManager(
             store=self._store,
             outbox=self._outbox,
             registry=self._registry,
             listing=source,
             engine=engine,
+            bandwidth=self._bandwidth,
             settings=live,
             clock=clock,
             transient=transient,
@@ -87,6 +90,7 @@ class Daemon:
             store=self._store,
             outbox=self._outbox,
             manager=self._manager,
+            bandwidth=self._bandwidth,
             registry=self._registry,
             browser=source,
             settings=live,
@@ -139,6 +143,7 @@ class Daemon:
             )
         await self._registry.load()
         await self._outbox.load()
+        await self._bandwidth.load()
         await self._manager.load()
 
     def reconfigure(self, configuration: Mapping[str, Any]) -> None:
@@ -153,5 +158,6 @@ class Daemon:
         logs.configure(self._live().log_level)
         if waiting:
             log.warning("a restart is needed for the change of %s", ", ".join(waiting))
+        self._bandwidth.follow_configuration()
         self._manager.schedule()
         self._status.changed()

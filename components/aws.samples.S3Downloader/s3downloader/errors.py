@@ -20,6 +20,7 @@ class ErrorCode(str, Enum):
     PAYLOAD_TOO_LARGE = "payload_too_large"
     DOWNLOAD_NOT_FOUND = "download_not_found"
     MODEL_NOT_FOUND = "model_not_found"
+    VERSION_NOT_FOUND = "version_not_found"
     INVALID_STATE = "invalid_state"
     DUPLICATE_DOWNLOAD = "duplicate_download"
     DESTINATION_BUSY = "destination_busy"
@@ -38,6 +39,7 @@ class ErrorCode(str, Enum):
     DISK_FULL = "disk_full"
     DESTINATION_NOT_WRITABLE = "destination_not_writable"
     SOURCE_CHANGED = "source_changed"
+    INVALID_CHECKSUMS = "invalid_checksums"
     CHECKSUM_MISMATCH = "checksum_mismatch"
     SIZE_MISMATCH = "size_mismatch"
     REGISTRY_FULL = "registry_full"
@@ -55,9 +57,10 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.PAYLOAD_TOO_LARGE: "The message is larger than the messaging carries.",
     ErrorCode.DOWNLOAD_NOT_FOUND: "There is no download with that download_id.",
     ErrorCode.MODEL_NOT_FOUND: "There is no model with that model_id.",
+    ErrorCode.VERSION_NOT_FOUND: "No earlier version of the model is kept.",
     ErrorCode.INVALID_STATE: "The download cannot do that in its present state.",
     ErrorCode.DUPLICATE_DOWNLOAD: "A download with that download_id exists already.",
-    ErrorCode.DESTINATION_BUSY: "Another download is writing to that destination.",
+    ErrorCode.DESTINATION_BUSY: "Another download or a rollback is writing to that destination.",
     ErrorCode.DESTINATION_NOT_ALLOWED: "The destination lies outside AllowedDestinations.",
     ErrorCode.SOURCE_NOT_ALLOWED: "The source matches no pattern of AllowedSources.",
     ErrorCode.UNSAFE_KEY: "A key cannot become a file below the destination.",
@@ -67,12 +70,13 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.ACCESS_DENIED: "The store refused the credentials or the request.",
     ErrorCode.CREDENTIALS_UNAVAILABLE: "No credentials were found, or they have expired.",
     ErrorCode.NETWORK_UNREACHABLE: "The store cannot be reached.",
-    ErrorCode.TIMEOUT: "The store did not answer in time.",
+    ErrorCode.TIMEOUT: "The store did not answer in time, or the download's timeout is over.",
     ErrorCode.STALLED: "No byte arrived for too long.",
     ErrorCode.INSUFFICIENT_SPACE: "The download would not leave MinFreeBytes free.",
     ErrorCode.DISK_FULL: "The disk filled up while writing.",
     ErrorCode.DESTINATION_NOT_WRITABLE: "The destination cannot be written.",
     ErrorCode.SOURCE_CHANGED: "The source keeps changing while it is downloaded.",
+    ErrorCode.INVALID_CHECKSUMS: "A SHA256SUMS object beside the files cannot be read.",
     ErrorCode.CHECKSUM_MISMATCH: "The bytes do not have the checksum that they should have.",
     ErrorCode.SIZE_MISMATCH: "A file does not have the size of its object.",
     ErrorCode.REGISTRY_FULL: "The models shadow would pass its size limit.",

@@ -12,11 +12,13 @@ from .aio import batches
 from .clock import Clock
 from .contract import commands, encode, item_after, page_token, responses
 from .contract.commands import Command
+from .downloads.bandwidth import Bandwidth
+from .downloads.entry import Entry
 from .downloads.ledger import Asked
 from .downloads.limits import check_source
 from .downloads.manager import DownloadManager
 from .downloads.plan import Listed
-from .downloads.views import details_view, disk_usage, download_view, file_view
+from .downloads.views import details_view, disk_usage, download_view, file_view, limit_view
 from .models.registry import Registry
 from .outbox import Outbox
 from .records import ACTIVE, FINISHED, Download, FileRecord
@@ -48,6 +50,7 @@ class Handlers:
         store: Store,
         outbox: Outbox,
         manager: DownloadManager,
+        bandwidth: Bandwidth,
         registry: Registry,
         browser: Browser,
         settings: Callable[[], Settings],
@@ -57,6 +60,7 @@ class Handlers:
         self._store = store
         self._outbox = outbox
         self._manager = manager
+        self._bandwidth = bandwidth
         self._registry = registry
         self._browser = browser
         self._settings = settings
@@ -70,10 +74,12 @@ class Handlers:
             commands.Details: self._details,
             commands.Status: self._status,
             commands.DiskSpace: self._disk_space,
+            commands.Limits: self._limits,
             commands.ModelList: self._model_list,
             commands.ModelGet: self._model_get,
             commands.ModelAdd: self._model_add,
             commands.ModelDelete: self._model_delete,
+            commands.ModelRollback: self._model_rollback,
         }
 
     async def handle(self, command: Command) -> None:
@@ -125,10 +131,7 @@ class Handlers:
             await self._list_downloads(command)
 
     async def _list_downloads(self, command: commands.List) -> None:
-        entries = self._manager.entries
-        if command.next_token:
-            last = self._manager.find(item_after(command.next_token, str))
-            entries = entries[entries.index(last) + 1 :]
+        entries = self._entries_after(command.next_token)
         await self._answer(
             responses.DownloadsResponse(
                 **_answering(command),
@@ -136,6 +139,13 @@ class Handlers:
                 downloads=[download_view(entry) for entry in entries],
             )
         )
+
+    def _entries_after(self, token: str | None) -> list[Entry]:
+        entries = self._manager.entries
+        if token:
+            last = self._manager.find(item_after(token, str))
+            entries = entries[entries.index(last) + 1 :]
+        return entries
 
     async def _list_objects(self, command: commands.List) -> None:
         assert command.bucket is not None
@@ -191,6 +201,31 @@ class Handlers:
             )
         )
 
+    async def _limits(self, command: commands.Limits) -> None:
+        limit = command.max_bandwidth
+        if limit is UNSET:
+            await self._answer(self._in_force(command))
+        elif command.download_id is None:
+            await self._bandwidth.choose(limit, lambda: self._answers(self._in_force(command)))
+        else:
+            asked = Asked(command.command_id, lambda _: self._encode(self._in_force(command)))
+            await self._manager.limit(command.download_id, limit, asked)
+
+    def _in_force(self, command: commands.Limits) -> responses.LimitsResponse:
+        if command.download_id:
+            shown = [self._manager.find(command.download_id)]
+        else:
+            entries = self._entries_after(command.next_token)
+            shown = [entry for entry in entries if entry.download.state in ACTIVE]
+        limit = self._bandwidth.limit()
+        return responses.LimitsResponse(
+            **_answering(command),
+            message=f"the device's limit is {limit} bytes a second" if limit else "no limit",
+            max_bandwidth=limit,
+            configured_max_bandwidth=self._bandwidth.configured(),
+            downloads=[limit_view(entry) for entry in shown],
+        )
+
     async def _model_list(self, command: commands.ModelList | commands.List) -> None:
         models = self._registry.models()
         if command.next_token:
@@ -218,7 +253,15 @@ class Handlers:
             message=f"model {command.model_id} deleted; its files are still there",
             model_id=command.model_id,
         )
-        await self._registry.delete(command.model_id, lambda _: self._answers(response))
+        await self._manager.delete_model(command.model_id, lambda _: self._answers(response))
+
+    async def _model_rollback(self, command: commands.ModelRollback) -> None:
+        def answer(model: dict[str, Any]) -> list[tuple[str, bytes]]:
+            version = model.get("model_version", "the version before")
+            what = f"rolled back; it is {version} now"
+            return self._answers(_model_response(command, what, model))
+
+        await self._manager.roll_back(command.model_id, answer)
 
     async def _answer(self, response: responses.Response) -> None:
         """Record the response, which publishes it."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Coroutine
 from typing import Any, NoReturn
 
-from . import logs
+from . import allocator, logs
 from .errors import DownloaderError, ErrorCode
 
 __all__ = ["run_until_stopped"]
@@ -32,6 +32,7 @@ def run_until_stopped(serving: Coroutine[Any, Any, None]) -> NoReturn:
     The status is 0 when it was stopped, 2 for a configuration that is refused, and 1 for all else
     that ends it, so that the nucleus starts it again.
     """
+    allocator.spare()
     logs.configure("INFO")
     status = _run(serving)
     sys.stdout.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -15,11 +16,14 @@ __all__ = [
     "TRANSITIONS",
     "Download",
     "EngineName",
+    "Exchange",
     "Failure",
     "FileRecord",
     "Options",
     "Publish",
+    "Rollback",
     "State",
+    "Version",
 ]
 
 
@@ -41,7 +45,9 @@ class State(str, Enum):
 _INTERRUPTS = {State.QUEUED, State.WAITING, State.PAUSED, State.FAILED, State.CANCELLED}
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.PLANNING, State.PAUSED, State.FAILED, State.CANCELLED}),
+    State.QUEUED: frozenset(
+        {State.PLANNING, State.PUBLISHING, State.PAUSED, State.FAILED, State.CANCELLED}
+    ),
     State.PLANNING: frozenset({State.DOWNLOADING, *_INTERRUPTS}),
     State.DOWNLOADING: frozenset({State.VERIFYING, *_INTERRUPTS}),
     State.VERIFYING: frozenset({State.DOWNLOADING, State.PUBLISHING, *_INTERRUPTS}),
@@ -54,7 +60,8 @@ TRANSITIONS: dict[State, frozenset[State]] = {
 }
 """The states a download may enter from each state. Back to `queued` leads a resume, the end of a
 wait, and a restart of the daemon, which takes up again whatever was under way. Publishing alone is
-never left half way: after a restart it is carried on."""
+never left half way: after a restart it is carried on, and so it is by a resume where the exchange
+of a `publish: replace` had taken place."""
 
 ACTIVE = frozenset(
     {
@@ -106,15 +113,27 @@ class Failure(msgspec.Struct, frozen=True):
     details: dict[str, Any] = {}
 
 
+class Exchange(msgspec.Struct, frozen=True):
+    """How a `publish: replace` puts what is new in its place, so that it can be carried on.
+
+    `inode` is that of the new file or directory. It goes to `slot`, a folder beside the place, and
+    there changes places with what it replaces, which is kept there.
+    """
+
+    inode: int
+    slot: str
+
+
 class Download(msgspec.Struct, frozen=True, kw_only=True):
     """One download as it is kept in the store. Times are seconds since the epoch.
 
     `destination` is the directory the user named, resolved; `staging` the hidden folder on the
     same file system where its files gather until they are whole. `seconds` counts the time spent
-    working, without pauses and waits. `bytes_done` is the most that was ever there of the present
-    source. `started` and `publish_began` say
-    that these points were passed once. `sha256` are the checksums that the files must have: of the
-    one file, or by their paths. `plan` counts how often the source was listed.
+    working, without pauses and waits, `active_seconds` that in active states since the command or
+    the last resume, which `timeout` bounds. `bytes_done` is the most that was ever there of the
+    present source. `started` and `publish_began` say that these points were passed once. `sha256`
+    are the checksums that the files must have: of the one file, or by their paths. `plan` counts
+    how often the source was listed. `exchange` is set when a `publish: replace` begins.
     """
 
     download_id: str
@@ -133,17 +152,31 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
     publish_began: bool = False
     plan: int = 0
     seconds: float = 0.0
+    active_seconds: float = 0.0
     bytes_done: int = 0
     bytes_total: int = 0
     files_done: int = 0
     files_total: int = 0
     checksums_verified: int = 0
     failure: Failure | None = None
+    exchange: Exchange | None = None
 
     @property
     def is_prefix(self) -> bool:
         """Whether the key names everything below it, not one object."""
         return self.key == "" or self.key.endswith("/")
+
+    @property
+    def replaces(self) -> bool:
+        """Whether what stands in its place is exchanged as a whole, and kept."""
+        return self.options.publish == "replace"
+
+    @property
+    def place(self) -> str:
+        """What the download writes: its file, or the directory for a prefix."""
+        if self.is_prefix:
+            return self.destination
+        return str(Path(self.destination, self.key.rpartition("/")[2]))
 
 
 class FileRecord(msgspec.Struct, frozen=True):
@@ -163,3 +196,31 @@ class FileRecord(msgspec.Struct, frozen=True):
     done: bool = False
     sha256: str = ""
     checksum: str = ""
+
+
+class Rollback(msgspec.Struct, frozen=True, kw_only=True):
+    """A rollback under way: `inode` is to stand in the place.
+
+    `models` are the registry's entries that follow from it, `before` those it takes away, and
+    `answers` are given to the command once it is done.
+    """
+
+    inode: int
+    models: dict[str, dict[str, Any]]
+    before: dict[str, dict[str, Any]]
+    answers: list[tuple[str, bytes]]
+
+
+class Version(msgspec.Struct, frozen=True, kw_only=True):
+    """What stood at `place` once and is kept at `path`, a file or a directory.
+
+    The higher its `number`, the later it was put aside. `models` are the entries that the
+    registry had for the place then. A `doomed` one is to be removed.
+    """
+
+    number: int
+    place: str
+    path: str
+    models: dict[str, dict[str, Any]] = {}
+    doomed: bool = False
+    rollback: Rollback | None = None

@@ -43,6 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=parameter_name)
     s5cmd_version: Annotated[str, msgspec.Meta(pattern=r"^\d+\.\d+\.\d+\Z")] = "2.3.0"
     state_dir: str = "state"
     max_concurrent_downloads: _Count = 2
+    max_bandwidth: _Bytes = 0
     endpoint_url: Annotated[str, msgspec.Meta(pattern="^https?://[^/]+")] | None = None
     allowed_sources: _Patterns = ("s3://*",)
     allowed_destinations: _Patterns = ("/data", "/tmp")
@@ -62,6 +63,7 @@ LIVE = frozenset(
         "ProcessInterval",
         "IdleProcessInterval",
         "MaxConcurrentDownloads",
+        "MaxBandwidth",
         "AllowedSources",
         "AllowedDestinations",
         "MinFreeBytes",
@@ -80,6 +82,7 @@ _ALLOWED = {
     "S5cmdVersion": "a version such as 2.3.0",
     "StateDir": "a path",
     "MaxConcurrentDownloads": "a whole number from 1 to 64",
+    "MaxBandwidth": "bytes per second, a whole number, 0 for no limit",
     "EndpointUrl": "an http:// or https:// address",
     "AllowedSources": "one pattern or more, as a list or separated by commas, such as s3://my-bucket/*",
     "AllowedDestinations": "one directory or more, as a list or separated by commas",

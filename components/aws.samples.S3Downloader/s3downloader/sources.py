@@ -17,6 +17,7 @@ import msgspec
 from .aio import timeout
 from .errors import DownloaderError, ErrorCode
 from .faults import explain
+from .heads import ObjectHeads
 from .s5cmd import Line, Process, S5cmd
 
 if TYPE_CHECKING:
@@ -41,11 +42,14 @@ class S3Source:
 
     boto3, with its 35 MiB, is loaded when an operator browses, or where s5cmd cannot be trusted.
     A request that fails is repeated `retry_count` times: few, so that an absent network shows
-    within seconds. A store may be silent for `patience` seconds.
+    within seconds. A store may be silent for `patience` seconds. `heads` reads small objects.
     """
 
-    def __init__(self, tool: S5cmd, *, retry_count: int = 3, patience: float = 30.0) -> None:
+    def __init__(
+        self, tool: S5cmd, heads: ObjectHeads, *, retry_count: int = 3, patience: float = 30.0
+    ) -> None:
         self._tool = tool
+        self._heads = heads
         self._retry_count = retry_count
         self._patience = patience
 
@@ -65,6 +69,18 @@ class S3Source:
                 raise explain("NoSuchBucket", f"s3://{bucket}/{key}") from None
             raise
         return ObjectInfo(key, line.size, line.etag)
+
+    async def read(self, bucket: str, key: str, etag: str, limit: int) -> bytes:
+        """Return an object of at most `limit` bytes; raise SOURCE_CHANGED if it is another one."""
+        return await self._heads.read(bucket, key, etag, limit)
+
+    async def checksum(self, bucket: str, key: str, etag: str, size: int) -> str:
+        """Return the checksum that the store has of an object, such as `CRC64NVME:` with base64.
+
+        Empty where it has none. Raises SOURCE_CHANGED where the object has another ETag.
+        """
+        expected = await self._heads.expected(bucket, key, etag, size)
+        return expected.label if expected else ""
 
     async def browse(
         self, bucket: str, prefix: str, start_after: str | None, limit: int

@@ -8,9 +8,18 @@ from typing import Annotated, Any, get_args, get_origin
 import msgspec
 
 from ..errors import DownloaderError, ErrorCode
+from ..records import EngineName
 from .fields import MODEL_META_EXAMPLE, MODEL_META_LEVELS, ModelId, Sha256
 
-__all__ = ["check", "check_model_meta", "check_sha256", "is_deeper", "meta_of", "shown"]
+__all__ = [
+    "check",
+    "check_limit",
+    "check_model_meta",
+    "check_sha256",
+    "is_deeper",
+    "meta_of",
+    "shown",
+]
 
 _SHOWN_LENGTH = 80
 _SHA256 = re.compile("[0-9A-Fa-f]{64}")
@@ -66,6 +75,18 @@ def check_sha256(given: str | dict[str, str], *, whole: bool) -> None:
     for value in given.values() if isinstance(given, dict) else [given]:
         if not _SHA256.fullmatch(value):
             raise _invalid("sha256", value, meta_of(Sha256))
+
+
+def check_limit(engine: EngineName, limit: int | None) -> None:
+    """Raise INVALID_FIELD for a limit of a download whose engine heeds none."""
+    if limit and engine == "s5cmd":
+        raise DownloaderError(
+            ErrorCode.INVALID_FIELD,
+            'max_bandwidth does not go with engine "s5cmd", which heeds no limit; leave the limit'
+            ' out, or download with "engine":"auto" or "ranged"',
+            field="max_bandwidth",
+            given=limit,
+        )
 
 
 def is_deeper(value: Any, levels: int) -> bool:

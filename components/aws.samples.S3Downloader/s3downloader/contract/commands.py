@@ -10,7 +10,7 @@ import msgspec
 
 from ..errors import DownloaderError, ErrorCode
 from ..records import Options
-from .checks import check_model_meta, check_sha256
+from .checks import check_limit, check_model_meta, check_sha256
 from .fields import (
     Bucket,
     CommandId,
@@ -46,11 +46,13 @@ __all__ = [
     "Details",
     "DiskSpace",
     "Download",
+    "Limits",
     "List",
     "ModelAdd",
     "ModelDelete",
     "ModelGet",
     "ModelList",
+    "ModelRollback",
     "Pause",
     "Resume",
     "Status",
@@ -115,6 +117,7 @@ class Download(Command, frozen=True, kw_only=True):
             check_model_meta(self.model_meta)
         if self.sha256 is not None:
             check_sha256(self.sha256, whole=self.key == "" or self.key.endswith("/"))
+        check_limit(self.engine, self.max_bandwidth)
 
     @property
     def options(self) -> Options:
@@ -185,6 +188,18 @@ class DiskSpace(Command, frozen=True, kw_only=True):
     """The disk that DownloadDir lies on. Also accepted as `disk-space`."""
 
 
+class Limits(Command, frozen=True, kw_only=True):
+    """The limits in force; with `max_bandwidth` the device's is set, with `download_id` too that
+    download's own.
+
+    For the device null returns to the configuration, for a download it takes its limit away.
+    """
+
+    max_bandwidth: MaxBandwidth | msgspec.UnsetType | None = msgspec.UNSET
+    download_id: DownloadId | None = None
+    next_token: NextToken | None = None
+
+
 class ModelList(Command, frozen=True, kw_only=True):
     """List the models of the registry."""
 
@@ -198,7 +213,19 @@ class ModelGet(Command, frozen=True, kw_only=True):
 
 
 class ModelDelete(Command, frozen=True, kw_only=True):
-    """Remove a model from the registry and from the shadow; its files stay."""
+    """Remove a model from the registry and from the shadow; its files stay.
+
+    Earlier versions that were kept for `model_rollback` are removed.
+    """
+
+    model_id: ModelId
+
+
+class ModelRollback(Command, frozen=True, kw_only=True):
+    """Exchange the files of a model with the version before, which `publish: replace` kept.
+
+    The registry's entry becomes what it was then. A second rollback goes forward again.
+    """
 
     model_id: ModelId
 
@@ -221,8 +248,10 @@ COMMANDS: tuple[type[Command], ...] = (
     Details,
     Status,
     DiskSpace,
+    Limits,
     ModelList,
     ModelGet,
     ModelDelete,
     ModelAdd,
+    ModelRollback,
 )

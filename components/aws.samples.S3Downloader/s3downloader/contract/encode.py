@@ -14,6 +14,7 @@ from .paging import page_token
 from .responses import (
     DetailsResponse,
     DownloadsResponse,
+    LimitsResponse,
     Message,
     ModelsResponse,
     ObjectsResponse,
@@ -38,6 +39,7 @@ _LISTINGS: dict[type[Message], _Listing] = {
     ObjectsResponse: _Listing("objects", lambda listed: listed.key),
     ModelsResponse: _Listing("models", lambda model: model["model_id"]),
     DetailsResponse: _Listing("files", lambda file: file.number),
+    LimitsResponse: _Listing("downloads", lambda download: download.download_id),
     StatusResponse: _Listing("downloads", None),
     Status: _Listing("downloads", None),
 }

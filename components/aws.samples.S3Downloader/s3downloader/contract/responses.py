@@ -35,6 +35,8 @@ __all__ = [
     "DownloadsResponse",
     "Event",
     "FileView",
+    "LimitView",
+    "LimitsResponse",
     "Message",
     "ModelAdded",
     "ModelResponse",
@@ -130,6 +132,15 @@ class DiskUsage(msgspec.Struct, frozen=True, kw_only=True):
     percent_used: float
 
 
+class LimitView(msgspec.Struct, frozen=True, kw_only=True):
+    """A download's own limit and its rate now, in bytes per second; 0 for no limit of its own."""
+
+    download_id: str
+    status: State
+    max_bandwidth: int
+    bytes_per_second: int
+
+
 # --- Responses: one a command --------------------------------------------------------------------
 
 
@@ -198,8 +209,24 @@ class DiskSpaceResponse(Response, frozen=True, kw_only=True):
     disk_space: DiskUsage
 
 
+class LimitsResponse(Response, frozen=True, kw_only=True):
+    """To `limits`: what is in force now, in bytes per second, 0 for none.
+
+    `configured_max_bandwidth` is MaxBandwidth, which a command can override. `downloads` are the
+    active ones, or the one that was asked for.
+    """
+
+    max_bandwidth: int
+    configured_max_bandwidth: int
+    downloads: list[LimitView]
+    next_token: str | UnsetType = UNSET
+
+
 class ModelResponse(Response, frozen=True, kw_only=True):
-    """To `model_get` and `model_add` the model as it is now; to `model_delete` its id alone."""
+    """To `model_delete` the id of the model alone.
+
+    To `model_get`, `model_add` and `model_rollback` the model as it is now.
+    """
 
     model_id: str
     model: dict[str, Any] | UnsetType = UNSET
@@ -341,6 +368,7 @@ RESPONSES = (
     DetailsResponse,
     StatusResponse,
     DiskSpaceResponse,
+    LimitsResponse,
     ModelResponse,
     Refusal,
 )

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
+
 from ..contract import commands
+from ..contract.checks import check_limit
 from ..errors import DownloaderError, ErrorCode, from_os_error
-from ..records import ACTIVE, FINISHED, Download, State
+from ..records import ACTIVE, FINISHED, Download, Options, State
 from ..settings import Settings
 from . import limits
 from .entry import Entry
+from .replace import check_replaceable
 
-__all__ = ["admit", "check_place", "check_space", "model_id", "place"]
+__all__ = ["admit", "check_free", "check_place", "check_space", "limited", "model_id"]
 
 _OCCUPYING = ACTIVE | {State.PAUSED}
 
@@ -25,29 +29,45 @@ def admit(command: commands.Download, settings: Settings, now: float) -> Downloa
     limits.check_source(command.bucket, command.key, settings.allowed_sources)
     roots = settings.destination_roots
     destination = limits.resolve_destination(command.destination or settings.download_dir, roots)
-    try:
-        staging = limits.staging_folder(destination, roots, command.download_id)
-    except OSError as error:
-        raise from_os_error(error) from error
-    return Download(
+    download = Download(
         download_id=command.download_id,
         command_id=command.command_id,
         bucket=command.bucket,
         key=command.key,
         destination=str(destination),
-        staging=str(staging),
+        staging="",
         options=command.options,
         model_meta=command.model_meta,
         sha256=command.sha256,
         created_at=now,
         updated_at=now,
     )
+    beside = destination
+    if download.replaces:
+        check_replaceable(Path(download.place), [*roots, Path(settings.state_dir)])
+        beside = Path(download.place).parent
+    try:
+        staging = limits.staging_folder(beside, roots, download.download_id)
+    except OSError as error:
+        raise from_os_error(error) from error
+    return msgspec.structs.replace(download, staging=str(staging))
 
 
-def place(download: Download) -> Path:
-    """Return what the download writes: its file, or the directory for a prefix."""
-    destination = Path(download.destination)
-    return destination if download.is_prefix else destination / download.key.rpartition("/")[2]
+def limited(download: Download, limit: int | None) -> Options:
+    """Return the options of `download` with its own limit, in bytes per second, None for none.
+
+    Raises INVALID_FIELD where its engine heeds none, INVALID_STATE where it is over.
+    """
+    if download.state in FINISHED:
+        raise DownloaderError(
+            ErrorCode.INVALID_STATE,
+            f"the download {download.download_id!r} is {download.state.value}; only one that is"
+            " not over can be given a limit",
+            download_id=download.download_id,
+            status=download.state.value,
+        )
+    check_limit(download.options.engine, limit)
+    return msgspec.structs.replace(download.options, max_bandwidth=limit)
 
 
 def model_id(download: Download) -> str:
@@ -59,21 +79,31 @@ def model_id(download: Download) -> str:
 
 def check_place(download: Download, entries: Iterable[Entry]) -> None:
     """Raise DESTINATION_BUSY where another download is to write to the same place."""
-    mine = place(download)
+    mine = Path(download.place)
+    check_free(mine, (e for e in entries if e.download.download_id != download.download_id))
+
+
+def check_free(place: Path, entries: Iterable[Entry]) -> None:
+    """Raise DESTINATION_BUSY where one of `entries` is to write to `place`."""
     for entry in entries:
         other = entry.download
-        if (
-            other.download_id != download.download_id
-            and (other.state in _OCCUPYING or other.publish_began)
-            and other.state not in FINISHED
-            and limits.overlap(mine, place(other))
-        ):
+        if _writes(entry) and limits.overlap(place, Path(other.place)):
             raise DownloaderError(
                 ErrorCode.DESTINATION_BUSY,
                 f"the download {other.download_id!r} is {other.state.value} and writes to"
-                f" {place(other)}; wait for it, cancel it, or choose another destination",
+                f" {other.place}; wait for it, cancel it, or choose another destination",
                 download_id=other.download_id,
             )
+
+
+def _writes(entry: Entry) -> bool:
+    """Tell whether a download writes to its place, or will without another check."""
+    download = entry.download
+    if entry.lock.locked() and (download.exchange or download.state is State.FAILED):
+        return True  # it is being resumed, or undone
+    return download.state not in FINISHED and (
+        download.state in _OCCUPYING or download.publish_began
+    )
 
 
 def check_space(entry: Entry, entries: Iterable[Entry], reserve: int) -> None:
@@ -81,10 +111,23 @@ def check_space(entry: Entry, entries: Iterable[Entry], reserve: int) -> None:
     destination = Path(entry.download.destination)
     device = limits.device(destination)
     promised = sum(
-        other.bytes_missing
+        _unwritten(other)
         for other in entries
         if other is not entry
         and other.download.state in ACTIVE
         and limits.device(Path(other.download.destination)) == device
     )
-    limits.check_space(destination, needed=entry.bytes_missing, promised=promised, reserve=reserve)
+    needed = _unwritten(entry)
+    limits.check_space(destination, needed=needed, promised=promised, reserve=reserve)
+
+
+def _unwritten(entry: Entry) -> int:
+    """Return the bytes that a download has still to find room for.
+
+    Files on their way have theirs already, also for what has not arrived of them.
+    """
+    download = entry.download
+    if download.state is State.PUBLISHING:
+        return 0
+    missing = download.bytes_total - entry.meter.bytes_settled
+    return max(0, missing - limits.allocated(Path(download.staging)))

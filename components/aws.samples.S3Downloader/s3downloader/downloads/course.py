@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -14,7 +14,8 @@ from ..engines.base import Engine, FetchJob
 from ..errors import DownloaderError, ErrorCode
 from ..records import Download, FileRecord, State
 from ..store import Store
-from . import limits
+from ..throttle import Share
+from . import limits, replace, reuse
 from .entry import Entry
 from .plan import Listing, make_plan
 from .publish import prepare, publish_files, publish_whole, sync_directories, verify_sizes
@@ -26,7 +27,11 @@ log = logging.getLogger(__name__)
 _ROUNDS = 3
 """How often a download follows a source that changes under it before it gives up."""
 
-_TOLD_BY_THE_NEXT_PLAN = {ErrorCode.OBJECT_NOT_FOUND, ErrorCode.SIZE_MISMATCH}
+_TOLD_BY_THE_NEXT_PLAN = {
+    ErrorCode.OBJECT_NOT_FOUND,
+    ErrorCode.SIZE_MISMATCH,
+    ErrorCode.SOURCE_CHANGED,
+}
 
 
 class Course:
@@ -42,23 +47,37 @@ class Course:
         store: Store,
         listing: Listing,
         engine: Engine,
+        share: Share,
         advance: Callable[..., Awaitable[None]],
         check_space: Callable[[Entry], None],
+        checksum: reuse.AskChecksum,
+        on_fault: Callable[[Download, DownloaderError], None],
     ) -> None:
         self._entry = entry
         self._store = store
         self._listing = listing
         self._engine = engine
+        self._share = share
         self._advance = advance
         self._check_space = check_space
+        self._checksum = checksum
+        self._on_fault = on_fault
+        self._begins = False
 
     async def run(self, before_publishing: Callable[[Download], object]) -> None:
         """Go the course. `before_publishing` may object by raising."""
         if self._entry.download.state is not State.PUBLISHING:
-            await self._arrive()
-            before_publishing(self._entry.download)
-            await self._advance(self._entry, State.PUBLISHING, publish_began=True)
+            exchange = self._entry.download.exchange
+            if not await asyncio.to_thread(replace.is_in_place, self._entry.download):
+                await self._arrive()
+                before_publishing(self._entry.download)
+                exchange = await asyncio.to_thread(replace.begin, self._entry.download)
+            await self._advance(
+                self._entry, State.PUBLISHING, publish_began=True, exchange=exchange
+            )
         await self._publish()
+        async for batch in batches(self._files(done=True)):
+            await reuse.remember(self._entry.download, batch, self._store)
 
     async def _arrive(self) -> None:
         """Return once every file lies whole in the staging folder."""
@@ -66,6 +85,9 @@ class Course:
         await asyncio.to_thread(prepare, self._entry.download)
         await self._engine.recover(self._job, self._files(done=False), self)
         await self._plan()
+        async for taken in reuse.take_unchanged(self._entry.download, self._store, self._checksum):
+            await self.finished(taken)
+        self._entry.meter.restart(self._entry.meter.bytes_there, keep_peak=True)
         self._check_space(self._entry)
         for _ in range(_ROUNDS):
             await self._advance(self._entry, State.DOWNLOADING)
@@ -86,16 +108,19 @@ class Course:
         totals = await self._store.totals(download.download_id)
         same = totals.bytes_total == download.bytes_total and not gone
         self._entry.meter.restart(totals.bytes_done, keep_peak=same)
-        self._entry.download = msgspec.structs.replace(download, **totals._asdict())
+        self._entry.download = msgspec.structs.replace(self._entry.download, **totals._asdict())
 
     async def _fetch(self) -> None:
         """Fetch what is missing; what is not there as planned shows in the next plan."""
+        self._begins = True
         try:
             await self._engine.fetch(self._job, self._files(done=False), self)
         except DownloaderError as error:
             if error.code not in _TOLD_BY_THE_NEXT_PLAN:
                 raise
             log.warning("%s: %s", self._entry.download.download_id, error)
+            if error.code is ErrorCode.SOURCE_CHANGED:
+                self._on_fault(self._entry.download, error)
 
     async def _verify(self) -> bool:
         """Tell whether all files are whole and the source is still the one that was planned."""
@@ -115,6 +140,9 @@ class Course:
 
     async def _publish(self) -> None:
         download = self._entry.download
+        if download.exchange:
+            await asyncio.to_thread(replace.put_in_place, download)
+            return
         if await asyncio.to_thread(publish_whole, download):
             return
         check_place = limits.PlaceCheck(Path(download.destination))
@@ -125,8 +153,9 @@ class Course:
             touched |= await asyncio.to_thread(publish_files, download, batch)
         await asyncio.to_thread(sync_directories, touched)
 
-    def _files(self, *, done: bool) -> AsyncIterator[FileRecord]:
-        return self._store.files(self._entry.download.download_id, done=done)
+    def _files(self, *, done: bool) -> AsyncIterable[FileRecord]:
+        """Return the files that are done, or not; to be gone through as often as one likes."""
+        return _Files(self._store, self._entry.download.download_id, done)
 
     @property
     def _job(self) -> FetchJob:
@@ -136,11 +165,15 @@ class Course:
             bucket=download.bucket,
             staging=Path(download.staging),
             options=download.options,
+            share=self._share,
         )
 
     def progress(self, in_flight: int) -> None:
         """Take an engine's report of bytes that belong to no finished file yet."""
         self._entry.meter.progress(in_flight)
+        if self._begins:  # with what earlier fetches left, which did not arrive just now
+            self._begins = False
+            self._entry.meter.forget_rate()
 
     async def finished(self, files: list[FileRecord]) -> None:
         """Take an engine's report of files that are whole and synced."""
@@ -149,3 +182,13 @@ class Course:
         self._entry.failures_in_a_row = 0
         done = self._entry.download.files_done + len(files)
         self._entry.download = msgspec.structs.replace(self._entry.download, files_done=done)
+
+
+class _Files(AsyncIterable[FileRecord]):
+    def __init__(self, store: Store, download_id: str, done: bool) -> None:
+        self._store = store
+        self._download_id = download_id
+        self._done = done
+
+    def __aiter__(self) -> AsyncIterator[FileRecord]:
+        return self._store.files(self._download_id, done=self._done)

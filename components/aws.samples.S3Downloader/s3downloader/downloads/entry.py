@@ -6,7 +6,8 @@ import asyncio
 from collections import deque
 
 from ..clock import Clock
-from ..records import Download, State
+from ..records import ACTIVE, Download
+from ..throttle import Share
 
 __all__ = ["Entry", "Meter"]
 
@@ -29,6 +30,11 @@ class Meter:
         return self._peak
 
     @property
+    def bytes_settled(self) -> int:
+        """What belongs to files that are whole."""
+        return self._settled
+
+    @property
     def bytes_there(self) -> int:
         """What is on disk now."""
         return self._settled + self._in_flight
@@ -37,8 +43,7 @@ class Meter:
         """Begin with `settled` bytes of finished files."""
         self._settled, self._in_flight = settled, 0
         self._peak = max(self._peak, settled) if keep_peak else settled
-        self._samples.clear()
-        self._sample()
+        self.forget_rate()
 
     def settle(self, size: int) -> None:
         """So many more bytes belong to finished files now."""
@@ -49,6 +54,11 @@ class Meter:
         """So many bytes of unfinished files are there now."""
         self._in_flight = in_flight
         self._peak = max(self._peak, self.bytes_there)
+        self._sample()
+
+    def forget_rate(self) -> None:
+        """Count the rate from now on."""
+        self._samples.clear()
         self._sample()
 
     def bytes_per_second(self) -> float:
@@ -81,12 +91,14 @@ class Entry:
         self.working_since: float | None = None
         self.entered: float | None = None
         """When this process brought it into its state, by the monotonic clock."""
-        self.entering = False
+        self.writing = asyncio.Lock()
+        """Held while a change of the record is on its way to disk."""
+        self.active_since = clock.monotonic() if download.state in ACTIVE else None
+        """Since when its time in active states is not in the record yet."""
+        self.share: Share | None = None
+        """Its part of the bandwidth while it works."""
         self.failures_in_a_row = 0
 
-    @property
-    def bytes_missing(self) -> int:
-        """How much the download will still write."""
-        if self.download.state is State.PUBLISHING:
-            return 0
-        return max(0, self.download.bytes_total - self.meter.bytes_there)
+    def active(self, now: float) -> float:
+        """Return the seconds in active states that are not in the record yet."""
+        return 0.0 if self.active_since is None else now - self.active_since

@@ -13,7 +13,7 @@ from ..clock import Clock
 from ..contract.encode import encode
 from ..errors import DownloaderError, ErrorCode
 from ..outbox import Outbox
-from ..records import TRANSITIONS, Download, Failure, State
+from ..records import ACTIVE, TRANSITIONS, Download, Failure, Options, State
 from ..store import Change
 from .entry import Entry
 from .events import Announcement, started
@@ -50,7 +50,7 @@ class Ledger:
 
     async def open(self, download: Download, asked: Asked) -> None:
         """Record a new download."""
-        await uninterrupted(self._record(download, (), asked, {}))
+        await uninterrupted(self._record(download, (), asked, Change()))
 
     async def advance(
         self,
@@ -61,35 +61,56 @@ class Ledger:
         asked: Asked | None = None,
         failure: Failure | None = None,
         models: dict[str, Any] | None = None,
+        also: Change | None = None,
         **changes: Any,
     ) -> None:
         """Bring `entry` into `state`, recorded in one step with its events, answer and models.
+
+        `also` has what else is recorded with it.
 
         Once begun it is carried out, even if the caller is cancelled meanwhile.
         """
         require(entry.download, state)
         if state is State.DOWNLOADING and not entry.download.started:
             events, changes = (*events, started), {**changes, "started": True}
-        entering = self._enter(entry, state, events, asked, models or {}, failure, changes)
+        also = msgspec.structs.replace(also or Change(), models=models or {})
+        entering = self._enter(entry, state, events, asked, also, failure, changes)
         await uninterrupted(entering)
 
     async def save_progress(self, entries: Iterable[Entry]) -> None:
-        """Write down how far the downloads at work are, and for how long they have worked."""
-        at_work = [e for e in entries if e.working_since is not None and not e.entering]
+        """Write down how far the downloads at work are, and how long work and time to it took."""
+        at_work = [e for e in entries if _goes_on(e) and not e.writing.locked()]
         for entry in at_work:
             entry.download = msgspec.structs.replace(
-                entry.download,
-                seconds=entry.download.seconds + self._worked(entry),
-                bytes_done=entry.meter.bytes_done,
+                entry.download, **self._times(entry), bytes_done=entry.meter.bytes_done
             )
-            entry.working_since = self._clock.monotonic()
+            entry.active_since = self._clock.monotonic()
+            if entry.working_since is not None:
+                entry.working_since = entry.active_since
         if at_work:
             await self._outbox.record(Change(downloads=[entry.download for entry in at_work]))
 
-    def _worked(self, entry: Entry) -> float:
-        """Return the seconds of work that are not in the record yet."""
-        since = entry.working_since
-        return 0.0 if since is None else self._clock.monotonic() - since
+    async def amend(self, entry: Entry, options: Options, asked: Asked) -> None:
+        """Record changed options and the answer to it; the state stays."""
+        await uninterrupted(self._amend(entry, options, asked))
+
+    async def _amend(self, entry: Entry, options: Options, asked: Asked) -> None:
+        async with entry.writing:
+            before = entry.download.options
+            entry.download = msgspec.structs.replace(entry.download, options=options)
+            try:
+                await self._record(entry.download, (), asked, Change())
+            except DownloaderError:
+                entry.download = msgspec.structs.replace(entry.download, options=before)
+                raise
+
+    def _times(self, entry: Entry) -> dict[str, float]:
+        """Return the record's durations as they are now."""
+        now, since = self._clock.monotonic(), entry.working_since
+        return {
+            "seconds": entry.download.seconds + (0.0 if since is None else now - since),
+            "active_seconds": entry.download.active_seconds + entry.active(now),
+        }
 
     async def _enter(
         self,
@@ -97,27 +118,24 @@ class Ledger:
         state: State,
         events: Sequence[Announcement],
         asked: Asked | None,
-        models: dict[str, Any],
+        also: Change,
         failure: Failure | None,
         changes: dict[str, Any],
     ) -> None:
-        download = msgspec.structs.replace(
-            entry.download,
-            state=state,
-            updated_at=self._clock.now(),
-            seconds=entry.download.seconds + self._worked(entry),
-            bytes_done=entry.meter.bytes_done,
-            failure=failure,
-            **changes,
-        )
-        entry.entering = True
-        try:
-            await self._record(download, events, asked, models)
-        finally:
-            entry.entering = False
-        entry.download = download
-        entry.entered = self._clock.monotonic()
-        entry.working_since = entry.entered if state in _WORKING else None
+        async with entry.writing:
+            changes = {**self._times(entry), "bytes_done": entry.meter.bytes_done, **changes}
+            download = msgspec.structs.replace(
+                entry.download,
+                state=state,
+                updated_at=self._clock.now(),
+                failure=failure,
+                **changes,
+            )
+            await self._record(download, events, asked, also)
+            entry.download = download
+            entry.entered = self._clock.monotonic()
+            entry.working_since = entry.entered if state in _WORKING else None
+            entry.active_since = entry.entered if state in ACTIVE else None
         log.info("download %s is %s", download.download_id, state.value)
         self._on_change()
 
@@ -126,12 +144,13 @@ class Ledger:
         download: Download,
         events: Sequence[Announcement],
         asked: Asked | None,
-        models: dict[str, Any],
+        also: Change,
     ) -> None:
         command_id = asked.command_id if asked else download.command_id
         at = download.updated_at
         await self._outbox.record(
-            Change(
+            msgspec.structs.replace(
+                also,
                 at=at,
                 downloads=[download],
                 unplanned=[download.download_id] if download.state is State.CANCELLED else [],
@@ -140,9 +159,14 @@ class Ledger:
                     encode(announce(download, command_id, at), self._max_bytes())
                     for announce in events
                 ],
-                models=models,
             )
         )
+
+
+def _goes_on(entry: Entry) -> bool:
+    """Tell whether a download's record ages: it is at work, or its timeout runs."""
+    timed = entry.active_since is not None and entry.download.options.timeout is not None
+    return timed or entry.working_since is not None
 
 
 def require(download: Download, state: State) -> None:

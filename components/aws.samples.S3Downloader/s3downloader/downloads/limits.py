@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,11 +16,14 @@ __all__ = [
     "STAGING",
     "PlaceCheck",
     "Space",
+    "allocated",
     "check_directory",
+    "check_own",
     "check_path",
     "check_source",
     "check_space",
     "device",
+    "mounts_below",
     "overlap",
     "resolve_destination",
     "space",
@@ -32,6 +36,7 @@ STAGING = ".s3downloader"
 
 _LONGEST_NAME = 255
 _LONGEST_PATH = 4_095
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 class Space(NamedTuple):
@@ -91,12 +96,17 @@ def staging_folder(destination: Path, roots: Iterable[Path], download_id: str) -
         if destination.is_relative_to(root):
             Path(root).mkdir(parents=True, exist_ok=True)
     shared = _nearest(destination) / STAGING
-    if os.path.lexists(shared) and (shared.is_symlink() or shared.stat().st_uid != os.geteuid()):
+    check_own(shared)
+    return shared / hashlib.sha256(download_id.encode()).hexdigest()[:16]
+
+
+def check_own(folder: Path) -> None:
+    """Raise DESTINATION_NOT_WRITABLE where the downloader's folder is somebody else's."""
+    if os.path.lexists(folder) and (folder.is_symlink() or folder.stat().st_uid != os.geteuid()):
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_WRITABLE,
-            f"{shared} belongs to somebody else; remove it, or choose another destination",
+            f"{folder} belongs to somebody else; remove it, or choose another destination",
         )
-    return shared / hashlib.sha256(download_id.encode()).hexdigest()[:16]
 
 
 def check_path(destination: Path, path: str, key: str) -> None:
@@ -178,6 +188,17 @@ def overlap(one: Path, other: Path) -> bool:
     return one.is_relative_to(other) or other.is_relative_to(one)
 
 
+def mounts_below(path: Path) -> list[Path]:
+    """Return where something is mounted at or below `path`, from proc_pid_mountinfo(5)."""
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    points = (Path(_ESCAPED.sub(_unescaped, line.split(" ")[4])) for line in lines)
+    return [point for point in points if point.is_relative_to(path)]
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return chr(int(match[1], 8))
+
+
 def space(path: Path) -> Space:
     """Return the space of the file system that `path` is on, or would be on."""
     stat = os.statvfs(_nearest(path))
@@ -186,6 +207,19 @@ def space(path: Path) -> Space:
         used=(stat.f_blocks - stat.f_bfree) * stat.f_frsize,
         free=stat.f_bavail * stat.f_frsize,
     )
+
+
+def allocated(staging: Path) -> int:
+    """Return the bytes on the disk that files on their way have, arrived or not."""
+    on_their_way = staging.glob("*/*.*")
+    return sum(_blocks(path) for path in on_their_way if path.parent.name != "files")
+
+
+def _blocks(path: Path) -> int:
+    try:
+        return path.lstat().st_blocks * 512  # stat(2)
+    except FileNotFoundError:
+        return 0
 
 
 def device(path: Path) -> int:

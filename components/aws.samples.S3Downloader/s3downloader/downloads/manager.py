@@ -8,7 +8,8 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 
@@ -17,20 +18,25 @@ from ..clock import Clock
 from ..contract import commands
 from ..engines.base import Engine
 from ..errors import DownloaderError, ErrorCode, from_os_error
-from ..models.registry import Registry
+from ..models.registry import Answering, Registry
 from ..outbox import Outbox
-from ..records import ACTIVE, FINISHED, Download, Failure, State
+from ..records import ACTIVE, FINISHED, Download, Failure, State, Version
 from ..settings import Settings
 from ..store import Change, Store
-from . import events
-from .admission import admit, check_place, check_space, model_id, place
+from ..throttle import Share
+from . import events, limits
+from .admission import admit, check_free, check_place, check_space, limited, model_id
+from .bandwidth import Bandwidth
 from .course import Course
+from .deadlines import Deadlines, overrun
 from .entry import Entry
 from .ledger import Asked, Ledger, check_resumable, require
 from .plan import Listing
 from .publish import discard
+from .reuse import forget_gone, known_as
+from .versions import Versions
 
-__all__ = ["DownloadManager"]
+__all__ = ["DownloadManager", "Source"]
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +49,13 @@ _PRUNE_INTERVAL = 3_600.0
 _ENDED = FINISHED | {State.FAILED}
 
 
+class Source(Listing, Protocol):
+    """What downloads need of the store that they come from."""
+
+    async def checksum(self, bucket: str, key: str, etag: str, size: int) -> str:
+        """Return the checksum that the store has of an object, as a file's record keeps it."""
+
+
 class DownloadManager:
     """The state machine of all downloads. Its methods raise DownloaderError for a refusal."""
 
@@ -52,8 +65,9 @@ class DownloadManager:
         store: Store,
         outbox: Outbox,
         registry: Registry,
-        listing: Listing,
+        listing: Source,
         engine: Engine,
+        bandwidth: Bandwidth,
         settings: Callable[[], Settings],
         clock: Clock,
         transient: frozenset[ErrorCode],
@@ -68,13 +82,16 @@ class DownloadManager:
         self._registry = registry
         self._listing = listing
         self._engine = engine
+        self._bandwidth = bandwidth
         self._settings = settings
         self._clock = clock
         self._transient = transient
         self._on_change = on_change
         self._on_fault = on_fault
-        self._ledger = Ledger(outbox, clock, lambda: settings().max_payload_bytes, on_change)
+        self._versions = Versions(store=store, record=outbox.record, registry=registry, clock=clock)
         self._entries: dict[str, Entry] = {}
+        self._deadlines = Deadlines(clock, self._entries.values)
+        self._ledger = Ledger(outbox, clock, lambda: settings().max_payload_bytes, self._changed)
         self._queue: deque[Entry] = deque()
         self._working: set[Entry] = set()
         self._group: TaskGroup | None = None
@@ -82,6 +99,7 @@ class DownloadManager:
 
     async def load(self) -> None:
         """Take up what an earlier process left: all that was under way goes on by itself."""
+        await self._versions.load()
         for download in await self._store.downloads():
             entry = self._entries[download.download_id] = Entry(download, self._clock)
             if download.state in FINISHED:
@@ -92,12 +110,17 @@ class DownloadManager:
             if download.state in ACTIVE:
                 self._take_up(entry)
 
+    def _changed(self) -> None:
+        self._deadlines.changed()
+        self._on_change()
+
     async def run(self) -> None:
         """Work until cancelled; what is under way then is taken up by the next process."""
         async with TaskGroup() as group:
             self._group = group
             try:
                 self.schedule()
+                group.create_task(self._deadlines.watch(self._time_out))
                 while True:
                     await self._prune()
                     await self._clock.sleep(_PRUNE_INTERVAL)
@@ -133,6 +156,7 @@ class DownloadManager:
         """Write down how far the downloads at work are, where it can be written."""
         try:
             await self._ledger.save_progress(self._entries.values())
+            await self._bandwidth.save()
         except DownloaderError as error:
             log.error("the progress could not be saved: %s", error)
 
@@ -146,6 +170,7 @@ class DownloadManager:
             )
         download = admit(command, self._settings(), self._clock.now())
         check_place(download, self._entries.values())
+        self._versions.check_free(download.place)
         self._model(download)
         entry = self._entries[download.download_id] = Entry(download, self._clock)
         async with entry.lock:
@@ -155,7 +180,7 @@ class DownloadManager:
                 del self._entries[download.download_id]
                 raise
             self._enqueue(entry)
-        self._on_change()
+        self._changed()
 
     async def pause(self, download_id: str, asked: Asked) -> None:
         """Stop the traffic of a download and keep what it has."""
@@ -173,11 +198,61 @@ class DownloadManager:
         async with self._locked(download_id) as entry:
             check_resumable(entry.download)
             check_place(entry.download, self._entries.values())
+            self._versions.check_free(entry.download.place)
             await stop(entry.task)
             check_resumable(entry.download)
             entry.failures_in_a_row = 0
-            await self._ledger.advance(entry, State.QUEUED, events=[events.resumed], asked=asked)
+            await self._ledger.advance(
+                entry, State.QUEUED, events=[events.resumed], asked=asked, active_seconds=0.0
+            )
             self._enqueue(entry)
+
+    async def limit(self, download_id: str, limit: int | None, asked: Asked) -> None:
+        """Set a download's own limit in bytes per second, None or 0 for none; applied at once."""
+        async with self._locked(download_id) as entry:
+            options = limited(entry.download, limit)
+            await self._ledger.amend(entry, options, asked)
+            if entry.share:
+                entry.share.limit = options.max_bandwidth or 0
+
+    async def _time_out(self, entry: Entry) -> None:
+        """Let a download whose time is over fail, unless it is publishing by now."""
+        async with entry.lock:
+            if not self._deadlines.is_over(entry):
+                return
+            await self._stop_work(entry)
+            error = overrun(entry)
+            failure = Failure(error.code, error.message, error.details)
+            try:
+                if self._deadlines.is_over(entry):
+                    await self._ledger.advance(
+                        entry, State.FAILED, events=[events.failed], failure=failure
+                    )
+                    self._on_fault(entry.download, error)
+            except DownloaderError as obstacle:
+                log.error("%s: %s", entry.download.download_id, obstacle)
+            finally:
+                self._go_on(entry)
+
+    async def roll_back(self, model_id: str, answer: Answering) -> None:
+        """Bring the version before of a model back; `answer` makes the answers from its entry."""
+        await self._versions.roll_back(model_id, answer, self._check_rollback)
+
+    async def delete_model(self, model_id: str, answer: Answering) -> None:
+        """Remove a model from the registry, and the earlier versions that were kept of it."""
+        doomed: list[Version] = []
+
+        def dooming(model: dict[str, Any]) -> list[Version]:
+            doomed.extend(self._versions.deleting(model))
+            return doomed
+
+        await self._registry.delete(model_id, answer, dooming)
+        self._versions.adopt(doomed)
+        await self._versions.sweep()
+
+    def _check_rollback(self, place: Path) -> None:
+        limits.resolve_destination(str(place.parent), self._settings().destination_roots)
+        check_free(place, self._entries.values())
 
     @asynccontextmanager
     async def _locked(self, download_id: str) -> AsyncIterator[Entry]:
@@ -192,17 +267,23 @@ class DownloadManager:
         if entry.download.state is State.PUBLISHING and entry.task:
             await asyncio.wait([entry.task])
         require(entry.download, goal)
+        await self._stop_work(entry)
+        try:
+            await self._ledger.advance(entry, goal, events=[announcement], asked=asked)
+        finally:
+            self._go_on(entry)
+
+    async def _stop_work(self, entry: Entry) -> None:
         while entry in self._queue or (entry.task and not entry.task.done()):
             if entry in self._queue:
                 self._queue.remove(entry)
             await stop(entry.task)  # which may have queued it again before it heeded that
-        try:
-            await self._ledger.advance(entry, goal, events=[announcement], asked=asked)
-        except DownloaderError:
-            if entry.download.state in ACTIVE:
-                self._take_up(entry)
-                self.schedule()
-            raise
+
+    def _go_on(self, entry: Entry) -> None:
+        """Take a download up again whose work was stopped, but which stayed active."""
+        if entry.download.state in ACTIVE:
+            self._take_up(entry)
+            self.schedule()
 
     def _enqueue(self, entry: Entry) -> None:
         self._queue.append(entry)
@@ -217,26 +298,33 @@ class DownloadManager:
     async def _work(self, entry: Entry) -> None:
         """Take one download as far as it comes, then give its slot to the next."""
         try:
-            error = await self._go(entry)
+            with self._bandwidth.throttle.open(entry.download.options.max_bandwidth) as share:
+                entry.share = share
+                error = await self._go(entry, share)
         finally:
+            entry.share = None
             self._working.discard(entry)
             self.schedule()
         if error:
             await self._stumble(entry, error)
 
-    async def _go(self, entry: Entry) -> DownloaderError | None:
+    async def _go(self, entry: Entry, share: Share) -> DownloaderError | None:
         """Bring a download to its end, or return what stops it."""
         course = Course(
             entry,
             store=self._store,
             listing=self._listing,
             engine=self._engine,
+            share=share,
             advance=self._ledger.advance,
             check_space=self._check_space,
+            checksum=self._listing.checksum,
+            on_fault=self._on_fault,
         )
         try:
             await course.run(before_publishing=self._model)
             await uninterrupted(self._complete(entry))
+            await self._versions.sweep()
         except DownloaderError as error:
             return error
         except OSError as error:
@@ -254,8 +342,12 @@ class DownloadManager:
             if model := self._model(entry.download):
                 models[model["model_id"]] = model
                 announced.append(events.model_added(model))
-            await self._ledger.advance(entry, State.COMPLETED, events=announced, models=models)
+            also = self._versions.completing(entry.download)
+            await self._ledger.advance(
+                entry, State.COMPLETED, events=announced, models=models, also=also
+            )
             self._registry.adopt(models)
+            self._versions.adopt(also.versions)
 
     async def _stumble(self, entry: Entry, error: DownloaderError) -> None:
         """Wait where a fault passes by itself; fail for any other."""
@@ -296,7 +388,7 @@ class DownloadManager:
         if download.model_meta is None:
             return None
         return self._registry.entry(
-            download.model_meta, model_id=model_id(download), local_path=str(place(download))
+            download.model_meta, model_id=model_id(download), local_path=download.place
         )
 
     async def _prune(self) -> None:
@@ -312,6 +404,9 @@ class DownloadManager:
             now = self._clock.now()
             before = 0.0 if self._clock_jumped() else now - _KEPT_SECONDS
             await self._store.forget_answers(before=before, most=_KEPT_ANSWERS)
+            await self._versions.tidy()
+            unfinished = [e.download for e in self.entries if e.download.state not in FINISHED]
+            await forget_gone(self._store, tuple(known_as(d) for d in unfinished if d.exchange))
         except DownloaderError as error:
             log.warning("nothing old could be forgotten: %s", error)
 

@@ -13,6 +13,7 @@ from ..records import Download
 from ..store import Item, Store
 from . import limits
 from .publish import remove_staged
+from .sums import MOST_BYTES, Sums, is_sums
 
 __all__ = ["Listing", "make_plan"]
 
@@ -37,21 +38,28 @@ class Listing(Protocol):
     async def head(self, bucket: str, key: str) -> Listed:
         """Return one object; raise BUCKET_NOT_FOUND or OBJECT_NOT_FOUND."""
 
+    async def read(self, bucket: str, key: str, etag: str, limit: int) -> bytes:
+        """Return a small object; raise SOURCE_CHANGED if it has another ETag or is longer."""
+
 
 async def make_plan(download: Download, listing: Listing, store: Store) -> bool:
     """Bring the files of `download` in the store up to date with the source, as plan `plan`.
 
     What is done already stays done while its object is the same; what is no longer in the source
-    leaves the staging folder too. Tells whether anything left. Raises UNSAFE_KEY,
-    NO_OBJECTS_MATCHED, DESTINATION_NOT_WRITABLE, and the listing's errors.
+    leaves the staging folder too. Tells whether anything left. Each file gets the SHA-256 that the
+    command or a SHA256SUMS gives it. Raises UNSAFE_KEY, NO_OBJECTS_MATCHED, INVALID_CHECKSUMS,
+    INVALID_FIELD, DESTINATION_NOT_WRITABLE, and the listing's errors.
     """
     found = False
+    sums: list[Item] = []
     destination = Path(download.destination)
-    check_place = limits.PlaceCheck(destination) if destination.exists() else None
+    merges = destination.exists() and not (download.replaces and download.is_prefix)
+    check_place = limits.PlaceCheck(destination) if merges else None
     async for batch in batches(_items(download, listing)):
         found = True
         for item in batch:
             limits.check_path(destination, item.path, item.key)
+        sums += [item for item in batch if is_sums(item.path)]
         if check_place:
             await asyncio.to_thread(check_place, [item.path for item in batch])
         await store.plan(download.download_id, download.plan, batch)
@@ -65,13 +73,43 @@ async def make_plan(download: Download, listing: Listing, store: Store) -> bool:
     # The files go before their records, so that an interruption in between forgets none of them.
     await asyncio.to_thread(remove_staged, download, outdated)
     await store.drop_outdated(download.download_id, download.plan)
+    if download.is_prefix:
+        await _expect_sums(download, listing, store, sums if download.options.verify else [])
     return bool(outdated)
+
+
+async def _expect_sums(
+    download: Download, listing: Listing, store: Store, found: list[Item]
+) -> None:
+    """Give the files below a prefix the SHA-256 of the command, or else of `found` SHA256SUMS."""
+    given = download.sha256 if isinstance(download.sha256, dict) else {}
+    if not given and not found:
+        await store.expect_nothing(download.download_id)
+        return
+    sums = Sums(given)
+    for item in sorted(found, key=lambda item: item.path.count("/")):
+        if item.size > MOST_BYTES:
+            raise DownloaderError(
+                ErrorCode.INVALID_CHECKSUMS,
+                f"s3://{download.bucket}/{item.key} has {item.size} bytes, and at most"
+                f" {MOST_BYTES} are read; divide it among the folders, or set verify to false",
+            )
+        text = await listing.read(download.bucket, item.key, item.etag, MOST_BYTES)
+        await asyncio.to_thread(sums.add, item.path, text)
+    async for batch in batches(store.files(download.download_id)):
+        wanted = [(sums.of(file.path), file) for file in batch]
+        changed = [(sha256, file.number) for sha256, file in wanted if sha256 != file.sha256]
+        if changed:
+            await store.expect(changed)
+    sums.check_given()
 
 
 async def _items(download: Download, listing: Listing) -> AsyncIterator[Item]:
     if not download.is_prefix:
         listed = await listing.head(download.bucket, download.key)
-        yield Item(download.key.rpartition("/")[2], listed.key, listed.size, listed.etag)
+        name = download.key.rpartition("/")[2]
+        sha256 = download.sha256.lower() if isinstance(download.sha256, str) else ""
+        yield Item(name, listed.key, listed.size, listed.etag, sha256)
         return
     async for listed in listing.list(download.bucket, download.key):
         yield Item(listed.key[len(download.key) :], listed.key, listed.size, listed.etag)

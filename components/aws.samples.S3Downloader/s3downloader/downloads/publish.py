@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
+import logging
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from threading import Lock
 
 from ..errors import DownloaderError, ErrorCode
-from ..records import Download, FileRecord
-from . import limits
+from ..records import Download, FileRecord, State
+from . import exchange, limits, replace
+from .folders import make_directories, shared_parents, sync, sync_tree
 
 __all__ = [
     "discard",
@@ -25,9 +25,7 @@ __all__ = [
     "verify_sizes",
 ]
 
-
-_shared_parents = Lock()
-"""Held while the folder that holds several downloads' staging folders comes or goes."""
+log = logging.getLogger(__name__)
 
 
 def staged(download: Download, path: str) -> Path:
@@ -38,7 +36,8 @@ def staged(download: Download, path: str) -> Path:
 def verify_sizes(download: Download, files: Iterable[FileRecord]) -> list[FileRecord]:
     """Return the files that are not there with the size of their object.
 
-    Once publishing has begun, a file may stand in its final place already.
+    Once publishing has begun, a file may stand in its final place already, unless all of them
+    come there at once.
     """
     return [file for file in files if not _is_whole(download, file)]
 
@@ -46,6 +45,8 @@ def verify_sizes(download: Download, files: Iterable[FileRecord]) -> list[FileRe
 def _is_whole(download: Download, file: FileRecord) -> bool:
     if _size(staged(download, file.path)) == file.size:
         return True
+    if download.replaces:
+        return False
     return download.publish_began and _size(Path(download.destination, file.path)) == file.size
 
 
@@ -62,16 +63,15 @@ def publish_whole(download: Download) -> bool:
     if destination.exists():
         return False
     limits.target(destination.parent, destination.name)
-    for directory, _, _ in os.walk(source):
-        _sync(Path(directory))
-    _make_directories(destination.parent)
+    sync_tree(source)
+    make_directories(destination.parent)
     try:
         source.rename(destination)
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
         return False  # another download has just made it
-    _sync(destination.parent)
+    sync(destination.parent)
     return True
 
 
@@ -87,13 +87,15 @@ def publish_files(download: Download, files: Iterable[FileRecord]) -> set[Path]:
 def sync_directories(directories: Iterable[Path]) -> None:
     """Make the names in `directories` survive a loss of power."""
     for directory in sorted(directories):
-        _sync(directory)
+        sync(directory)
 
 
 def _publish_file(download: Download, place: Path, file: FileRecord) -> Path:
-    _make_directories(place.parent)
+    make_directories(place.parent)
+    source = staged(download, file.path)
     try:
-        staged(download, file.path).rename(place)
+        source.rename(place)
+        source.unlink(missing_ok=True)  # rename(2) leaves it where both are links to one inode
     except FileNotFoundError:
         if _size(place) != file.size:
             raise DownloaderError(
@@ -108,22 +110,6 @@ def _publish_file(download: Download, place: Path, file: FileRecord) -> Path:
     return place.parent
 
 
-def _make_directories(directory: Path) -> None:
-    """Make a directory and those above it, each synced into its parent."""
-    if not directory.is_dir():
-        _make_directories(directory.parent)
-        directory.mkdir(exist_ok=True)
-        _sync(directory.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def remove_staged(download: Download, paths: Iterable[str]) -> None:
     """Remove files that do not belong to the download any more."""
     for path in paths:
@@ -132,14 +118,25 @@ def remove_staged(download: Download, paths: Iterable[str]) -> None:
 
 
 def prepare(download: Download) -> None:
-    """Make the staging folder."""
-    with _shared_parents:
+    """Make the staging folder; raise DESTINATION_NOT_WRITABLE where nothing can be replaced."""
+    with shared_parents:
         Path(download.staging).mkdir(parents=True, exist_ok=True)
+    if download.replaces:
+        exchange.check_supported(Path(download.staging))
+        replace.retract(download)
 
 
 def discard(download: Download) -> None:
-    """Remove the staging folder, and its parent when no other download uses it."""
+    """Remove the staging folder, and its parent when no other download uses it.
+
+    A publishing that failed is undone where it is a replacement.
+    """
+    if download.state in (State.CANCELLED, State.FAILED):
+        try:
+            replace.undo(download)
+        except OSError as error:
+            log.error("%s: what it replaced stays away: %s", download.download_id, error)
     staging = Path(download.staging)
     shutil.rmtree(staging, ignore_errors=True)
-    with _shared_parents, contextlib.suppress(OSError):
+    with shared_parents, contextlib.suppress(OSError):
         staging.parent.rmdir()

@@ -7,12 +7,12 @@ from typing import Any
 
 from msgspec import UNSET
 
-from ..contract.responses import DetailsView, DiskUsage, DownloadView, FileView
+from ..contract.responses import DetailsView, DiskUsage, DownloadView, FileView, LimitView
 from ..records import FileRecord, State
 from . import limits
 from .entry import Entry
 
-__all__ = ["details_view", "disk_usage", "download_view", "file_view"]
+__all__ = ["details_view", "disk_usage", "download_view", "file_view", "limit_view"]
 
 
 def download_view(entry: Entry) -> DownloadView:
@@ -46,6 +46,16 @@ def file_view(file: FileRecord) -> FileView:
     )
 
 
+def limit_view(entry: Entry) -> LimitView:
+    """Return the limit of a download and what it takes now."""
+    return LimitView(
+        download_id=entry.download.download_id,
+        status=entry.download.state,
+        max_bandwidth=entry.download.options.max_bandwidth or 0,
+        bytes_per_second=_rate(entry),
+    )
+
+
 def disk_usage(path: str) -> DiskUsage:
     """Return the use of the file system that `path` lies on."""
     space = limits.space(Path(path))
@@ -60,7 +70,7 @@ def _fields(entry: Entry) -> dict[str, Any]:
     download = entry.download
     total = download.bytes_total
     done = min(entry.meter.bytes_done, total)
-    rate = round(entry.meter.bytes_per_second()) if download.state is State.DOWNLOADING else 0
+    rate = _rate(entry)
     return {
         "download_id": download.download_id,
         "bucket": download.bucket,
@@ -77,6 +87,11 @@ def _fields(entry: Entry) -> dict[str, Any]:
         "error_code": download.failure.code if download.failure else UNSET,
         "error": download.failure.message if download.failure else UNSET,
     }
+
+
+def _rate(entry: Entry) -> int:
+    downloading = entry.download.state is State.DOWNLOADING
+    return round(entry.meter.bytes_per_second()) if downloading else 0
 
 
 def _progress(done: int, total: int, *, complete: bool) -> float:

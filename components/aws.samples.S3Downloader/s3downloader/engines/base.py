@@ -8,18 +8,38 @@ from typing import Protocol
 
 import msgspec
 
+from ..errors import ErrorCode
 from ..records import FileRecord, Options
+from ..throttle import Share
 
-__all__ = ["Engine", "FetchJob", "Sink"]
+__all__ = ["OF_ONE_OBJECT", "Engine", "FetchJob", "Sink"]
+
+OF_ONE_OBJECT = frozenset(
+    {
+        ErrorCode.OBJECT_NOT_FOUND,
+        ErrorCode.ACCESS_DENIED,
+        ErrorCode.SOURCE_CHANGED,
+        ErrorCode.SIZE_MISMATCH,
+        ErrorCode.CHECKSUM_MISMATCH,
+        ErrorCode.ENGINE_FAILED,
+    }
+)
+"""Faults that leave hope for the other files."""
 
 
 class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to fetch from and to. Finished files go to `staging/"files"/path`, whole and named."""
+    """Where to fetch from and to. Finished files go to `staging/"files"/path`, whole and named.
+
+    `share` is the bandwidth that the fetch may take; an engine that heeds limits asks it first.
+    A file that lies there already may share its inode with a published one: it is never written
+    into, a new one is renamed over it.
+    """
 
     download_id: str
     bucket: str
     staging: Path
     options: Options
+    share: Share
 
 
 class Sink(Protocol):
@@ -31,7 +51,8 @@ class Sink(Protocol):
     async def finished(self, files: list[FileRecord]) -> None:
         """These files lie whole, synced to disk, under `staging/files`.
 
-        Their bytes were in the last `progress`, and leave it with this.
+        Their bytes were in the last `progress`, and leave it with this. `checksum` of each tells
+        by what it was verified.
         """
 
 
@@ -39,8 +60,9 @@ class Engine(Protocol):
     """A way to fetch objects."""
 
     async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
-        """Fetch every file, or raise DownloaderError for the first that cannot be had.
+        """Fetch and verify every file, or raise DownloaderError for the first that cannot be had.
 
+        `files` can be gone through more than once.
         Before it raises, the files already under way are given the time to finish only where the
         fault is that of one object. Cancelling the task stops all traffic and removes what is not
         kept for later; when `fetch` has returned or raised, nothing of it runs any more.

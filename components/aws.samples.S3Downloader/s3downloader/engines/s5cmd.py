@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Coroutine
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable
 
 from ..aio import stop, uninterrupted
+from ..checksums import Mismatch
 from ..clock import Clock
 from ..errors import DownloaderError, ErrorCode
 from ..faults import explain
 from ..records import FileRecord
 from ..s5cmd import Line, Process, S5cmd
-from .base import FetchJob, Sink
+from .base import OF_ONE_OBJECT, FetchJob, Sink
 from .staging import Staging, number_in
+from .verification import Heads, Verifier, mismatch_error
 
 __all__ = ["S5cmdEngine"]
+
+Damaged = tuple[FileRecord, Mismatch]
 
 _PART = 50 << 20  # what s5cmd asks for at once
 _TICK = 0.5
 _SAVE_INTERVAL = 1.0
 _SAVE_BYTES = 64 << 20
-_OF_ONE_OBJECT = {
-    ErrorCode.OBJECT_NOT_FOUND,
-    ErrorCode.ACCESS_DENIED,
-    ErrorCode.SIZE_MISMATCH,
-    ErrorCode.ENGINE_FAILED,
-}
-"""Faults that leave hope for the other files."""
 
 
 class S5cmdEngine:
@@ -36,26 +33,50 @@ class S5cmdEngine:
     wait for a silent store for ever.
     """
 
-    def __init__(self, tool: S5cmd, clock: Clock, *, stall_timeout: float = 60.0) -> None:
+    def __init__(
+        self, tool: S5cmd, clock: Clock, heads: Heads, *, stall_timeout: float = 60.0
+    ) -> None:
         self._tool = tool
         self._clock = clock
+        self._heads = heads
         self._stall_timeout = stall_timeout
 
     async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
-        """Fetch every file, or raise DownloaderError for the first that cannot be had."""
+        """Fetch and verify every file, or raise DownloaderError for the first that cannot be had.
+
+        A file that arrives with a wrong checksum is fetched once more.
+        """
         staging = Staging(job.staging)
         await asyncio.to_thread(staging.make)
+        verifier = Verifier(job, self._heads)
         try:
-            async with self._tool.run(
-                "run",
-                retry_count=job.options.retry_count,
-                numworkers=job.options.numworkers,
-                accelerate=job.options.s3_transfer_acceleration,
-            ) as process:
-                fetch = _Fetch(job, staging, process, sink, self._clock, self._stall_timeout)
-                await fetch.run(files)
+            damaged = await self._fetch(job, files, sink, staging, verifier)
+            if damaged:
+                again = _stream(file for file, _ in damaged)
+                damaged = await self._fetch(job, again, sink, staging, verifier)
+            for file, mismatch in damaged:
+                raise mismatch_error(job, file, mismatch)
         finally:
             await asyncio.to_thread(staging.sweep)
+
+    async def _fetch(
+        self,
+        job: FetchJob,
+        files: AsyncIterable[FileRecord],
+        sink: Sink,
+        staging: Staging,
+        verifier: Verifier,
+    ) -> list[Damaged]:
+        """Run s5cmd once; return the files that arrived with a wrong checksum."""
+        async with self._tool.run(
+            "run",
+            retry_count=job.options.retry_count,
+            numworkers=job.options.numworkers,
+            accelerate=job.options.s3_transfer_acceleration,
+        ) as process:
+            fetch = _Fetch(job, staging, process, sink, verifier, self._clock, self._stall_timeout)
+            await fetch.run(files)
+            return fetch.damaged
 
     async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
         """Report those of `files` that an earlier fetch left whole, and remove what else it left.
@@ -67,9 +88,16 @@ class S5cmdEngine:
         if not left:
             return
         found = [f async for f in files if f.number in left and left[f.number] in (None, f.etag)]
-        if whole := await asyncio.to_thread(staging.take, found):
+        here = await asyncio.to_thread(staging.take, found)
+        whole, _ = await Verifier(job, self._heads).sift(staging, here)
+        if whole:
             sink.progress(sum(file.size for file in whole))
             await sink.finished(whole)
+
+
+async def _stream(files: Iterable[FileRecord]) -> AsyncIterator[FileRecord]:
+    for file in files:
+        yield file
 
 
 class _Fetch:
@@ -81,9 +109,12 @@ class _Fetch:
         staging: Staging,
         process: Process,
         sink: Sink,
+        verifier: Verifier,
         clock: Clock,
         stall_timeout: float,
     ) -> None:
+        self.damaged: list[Damaged] = []
+        self._verifier = verifier
         self._bucket = job.bucket
         self._limit = job.options.numworkers
         self._concurrency = min(job.options.concurrency, self._limit)
@@ -171,7 +202,7 @@ class _Fetch:
     def _heed_error(self, text: str, file: FileRecord | None) -> None:
         """Remember the fault of one object until the others are through; raise any other."""
         error = explain(text, f"s3://{self._bucket}/{file.key if file else ''}")
-        if not file or error.code not in _OF_ONE_OBJECT:
+        if not file or error.code not in OF_ONE_OBJECT:
             raise error
         self._fault = self._fault or error
 
@@ -199,9 +230,11 @@ class _Fetch:
         if not files:
             return
         whole = await asyncio.to_thread(self._staging.take, files)
+        good, damaged = await self._verifier.sift(self._staging, whole)
+        self.damaged += damaged
         self._report()
-        if whole:
-            await self._sink.finished(whole)
+        if good:
+            await self._sink.finished(good)
         self._arrived_bytes -= sum(file.size for file in files)
         if len(whole) < len(files):
             broken = next(file for file in files if file not in whole)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import re
 from collections.abc import Callable, Iterable
@@ -12,18 +11,15 @@ from pathlib import Path
 import msgspec
 
 from ..records import FileRecord
+from .disk import Disk
 
 __all__ = ["Staging", "number_in"]
 
 _ARRIVED = ".object"
+_CONTINUED = (".part", ".journal")
 _NUMBER = re.compile(r"(?:^|/)(\d+)\.object\d*$")
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _FEW = 8  # up to here syncing file by file is as quick as one syncfs, and disturbs nobody else
 _WRITEBACK = 8 << 20
-_SYNC_FILE_RANGE_WRITE = 2  # sync_file_range(2)
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
 
 class _Journal(msgspec.Struct, frozen=True):
@@ -41,15 +37,18 @@ class Staging:
     """A staging folder. Its methods block on the disk and raise OSError.
 
     - `in-flight/NUMBER.object` is a file that arrived; with digits behind, one on its way
+    - `in-flight/NUMBER.part` is one on its way that can be continued, by `NUMBER.journal`
     - `files/PATH` is a file in its place
-    - `journal.json` is for `leftovers`
+    - `in-flight.json` is for `leftovers`
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, name: str = "in-flight", disk: Disk | None = None) -> None:
+        """`name` tells the files of one engine from those of another."""
         self._root = root
-        self._in_flight = root / "in-flight"
+        self._disk = disk or Disk()
+        self._in_flight = root / name
         self._files = root / "files"
-        self._journal = root / "journal.json"
+        self._journal = root / f"{name}.json"
         self._folders: set[Path] = set()
         self._written_back: dict[str, int] = {}
 
@@ -62,6 +61,38 @@ class Staging:
     def target(self, number: int) -> Path:
         """Return where a file is to arrive."""
         return self._in_flight / f"{number}{_ARRIVED}"
+
+    def place(self, file: FileRecord) -> Path:
+        """Return where a whole file lies."""
+        return self._files / file.path
+
+    def partial(self, number: int) -> tuple[Path, Path]:
+        """Return where a file that can be continued is on its way, and its journal."""
+        return self._in_flight / f"{number}.part", self._in_flight / f"{number}.journal"
+
+    def arrive(self, number: int) -> None:
+        """A file that could be continued has arrived."""
+        self.partial(number)[0].replace(self.target(number))
+
+    def continued(self) -> set[int]:
+        """Return the numbers of the files that can be continued."""
+        if not self._in_flight.exists():
+            return set()
+        return {int(entry.stem) for entry in self._in_flight.glob("*.journal")}
+
+    def reclaim(self, file: FileRecord, inode: int) -> None:
+        """Bring a file that can be continued back from wherever its arrival had brought it."""
+        path, _ = self.partial(file.number)
+        for place in (self.target(file.number), self.place(file)):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                if place.stat().st_ino == inode:
+                    place.replace(path)
+
+    def forget(self, *numbers: int) -> None:
+        """Remove what there is of files that could be continued, and their journals."""
+        for number in numbers:
+            for path in self.partial(number):
+                path.unlink(missing_ok=True)
 
     def measure(self) -> dict[int, int]:
         """Return how many bytes of each file in flight are there, by number.
@@ -88,7 +119,7 @@ class Staging:
     def sweep(self) -> None:
         """Remove the files that have not arrived."""
         for entry in os.scandir(self._in_flight):
-            if not entry.name.endswith(_ARRIVED):
+            if not entry.name.endswith((_ARRIVED, *_CONTINUED)):
                 Path(entry).unlink()
 
     def leftovers(self) -> dict[int, str | None]:
@@ -99,9 +130,11 @@ class Staging:
         if not self._in_flight.exists():
             return {}
         journal = self._read_journal()
-        same_boot = journal.boot_id == _boot_id()
+        same_boot = journal.boot_id == self._disk.boot_id
         left: dict[int, str | None] = {**journal.moved} if same_boot else {}
         for entry in os.scandir(self._in_flight):
+            if entry.name.endswith(_CONTINUED):
+                continue
             number = number_in(entry.name)
             if same_boot and number is not None and entry.name.endswith(_ARRIVED):
                 left[number] = None
@@ -117,7 +150,7 @@ class Staging:
 
     def _record(self, files: Iterable[FileRecord]) -> None:
         """Write the journal in one step; it need not outlive the boot."""
-        journal = _Journal(_boot_id(), {file.number: file.etag for file in files})
+        journal = _Journal(self._disk.boot_id, {file.number: file.etag for file in files})
         draft = self._journal.with_suffix(".new")
         draft.write_bytes(msgspec.json.encode(journal))
         draft.replace(self._journal)
@@ -139,10 +172,10 @@ class Staging:
 
     def _sync(self, places: list[Path]) -> None:
         if len(places) > _FEW:
-            _with(self._root, _syncfs)
+            _with(self._root, self._disk.sync_all)
             return
         for place in places:
-            _with(place, os.fdatasync)
+            _with(place, self._disk.sync)
         folders = {folder for place in places for folder in place.parents}
         for folder in folders - set(self._root.parents):
             _with(folder, os.fsync)
@@ -150,7 +183,7 @@ class Staging:
     def _write_back(self, entry: os.DirEntry[str], size: int) -> None:
         if size - self._written_back.get(entry.name, 0) >= _WRITEBACK:
             self._written_back[entry.name] = size
-            _with(entry, _start_writing)
+            _with(entry, self._disk.write_back)
 
 
 def number_in(path: str) -> int | None:
@@ -159,23 +192,9 @@ def number_in(path: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def _boot_id() -> str:
-    return _BOOT_ID.read_text().strip()
-
-
 def _with(path: os.PathLike[str], action: Callable[[int], object]) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         action(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _syncfs(descriptor: int) -> None:
-    if _libc.syncfs(descriptor) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
-
-
-def _start_writing(descriptor: int) -> None:
-    _libc.sync_file_range(descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)

@@ -14,6 +14,7 @@ from ..aio import first_of
 from ..clock import Clock
 from ..errors import DownloaderError, ErrorCode
 from ..messaging.bus import Shadow, ShadowConflict, ShadowDocument
+from ..records import Version
 from ..store import Change, Store
 from .document import (
     Entry,
@@ -29,7 +30,7 @@ from .document import (
 )
 from .merging import merge, next_update, patched, reported_models, wishes
 
-__all__ = ["Registry"]
+__all__ = ["Answering", "Registry"]
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,10 @@ Answering = Callable[[Entry], Answers]
 
 
 def _unanswered(_: Entry) -> Answers:
+    return ()
+
+
+def _no_versions(_: Entry) -> Sequence[Version]:
     return ()
 
 
@@ -129,6 +134,17 @@ class Registry:
         self._check_room(self._base, {**self._models, model_id: entry}, model_id)
         return entry
 
+    def restored(self, models: Models) -> Models:
+        """Return earlier entries as they are when they come back now.
+
+        Changes nothing: record them, then adopt them. Raises REGISTRY_FULL.
+        """
+        stamp = {"last_updated": int(self._clock.now())}
+        entries: Models = {name: {**entry, **stamp} for name, entry in models.items()}
+        for model_id in entries:
+            self._check_room(self._base, {**self._models, **entries}, model_id)
+        return entries
+
     def adopt(self, models: Mapping[str, Entry | None]) -> None:
         """Take over entries that have been recorded; None removes a model."""
         self._set(models)
@@ -144,11 +160,19 @@ class Registry:
             await self._put({entry["model_id"]: entry}, answer(entry))
         return entry
 
-    async def delete(self, model_id: str, answer: Answering = _unanswered) -> Entry:
-        """Remove a model, not its files; return the entry it had. Raises MODEL_NOT_FOUND."""
+    async def delete(
+        self,
+        model_id: str,
+        answer: Answering = _unanswered,
+        versions: Callable[[Entry], Sequence[Version]] = _no_versions,
+    ) -> Entry:
+        """Remove a model, not its files; return the entry it had. Raises MODEL_NOT_FOUND.
+
+        `versions` tells what is recorded of the versions of its files with it.
+        """
         async with self.changing:
             entry = self.get(model_id)
-            await self._put({model_id: None}, answer(entry))
+            await self._put({model_id: None}, answer(entry), versions(entry))
         return entry
 
     async def sync(self) -> None:
@@ -264,8 +288,11 @@ class Registry:
         self._base = base
         self._set(changes)
 
-    async def _put(self, models: dict[str, Entry | None], answers: Answers) -> None:
-        await self._record(Change(at=self._clock.now(), models=models, answers=answers))
+    async def _put(
+        self, models: dict[str, Entry | None], answers: Answers, versions: Sequence[Version] = ()
+    ) -> None:
+        at = self._clock.now()
+        await self._record(Change(at=at, models=models, answers=answers, versions=versions))
         self.adopt(models)
 
     def _set(self, models: Mapping[str, Entry | None]) -> None:

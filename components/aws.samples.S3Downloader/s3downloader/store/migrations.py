@@ -7,12 +7,22 @@ from importlib.resources import files as resources
 
 __all__ = ["MIGRATIONS", "schema"]
 
-_CHECKSUMS = """
+_CHECKSUMS_AND_VERSIONS = """
 ALTER TABLE files ADD COLUMN sha256 TEXT NOT NULL DEFAULT '';
-ALTER TABLE files ADD COLUMN checksum TEXT NOT NULL DEFAULT ''
+ALTER TABLE files ADD COLUMN checksum TEXT NOT NULL DEFAULT '';
+CREATE TABLE versions (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE published (
+    file     TEXT PRIMARY KEY,
+    size     INTEGER NOT NULL,
+    etag     TEXT NOT NULL,
+    sha256   TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    inode    INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL
+) WITHOUT ROWID
 """
 
-MIGRATIONS: Sequence[str] = (_CHECKSUMS,)
+MIGRATIONS: Sequence[str] = (_CHECKSUMS_AND_VERSIONS,)
 """Step N brings a state of version N + 1 to version N + 2."""
 
 

@@ -41,4 +41,19 @@ CREATE TABLE models (
 CREATE TABLE notes (
     name TEXT PRIMARY KEY,
     body BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE versions (
+    number INTEGER PRIMARY KEY,
+    body   BLOB NOT NULL
+);
+
+CREATE TABLE published (
+    file     TEXT PRIMARY KEY,
+    size     INTEGER NOT NULL,
+    etag     TEXT NOT NULL,
+    sha256   TEXT NOT NULL,
+    checksum TEXT NOT NULL,
+    inode    INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL
 ) WITHOUT ROWID

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from ..errors import DownloaderError, ErrorCode
-from ..records import Download, FileRecord
+from ..records import Download, FileRecord, Version
+from . import published
 from .database import Database
 from .migrations import MIGRATIONS, schema
+from .published import Published
 
 __all__ = ["Change", "Item", "Store"]
 
@@ -24,7 +26,9 @@ class Change(msgspec.Struct, kw_only=True):
 
     `forgotten` are ids of downloads to forget, `unplanned` of those whose files to forget.
     `models` maps model ids to their entries, None to remove one. `answers` are pairs of a command
-    id and the response given to it. `at` is the time of the change.
+    id and the response given to it. `versions` are new or changed ones, `removed` those that are
+    there no more. `moved` are pairs of an old and a new path of published files. `at` is the time
+    of the change.
     """
 
     at: float = 0.0
@@ -35,6 +39,9 @@ class Change(msgspec.Struct, kw_only=True):
     answers: Sequence[tuple[str, bytes]] = ()
     models: dict[str, dict[str, Any] | None] = {}
     notes: dict[str, bytes] = {}
+    versions: Sequence[Version] = ()
+    removed: Sequence[Version] = ()
+    moved: Sequence[tuple[str, str]] = ()
 
 
 class Item(NamedTuple):
@@ -114,9 +121,24 @@ class Store:
     async def plan(self, download_id: str, plan: int, items: Sequence[Item]) -> None:
         """Add `items` to plan number `plan`; a file done before stays done if it is the same.
 
+        An item without a `sha256` leaves that of its file as it is; `expect` changes it.
         Raises UNSAFE_KEY when two keys would become one file.
         """
         await self._database.transact(lambda c: _plan(c, download_id, plan, items))
+
+    async def expect(self, values: Sequence[tuple[str, int]]) -> None:
+        """Set the SHA-256 that files must have; each value is that and the file's number.
+
+        A file that was done with another one, or with none, is done no more.
+        """
+        sql = "UPDATE files SET done = done AND sha256 = ?1, sha256 = ?1 WHERE number = ?2"
+        await self._database.transact(lambda c: c.executemany(sql, values))
+
+    async def expect_nothing(self, download_id: str) -> None:
+        """Forget the SHA-256 of all files of a download."""
+        await self._fetch(
+            "UPDATE files SET sha256 = '' WHERE download_id = ? AND sha256 <> ''", download_id
+        )
 
     async def outdated(self, download_id: str, plan: int) -> list[str]:
         """Return the paths of files that are in older plans only.
@@ -169,6 +191,32 @@ class Store:
         """Remember that these files are not whole."""
         await self._mark([(False, "", file.number) for file in files])
 
+    async def versions(self) -> list[Version]:
+        """Return the kept and the doomed versions of all places by their numbers."""
+        return await self._database.transact(published.versions)
+
+    async def publish(self, files: Sequence[Published]) -> None:
+        """Remember files as they were published."""
+        await self._database.transact(lambda c: published.put(c, files))
+
+    async def published(self, files: Iterable[str]) -> list[Published]:
+        """Return what is known of those of `files`, absolute paths, that have been published."""
+        return await self._database.transact(lambda c: published.published(c, files))
+
+    async def published_files(self) -> AsyncIterator[list[str]]:
+        """Go through the paths of all published files, page by page."""
+        after = ""
+        while page := await self._published_after(after):
+            yield page
+            after = page[-1]
+
+    async def _published_after(self, after: str) -> list[str]:
+        return await self._database.transact(lambda c: published.page(c, after, _PAGE))
+
+    async def unpublish(self, files: Iterable[str]) -> None:
+        """Forget published files, absolute paths."""
+        await self._database.transact(lambda c: published.forget(c, files))
+
     async def _mark(self, values: Sequence[tuple[bool, str, int]]) -> None:
         sql = "UPDATE files SET done = ?, checksum = ? WHERE number = ?"
         await self._database.transact(lambda c: c.executemany(sql, values))
@@ -201,6 +249,8 @@ def _record(connection: sqlite3.Connection, change: Change) -> list[int]:
             )
     for name, body in change.notes.items():
         connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, body))
+    published.record_versions(connection, change.versions, change.removed)
+    published.move(connection, change.moved)
     return [_append(connection, event) for event in change.events]
 
 
@@ -220,8 +270,9 @@ def _plan(
             " ON CONFLICT (download_id, path) DO UPDATE SET"
             " key = CASE plan WHEN excluded.plan THEN key ELSE excluded.key END,"
             " done = done AND etag = excluded.etag AND size = excluded.size"
-            " AND sha256 = excluded.sha256,"
-            " size = excluded.size, etag = excluded.etag, sha256 = excluded.sha256,"
+            " AND excluded.sha256 IN ('', sha256),"
+            " size = excluded.size, etag = excluded.etag,"
+            " sha256 = coalesce(nullif(excluded.sha256, ''), sha256),"
             " plan = excluded.plan RETURNING key",
             (download_id, *item, plan),
         ).fetchone()

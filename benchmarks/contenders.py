@@ -1,0 +1,131 @@
+"""Other downloaders: the command that each is started with, for the same work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from s3downloader.s5cmd import packaged_binary
+from sandbox.processes import find_program
+from sandbox.servers import ObjectServer
+
+from .loads import Load
+
+__all__ = ["PEERS", "Peer", "Work", "version"]
+
+_ARIA2_CONNECTIONS = 16  # the most that it opens to one server
+
+
+class Work(NamedTuple):
+    """A load to be downloaded from `server` into `place`; `scratch` is a directory for the rest."""
+
+    server: ObjectServer
+    load: Load
+    place: Path
+    scratch: Path
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.server.bucket}/{self.load.key}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the programs find the server by; nothing of whoever starts them counts."""
+        return {
+            **self.server.environment,
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(self.scratch),
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "RCLONE_S3_PROVIDER": "SeaweedFS",
+            "RCLONE_S3_ENV_AUTH": "true",
+            "RCLONE_S3_ENDPOINT": self.server.endpoint,
+        }
+
+
+class Peer(NamedTuple):
+    """The command for some work, and the one that tells its version.
+
+    Both raise FileNotFoundError, with a hint, where the program is missing.
+    """
+
+    download: Callable[[Work], list[str]]
+    version: Callable[[], list[str]]
+
+
+async def version(peer: Peer) -> str:
+    """Return what a program says of its version."""
+    process = await asyncio.create_subprocess_exec(*peer.version(), stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    return output.decode().partition("\n")[0]
+
+
+def _program(name: str) -> str:
+    return find_program(name, hint="install the extra: pip install 's3downloader[bench]'")
+
+
+def _aria2c() -> str:
+    return find_program("aria2c", hint="install it: sudo apt-get install aria2")
+
+
+def _s5cmd(work: Work) -> list[str]:
+    source = f"s3://{work.server.bucket}/{work.load.pattern}"
+    endpoint = f"--endpoint-url={work.server.endpoint}"
+    return [str(packaged_binary()), endpoint, "cp", source, f"{work.place}/"]
+
+
+def _aws(work: Work) -> list[str]:
+    several = ["--recursive"] if work.load.key.endswith("/") else []
+    return [_program("aws"), "s3", "cp", "--only-show-errors", *several, work.url, f"{work.place}/"]
+
+
+def _boto3(work: Work) -> list[str]:
+    script = Path(__file__).with_name("transfer_manager.py")
+    arguments = [work.server.bucket, work.load.key, str(work.place)]
+    return [sys.executable, str(script), *arguments]
+
+
+def _rclone(work: Work) -> list[str]:
+    source = f":s3:{work.server.bucket}/{work.load.key}"
+    return [_program("rclone"), "copy", "--config=", source, str(work.place)]
+
+
+def _aria2(work: Work) -> list[str]:
+    """Return aria2's command. Left to itself it would use a single connection for a file."""
+    program = _aria2c()
+    urls = work.scratch / "urls"
+    urls.write_text("".join(f"{url}\n out={name}\n" for url, name in _presigned(work)))
+    return [
+        program,
+        "--no-conf",
+        "--quiet",
+        "--file-allocation=falloc",
+        f"--max-concurrent-downloads={_ARIA2_CONNECTIONS}",
+        f"--max-connection-per-server={_ARIA2_CONNECTIONS}",
+        f"--split={_ARIA2_CONNECTIONS}",
+        f"--dir={work.place}",
+        f"--input-file={urls}",
+    ]
+
+
+def _presigned(work: Work) -> list[tuple[str, str]]:
+    """Return an address for each object that needs no credentials, and its file's name."""
+    sign, bucket = work.server.client().generate_presigned_url, work.server.bucket
+    return [
+        (sign("get_object", {"Bucket": bucket, "Key": key}), Path(key).name)
+        for key in work.load.keys
+    ]
+
+
+PEERS: Mapping[str, Peer] = {
+    "s5cmd": Peer(_s5cmd, lambda: [str(packaged_binary()), "version"]),
+    "aws": Peer(_aws, lambda: [_program("aws"), "--version"]),
+    "boto3": Peer(_boto3, lambda: [sys.executable, "-c", "import boto3; print(boto3.__version__)"]),
+    "rclone": Peer(_rclone, lambda: [_program("rclone"), "version"]),
+    "aria2": Peer(_aria2, lambda: [_aria2c(), "--version"]),
+}

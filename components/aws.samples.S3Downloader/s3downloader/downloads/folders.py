@@ -1,0 +1,35 @@
+"""Directories whose names survive a loss of power."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from threading import Lock
+
+__all__ = ["make_directories", "shared_parents", "sync", "sync_tree"]
+
+shared_parents = Lock()
+"""Held while a folder that several downloads share comes or goes."""
+
+
+def make_directories(directory: Path) -> None:
+    """Make a directory and those above it, each synced into its parent."""
+    if not directory.is_dir():
+        make_directories(directory.parent)
+        directory.mkdir(exist_ok=True)
+        sync(directory.parent)
+
+
+def sync(directory: Path) -> None:
+    """Make the names in a directory survive a loss of power."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(directory: Path) -> None:
+    """The same for a directory and all below it."""
+    for below, _, _ in os.walk(directory):
+        sync(Path(below))

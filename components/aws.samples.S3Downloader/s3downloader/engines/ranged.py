@@ -1,0 +1,149 @@
+"""The engine that goes on inside a file: ranges of objects, pinned, journaled and verified.
+
+Memory: at most `BUFFERS` (32 MiB) for chunks, whatever the size of the objects, since a request
+holds two chunks of at most `BUFFERS / (2 x requests in flight)` each; beside it, what obstore's
+connections read ahead, about 0.4 MiB each; 56 bytes for each part of the files that are under way;
+and a record of a few hundred bytes for each small file that waits to be synced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from concurrent.futures import ThreadPoolExecutor
+
+from ..allocator import give_back
+from ..clock import Clock
+from ..credentials import Credentials
+from ..records import FileRecord
+from .base import FetchJob, Sink
+from .disk import Disk
+from .fetching import Fetch
+from .journal import Journal
+from .keeper import Keeper
+from .staging import Staging
+from .stores import BucketReader
+from .verification import Heads, Verifier
+
+__all__ = ["RangedEngine"]
+
+_THREADS = 2
+_NAME = "ranged"
+
+
+class RangedEngine:
+    """Fetches ranges with obstore. What has arrived is kept through pause, kill and power loss.
+
+    A request that brings no byte for `stall_timeout` seconds is dropped and made again.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint_url: str | None,
+        credentials: Credentials,
+        heads: Heads,
+        clock: Clock,
+        disk: Disk | None = None,
+        stall_timeout: float = 30.0,
+    ) -> None:
+        self._endpoint_url = endpoint_url
+        self._credentials = credentials
+        self._heads = heads
+        self._clock = clock
+        self._disk = disk or Disk()
+        self._stall_timeout = stall_timeout
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ranged")
+
+    async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+        """Fetch and verify every file, or raise DownloaderError for the first that cannot be had.
+
+        What is on its way when it is cancelled or raises is kept, and continued by the next fetch.
+        """
+        staging = self._staging(job)
+        await asyncio.to_thread(staging.make)
+        waiting = await self._waiting(staging, files)
+        reader = BucketReader(
+            job.bucket,
+            endpoint_url=self._endpoint_url,
+            accelerate=job.options.s3_transfer_acceleration,
+            credentials=self._credentials,
+            region=self._heads.region(job.bucket),
+            patience=self._stall_timeout,
+        )
+        fetch = Fetch(
+            job,
+            staging=staging,
+            disk=self._disk,
+            reader=reader,
+            verifier=Verifier(job, self._heads),
+            keeper=Keeper(staging, sink, self._clock, waiting),
+            clock=self._clock,
+            threads=self._threads,
+        )
+        try:
+            await fetch.run(files)
+        finally:
+            give_back()
+
+    async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+        """Report those of `files` that an earlier fetch left whole; keep what can be continued.
+
+        A file that arrived but was not brought to safety when the power failed is continued from
+        what its journal knows.
+        """
+        staging = self._staging(job)
+        continued = await asyncio.to_thread(staging.continued)
+        if continued:
+            async for file in files:
+                if file.number in continued:
+                    await asyncio.to_thread(self._reclaim, staging, file)
+        left = await asyncio.to_thread(staging.leftovers)
+        if not left:
+            return
+        found = [
+            file
+            async for file in files
+            if file.number in left
+            and file.number not in continued
+            and left[file.number] in (None, file.etag)
+        ]
+        here = await asyncio.to_thread(staging.take, found)
+        whole, _ = await Verifier(job, self._heads).sift(staging, here)
+        if whole:
+            sink.progress(sum(file.size for file in whole))
+            await sink.finished(whole)
+
+    def _staging(self, job: FetchJob) -> Staging:
+        return Staging(job.staging, _NAME, self._disk)
+
+    def _reclaim(self, staging: Staging, file: FileRecord) -> None:
+        found = Journal.open(staging.partial(file.number)[1], self._disk)
+        if found:
+            staging.reclaim(file, found[0].head.inode)
+            found[0].close()
+
+    async def _waiting(self, staging: Staging, files: AsyncIterable[FileRecord]) -> dict[int, int]:
+        """Return how many bytes are here of the files that can be continued, by number.
+
+        Removes what belongs to files that are not planned any more.
+        """
+        waiting: dict[int, int] = {}
+        continued = await asyncio.to_thread(staging.continued)
+        if continued:
+            async for file in files:
+                if file.number in continued:
+                    continued.discard(file.number)
+                    waiting[file.number] = await asyncio.to_thread(self._there, staging, file)
+        await asyncio.to_thread(staging.forget, *continued)
+        return waiting
+
+    def _there(self, staging: Staging, file: FileRecord) -> int:
+        path, journal_path = staging.partial(file.number)
+        found = Journal.open(journal_path, self._disk)
+        if not found:
+            return 0
+        journal, states = found
+        journal.close()
+        fits = journal.head.etag == file.etag and path.exists()
+        return sum(state.done for state in states) if fits else 0

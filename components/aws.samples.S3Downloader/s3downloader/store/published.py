@@ -1,0 +1,107 @@
+"""What has been published: files as they were, and the versions that are kept of places.
+
+A file is named by its absolute path, so that what is known of it goes along when the directory
+above it is exchanged.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from ..records import Version
+
+__all__ = [
+    "Published",
+    "forget",
+    "forget_below",
+    "move",
+    "page",
+    "published",
+    "put",
+    "record_versions",
+    "versions",
+]
+
+# What lies below a place: 0 comes after / in the order of characters.
+_FORGET_BELOW = (
+    "DELETE FROM published WHERE file = :place OR (file > :place || '/' AND file < :place || '0')"
+)
+_MOVE = (
+    "UPDATE published SET file = :target || substr(file, length(:place) + 1)"
+    " WHERE file = :place OR (file > :place || '/' AND file < :place || '0')"
+)
+
+
+class Published(NamedTuple):
+    """A file as it was published; its inode and time of change tell whether it still is that.
+
+    `etag`, `sha256` and `checksum` are those of its object, as in FileRecord.
+    """
+
+    file: str
+    size: int
+    etag: str
+    sha256: str
+    checksum: str
+    inode: int
+    mtime_ns: int
+
+
+def put(connection: sqlite3.Connection, files: Sequence[Published]) -> None:
+    """Remember `files`, instead of what was known at their paths."""
+    sql = "INSERT OR REPLACE INTO published VALUES (?, ?, ?, ?, ?, ?, ?)"
+    connection.executemany(sql, files)
+
+
+def published(connection: sqlite3.Connection, files: Iterable[str]) -> list[Published]:
+    """Return what is known of those of `files` that have been published."""
+    sql = "SELECT file, size, etag, sha256, checksum, inode, mtime_ns FROM published WHERE file = ?"
+    found = (connection.execute(sql, (file,)).fetchone() for file in files)
+    return [Published(*row) for row in found if row]
+
+
+def page(connection: sqlite3.Connection, after: str, limit: int) -> list[str]:
+    """Return the paths of up to `limit` published files, in their order, after that one."""
+    sql = "SELECT file FROM published WHERE file > ? ORDER BY file LIMIT ?"
+    return [file for (file,) in connection.execute(sql, (after, limit))]
+
+
+def forget(connection: sqlite3.Connection, files: Iterable[str]) -> None:
+    """Forget single files."""
+    connection.executemany("DELETE FROM published WHERE file = ?", [(file,) for file in files])
+
+
+def forget_below(connection: sqlite3.Connection, place: str) -> None:
+    """Forget `place` and all below it."""
+    connection.execute(_FORGET_BELOW, {"place": place})
+
+
+def move(connection: sqlite3.Connection, pairs: Iterable[tuple[str, str]]) -> None:
+    """Let what is known of a source, and all below it, be known of its target alone."""
+    for source, target in pairs:
+        forget_below(connection, target)
+        connection.execute(_MOVE, {"place": source, "target": target})
+
+
+def versions(connection: sqlite3.Connection) -> list[Version]:
+    """Return all versions by their numbers."""
+    rows = connection.execute("SELECT body FROM versions ORDER BY number")
+    return [msgspec.json.decode(body, type=Version) for (body,) in rows]
+
+
+def record_versions(
+    connection: sqlite3.Connection, changed: Iterable[Version], removed: Iterable[Version]
+) -> None:
+    """Remember versions as they are now, and forget those that are there no more."""
+    for version in changed:
+        connection.execute(
+            "INSERT OR REPLACE INTO versions VALUES (?, ?)",
+            (version.number, msgspec.json.encode(version)),
+        )
+    for version in removed:
+        connection.execute("DELETE FROM versions WHERE number = ?", (version.number,))
+        forget_below(connection, version.path)

@@ -1,0 +1,167 @@
+"""What stands untouched where it was published is taken from there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from s3downloader.downloads import reuse
+from s3downloader.downloads.publish import prepare, publish_files
+from s3downloader.records import Download, FileRecord
+from s3downloader.store import Change, Item, Store
+
+from .support import a_download, tree, write
+
+FILES = {"a": "same", "deep/b": "same too"}
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = Store(tmp_path / "state")
+    yield store
+    await store.close()
+
+
+def items(**changes: str) -> list[Item]:
+    """What a source lists: `FILES`, with an ETag each, and checksums where the test has one."""
+    return [
+        Item(path, f"v/{path}", len(content), f"etag-{path}", changes.get(path, ""))
+        for path, content in FILES.items()
+    ]
+
+
+async def published(store: Store, root: Path, listed: list[Item], checksum: str = "") -> None:
+    """Publish `FILES`, as an earlier download did."""
+    write(root / "m", FILES)
+    download = msgspec.structs.replace(a_download(root), download_id="earlier")
+    await planned(store, download, listed)
+    files = [
+        msgspec.structs.replace(file, checksum=checksum) async for file in store.files("earlier")
+    ]
+    await reuse.remember(download, files, store)
+
+
+async def planned(store: Store, download: Download, listed: list[Item]) -> None:
+    await store.record(Change(downloads=[download]))
+    await store.plan(download.download_id, 1, listed)
+    prepare(download)
+
+
+async def no_checksum(bucket: str, key: str, etag: str, size: int) -> str:
+    """A store that has no checksums."""
+    return ""
+
+
+async def taken(
+    store: Store, download: Download, ask: reuse.AskChecksum = no_checksum
+) -> list[FileRecord]:
+    return [file async for batch in reuse.take_unchanged(download, store, ask) for file in batch]
+
+
+def staged(download: Download) -> dict[str, str]:
+    return tree(Path(download.staging, "files"))
+
+
+async def test_unchanged_files_are_linked(store: Store, tmp_path: Path) -> None:
+    await published(store, tmp_path, items())
+    download = a_download(tmp_path)
+    await planned(store, download, items())
+    assert [file.path for file in await taken(store, download)] == ["a", "deep/b"]
+    assert staged(download) == FILES
+    assert publish_files(download, [file async for file in store.files("d")])
+    assert tree(tmp_path / "m") == FILES
+    assert staged(download) == {}, "a rename onto the same inode leaves its source"
+
+
+@pytest.mark.parametrize("way", ["link", "copy"])
+async def test_where_blocks_cannot_be_shared_files_are_linked_and_else_copied(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(95, "not supported")
+
+    monkeypatch.setattr("fcntl.ioctl", refuse)
+    if way == "copy":
+        monkeypatch.setattr(os, "link", refuse)
+    await published(store, tmp_path, items())
+    download = a_download(tmp_path)
+    await planned(store, download, items())
+    assert len(await taken(store, download)) == 2
+    assert staged(download) == FILES
+    here, there = tmp_path / "m" / "a", Path(download.staging, "files", "a")
+    assert here.samefile(there) is (way == "link")
+
+
+async def test_an_object_that_was_uploaded_anew_is_known_by_its_checksum(
+    store: Store, tmp_path: Path
+) -> None:
+    await published(store, tmp_path, items(), checksum="CRC64NVME:same")
+    asked = []
+
+    async def ask(bucket: str, key: str, etag: str, size: int) -> str:
+        asked.append((bucket, key, etag, size))
+        return "CRC64NVME:same" if key == "v/a" else "CRC64NVME:other"
+
+    download = a_download(tmp_path)
+    await planned(store, download, [item._replace(etag="anew-2") for item in items()])
+    assert [(f.path, f.checksum) for f in await taken(store, download, ask)] == [
+        ("a", "CRC64NVME:same")
+    ]
+    assert asked == [("models", "v/a", "anew-2", 4), ("models", "v/deep/b", "anew-2", 8)]
+
+
+async def test_where_nothing_can_be_made_of_a_file_it_is_fetched(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(95, "not supported")
+
+    for name in ("link", "copy_file_range"):
+        monkeypatch.setattr(os, name, refuse)
+    monkeypatch.setattr("fcntl.ioctl", refuse)
+    await published(store, tmp_path, items())
+    download = a_download(tmp_path)
+    await planned(store, download, items())
+    assert await taken(store, download) == []
+    assert staged(download) == {}
+
+
+async def test_a_file_that_somebody_touched_is_fetched(store: Store, tmp_path: Path) -> None:
+    await published(store, tmp_path, items())
+    (tmp_path / "m" / "a").write_text("mine")
+    place = tmp_path / "m" / "deep" / "b"
+    place.replace(tmp_path / "moved")
+    place.symlink_to(tmp_path / "moved")
+    download = a_download(tmp_path)
+    await planned(store, download, items())
+    assert await taken(store, download) == []
+
+
+async def test_another_version_of_an_object_is_fetched(store: Store, tmp_path: Path) -> None:
+    await published(store, tmp_path, items())
+    download = a_download(tmp_path)
+    a, b = items()
+    await planned(store, download, [a._replace(etag="other"), b._replace(size=b.size + 1)])
+    assert await taken(store, download) == []
+
+
+async def test_a_checksum_that_is_asked_for_decides(store: Store, tmp_path: Path) -> None:
+    await published(store, tmp_path, items(a="5a", **{"deep/b": "5b"}))
+    download = a_download(tmp_path)
+    a, b = items(a="5a")
+    await planned(store, download, [a._replace(etag="other"), b._replace(sha256="5c")])
+    assert [file.path for file in await taken(store, download)] == ["a"]
+
+
+async def test_what_is_gone_is_forgotten(store: Store, tmp_path: Path) -> None:
+    await published(store, tmp_path, items())
+    (tmp_path / "m" / "a").unlink()
+    places = [f"{tmp_path}/m/{path}" for path in FILES]
+    await reuse.forget_gone(store, spared=(places[0],))
+    assert len(await store.published(places)) == 2
+    await reuse.forget_gone(store, spared=())
+    assert [known.file for known in await store.published(places)] == [places[1]]

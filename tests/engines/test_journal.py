@@ -1,0 +1,181 @@
+"""What is known of a file after any death, and after any damage to the journal."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from s3downloader.engines.disk import Disk
+from s3downloader.engines.journal import Head, Journal
+from s3downloader.engines.parts import PartState, layout_of
+
+from .support import names
+
+DESCRIPTORS = Path("/proc/self/fd")
+LAYOUT = layout_of(1_000, part_size=300)
+HEAD = Head("etag", LAYOUT, "CRC64NVME", 7)
+NOTHING = [PartState()] * 4
+FIRST = [PartState(300, 1), PartState(20, 2), PartState(), PartState(100, (1 << 64) - 1)]
+THEN = [PartState(300, 1), PartState(40, 3), PartState(60, 5), PartState(100, (1 << 64) - 1)]
+
+
+class RebootedDisk(Disk):
+    """The same disk after the power was lost."""
+
+    @property
+    def boot_id(self) -> str:
+        return "00000000-0000-4000-8000-000000000001"
+
+
+@contextlib.contextmanager
+def created(path: Path, head: Head = HEAD) -> Iterator[Journal]:
+    journal = Journal.create(path, head, Disk())
+    with contextlib.closing(journal):
+        yield journal
+
+
+def opened(path: Path, disk: Disk | None = None) -> tuple[Head, list[PartState]] | None:
+    """What a daemon that starts finds in a journal."""
+    found = Journal.open(path, disk or Disk())
+    if found is None:
+        return None
+    with contextlib.closing(found[0]):
+        return found[0].head, found[1]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "1.journal"
+
+
+def test_the_head_and_what_was_recorded_come_back(path: Path) -> None:
+    with created(path) as journal:
+        assert opened(path) == (HEAD, NOTHING)
+        for index, state in enumerate(FIRST):
+            journal.record(index, state)
+        assert opened(path) == (HEAD, FIRST)
+
+
+def test_what_was_recorded_counts_under_its_boot_alone(path: Path) -> None:
+    with created(path) as journal:
+        for index, state in enumerate(FIRST):
+            journal.record(index, state)
+    assert opened(path, RebootedDisk()) == (HEAD, NOTHING)
+
+
+def test_what_was_committed_outlives_the_boot(path: Path) -> None:
+    with created(path) as journal:
+        journal.commit(FIRST)
+        journal.record(1, THEN[1])
+    assert opened(path, RebootedDisk()) == (HEAD, FIRST)
+
+
+def test_records_of_a_later_boot_go_on_from_what_was_committed(path: Path) -> None:
+    with created(path) as journal:
+        journal.commit(FIRST)
+        journal.record(2, PartState(299, 9))
+    found = Journal.open(path, RebootedDisk())
+    assert found
+    with contextlib.closing(found[0]) as journal:
+        journal.record(1, THEN[1])
+        assert opened(path, RebootedDisk()) == (HEAD, [FIRST[0], THEN[1], *FIRST[2:]])
+        journal.commit(THEN)
+    assert opened(path) == (HEAD, [*THEN[:2], PartState(299, 9), THEN[3]])
+
+
+def test_the_older_copy_serves_where_the_newer_is_torn(path: Path) -> None:
+    with created(path) as journal:
+        journal.commit(FIRST)
+        sound = path.read_bytes()
+        journal.commit(THEN)
+    written = path.read_bytes()
+    newer = [at for at in range(len(sound)) if sound[at] != written[at]]
+    for torn_at in range(newer[0] + 1, newer[-1] + 1):
+        path.write_bytes(written[:torn_at] + sound[torn_at:])
+        assert opened(path, RebootedDisk()) == (HEAD, FIRST)
+
+
+def test_commits_after_a_torn_one_are_read_back(path: Path) -> None:
+    with created(path) as journal:
+        journal.commit(FIRST)
+        sound = path.read_bytes()
+        journal.commit(THEN)
+    written = path.read_bytes()
+    torn = next(at for at in range(len(sound)) if sound[at] != written[at])
+    path.write_bytes(written[: torn + 1] + sound[torn + 1 :])
+    found = Journal.open(path, RebootedDisk())
+    assert found
+    with contextlib.closing(found[0]) as journal:
+        journal.commit(THEN)
+        journal.commit(THEN)
+    assert opened(path, RebootedDisk()) == (HEAD, THEN)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.data())
+def test_no_damaged_bit_tells_more_than_was_recorded(path: Path, data: st.DataObject) -> None:
+    with created(path) as journal:
+        journal.commit(FIRST)
+        for index, state in enumerate(THEN):
+            journal.record(index, state)
+    content = bytearray(path.read_bytes())
+    interesting = [at for at, byte in enumerate(content) if byte]
+    at = data.draw(st.sampled_from(interesting) | st.integers(0, len(content) - 1))
+    content[at] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    for disk in (Disk(), RebootedDisk()):
+        found = opened(path, disk)
+        if found is not None:
+            head, states = found
+            assert head == HEAD
+            for told, *recorded in zip(states, NOTHING, FIRST, THEN, strict=True):
+                assert told in recorded
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.binary(max_size=6_000))
+def test_no_garbage_is_taken_for_a_journal(path: Path, garbage: bytes) -> None:
+    path.write_bytes(garbage)
+    assert opened(path) is None
+
+
+@pytest.mark.parametrize("length", [0, 1, 4_095, 4_096, 4_100, 4_300])
+def test_a_journal_that_was_cut_tells_nothing(path: Path, length: int) -> None:
+    with created(path) as journal:
+        journal.commit(FIRST)
+        journal.record(1, THEN[1])
+    os.truncate(path, length)
+    assert opened(path) is None
+
+
+def test_a_part_longer_than_it_can_be_counts_as_missing(path: Path) -> None:
+    with created(path) as journal:
+        journal.record(0, PartState(301, 1))
+        journal.commit([PartState(), PartState(), PartState(301, 1), PartState(101, 1)])
+    assert opened(path) == (HEAD, NOTHING)
+
+
+def test_a_missing_journal_tells_nothing(path: Path) -> None:
+    assert Journal.open(path, Disk()) is None
+
+
+class FullDisk(Disk):
+    """A disk without space for a new file."""
+
+    def allocate(self, descriptor: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_is_told_and_leaves_no_descriptor_open(path: Path) -> None:
+    before = names(DESCRIPTORS)
+    with pytest.raises(OSError, match="No space left"):
+        Journal.create(path, HEAD, FullDisk())
+    assert names(DESCRIPTORS) == before
+    assert opened(path) is None

@@ -1,0 +1,249 @@
+"""How many requests are under way, and how long one that failed waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from s3downloader.aio import stop
+from s3downloader.engines.pace import BUFFERS, REQUESTS, Pace, Retries
+from s3downloader.errors import DownloaderError, ErrorCode
+from tests.support import ManualClock, eventually
+
+MIB = 1 << 20
+
+
+class Crowd:
+    """Tasks that each want a slot, and hold it until they are let go."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self.holding: list[int] = []
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    async def add(self, *numbers: int) -> None:
+        for number in numbers:
+            self._tasks[number] = asyncio.create_task(self._hold(number))
+        await settled()
+
+    async def _hold(self, number: int) -> None:
+        async with self._pace.slot():
+            self.holding.append(number)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.holding.remove(number)
+
+    async def dismiss(self, *numbers: int) -> None:
+        """All at once, in this order."""
+        for number in numbers:
+            self._tasks[number].cancel()
+        ended = await asyncio.gather(*map(self._tasks.pop, numbers), return_exceptions=True)
+        assert all(isinstance(end, asyncio.CancelledError) for end in ended), ended
+        await settled()
+
+    async def leave(self) -> None:
+        for task in self._tasks.values():
+            await stop(task)
+
+
+async def settled() -> None:
+    """Return when no task of the loop has anything left to do at once."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def crowd(pace: Pace) -> AsyncIterator[Crowd]:
+    everyone = Crowd(pace)
+    try:
+        yield everyone
+    finally:
+        await everyone.leave()
+
+
+def serve_slowly(pace: Pace, times: int) -> None:
+    """Let so many requests go well on a slow link."""
+    for _ in range(times):
+        pace.served(first_byte=0.3, size=MIB, seconds=1.0)
+
+
+async def test_slots_are_handed_out_in_turn() -> None:
+    async with crowd(Pace(2, ManualClock())) as everyone:
+        await everyone.add(1, 2, 3, 4)
+        assert everyone.holding == [1, 2]
+        await everyone.dismiss(1)
+        assert everyone.holding == [2, 3]
+        await everyone.dismiss(2)
+        assert everyone.holding == [3, 4]
+
+
+async def test_who_leaves_the_line_takes_no_slot_along() -> None:
+    async with crowd(Pace(1, ManualClock())) as everyone:
+        await everyone.add(1, 2, 3)
+        await everyone.dismiss(2)
+        await everyone.dismiss(1)
+        assert everyone.holding == [3]
+
+
+@pytest.mark.parametrize("leaving", [(1, 2), (2, 1)])
+async def test_who_leaves_just_as_a_slot_falls_free_ends_quietly(leaving: tuple[int, int]) -> None:
+    async with crowd(Pace(1, ManualClock())) as everyone:
+        await everyone.add(1, 2, 3)
+        await everyone.dismiss(*leaving)
+        assert everyone.holding == [3]
+
+
+async def test_a_vacancy_is_told_when_nobody_waits_for_it() -> None:
+    pace = Pace(1, ManualClock())
+    async with crowd(pace) as everyone:
+        await pace.vacancy()
+        await everyone.add(1, 2)
+        waiting = asyncio.create_task(pace.vacancy())
+        await everyone.dismiss(1)
+        assert not waiting.done()
+        await everyone.dismiss(2)
+        assert waiting.done()
+
+
+async def test_a_slot_that_was_taken_counts() -> None:
+    pace = Pace(1, ManualClock())
+    async with crowd(pace) as everyone:
+        pace.take()
+        await everyone.add(1)
+        assert everyone.holding == []
+        pace.release()
+        await settled()
+        assert everyone.holding == [1]
+
+
+@pytest.mark.parametrize("ceiling", [1, 3, 16, 64, 256])
+def test_the_limit_stays_below_the_ceiling(ceiling: int) -> None:
+    pace = Pace(ceiling, ManualClock())
+    assert pace.limit <= ceiling
+    serve_slowly(pace, 10_000)
+    assert pace.limit == min(ceiling, REQUESTS)
+
+
+def test_a_quick_store_needs_no_more_requests() -> None:
+    pace = Pace(256, ManualClock())
+    before = pace.limit
+    for _ in range(1_000):
+        pace.served(first_byte=0.001, size=MIB, seconds=0.01)
+    assert pace.limit == before
+
+
+def test_a_busy_store_gets_fewer_requests_at_most_once_a_second_and_later_more() -> None:
+    clock = ManualClock()
+    pace = Pace(16, clock)
+    pace.ease()
+    pace.ease()
+    assert pace.limit == 8
+    limits = []
+    for _ in range(5):
+        clock.time += 1
+        pace.ease()
+        limits.append(pace.limit)
+    assert limits == [4, 2, 1, 1, 1]
+    for _ in range(1_000):
+        pace.served(first_byte=0.001, size=MIB, seconds=0.01)
+    assert pace.limit == 16, "what was eased off comes back, whether the store is quick or not"
+
+
+async def test_who_waits_gets_the_slots_that_grow_back() -> None:
+    clock = ManualClock()
+    pace = Pace(4, clock)
+    async with crowd(pace) as everyone:
+        pace.ease()
+        await everyone.add(1, 2, 3, 4)
+        assert everyone.holding == [1, 2]
+        serve_slowly(pace, 3)
+        await settled()
+        assert everyone.holding == [1, 2, 3]
+
+
+async def test_easing_takes_no_slot_away_but_hands_fewer_out() -> None:
+    pace = Pace(4, ManualClock())
+    async with crowd(pace) as everyone:
+        await everyone.add(1, 2, 3, 4, 5)
+        pace.ease()
+        await everyone.dismiss(1, 2)
+        assert everyone.holding == [3, 4]
+        await everyone.dismiss(3)
+        assert everyone.holding == [4, 5]
+
+
+def test_chunks_fit_what_a_connection_brings_and_the_memory() -> None:
+    pace = Pace(REQUESTS, ManualClock())
+    smallest = pace.chunk
+    assert smallest <= 64 << 10, "nothing is known yet"
+    pace.served(first_byte=0.3, size=8 * MIB, seconds=8.0)
+    assert pace.chunk == MIB // 4
+    for _ in range(100):
+        pace.served(first_byte=0.001, size=1 << 30, seconds=0.1)
+    assert 2 * pace.chunk * pace.limit <= BUFFERS
+    serve_slowly(pace, 10_000)
+    assert pace.limit == REQUESTS
+    assert 2 * pace.chunk * pace.limit <= BUFFERS
+
+
+def fault(code: ErrorCode) -> DownloaderError:
+    return DownloaderError(code, "so it is")
+
+
+async def waits(retries: Retries, clock: ManualClock, code: ErrorCode, times: int) -> list[float]:
+    """Let a request fail so many times; return how long each waited for the next try."""
+    slept = []
+    for _ in range(times):
+        waiting = asyncio.create_task(retries.after(fault(code)))
+        slept.append(await clock.next_sleep())
+        clock.wake()
+        await waiting
+    return slept
+
+
+async def test_waits_double_with_jitter_to_at_most_a_minute() -> None:
+    clock = ManualClock()
+    slept = await waits(Retries(20, clock), clock, ErrorCode.TIMEOUT, 20)
+    longest = [min(60.0, 0.2 * 2**n) for n in range(20)]
+    assert all(most / 2 <= wait <= most for wait, most in zip(slept, longest, strict=True))
+    assert len(set(slept)) == 20
+
+
+@pytest.mark.parametrize(
+    ("code", "retry_count", "tries"),
+    [
+        (ErrorCode.TIMEOUT, 10, 10),
+        (ErrorCode.TIMEOUT, 0, 0),
+        (ErrorCode.NETWORK_UNREACHABLE, 10, 4),
+        (ErrorCode.NETWORK_UNREACHABLE, 2, 2),
+        (ErrorCode.STALLED, 10, 4),
+        (ErrorCode.CREDENTIALS_UNAVAILABLE, 10, 1),
+        (ErrorCode.ACCESS_DENIED, 10, 0),
+        (ErrorCode.SOURCE_CHANGED, 10, 0),
+        (ErrorCode.DISK_FULL, 10, 0),
+    ],
+)
+async def test_a_fault_is_tried_again_as_often_as_that_can_help(
+    code: ErrorCode, retry_count: int, tries: int
+) -> None:
+    clock = ManualClock()
+    retries = Retries(retry_count, clock)
+    for _ in "twice":
+        await waits(retries, clock, code, tries)
+        with pytest.raises(DownloaderError) as caught:
+            await retries.after(fault(code))
+        assert caught.value.code is code
+        retries.progress()
+
+
+async def test_everyone_who_holds_a_slot_gives_it_back() -> None:
+    pace = Pace(3, ManualClock())
+    async with AsyncExitStack() as stack:
+        for _ in range(3):
+            await stack.enter_async_context(pace.slot())
+        waiting = asyncio.create_task(pace.vacancy())
+    await eventually(waiting.done)

@@ -1,0 +1,390 @@
+"""Fetching by ranges from a real server, through links that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from s3downloader.aio import stop
+from s3downloader.clock import SystemClock
+from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.records import FileRecord, Options
+from s3downloader.throttle import Throttle
+from sandbox.link import Link
+from sandbox.servers import ApiServer, ObjectServer
+from tests.support import eventually
+
+from .support import (
+    FastClock,
+    Files,
+    ForgivingRecorder,
+    Plan,
+    Recorder,
+    by_ranges,
+    job,
+    names,
+)
+
+MIB = 1 << 20
+VERIFIED = Options()
+SMALL_PARTS = Options(part_size=MIB)
+SLACK = 4 * MIB  # headers, and what sockets hold of a connection that ends
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+
+async def refused(
+    endpoint: str, staging: Path, files: list[FileRecord], options: Options = VERIFIED
+) -> DownloaderError:
+    """Return why these files could not be had."""
+    engine = by_ranges(endpoint, FastClock())
+    with pytest.raises(DownloaderError) as caught:
+        await engine.fetch(job(staging, options), Files(files), ForgivingRecorder())
+    return caught.value
+
+
+async def test_every_file_arrives_whole_and_verified_in_its_place(
+    object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "ranges/all/")
+    for n in range(20):
+        await plan.put(f"layers/{n}/w", random.Random(n).randbytes(70_000 + n))
+    await plan.put("empty", b"")
+    await plan.put("in one piece", bytes(3 * MIB))
+    await plan.add("in pieces", 20 * MIB)
+    sink = Recorder()
+    await by_ranges(object_server.endpoint).fetch(
+        job(tmp_path, SMALL_PARTS), Files(plan.files), sink
+    )
+    plan.check(tmp_path, sink)
+    assert sink.total == plan.size
+    unverified = [file.path for file in sink.files if not file.checksum]
+    assert unverified == ["empty", "in pieces"], "the store has no checksum of these"
+
+
+async def test_a_pause_costs_what_was_under_way(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "ranges/pause/")
+    await plan.add("model", 24 * MIB)
+    engine = by_ranges(link.endpoint)
+    link.rate = 12 * MIB
+    sinks = [Recorder() for _ in range(11)]
+    for times, sink in enumerate(sinks[:-1], start=1):
+        fetching = asyncio.create_task(
+            engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+        )
+        await eventually(lambda: link.bytes_down > 2 * times * MIB)  # noqa: B023
+        await stop(fetching)
+        assert sink.files == []
+    link.rate = None
+    await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sinks[-1])
+    plan.check(tmp_path, sinks[-1])
+    totals = [sink.total for sink in sinks]
+    assert totals == sorted(totals)
+    assert link.bytes_down <= plan.size + 10 * 1.5 * MIB, "an eighth of a second each"
+
+
+async def test_a_link_whose_connections_break_costs_what_was_under_way(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "ranges/resets/")
+    await plan.add("model", 24 * MIB)
+    await plan.put("small", bytes(300_000))
+    link.rate = 16 * MIB
+    link.reset_every(0.3, random.Random(5))
+    sink = Recorder()
+    await by_ranges(link.endpoint).fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    plan.check(tmp_path, sink)
+    assert link.bytes_down <= plan.size + SLACK
+    assert link.connections_total > 6
+
+
+async def test_a_store_that_goes_away_and_comes_back_costs_nothing(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "ranges/cut/")
+    await plan.add("model", 16 * MIB)
+    link.rate = 16 * MIB
+    sink = Recorder()
+    engine = by_ranges(link.endpoint, FastClock())
+    fetching = asyncio.create_task(
+        engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    )
+    await eventually(lambda: link.bytes_down > 8 * MIB)
+    link.cut()
+    with pytest.raises(DownloaderError) as caught:
+        await fetching
+    assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE
+    assert sink.total > 6 * MIB
+    link.restore()
+    again = Recorder()
+    await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), again)
+    plan.check(tmp_path, again)
+    assert link.bytes_down <= plan.size + SLACK
+
+
+async def test_a_short_cut_is_not_even_told(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "ranges/short/")
+    await plan.add("model", 8 * MIB)
+    link.rate = 16 * MIB
+    sink = Recorder()
+    fetching = asyncio.create_task(
+        by_ranges(link.endpoint).fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    )
+    await eventually(lambda: link.bytes_down > 3 * MIB)
+    link.cut()
+    link.restore()
+    await fetching
+    plan.check(tmp_path, sink)
+
+
+async def test_a_frozen_request_is_dropped_and_made_again(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "ranges/frozen/")
+    await plan.add("model", 8 * MIB)
+    engine = by_ranges(link.endpoint, stall_timeout=0.3)
+    sink = Recorder()
+    link.rate = 8 * MIB
+    fetching = asyncio.create_task(
+        engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    )
+    await eventually(lambda: link.bytes_down > 3 * MIB)
+    before = link.connections_total
+    link.freeze()
+    await eventually(lambda: link.connections_total > before)
+    link.thaw()
+    await fetching
+    plan.check(tmp_path, sink)
+
+
+async def test_a_store_that_stays_frozen_is_told(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "ranges/still/")
+    await plan.put("model", bytes(100_000))
+    link.freeze()
+    engine = by_ranges(link.endpoint, FastClock(), stall_timeout=0.1)
+    with pytest.raises(DownloaderError) as caught:
+        await engine.fetch(job(tmp_path, VERIFIED), Files(plan.files), Recorder())
+    assert caught.value.code is ErrorCode.STALLED
+    assert link.connections_total <= 6
+
+
+async def test_a_link_that_becomes_slow_is_no_stall(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    """Chunks were large while it was fast: what is gathered for one must not be lost."""
+    plan = Plan(object_server, "ranges/slow/")
+    await plan.add("model", 24 * MIB)
+    options = Options(part_size=6 * MIB, concurrency=1)
+    sink = Recorder()
+    engine = by_ranges(link.endpoint, stall_timeout=0.5)
+    fetching = asyncio.create_task(engine.fetch(job(tmp_path, options), Files(plan.files), sink))
+    await eventually(lambda: link.bytes_down > 13 * MIB)
+    link.rate = MIB  # a chunk of 2 MiB would take four times the patience
+    before = link.bytes_down
+    await eventually(lambda: link.bytes_down > before + 3 * MIB)
+    link.rate = None
+    await fetching
+    plan.check(tmp_path, sink)
+    assert link.bytes_down <= plan.size + SLACK
+
+
+async def test_an_absent_network_is_told_after_a_few_tries(tmp_path: Path, link: Link) -> None:
+    link.cut()
+    file = FileRecord(1, "model", "model", 20 * MIB, "0" * 32)
+    error = await refused(link.endpoint, tmp_path, [file])
+    assert error.code is ErrorCode.NETWORK_UNREACHABLE
+
+
+@pytest.mark.parametrize("size", [1_000, 2 * MIB])
+async def test_what_the_store_refuses_is_told(
+    object_server: ObjectServer, tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Plan(object_server, "ranges/refused timeout/")
+    file = await plan.put("NoSuchBucket", bytes(size))
+    gone = msgspec.structs.replace(file, key=f"{file.key} SlowDown")
+    error = await refused(object_server.endpoint, tmp_path, [gone])
+    assert error.code is ErrorCode.OBJECT_NOT_FOUND
+    assert f"s3://models/{gone.key}" in error.message
+
+    changed = msgspec.structs.replace(file, etag="0" * 32)
+    error = await refused(object_server.endpoint, tmp_path, [changed])
+    assert error.code is ErrorCode.SOURCE_CHANGED
+
+    elsewhere = msgspec.structs.replace(job(tmp_path, VERIFIED), bucket="no-such-bucket")
+    with pytest.raises(DownloaderError) as caught:
+        await by_ranges(object_server.endpoint).fetch(elsewhere, Files([file]), Recorder())
+    assert caught.value.code is ErrorCode.BUCKET_NOT_FOUND
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    error = await refused(object_server.endpoint, tmp_path, [file])
+    assert error.code is ErrorCode.ACCESS_DENIED
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "unknown")
+    error = await refused(object_server.endpoint, tmp_path, [file])
+    assert error.code is ErrorCode.ACCESS_DENIED
+    assert names(tmp_path / "ranged") == []
+
+
+async def test_a_network_that_is_away_is_told_whatever_the_key_is_called(
+    link: Link, tmp_path: Path
+) -> None:
+    link.cut()
+    for words in ("AccessDenied", "status code: 503 SlowDown", "ExpiredToken", "NoSuchKey"):
+        file = FileRecord(1, "model", f"ranges/{words}/model", 1_000, "0" * 32)
+        error = await refused(link.endpoint, tmp_path, [file])
+        assert error.code is ErrorCode.NETWORK_UNREACHABLE, words
+
+
+async def test_a_missing_object_lets_the_others_arrive(
+    object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "ranges/gap/")
+    for n in range(5):
+        await plan.put(str(n), bytes(50_000))
+    await plan.put("large", bytes(2 * MIB))
+    gone = [
+        FileRecord(101, "gone/small", "ranges/gap/gone/small", 10, "0" * 32),
+        FileRecord(102, "gone/large", "ranges/gap/gone/large", 2 * MIB, "0" * 32),
+    ]
+    sink = Recorder()
+    with pytest.raises(DownloaderError) as caught:
+        await by_ranges(object_server.endpoint).fetch(
+            job(tmp_path, SMALL_PARTS), Files([*gone, *plan.files]), sink
+        )
+    assert caught.value.code is ErrorCode.OBJECT_NOT_FOUND
+    plan.check(tmp_path, sink)
+
+
+@pytest.mark.parametrize("size", [8 * MIB, 400_000])
+async def test_a_source_that_is_replaced_is_never_mixed(
+    link: Link, object_server: ObjectServer, tmp_path: Path, size: int
+) -> None:
+    plan = Plan(object_server, "ranges/replaced/")
+    old = await plan.put("model", random.Random(1).randbytes(size))
+    engine = by_ranges(link.endpoint)
+    link.rate = size
+    fetching = asyncio.create_task(
+        engine.fetch(job(tmp_path, SMALL_PARTS), Files([old]), ForgivingRecorder())
+    )
+    await eventually(lambda: link.bytes_down > size // 3)
+    await plan.put("model", random.Random(2).randbytes(size))
+    link.cut()
+    link.restore()
+    with pytest.raises(DownloaderError) as caught:
+        await fetching
+    assert caught.value.code is ErrorCode.SOURCE_CHANGED
+    assert names(tmp_path / "ranged") == []
+    link.rate = None
+    sink = Recorder()
+    await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    plan.check(tmp_path, sink)
+
+
+@pytest.mark.parametrize("size", [300_000, 4 * MIB])
+async def test_a_flipped_byte_is_caught_by_the_md5(
+    link: Link, object_server: ObjectServer, tmp_path: Path, size: int
+) -> None:
+    plan = Plan(object_server, "ranges/flip/")
+    await plan.put(f"{size}", random.Random(1).randbytes(size))
+    link.corrupt_after(size // 2)
+    sink = ForgivingRecorder()
+    await by_ranges(link.endpoint).fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    plan.check(tmp_path, sink)
+    assert sink.files[0].checksum.startswith("MD5:")
+    assert 2 * size < link.bytes_down < 2 * size + SLACK
+
+
+@pytest.mark.parametrize("size", [300_000, 4 * MIB])
+async def test_a_file_that_is_damaged_twice_is_not_kept(
+    link: Link, object_server: ObjectServer, tmp_path: Path, size: int
+) -> None:
+    plan = Plan(object_server, "ranges/twice/")
+    await plan.put(f"{size}", random.Random(1).randbytes(size))
+    await plan.put("sound", bytes(1_000))
+    link.corrupt_after(size // 2)
+    sink = ForgivingRecorder()
+    fetching = asyncio.create_task(
+        by_ranges(link.endpoint).fetch(
+            job(tmp_path, Options(numworkers=1, part_size=MIB)), Files(plan.files), sink
+        )
+    )
+    await eventually(lambda: link.bytes_down > size)
+    link.corrupt_after(size // 2)
+    with pytest.raises(DownloaderError) as caught:
+        await fetching
+    assert caught.value.code is ErrorCode.CHECKSUM_MISMATCH
+    assert names(tmp_path / "ranged") == []
+    assert sink.numbers == [2]
+    assert names(tmp_path / "files") == ["sound"]
+
+
+async def test_a_given_sha256_is_heeded_whatever_the_store_says(
+    object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "ranges/sha/")
+    for size in (1_000, 2 * MIB):
+        file = await plan.put(str(size), bytes(size))
+        wrong = msgspec.structs.replace(file, sha256="0" * 64)
+        error = await refused(object_server.endpoint, tmp_path, [wrong], SMALL_PARTS)
+        assert error.code is ErrorCode.CHECKSUM_MISMATCH
+        assert names(tmp_path / "ranged") == []
+
+
+async def test_no_more_requests_than_allowed_are_under_way(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    link.freeze()
+    large = [
+        FileRecord(n, f"{n}", f"ranges/none/{n}", 8 * MIB, "0" * 31 + "-1") for n in range(1, 4)
+    ]
+    options = Options(numworkers=3, concurrency=2, part_size=MIB, verify=False)
+    for files, most in ((large[:1], 2), (large, 3)):
+        fetching = asyncio.create_task(
+            by_ranges(link.endpoint).fetch(job(tmp_path, options), Files(files), Recorder())
+        )
+        await eventually(lambda: link.connections == most)  # noqa: B023
+        for _ in range(20):
+            await asyncio.sleep(0.005)
+            assert link.connections <= most
+        await stop(fetching)
+        await eventually(lambda: not link.connections)
+
+
+async def test_the_share_of_the_bandwidth_is_respected(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "ranges/share/")
+    await plan.add("model", 12 * MIB)
+    clock = SystemClock()
+    share = Throttle(clock, lambda: 0).open(6 * MIB)
+    sink = Recorder()
+    began = clock.monotonic()
+    await by_ranges(link.endpoint).fetch(job(tmp_path, SMALL_PARTS, share), Files(plan.files), sink)
+    assert clock.monotonic() - began >= 1.5, "two seconds, but for the slack"
+    plan.check(tmp_path, sink)
+
+
+async def test_odd_keys_arrive(
+    api_server: ApiServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in CREDENTIALS[:2]:
+        monkeypatch.setenv(name, api_server.environment[name])
+    plan = Plan(api_server, "odd/")
+    keys = [
+        *("a b", " lead", "trail ", "it's", 'quo"te', "st*r", "qu?stion", "[br]", "{a,b}", "$HOME"),
+        *("`id`", "a;b|c&d", "back\\slash", "#hash", "-dash", "~tilde", "%20", "a+b", "100%"),
+        *("ünï", "日本語", "x=y", "a:b@c", "<&>", "%2F", "..."),
+    ]
+    for key in keys:
+        await plan.put(key, key.encode())
+    sink = Recorder()
+    await by_ranges(api_server.endpoint).fetch(job(tmp_path, VERIFIED), Files(plan.files), sink)
+    plan.check(tmp_path, sink)

@@ -1,0 +1,141 @@
+"""What is left of a fetch by ranges: after kill -9, after a loss of power."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from s3downloader.aio import stop
+from s3downloader.clock import SystemClock
+from s3downloader.errors import DownloaderError
+from s3downloader.records import FileRecord, Options
+from sandbox.link import Link
+from sandbox.servers import ObjectServer
+from tests.support import eventually
+
+from .losing_disk import LosingDisk
+from .support import Files, Plan, Recorder, by_ranges, job
+
+MIB = 1 << 20
+
+
+async def continued(
+    link: Link, staging: Path, plan: Plan, sink: Recorder, disk: LosingDisk | None = None
+) -> None:
+    """What the next daemon does with what it finds: it recovers, and fetches the rest."""
+    engine = by_ranges(link.endpoint, disk=disk)
+    await engine.recover(job(staging, Options()), Files(missing(plan, sink)), sink)
+    sink.total = 0  # another daemon counts
+    await engine.fetch(job(staging, Options()), Files(missing(plan, sink)), sink)
+    plan.check(staging, sink)
+
+
+def missing(plan: Plan, sink: Recorder) -> list[FileRecord]:
+    return [file for file in plan.files if file.number not in sink.numbers]
+
+
+async def test_kill_9_at_any_moment_costs_next_to_nothing(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "ranges/killed/")
+    await plan.add("model", 40 * MIB)
+    link.rate = 16 * MIB
+    rng = random.Random(11)
+    moments = sorted(rng.uniform(1, 38) * MIB for _ in range(4))
+    for moment in moments:
+        daemon = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tests.engines.doomed", "ranged"),
+            *(link.endpoint, str(tmp_path), msgspec.json.encode(plan.files).decode()),
+        )
+        try:
+            await eventually(lambda: link.bytes_down > moment)  # noqa: B023
+        finally:
+            daemon.kill()
+            await daemon.wait()
+    link.rate = None
+    sink = Recorder()
+    await continued(link, tmp_path, plan, sink)
+    lost = link.bytes_down - plan.size
+    assert lost <= len(moments) * 0.02 * plan.size, f"{lost / len(moments)} bytes a kill"
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+async def test_a_loss_of_power_costs_the_last_batch(
+    link: Link, object_server: ObjectServer, tmp_path: Path, share: float
+) -> None:
+    plan = Plan(object_server, f"ranges/power/{share}/")
+    await plan.add("model", 72 * MIB)
+    await plan.put("config.json", b"{}")
+    link.rate = 32 * MIB
+    disk = LosingDisk()
+    sink = Recorder()
+    fetching = asyncio.create_task(
+        by_ranges(link.endpoint, disk=disk).fetch(job(tmp_path, Options()), Files(plan.files), sink)
+    )
+    await eventually(lambda: link.bytes_down > 60 * MIB)
+    after = disk.lose_power(share)
+    with pytest.raises(DownloaderError):
+        await fetching
+    assert disk.lost > MIB
+    assert disk.lost < 1.5 * link.rate + 4 * MIB, "a second, and what it took to sync"
+    link.rate = None
+    await continued(link, tmp_path, plan, sink, after)
+    assert link.bytes_down <= plan.size + disk.lost / share + 10 * MIB
+
+
+async def test_losses_of_power_at_many_moments_never_leave_damage(
+    object_server: ObjectServer, tmp_path: Path
+) -> None:
+    """Without a checksum in the store that could tell: what is whole must be whole."""
+    plan = Plan(object_server, "ranges/powers/")
+    await plan.add("model", 24 * MIB)
+    for n in range(12):
+        await plan.put(f"{n}", random.Random(n).randbytes(50_000))
+    rng = random.Random(3)
+    for attempt in range(6):
+        staging = tmp_path / str(attempt)
+        sink = Recorder()
+        disk = LosingDisk()
+        for loss in range(3):
+            async with Link(object_server.port, rate=60 * MIB) as link:
+                engine = by_ranges(link.endpoint, disk=disk)
+                sink.total = 0
+                await engine.recover(job(staging), Files(missing(plan, sink)), sink)
+                sink.total = 0
+                fetching = asyncio.create_task(
+                    engine.fetch(
+                        job(staging, Options(part_size=MIB)), Files(missing(plan, sink)), sink
+                    )
+                )
+                until = rng.uniform(0, 14 * MIB)
+                await eventually(lambda: link.bytes_down > until or fetching.done())  # noqa: B023
+                disk = disk.lose_power(rng.choice([0.3, 0.7, 1.0]), seed=loss)
+                await asyncio.gather(fetching, return_exceptions=True)
+        async with Link(object_server.port) as link:
+            await continued(link, staging, plan, sink, disk)
+
+
+async def test_what_was_paused_is_safe_from_a_loss_of_power(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "ranges/paused/")
+    await plan.add("model", 12 * MIB)
+    link.rate = 16 * MIB
+    disk = LosingDisk()
+    engine = by_ranges(link.endpoint, SystemClock(), disk=disk)
+    sink = Recorder()
+    fetching = asyncio.create_task(
+        engine.fetch(job(tmp_path, Options(part_size=MIB)), Files(plan.files), sink)
+    )
+    await eventually(lambda: link.bytes_down > 7 * MIB)
+    await stop(fetching)
+    disk, lost = disk.lose_power(), disk
+    assert lost.lost == 0
+    link.rate = None
+    await continued(link, tmp_path, plan, sink, disk)
+    assert link.bytes_down < plan.size + 4 * MIB

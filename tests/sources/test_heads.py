@@ -1,0 +1,347 @@
+"""What stores say of their objects' checksums, and what is made of it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3downloader.checksums import CRCS, Expected, check_file
+from s3downloader.clock import SystemClock
+from s3downloader.credentials import Credentials
+from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.heads import ObjectHeads
+from sandbox.link import Link
+from sandbox.nucleus.credentials import CredentialsEndpoint
+from sandbox.processes import free_ports
+from sandbox.servers import ApiServer, ObjectServer
+from sandbox.servers.certificates import make_certificates
+from sandbox.servers.s3 import S3Server
+
+from .amazon import Amazon
+
+BUCKET = "models"
+DATA = b"123456789"
+SHA1 = base64.b64encode(hashlib.sha1(DATA, usedforsecurity=False).digest()).decode()
+SHA256 = base64.b64encode(hashlib.sha256(DATA).digest()).decode()
+VALUES = {
+    **{name: crc.text(crc.extend(0, DATA)) for name, crc in CRCS.items()},
+    "SHA256": SHA256,
+    "SHA1": SHA1,
+}
+ODD_KEYS = [
+    "a b",
+    "a+b",
+    "%20",
+    "~*'\"()!",
+    "日本語/ü",
+    "a=1&b?c#d",
+    "[x]{y}|^`<>",
+    "x//y",
+    "x/../y",
+    "/z",
+    "t\t",
+]
+PARTS = [b"a" * (5 << 20), b"b" * (5 << 20), b"c" * 100]
+
+
+@pytest.fixture(params=["api_server", "object_server"])
+def server(request: pytest.FixtureRequest) -> S3Server:
+    """Both servers, one after the other."""
+    server: S3Server = request.getfixturevalue(request.param)
+    return server
+
+
+@asynccontextmanager
+async def heads_of(
+    endpoint: str | None, environment: dict[str, str], **how: Any
+) -> AsyncIterator[ObjectHeads]:
+    heads = ObjectHeads(endpoint, Credentials(environment, SystemClock()), **how)
+    yield heads
+    heads.close()
+
+
+@pytest.fixture
+async def heads(server: S3Server) -> AsyncIterator[ObjectHeads]:
+    async with heads_of(server.endpoint, server.environment) as heads:
+        yield heads
+
+
+def put(server: S3Server, key: str, **how: Any) -> str:
+    """Write DATA; return its ETag."""
+    answer = server.client().put_object(Bucket=BUCKET, Key=key, Body=DATA, **how)
+    return answer["ETag"].strip('"')
+
+
+def upload(server: S3Server, key: str, parts: list[bytes], **how: Any) -> str:
+    """Write an object in parts; return its ETag."""
+    client: Any = server.client()
+    upload = {"Bucket": BUCKET, "Key": key}
+    upload["UploadId"] = client.create_multipart_upload(**upload, **how)["UploadId"]
+    told = []
+    for number, data in enumerate(parts, 1):
+        algorithm = {name: how[name] for name in ("ChecksumAlgorithm",) if name in how}
+        answer = client.upload_part(**upload, PartNumber=number, Body=data, **algorithm)
+        sums = {name: value for name, value in answer.items() if name.startswith("Checksum")}
+        told.append({"PartNumber": number, "ETag": answer["ETag"], **sums})
+    done = client.complete_multipart_upload(**upload, MultipartUpload={"Parts": told})
+    return str(done["ETag"].strip('"'))
+
+
+@pytest.mark.parametrize("algorithm", VALUES)
+async def test_the_checksum_of_an_object(
+    heads: ObjectHeads, server: S3Server, algorithm: Any
+) -> None:
+    etag = put(server, f"sums/{algorithm}", ChecksumAlgorithm=algorithm)
+    expected = await heads.expected(BUCKET, f"sums/{algorithm}", etag, len(DATA))
+    assert expected == Expected(algorithm=algorithm, value=VALUES[algorithm])
+
+
+async def test_an_object_without_a_checksum_has_its_md5(
+    heads: ObjectHeads, server: S3Server
+) -> None:
+    etag = put(server, "sums/none")
+    expected = await heads.expected(BUCKET, "sums/none", etag, len(DATA))
+    md5 = hashlib.md5(DATA, usedforsecurity=False).hexdigest()
+    assert expected == Expected(algorithm="MD5", value=md5)
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+async def test_odd_keys_are_signed_as_they_are(
+    api_server: ApiServer, object_server: ObjectServer, key: str
+) -> None:
+    """moto keeps every key, and SeaweedFS checks the signature, also where it keeps another key."""
+    async with heads_of(api_server.endpoint, api_server.environment) as heads:
+        etag = put(api_server, f"odd/{key}")
+        assert await heads.expected(BUCKET, f"odd/{key}", etag, len(DATA))
+    async with heads_of(object_server.endpoint, object_server.environment) as heads:
+        with pytest.raises(DownloaderError) as caught:
+            await heads.expected(BUCKET, f"never/{key}", "", 0)
+        told = str(caught.value.details["cause"])
+        assert "SignatureDoesNotMatch" not in told, told
+
+
+async def test_odd_keys_of_the_real_store(object_server: ObjectServer) -> None:
+    async with heads_of(object_server.endpoint, object_server.environment) as heads:
+        for key in ODD_KEYS[:7]:
+            etag = put(object_server, f"odd/{key}")
+            assert await heads.expected(BUCKET, f"odd/{key}", etag, len(DATA))
+
+
+async def test_an_object_in_parts_may_have_a_checksum_as_a_whole(
+    heads: ObjectHeads, server: S3Server
+) -> None:
+    etag = upload(server, "parts/full", PARTS, ChecksumAlgorithm="CRC64NVME")
+    data = b"".join(PARTS)
+    expected = await heads.expected(BUCKET, "parts/full", etag, len(data))
+    if isinstance(server, ApiServer):
+        assert expected is None, "moto has begun to tell the type of a checksum"
+    else:
+        crc = CRCS["CRC64NVME"]
+        assert expected == Expected(algorithm=crc.name, value=crc.text(crc.extend(0, data)))
+
+
+@pytest.mark.parametrize("algorithm", ["CRC32C", "CRC32", "SHA256", "SHA1"])
+async def test_a_checksum_of_checksums_comes_with_its_parts(
+    object_server: ObjectServer, algorithm: str, tmp_path: Path
+) -> None:
+    etag = upload(object_server, "parts/each", PARTS, ChecksumAlgorithm=algorithm)
+    (tmp_path / "file").write_bytes(b"".join(PARTS))
+    async with heads_of(object_server.endpoint, object_server.environment) as heads:
+        expected = await heads.expected(BUCKET, "parts/each", etag, sum(map(len, PARTS)))
+    assert expected is not None
+    assert (expected.algorithm, expected.composite) == (algorithm, True)
+    assert expected.part_sizes == tuple(map(len, PARTS))
+    assert check_file(tmp_path / "file", [expected]) == []
+
+
+async def test_parts_without_a_checksum_have_none(heads: ObjectHeads, server: S3Server) -> None:
+    etag = upload(server, "parts/none", PARTS)
+    assert await heads.expected(BUCKET, "parts/none", etag, sum(map(len, PARTS))) is None
+
+
+async def test_the_etag_of_an_object_under_a_key_of_kms_is_no_md5(api_server: ApiServer) -> None:
+    etag = put(api_server, "kms", ServerSideEncryption="aws:kms")
+    async with heads_of(api_server.endpoint, api_server.environment) as heads:
+        assert await heads.expected(BUCKET, "kms", etag, len(DATA)) is None
+
+
+Asking = Callable[[ObjectHeads, str, str, str, int], Any]
+ASKED: dict[str, Asking] = {
+    "expected": lambda heads, *what: heads.expected(*what),
+    "read": lambda heads, *what: heads.read(*what),
+}
+every_way = pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+
+
+async def code_of(asking: Any) -> ErrorCode:
+    with pytest.raises(DownloaderError) as caught:
+        await asking
+    return caught.value.code
+
+
+@every_way
+async def test_another_object_than_planned(
+    heads: ObjectHeads, server: S3Server, ask: Asking
+) -> None:
+    etag = put(server, "changed")
+    assert await code_of(ask(heads, BUCKET, "changed", "0" * 32, 9)) is ErrorCode.SOURCE_CHANGED
+    assert await code_of(ask(heads, BUCKET, "changed", etag, 8)) is ErrorCode.SOURCE_CHANGED
+
+
+@every_way
+async def test_what_is_not_there(heads: ObjectHeads, ask: Asking) -> None:
+    assert await code_of(ask(heads, BUCKET, "absent", "", 0)) is ErrorCode.OBJECT_NOT_FOUND
+    assert await code_of(ask(heads, "no-such", "a", "", 0)) is ErrorCode.BUCKET_NOT_FOUND
+
+
+@every_way
+async def test_wrong_keys(object_server: ObjectServer, ask: Asking) -> None:
+    environment = {**object_server.environment, "AWS_SECRET_ACCESS_KEY": "wrong"}
+    async with heads_of(object_server.endpoint, environment) as heads:
+        assert await code_of(ask(heads, BUCKET, "a", "", 0)) is ErrorCode.ACCESS_DENIED
+
+
+@every_way
+async def test_a_store_that_is_not_there(ask: Asking, object_server: ObjectServer) -> None:
+    [port] = free_ports(1)
+    async with heads_of(f"http://127.0.0.1:{port}", object_server.environment) as heads:
+        assert await code_of(ask(heads, BUCKET, "a", "", 0)) is ErrorCode.NETWORK_UNREACHABLE
+
+
+async def test_a_silent_store(link: Link, object_server: ObjectServer) -> None:
+    async with heads_of(link.endpoint, object_server.environment, patience=0.2) as heads:
+        link.freeze()
+        assert await code_of(heads.expected(BUCKET, "a", "", 0)) is ErrorCode.TIMEOUT
+
+
+async def test_connections_are_kept_and_replaced(link: Link, object_server: ObjectServer) -> None:
+    etag = put(object_server, "kept")
+    async with heads_of(link.endpoint, object_server.environment) as heads:
+        for _ in range(5):
+            assert await heads.expected(BUCKET, "kept", etag, len(DATA))
+        assert link.connections_total == 1
+        link.cut()
+        link.restore()
+        assert await heads.read(BUCKET, "kept", etag, 100) == DATA
+        assert link.connections_total == 2
+        many = [heads.expected(BUCKET, "kept", etag, len(DATA)) for _ in range(40)]
+        assert all(await asyncio.gather(*many))
+        assert link.connections_total <= 9
+
+
+async def test_small_objects_are_read(heads: ObjectHeads, server: S3Server) -> None:
+    etag = put(server, "small text")
+    assert await heads.read(BUCKET, "small text", etag, len(DATA)) == DATA
+
+
+async def test_a_certificate_must_be_trusted(
+    tmp_path: Path, object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_certificates(tmp_path)
+    etag = put(object_server, "secure")
+    async with Tls(tmp_path, object_server.port) as tls:
+        async with heads_of(tls.endpoint, object_server.environment) as heads:
+            with pytest.raises(DownloaderError, match="AWS_CA_BUNDLE") as caught:
+                await heads.expected(BUCKET, "secure", etag, len(DATA))
+            assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+        async with heads_of(tls.endpoint, object_server.environment) as heads:
+            assert await heads.expected(BUCKET, "secure", etag, len(DATA))
+
+
+KEYS = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "secret"}
+
+
+async def told_by(amazon: Amazon) -> Expected | None:
+    async with heads_of(amazon.endpoint, KEYS) as heads:
+        return await heads.expected(BUCKET, "k", amazon.etag, sum(amazon.sizes))
+
+
+async def test_the_checksums_of_all_parts_come_page_by_page() -> None:
+    async with Amazon(page=3) as amazon:
+        expected = await told_by(amazon)
+    assert expected == Expected(
+        algorithm="CRC32C",
+        value=amazon.value,
+        composite=True,
+        part_sizes=tuple(amazon.sizes),
+        parts=amazon.checksums,
+    )
+    assert amazon.requests == ["HEAD", "GET attributes", "GET attributes"]
+
+
+async def test_without_leave_for_attributes_the_first_and_the_last_part_tell_the_size() -> None:
+    async with (
+        Amazon(allows_attributes=False) as amazon,
+        heads_of(amazon.endpoint, KEYS) as heads,
+    ):
+        for _ in range(2):
+            expected = await heads.expected(BUCKET, "k", amazon.etag, sum(amazon.sizes))
+            assert expected is not None
+            assert (expected.part_size, expected.parts) == (5, ())
+    asked = ["HEAD", "HEAD partNumber=1", "HEAD partNumber=4"]
+    assert amazon.requests == [asked[0], "GET attributes", *asked[1:], *asked], "denied once"
+
+
+async def test_parts_of_uneven_sizes_are_not_taken_for_even_ones() -> None:
+    async with Amazon(sizes=[5, 6, 5, 4], allows_attributes=False) as amazon:
+        assert await told_by(amazon) is None
+    async with Amazon(sizes=[5, 6, 5, 4]) as amazon:
+        expected = await told_by(amazon)
+        assert expected is not None
+        assert expected.part_sizes == (5, 6, 5, 4)
+
+
+async def test_a_token_that_has_expired_is_renewed() -> None:
+    keys = {**KEYS, "AWS_SESSION_TOKEN": "token"}
+    async with CredentialsEndpoint(keys, authorised=lambda _: True) as exchange:
+        environment = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": exchange.uri}
+        async with Amazon() as amazon, heads_of(amazon.endpoint, environment) as heads:
+            size = sum(amazon.sizes)
+            assert await heads.expected(BUCKET, "k", amazon.etag, size)
+            amazon.valid_key = "second"
+            exchange.credentials["AWS_ACCESS_KEY_ID"] = "second"
+            assert await heads.expected(BUCKET, "k", amazon.etag, size)
+            assert exchange.requests == 2
+            amazon.valid_key = "third"
+            code = await code_of(heads.expected(BUCKET, "k", amazon.etag, size))
+            assert code is ErrorCode.CREDENTIALS_UNAVAILABLE
+
+
+class Tls:
+    """TLS in front of a server on this machine."""
+
+    def __init__(self, certificates: Path, port: int) -> None:
+        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+        self._target = port
+
+    async def __aenter__(self) -> Tls:
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0, ssl=self._context)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    @property
+    def endpoint(self) -> str:
+        return f"https://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        await asyncio.gather(_pump(reader, up_writer), _pump(up_reader, writer))
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    writer.close()

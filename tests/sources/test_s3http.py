@@ -1,0 +1,86 @@
+"""Where requests go, and which region signs them."""
+
+from __future__ import annotations
+
+import asyncio
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
+
+import pytest
+
+from s3downloader.clock import SystemClock
+from s3downloader.credentials import Credentials
+from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.s3http import Request, S3Http, address
+
+from .amazon import Amazon
+
+KEYS = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "eu-west-1"}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "region", "bucket", "key", "url"),
+    [
+        (None, "eu-west-1", "b", "k", "https://b.s3.eu-west-1.amazonaws.com/k"),
+        (None, "cn-north-1", "b", "k", "https://b.s3.cn-north-1.amazonaws.com.cn/k"),
+        (None, "us-east-1", "dotted.b", "k", "https://s3.us-east-1.amazonaws.com/dotted.b/k"),
+        ("http://store:9000", "x", "b", "k", "http://store:9000/b/k"),
+        ("https://store/s3/", "x", "b", "k", "https://store/s3/b/k"),
+        ("http://store", "x", "b", "a/../b//c", "http://store/b/a/../b//c"),
+        ("http://store", "x", "b", "/k", "http://store/b//k"),
+        ("http://store", "x", "b", "a b+c%20~*'?#", "http://store/b/a%20b%2Bc%2520~%2A%27%3F%23"),
+        ("http://store", "x", "b", "ü", "http://store/b/%C3%BC"),
+    ],
+)
+def test_objects_have_addresses(
+    endpoint: str | None, region: str, bucket: str, key: str, url: str
+) -> None:
+    scheme, host, path = address(endpoint, region, bucket, key)
+    assert f"{scheme}://{host}{path}" == url
+
+
+class Diverted(S3Http):
+    """Goes to a server on this machine, where it would go to AWS's."""
+
+    def __init__(self, amazon: Amazon) -> None:
+        super().__init__(None, Credentials(KEYS, SystemClock()))
+        self.hosts: list[str] = []
+        self._amazon = amazon
+
+    def _connect(self, scheme: str, host: str) -> HTTPConnection:
+        assert scheme == "https"
+        self.hosts.append(host)
+        return HTTPConnection(urlsplit(self._amazon.endpoint).netloc, timeout=10)
+
+
+async def test_a_bucket_in_another_region_is_asked_there() -> None:
+    async with Amazon(region="ap-south-1") as amazon:
+        http = Diverted(amazon)
+        for _ in range(2):
+            answer = await http.send(Request(method="HEAD", bucket="models", key="k"))
+            assert answer.etag == amazon.etag
+        assert (http.region("models"), http.region("others")) == ("ap-south-1", "eu-west-1")
+        assert http.hosts == [
+            "models.s3.eu-west-1.amazonaws.com",
+            "models.s3.ap-south-1.amazonaws.com",
+        ]
+        http.close()
+
+
+async def test_with_an_endpoint_the_region_is_the_configured_one() -> None:
+    async with Amazon(region="ap-south-1") as amazon:
+        http = S3Http(amazon.endpoint, Credentials(KEYS, SystemClock()))
+        with pytest.raises(DownloaderError, match="another region") as caught:
+            await http.send(Request(method="HEAD", bucket="models", key="k"))
+        assert caught.value.code is ErrorCode.BUCKET_NOT_FOUND
+        http.close()
+
+
+async def test_many_requests_at_once_take_few_connections() -> None:
+    async with Amazon() as amazon:
+        http = S3Http(amazon.endpoint, Credentials(KEYS, SystemClock()), threads=4)
+        asking = (http.send(Request(method="HEAD", bucket="models", key="k")) for _ in range(100))
+        answers = await asyncio.gather(*asking)
+        assert {answer.etag for answer in answers} == {amazon.etag}
+        assert amazon.connections <= 4
+        http.close()
