@@ -64,7 +64,7 @@ class LosingDisk(Disk):
             self._file(descriptor)
             os.ftruncate(descriptor, size)
 
-    def write(self, descriptor: int, data: bytes | bytearray, offset: int) -> None:
+    def write(self, descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
         with self._lock:
             self._file(descriptor).touch(offset, offset + len(data))
             super().write(descriptor, data, offset)

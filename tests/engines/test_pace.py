@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from s3downloader.aio import stop
-from s3downloader.engines.pace import BUFFERS, REQUESTS, SMALLEST_CHUNK, Pace, Retries
+from s3downloader.engines.pace import REQUESTS, Pace, Retries
 from s3downloader.errors import DownloaderError, ErrorCode
 from tests.support import ManualClock, eventually
 
@@ -68,7 +68,7 @@ async def crowd(pace: Pace) -> AsyncIterator[Crowd]:
 def serve_slowly(pace: Pace, times: int) -> None:
     """Let so many requests go well on a slow link."""
     for _ in range(times):
-        pace.served(first_byte=0.3, size=MIB, seconds=1.0)
+        pace.served(0.3)
 
 
 async def test_slots_are_handed_out_in_turn() -> None:
@@ -132,7 +132,7 @@ def test_a_quick_store_needs_no_more_requests() -> None:
     pace = Pace(256, ManualClock())
     before = pace.limit
     for _ in range(1_000):
-        pace.served(first_byte=0.001, size=MIB, seconds=0.01)
+        pace.served(0.001)
     assert pace.limit == before
 
 
@@ -149,7 +149,7 @@ def test_a_busy_store_gets_fewer_requests_at_most_once_a_second_and_later_more()
         limits.append(pace.limit)
     assert limits == [4, 2, 1, 1, 1]
     for _ in range(1_000):
-        pace.served(first_byte=0.001, size=MIB, seconds=0.01)
+        pace.served(0.001)
     assert pace.limit == 16, "what was eased off comes back, whether the store is quick or not"
 
 
@@ -174,30 +174,6 @@ async def test_easing_takes_no_slot_away_but_hands_fewer_out() -> None:
         assert everyone.holding == [3, 4]
         await everyone.dismiss(3)
         assert everyone.holding == [4, 5]
-
-
-def test_chunks_fit_what_a_connection_brings_and_the_memory() -> None:
-    pace = Pace(REQUESTS, ManualClock())
-    smallest = pace.chunk
-    assert smallest <= 64 << 10, "nothing is known yet"
-    pace.served(first_byte=0.3, size=8 * MIB, seconds=8.0)
-    assert pace.chunk == MIB // 4
-    for _ in range(100):
-        pace.served(first_byte=0.001, size=1 << 30, seconds=0.1)
-    assert 2 * pace.chunk * pace.limit <= BUFFERS
-    serve_slowly(pace, 10_000)
-    assert pace.limit == REQUESTS
-    assert 2 * pace.chunk * pace.limit <= BUFFERS
-
-
-def test_a_link_that_became_slow_gets_smaller_chunks_at_once() -> None:
-    pace = Pace(4, ManualClock())
-    pace.served(first_byte=0.01, size=64 * MIB, seconds=1.0)
-    fast = pace.chunk
-    pace.slowed(MIB)
-    assert pace.chunk == MIB // 4 < fast
-    pace.slowed(0)
-    assert pace.chunk == SMALLEST_CHUNK
 
 
 def fault(code: ErrorCode) -> DownloaderError:

@@ -33,7 +33,7 @@ class SmallDisk(Disk):
     def allocate(self, descriptor: int, size: int) -> None:
         os.ftruncate(descriptor, size)
 
-    def write(self, descriptor: int, data: bytes | bytearray, offset: int) -> None:
+    def write(self, descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
         self.space -= len(data)
         if self.space < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -6,17 +6,19 @@ Sources: "Signature Version 4" and "Error responses" in the Amazon S3 API refere
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
 import re
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import msgspec
 from awscrt.auth import (
@@ -32,11 +34,13 @@ from awscrt.exceptions import AwsCrtError
 from awscrt.http import HttpHeaders, HttpRequest
 
 from .credentials import Credentials, Keys
+from .errors import DownloaderError
 from .faults import explain
 
-__all__ = ["Answer", "Request", "S3Http", "address"]
+__all__ = ["Answer", "Begun", "Request", "S3Http", "address", "unanswered"]
 
 _ERROR_BYTES = 1 << 16
+_CONNECT_SECONDS = 10.0
 _IDLE_SECONDS = 15.0  # servers close a connection after some more
 _EXPIRED = {"ExpiredToken", "InvalidToken", "ExpiredTokenException"}
 _NAMELESS = {  # what S3 would have called it
@@ -52,7 +56,8 @@ _ELEMENT = r"<{0}>([^<]*)</{0}>"
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A request for an object; `query` is encoded already.
 
-    Of an answer longer than `limit` bytes the rest is not read.
+    Of an answer longer than `limit` bytes the rest is not read. `accelerate` takes the way of S3
+    Transfer Acceleration, which AWS alone has.
     """
 
     method: str
@@ -61,6 +66,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     query: str = ""
     headers: dict[str, str] = {}
     limit: int = _ERROR_BYTES
+    accelerate: bool = False
 
     @property
     def subject(self) -> str:
@@ -87,10 +93,56 @@ class Answer(NamedTuple):
     def etag(self) -> str:
         return self.headers.get("etag", "").strip('"')
 
+    def explained(self, request: Request) -> DownloaderError:
+        """Return what an answer that is no success means."""
+        told = f"{self.code}: {self.element('Message')} status code: {self.status}"
+        return explain(told, request.subject)
+
     def element(self, name: str) -> str:
         """Return the text of the first XML element `name` in the body, empty without one."""
         found = re.search(_ELEMENT.format(name), self.body.decode(errors="replace"))
         return found[1] if found else ""
+
+
+class Begun:
+    """An answer whose body is still to be read, on a connection that is kept after that."""
+
+    def __init__(
+        self, connection: HTTPConnection, response: HTTPResponse, idle: list[_Connection]
+    ) -> None:
+        self.status = response.status
+        self.headers = {name.lower(): value for name, value in response.getheaders()}
+        self._connection = connection
+        self._response = response
+        self._idle = idle
+
+    def read_some(self, buffer: memoryview) -> int:
+        """Read what is there of the body into `buffer`; wait for a byte at least, 0 is the end."""
+        response = self._response
+        if response.length is None or response.chunked:
+            return response.readinto(buffer)
+        count = response.fp.readinto1(buffer[: response.length])
+        response.length -= count
+        return count
+
+    def answer(self, limit: int) -> Answer:
+        """Read the rest, of at most about `limit` bytes, and let go of the connection."""
+        try:
+            body = self._response.read(max(limit, _ERROR_BYTES))
+            if not self._response.length:
+                self._response.read()
+        finally:
+            self.end()
+        return Answer(self.status, self.headers, body)
+
+    def end(self, *, keep: bool = True) -> None:
+        """Let go of the connection: it is kept, unless the body was not read to its end."""
+        is_read = self._response.length == 0 or self._response.isclosed()
+        self._response.close()
+        if keep and is_read and not self._response.will_close:
+            self._idle.append(_Connection(self._connection, time.monotonic()))
+        else:
+            self._connection.close()
 
 
 class _Connection(NamedTuple):
@@ -115,7 +167,7 @@ class S3Http:
     ) -> None:
         self._endpoint_url = endpoint_url
         self._credentials = credentials
-        self._patience = patience
+        self.patience = patience
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="s3http")
         self._idle: dict[tuple[str, str], list[_Connection]] = {}
         self._regions: dict[str, str] = {}
@@ -123,9 +175,13 @@ class S3Http:
     def close(self) -> None:
         """Close the connections."""
         self._threads.shutdown(wait=False)
-        for connection, _ in (each for idle in self._idle.values() for each in idle):
-            connection.close()
-        self._idle.clear()
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close the connections that are kept for later."""
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().http.close()
 
     def region(self, bucket: str) -> str:
         """Return the region of `bucket`, as far as its answers told."""
@@ -140,14 +196,13 @@ class S3Http:
         for _ in range(3):
             keys = await self._credentials.get()
             answer = await self._send(request, keys)
-            if answer.is_success or not self._learns(request, answer, keys):
+            if answer.is_success or not self.learns(request, answer, keys):
                 break
         if not answer.is_success:
-            told = f"{answer.code}: {answer.element('Message')} status code: {answer.status}"
-            raise explain(told, request.subject)
+            raise answer.explained(request)
         return answer
 
-    def _learns(self, request: Request, answer: Answer, keys: Keys) -> bool:
+    def learns(self, request: Request, answer: Answer, keys: Keys) -> bool:
         """Tell whether the answer taught something that makes it worth asking again."""
         if answer.code in _EXPIRED:
             self._credentials.forget(keys)
@@ -171,36 +226,49 @@ class S3Http:
         return answer if named.is_success else named
 
     def _exchange(self, request: Request, keys: Keys) -> Answer:
-        region = self.region(request.bucket)
-        scheme, host, path = address(self._endpoint_url, region, request.bucket, request.key)
-        signed = self._sign(request, keys, host, path)
         try:
-            for connection in self._connections(scheme, host):
-                with contextlib.suppress(ConnectionError):  # closed by the store while it was idle
-                    return self._talk(connection, scheme, signed, request.limit)
-            return self._talk(self._connect(scheme, host), scheme, signed, request.limit)
+            return self.begin(request, keys).answer(request.limit)
         except (OSError, HTTPException) as error:
-            told = f"{type(error).__name__}: {error}"
-            raise explain(told, request.subject) from error
+            raise unanswered(error, request) from error
 
-    def _talk(
-        self, connection: HTTPConnection, scheme: str, signed: HttpRequest, limit: int
-    ) -> Answer:
-        """Send a request and read its answer; the connection is kept where it can be."""
+    def begin(
+        self,
+        request: Request,
+        keys: Keys,
+        watch: Callable[[HTTPConnection], None] = lambda _: None,
+    ) -> Begun:
+        """Send a request and return its answer up to its body. Blocks; raises as http.client does.
+
+        `watch` is told the connection before anything is awaited from it.
+        """
+        region = self.region(request.bucket)
+        scheme, host, path = address(
+            self._endpoint_url, region, request.bucket, request.key, request.accelerate
+        )
+        signed = self._sign(request, keys, host, path)
+        place = (scheme, host)
+        for connection in self._connections(*place):
+            with contextlib.suppress(ConnectionError):  # closed by the store while it was idle
+                return self._begin(connection, place, signed, watch)
+        return self._begin(self._connect(*place), place, signed, watch)
+
+    def _begin(
+        self,
+        connection: HTTPConnection,
+        place: tuple[str, str],
+        signed: HttpRequest,
+        watch: Callable[[HTTPConnection], None],
+    ) -> Begun:
         try:
+            watch(connection)
+            if connection.sock is None:
+                connection.connect()
+                connection.sock.settimeout(self.patience)
             connection.request(signed.method, signed.path, headers=dict(signed.headers))
-            response = connection.getresponse()
-            body = response.read(max(limit, _ERROR_BYTES))
+            return Begun(connection, connection.getresponse(), self._idle.setdefault(place, []))
         except BaseException:
             connection.close()
             raise
-        if response.isclosed() and not response.will_close:
-            idle = self._idle.setdefault((scheme, dict(signed.headers)["host"]), [])
-            idle.append(_Connection(connection, time.monotonic()))
-        else:
-            connection.close()
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, headers, body)
 
     def _connections(self, scheme: str, host: str) -> Iterator[HTTPConnection]:
         """Take the idle connections to `host`, one by one, the freshest first."""
@@ -216,9 +284,18 @@ class S3Http:
                 connection.close()
 
     def _connect(self, scheme: str, host: str) -> HTTPConnection:
-        if scheme == "https":
-            return HTTPSConnection(host, timeout=self._patience, context=self._trust)
-        return HTTPConnection(host, timeout=self._patience)
+        """Return a connection to `host`, through the proxy that the environment names for it."""
+        proxy = "" if proxy_bypass(host) else getproxies().get(scheme, "")
+        via = urlsplit(proxy).netloc.rpartition("@")[2] or host
+        seconds = min(_CONNECT_SECONDS, self.patience)
+        connection = (
+            HTTPSConnection(via, timeout=seconds, context=self._trust)
+            if scheme == "https"
+            else HTTPConnection(via, timeout=seconds)
+        )
+        if proxy:
+            connection.set_tunnel(host, headers=_proxy_authorization(proxy))
+        return connection
 
     @cached_property
     def _trust(self) -> ssl.SSLContext:
@@ -242,12 +319,28 @@ class S3Http:
             signed_body_header_type=AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
         )
         try:
-            return aws_sign_request(unsigned, config).result(self._patience)
+            return aws_sign_request(unsigned, config).result(self.patience)
         except AwsCrtError as error:
             raise explain(f"NoCredentialProviders: {error}", request.subject) from error
 
 
-def address(endpoint_url: str | None, region: str, bucket: str, key: str) -> tuple[str, str, str]:
+def unanswered(error: Exception, request: Request) -> DownloaderError:
+    """Return what it means that a request failed before its answer was whole."""
+    return explain(f"{type(error).__name__}: {error}", request.subject)
+
+
+def _proxy_authorization(proxy: str) -> dict[str, str]:
+    """Return what tells a proxy who asks, where its address has a user and a password."""
+    url = urlsplit(proxy)
+    if not url.username:
+        return {}
+    user = f"{unquote(url.username)}:{unquote(url.password or '')}"
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(user.encode()).decode()}"}
+
+
+def address(
+    endpoint_url: str | None, region: str, bucket: str, key: str, accelerate: bool = False
+) -> tuple[str, str, str]:
     """Return scheme, host and path of an object, the path encoded once and not normalised.
 
     AWS's own endpoint has the bucket in the host, unless it has a dot, which no certificate
@@ -257,6 +350,8 @@ def address(endpoint_url: str | None, region: str, bucket: str, key: str) -> tup
     if endpoint_url:
         url = urlsplit(endpoint_url)
         return url.scheme, url.netloc, f"{url.path.rstrip('/')}/{bucket}{path}"
+    if accelerate:
+        return "https", f"{bucket}.s3-accelerate.amazonaws.com", path
     host = f"s3.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
     if "." in bucket:
         return "https", host, f"/{bucket}{path}"

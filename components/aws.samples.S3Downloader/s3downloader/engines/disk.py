@@ -38,7 +38,7 @@ class Disk:
             raise OSError(code, os.strerror(code))
         os.ftruncate(descriptor, size)
 
-    def write(self, descriptor: int, data: bytes | bytearray, offset: int) -> None:
+    def write(self, descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
         """Write all of `data` at `offset`."""
         view = memoryview(data)
         while view:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterable, Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any, TypeVar
@@ -20,10 +20,10 @@ from ..records import FileRecord
 from .base import OF_ONE_OBJECT, FetchJob
 from .disk import Disk
 from .keeper import Keeper
-from .pace import BUFFERS, REQUESTS, Pace, Retries
+from .pace import Pace, Retries
 from .parts import layout_of
 from .staging import Staging
-from .stores import BucketReader
+from .stores import CHUNK, BucketReader
 from .transfer import Transfer, begin_or_continue
 from .verification import Verifier, block_of, crc_for, empty_answer, label_of, mismatch_error
 
@@ -32,7 +32,7 @@ __all__ = ["Fetch"]
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-_SMALL = BUFFERS // REQUESTS
+_SMALL = CHUNK
 """Up to this size a file is fetched with one request and kept in memory until it is whole."""
 
 _VOIDING = {ErrorCode.SOURCE_CHANGED, ErrorCode.CHECKSUM_MISMATCH, ErrorCode.OBJECT_NOT_FOUND}
@@ -151,42 +151,34 @@ class Fetch:
         self, file: FileRecord, expected: Expected | None
     ) -> tuple[str, Mismatch | None]:
         """Fetch and write a file; return by what it is verified, and what does not fit."""
-        body: list[bytes] = []
-        there = 0
+        body = bytearray()
         retries = Retries(self._job.options.retry_count, self._clock)
+        mismatch: Mismatch | None = None
 
-        async def take(data: bytes) -> None:
-            nonlocal there
-            retries.progress()
-            body.append(data)
-            there += len(data)
-            self._keeper.received(len(data), small=True)
-            await self._job.share.take(len(data))
+        def take(chunk: memoryview) -> None:
+            nonlocal mismatch
+            body.extend(chunk)
+            if len(body) == file.size:
+                mismatch = self._put(file, body, expected)
 
-        try:
-            while there < file.size:
-                await self._ask(file, (there, file.size), take, retries)
-        except BaseException:
-            self._keeper.dropped(there)
-            raise
-        if await self._in_thread(self._put, file, body, expected):
+        while len(body) < file.size:
+            await self._ask(file, (len(body), file.size), take, retries)
+        if not file.size:
+            mismatch = await self._in_thread(self._put, file, body, expected)
+        self._keeper.received(file.size)
+        if mismatch:
             path = self._staging.target(file.number)
             return await self._verifier.check_file(path, file, expected)
         return label_of(file, expected), None
 
-    def _put(
-        self, file: FileRecord, body: list[bytes], expected: Expected | None
-    ) -> Mismatch | None:
+    def _put(self, file: FileRecord, body: bytearray, expected: Expected | None) -> Mismatch | None:
         path = self._staging.target(file.number)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
-            offset = 0
-            for data in body:
-                self._disk.write(descriptor, data, offset)
-                offset += len(data)
+            self._disk.write(descriptor, body, 0)
         finally:
             os.close(descriptor)
-        return self._verifier.check_body(body, file, expected)
+        return self._verifier.check_body([body], file, expected)
 
     # --- Large files: parts, journaled -----------------------------------------------------------
 
@@ -238,17 +230,14 @@ class Fetch:
         """Fetch parts of a file, one after the other, until none is left."""
         retries = Retries(self._job.options.retry_count, self._clock)
         while (index := transfer.claim()) is not None:
-            take = partial(self._take, transfer, index, retries)
+
+            def take(chunk: memoryview, index: int = index) -> None:
+                transfer.write(index, chunk)
+                self._keeper.written(len(chunk))
+
             while transfer.missing(index)[0] < transfer.missing(index)[1]:
                 async with self._pace.slot():
                     await self._ask(transfer.file, transfer.missing(index), take, retries)
-
-    async def _take(self, transfer: Transfer, index: int, retries: Retries, data: bytes) -> None:
-        """Take a chunk of a part."""
-        retries.progress()
-        await self._in_thread(transfer.write, index, data)
-        self._keeper.received(len(data))
-        await self._job.share.take(len(data))
 
     # --- What both have in common ----------------------------------------------------------------
 
@@ -265,34 +254,29 @@ class Fetch:
         self,
         file: FileRecord,
         span: tuple[int, int],
-        take: Callable[[bytes], Awaitable[None]],
+        take: Callable[[memoryview], None],
         retries: Retries,
     ) -> None:
         """Make one request for a range. If it fails, return when it is time for the next."""
-        began = self._clock.monotonic()
-        size = 0
 
-        async def count(data: bytes) -> None:
-            nonlocal size
-            size += len(data)
-            await take(data)
+        is_empty = True
+
+        def heed(chunk: memoryview) -> None:
+            nonlocal is_empty
+            is_empty = False
+            retries.progress()
+            take(chunk)
 
         try:
-            first_byte = await self._reader.read(file.key, file.etag, span, self._pace.chunk, count)
-            if not size:
+            first_byte = await self._reader.read(file.key, file.etag, span, heed)
+            if is_empty:
                 raise empty_answer(self._job, file)
         except DownloaderError as error:
             if error.code is ErrorCode.TIMEOUT:
                 self._pace.ease()
-            elif error.code is ErrorCode.STALLED:
-                self._pace.slowed(0)  # what was gathered for a chunk is lost
             await retries.after(error)
         else:
-            seconds = self._clock.monotonic() - began
-            if size < span[1] - span[0]:
-                self._pace.slowed(size / max(seconds, 1e-6))
-            else:
-                self._pace.served(first_byte=first_byte, size=size, seconds=seconds)
+            self._pace.served(first_byte)
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run what blocks on the disk. Once it has begun it ends, whoever is cancelled."""

@@ -33,6 +33,7 @@ class Keeper:
         self._staging = staging
         self._sink = sink
         self._clock = clock
+        self._loop = asyncio.get_running_loop()
         self._waiting = dict(waiting)
         self._transfers: dict[int, Transfer] = {}
         self._small_bytes = 0
@@ -49,13 +50,18 @@ class Keeper:
         """A file is whole and verified; one without a transfer lies where files arrive."""
         self._arrived.append((file, transfer))
 
-    def received(self, size: int, *, small: bool = False) -> None:
-        """So many bytes have come, of a file without a transfer if it is `small`."""
+    def received(self, size: int) -> None:
+        """So many bytes of a file without a transfer have come."""
         self._unsynced += size
-        if small:
-            self._small_bytes += size
+        self._small_bytes += size
         if self._unsynced >= _SAVE_BYTES:
             self._much_unsynced.set()
+
+    def written(self, size: int) -> None:
+        """So many bytes of a file with a transfer have been written; for any thread."""
+        self._unsynced += size  # threads may miss each other here: it need not be exact
+        if self._unsynced >= _SAVE_BYTES:
+            self._loop.call_soon_threadsafe(self._much_unsynced.set)
 
     def dropped(self, size: int) -> None:
         """So many bytes of a small file were of no use."""

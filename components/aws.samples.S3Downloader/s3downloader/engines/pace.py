@@ -1,4 +1,4 @@
-"""How many requests are under way at once, how long one that failed waits, and how it is read."""
+"""How many requests are under way at once, and how long one that failed waits for the next."""
 
 from __future__ import annotations
 
@@ -11,22 +11,14 @@ from contextlib import asynccontextmanager
 from ..clock import Clock
 from ..errors import DownloaderError, ErrorCode
 
-__all__ = ["BUFFERS", "REQUESTS", "SMALLEST_CHUNK", "Pace", "Retries"]
+__all__ = ["REQUESTS", "Pace", "Retries"]
 
 REQUESTS = 64
-"""More requests than this are never under way for one download: each has its buffers."""
-
-BUFFERS = 32 << 20
-"""The bytes that all requests of a download together may hold in chunks that are being filled."""
-
-SMALLEST_CHUNK = 16 << 10
-"""The fewest bytes that are gathered before they are written."""
+"""More requests than this are never under way for one download: each has a thread and a buffer."""
 
 _AT_FIRST = 16
 _LATE = 0.05  # seconds to the first byte that leave room on the link for another request
 _EASED_FOR = 1.0
-_LARGEST = 2 << 20
-_CHUNK_SECONDS = 0.25
 _LONGEST_WAIT = 60.0
 _FIRST_WAIT = 0.2
 _MOST_TRIES = {
@@ -53,7 +45,6 @@ class Pace:
         self._vacant = asyncio.Event()
         self._praise = 0
         self._eased = float("-inf")
-        self._rate = 0.0
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
@@ -99,31 +90,14 @@ class Pace:
             self.limit = max(1, self.limit // 2)
             self._praise = 0
 
-    def served(self, *, first_byte: float, size: int, seconds: float) -> None:
-        """A request went well: its first byte came after so long, its `size` bytes after all."""
-        rate = size / max(seconds, 1e-6)
-        self._rate = rate if not self._rate else 0.8 * self._rate + 0.2 * rate
+    def served(self, first_byte: float) -> None:
+        """A request went well; its first byte came after so many seconds."""
         if self.limit < min(self._ceiling, _AT_FIRST) or first_byte > _LATE:
             self._praise += 1
         if self._praise > self.limit and self.limit < self._ceiling:
             self._praise = 0
             self.limit += 1
             self._hand_out()
-
-    def slowed(self, rate: float) -> None:
-        """A request brings `rate` bytes a second, fewer than were reckoned with."""
-        self._rate = min(self._rate, rate)
-
-    @property
-    def chunk(self) -> int:
-        """How many bytes to gather before they are written.
-
-        What a connection brings in a quarter of a second: a death costs no more of it, and a fast
-        one is not slowed by many small writes. At most a share of BUFFERS, half of it because one
-        chunk is written while the next is filled.
-        """
-        most = min(_LARGEST, BUFFERS // (2 * self.limit))
-        return max(SMALLEST_CHUNK, min(int(self._rate * _CHUNK_SECONDS), most))
 
     def _hand_out(self) -> None:
         while self._waiting and self._in_use < self.limit:

@@ -1,9 +1,10 @@
 """The engine that goes on inside a file: ranges of objects, pinned, journaled and verified.
 
-Memory: at most `BUFFERS` (32 MiB) for chunks, whatever the size of the objects, since a request
-holds two chunks of at most `BUFFERS / (2 x requests in flight)` each; beside it, what obstore's
-connections read ahead, about 0.4 MiB each; 56 bytes for each part of the files that are under way;
-and a record of a few hundred bytes for each small file that waits to be synced.
+Memory, whatever the size of the objects: requests x (2 x `CHUNK` + about 0.1 MiB), since a request
+in flight has a thread, a buffer of `CHUNK` (256 KiB), and for a small file its body of at most as
+much again; there are 16 requests at first and never more than `REQUESTS` (64). Beside it, 56 bytes
+for each part of the files that are under way, and a record of a few hundred bytes for each small
+file that waits to be synced.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from ..allocator import give_back
 from ..clock import Clock
 from ..credentials import Credentials
 from ..records import FileRecord
+from ..s3http import S3Http
 from .base import FetchJob, Sink
 from .disk import Disk
 from .fetching import Fetch
 from .journal import Journal
 from .keeper import Keeper
+from .pace import REQUESTS
 from .staging import Staging
 from .stores import BucketReader
 from .verification import Heads, Verifier
@@ -32,7 +35,7 @@ _NAME = "ranged"
 
 
 class RangedEngine:
-    """Fetches ranges with obstore. What has arrived is kept through pause, kill and power loss.
+    """Fetches ranges over HTTP. What has arrived is kept through pause, kill and power loss.
 
     A request that brings no byte for `stall_timeout` seconds is dropped and made again.
     """
@@ -47,12 +50,11 @@ class RangedEngine:
         disk: Disk | None = None,
         stall_timeout: float = 30.0,
     ) -> None:
-        self._endpoint_url = endpoint_url
+        self._http = S3Http(endpoint_url, credentials, patience=stall_timeout)
         self._credentials = credentials
         self._heads = heads
         self._clock = clock
         self._disk = disk or Disk()
-        self._stall_timeout = stall_timeout
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ranged")
 
     async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
@@ -63,13 +65,14 @@ class RangedEngine:
         staging = self._staging(job)
         await asyncio.to_thread(staging.make)
         waiting = await self._waiting(staging, files)
+        threads = ThreadPoolExecutor(REQUESTS, thread_name_prefix="range")
         reader = BucketReader(
             job.bucket,
-            endpoint_url=self._endpoint_url,
-            accelerate=job.options.s3_transfer_acceleration,
+            http=self._http,
             credentials=self._credentials,
-            region=self._heads.region(job.bucket),
-            patience=self._stall_timeout,
+            share=job.share,
+            threads=threads,
+            accelerate=job.options.s3_transfer_acceleration,
         )
         fetch = Fetch(
             job,
@@ -84,6 +87,8 @@ class RangedEngine:
         try:
             await fetch.run(files)
         finally:
+            threads.shutdown(wait=False)
+            self._http.close_idle()
             give_back()
 
     async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:

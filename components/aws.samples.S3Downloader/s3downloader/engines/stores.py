@@ -1,193 +1,226 @@
-"""The store of a bucket, read with obstore; its errors become ours here."""
+"""Ranges of objects, each read by one request in a thread of its own.
+
+A thread waits in the kernel, which puts what arrives straight into the thread's buffer; from there
+it goes to the disk. No byte is copied in between, as client libraries do two or three times.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
+from threading import Lock
 
-from ..aio import timeout
+from ..aio import uninterrupted
 from ..credentials import Credentials, Keys
 from ..errors import DownloaderError, ErrorCode
-from ..faults import explain, unaccelerated
-from .pace import SMALLEST_CHUNK
+from ..s3http import Answer, Begun, Request, S3Http, unanswered
+from ..throttle import Share
 
-if TYPE_CHECKING:
-    import obstore
-    from obstore.store import ClientConfig, S3Store
+__all__ = ["CHUNK", "BucketReader"]
 
-__all__ = ["BucketReader", "can_name"]
+CHUNK = 256 << 10
+"""The bytes that are gathered at most before they are written: what the caches of a core hold."""
 
-_CONNECT_SECONDS = 10
-_LATE = 1.0  # seconds for one chunk
-_REGION = re.compile(r"<Region>([a-z0-9-]+)</Region>")
+_GATHERING = 0.25
+"""Seconds for which they are gathered at most: a death costs no more of each connection."""
 
-
-def can_name(key: str) -> bool:
-    """Tell whether obstore can ask for `key` as it is: it knows paths, not any text."""
-    return all(part not in ("", ".", "..") and part.isprintable() for part in key.split("/"))
+_LEARNING = 3
 
 
 class BucketReader:
-    """Reads ranges of the objects of one bucket, each pinned to an ETag.
-
-    It never tries again by itself. obstore is loaded with the first one.
-    """
+    """Reads ranges of the objects of one bucket, each pinned to an ETag; never tries one again."""
 
     def __init__(
         self,
         bucket: str,
         *,
-        endpoint_url: str | None,
-        accelerate: bool,
+        http: S3Http,
         credentials: Credentials,
-        region: str,
-        patience: float,
+        share: Share,
+        threads: ThreadPoolExecutor,
+        accelerate: bool,
     ) -> None:
-        """A store that sends no byte for `patience` seconds counts as STALLED."""
         self._bucket = bucket
-        self._endpoint = _endpoint(bucket, endpoint_url, accelerate)
-        self._virtual_host = accelerate or not endpoint_url
+        self._http = http
         self._credentials = credentials
-        self._patience = patience
-        self._keys: Keys | None = None
-        self._keyless: DownloaderError | None = None
-        self._region = region
-        self._store = self._connect()
+        self._share = share
+        self._threads = threads
+        self._accelerate = accelerate
 
     async def read(
-        self,
-        key: str,
-        etag: str,
-        span: tuple[int, int],
-        chunk: int,
-        take: Callable[[bytes], Awaitable[None]],
+        self, key: str, etag: str, span: tuple[int, int], take: Callable[[memoryview], None]
     ) -> float:
         """Hand the bytes of `span`, from its start to before its end, to `take`, as they come.
 
-        They come in chunks of at least `chunk` bytes, but for the last; after one that was late no
-        more come, so that the next request can have smaller ones. Returns the seconds until
-        the store began to answer. Raises SOURCE_CHANGED where the object has another ETag now,
-        NETWORK_UNREACHABLE, TIMEOUT, STALLED, ACCESS_DENIED and the like, and what `take` raises.
+        `take` is called in the thread, with at most CHUNK bytes that are its own for the call.
+        Returns the seconds until the store began to answer. Raises SOURCE_CHANGED where the object
+        has another ETag now, NETWORK_UNREACHABLE, TIMEOUT, STALLED, ACCESS_DENIED and the like, and
+        what `take` raises. When it has returned, raised or been cancelled, `take` is not called any
+        more.
         """
-        from obstore.exceptions import BaseError
-
-        subject = f"s3://{self._bucket}/{key}"
-        now = asyncio.get_running_loop().time
-        began = now()
-        store = self._store
-        try:
-            async with timeout(self._patience) as stall:
-                result = await self._ask(store, key, etag, span, subject)
-                waited = now() - began
-                asked = now()
-                stall.reschedule(asked + self._patience)
-                async for data in result.stream(min_chunk_size=chunk):
-                    stall.reschedule(None)
-                    is_late = chunk > SMALLEST_CHUNK and now() - asked > _LATE
-                    await take(data)
-                    if is_late:
-                        break
-                    asked = now()
-                    stall.reschedule(asked + self._patience)
-        except TimeoutError:
-            raise DownloaderError(
-                ErrorCode.STALLED,
-                f"nothing arrived for {self._patience:g} s while {subject} was fetched; check the"
-                " network",
-            ) from None
-        except BaseError as error:
-            raise self._explained(error, subject, store) from error
-        return waited
-
-    async def _ask(
-        self, store: S3Store, key: str, etag: str, span: tuple[int, int], subject: str
-    ) -> obstore.GetResult:
-        """Return the answer to one request, of which the body has not been read yet."""
-        import obstore
-        from obstore.exceptions import PreconditionError
-
-        options: obstore.GetOptions = {"range": span, "if_match": f'"{etag}"'}
-        try:
-            result = await obstore.get_async(store, key, options=options)
-        except PreconditionError:
-            raise _changed(subject) from None
-        except FileNotFoundError as error:
-            raise self._explained(error, subject, store) from error
-        if (result.meta["e_tag"] or "").strip('"') != etag:
-            raise _changed(subject)
-        return result
-
-    def _explained(self, error: Exception, subject: str, store: S3Store) -> DownloaderError:
-        """Return what an error of obstore means; mend what can be mended for the next try.
-
-        Another request may have mended it already: then `store` is not the present one.
-        """
-        if self._keyless:
-            return self._keyless
-        text = str(error)
-        region = _REGION.search(text)
-        if region and not self._endpoint and (store, region[1]) != (self._store, self._region):
-            if store is self._store:
-                self._region = region[1]
-                self._store = self._connect()
-            return DownloaderError(ErrorCode.TIMEOUT, f"{subject} lies in {region[1]}")
-        explained = explain(text, subject)
-        if explained.code is ErrorCode.CREDENTIALS_UNAVAILABLE and store is self._store:
-            self._credentials.forget(self._keys)
-            self._store = self._connect()
-        return explained
-
-    def _connect(self) -> S3Store:
-        from obstore.store import S3Store
-
-        options: ClientConfig = {
-            "allow_http": True,
-            "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
-            "timeout": timedelta(days=30),  # of a whole answer, however slow; see `patience`
-        }
-        if bundle := os.environ.get("AWS_CA_BUNDLE"):
-            options["root_certificate"] = Path(bundle).read_bytes()
-        return S3Store(
-            self._bucket,
-            config={"endpoint": self._endpoint} if self._endpoint else None,
-            region=self._region,
-            virtual_hosted_style_request=self._virtual_host,
-            client_options=options,
-            retry_config={"max_retries": 0},
-            credential_provider=self._provide,
+        start, end = span
+        request = Request(
+            method="GET",
+            bucket=self._bucket,
+            key=key,
+            headers={"range": f"bytes={start}-{end - 1}", "if-match": f'"{etag}"'},
+            accelerate=self._accelerate,
         )
+        for tries in range(1, _LEARNING + 1):
+            keys = await self._credentials.get()
+            reading = _Reading(self._http, request, start, keys, self._share, take)
+            refusal = await self._run(reading, etag, end - start)
+            if refusal is None:
+                return reading.first_byte
+            if not self._http.learns(request, refusal, keys) or tries == _LEARNING:
+                raise refusal.explained(request)
+        raise AssertionError("unreachable")
 
-    async def _provide(self) -> Any:
-        """Return the credentials as obstore wants them; it asks again when they expire."""
+    async def _run(self, reading: _Reading, etag: str, size: int) -> Answer | None:
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._threads, reading.run, loop, etag, size)
         try:
-            keys = self._keys = await self._credentials.get()
-        except DownloaderError as error:
-            self._keyless = error  # obstore keeps no more of it than some words
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            running.add_done_callback(_forget)
+            await uninterrupted(asyncio.to_thread(reading.abort))
             raise
-        self._keyless = None
-        return {
-            "access_key_id": keys.access_key_id,
-            "secret_access_key": keys.secret_access_key,
-            "token": keys.token,
-            "expires_at": keys.expires_at,
-        }
 
 
-def _endpoint(bucket: str, endpoint_url: str | None, accelerate: bool) -> str | None:
-    if not accelerate:
-        return endpoint_url
-    if endpoint_url:
-        raise unaccelerated(endpoint_url)
-    return f"https://{bucket}.s3-accelerate.amazonaws.com"
+class _Reading:
+    """One request, in its thread."""
+
+    def __init__(
+        self,
+        http: S3Http,
+        request: Request,
+        start: int,
+        keys: Keys,
+        share: Share,
+        take: Callable[[memoryview], None],
+    ) -> None:
+        self.first_byte = 0.0
+        self._http = http
+        self._request = request
+        self._start = start
+        self._keys = keys
+        self._share = share
+        self._take = take
+        self._lock = Lock()  # held while bytes are taken, so that none are once it is aborted
+        self._is_aborted = False
+        self._connection: HTTPConnection | None = None
+        self._paying: Future[None] | None = None
+
+    def run(self, loop: asyncio.AbstractEventLoop, etag: str, size: int) -> Answer | None:
+        """Read the range; return the store's refusal, if it refuses."""
+        begun = self._begin()
+        if begun.status not in (200, 206):
+            return begun.answer(0)
+        try:
+            self._check(begun, etag, size)
+            buffer = memoryview(bytearray(min(CHUNK, size)))
+            while size and (chunk := self._gather(begun, buffer[: min(CHUNK, size)])):
+                if not self._hand_over(chunk):
+                    break
+                size -= len(chunk)
+                self._pay(loop, len(chunk))
+        finally:
+            begun.end(keep=not self._is_aborted)
+        return None
+
+    def abort(self) -> None:
+        """Take no more, and wake the thread from whatever it waits for."""
+        with self._lock:
+            self._is_aborted = True
+            if self._paying:
+                self._paying.cancel()
+            sock = self._connection.sock if self._connection else None
+            if sock is not None:
+                try:
+                    # Below TLS, whose own shutdown would touch what the thread uses.
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+                except OSError:
+                    return  # closed already
+
+    def _begin(self) -> Begun:
+        began = time.monotonic()
+        try:
+            begun = self._http.begin(self._request, self._keys, self._watch)
+        except (OSError, HTTPException) as error:
+            raise self._explained(error) from error
+        self.first_byte = time.monotonic() - began
+        return begun
+
+    def _watch(self, connection: HTTPConnection) -> None:
+        with self._lock:
+            self._connection = connection
+            if self._is_aborted:
+                raise ConnectionAbortedError
+
+    def _check(self, begun: Begun, etag: str, size: int) -> None:
+        if begun.headers.get("etag", "").strip('"') != etag:
+            raise DownloaderError(
+                ErrorCode.SOURCE_CHANGED,
+                f"{self._request.subject} was replaced while it was fetched; what is there of it"
+                " is given up",
+            )
+        start = self._start if begun.status == 206 else 0
+        told = begun.headers.get("content-range", f"bytes {start}-")
+        length = int(begun.headers.get("content-length", size))
+        if start != self._start or not told.startswith(f"bytes {start}-") or length > size:
+            raise DownloaderError(
+                ErrorCode.ENGINE_FAILED,
+                f"the store answers requests for a range of {self._request.subject} with something"
+                " else; fetch it with engine s5cmd",
+            )
+
+    def _gather(self, begun: Begun, buffer: memoryview) -> memoryview:
+        """Fill the buffer, or as much of it as comes in a while; nothing is the end."""
+        count, since = 0, time.monotonic()
+        try:
+            while count < len(buffer):
+                got = begun.read_some(buffer[count:])
+                count += got
+                if not got or time.monotonic() - since > _GATHERING:
+                    break
+        except (OSError, HTTPException, ValueError) as error:
+            if not count:
+                raise self._explained(error) from error
+        return buffer[:count]
+
+    def _hand_over(self, chunk: memoryview) -> bool:
+        with self._lock:
+            if not self._is_aborted:
+                self._take(chunk)
+            return not self._is_aborted
+
+    def _pay(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
+        """Wait until the bandwidth allows to read on."""
+        if not self._share.limited:
+            return
+        with self._lock:
+            if self._is_aborted:
+                return
+            self._paying = asyncio.run_coroutine_threadsafe(self._share.take(size), loop)
+        try:
+            self._paying.result()
+        except CancelledError:
+            return
+
+    def _explained(self, error: Exception) -> DownloaderError:
+        if isinstance(error, TimeoutError):
+            return DownloaderError(
+                ErrorCode.STALLED,
+                f"nothing arrived for {self._http.patience:g} s while {self._request.subject} was"
+                " fetched; check the network",
+            )
+        return unanswered(error, self._request)
 
 
-def _changed(subject: str) -> DownloaderError:
-    return DownloaderError(
-        ErrorCode.SOURCE_CHANGED,
-        f"{subject} was replaced while it was fetched; what is there of it is given up",
-    )
+def _forget(running: asyncio.Future[Answer | None]) -> None:
+    if not running.cancelled():
+        running.exception()

@@ -87,7 +87,7 @@ class Transfer:
         start = self.layout.start(index)
         return start + self._states[index].done, start + self.layout.length(index)
 
-    def write(self, index: int, data: bytes) -> None:
+    def write(self, index: int, data: bytes | memoryview) -> None:
         """Put the next bytes of a part in their place, then into the journal."""
         state = self._states[index]
         self._disk.write(self._descriptor, data, self.layout.start(index) + state.done)

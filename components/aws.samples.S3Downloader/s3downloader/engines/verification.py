@@ -114,7 +114,7 @@ class Verifier:
         return good, damaged
 
     def check_body(
-        self, body: Iterable[bytes], file: FileRecord, expected: Expected | None
+        self, body: Iterable[bytes | bytearray], file: FileRecord, expected: Expected | None
     ) -> Mismatch | None:
         """Tell what does not fit of a file that is in memory."""
         given = [expected] if expected else []
