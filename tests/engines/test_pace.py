@@ -181,7 +181,7 @@ def test_chunks_fit_what_a_connection_brings_and_the_memory() -> None:
     smallest = pace.chunk
     assert smallest <= 64 << 10, "nothing is known yet"
     pace.served(first_byte=0.3, size=8 * MIB, seconds=8.0)
-    assert pace.chunk == MIB // 4
+    assert pace.chunk == MIB // 20
     for _ in range(100):
         pace.served(first_byte=0.001, size=1 << 30, seconds=0.1)
     assert 2 * pace.chunk * pace.limit <= BUFFERS

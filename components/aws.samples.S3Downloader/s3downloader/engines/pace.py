@@ -26,7 +26,7 @@ _AT_FIRST = 16
 _LATE = 0.05  # seconds to the first byte that leave room on the link for another request
 _EASED_FOR = 1.0
 _LARGEST = 2 << 20
-_CHUNK_SECONDS = 0.25
+_CHUNK_SECONDS = 0.05
 _LONGEST_WAIT = 60.0
 _FIRST_WAIT = 0.2
 _MOST_TRIES = {
@@ -118,7 +118,7 @@ class Pace:
     def chunk(self) -> int:
         """How many bytes to gather before they are written.
 
-        What a connection brings in a quarter of a second: a death costs no more of it, and a fast
+        What a connection brings in a twentieth of a second: a death costs no more of it, and a fast
         one is not slowed by many small writes. At most a share of BUFFERS, half of it because one
         chunk is written while the next is filled.
         """
