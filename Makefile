@@ -1,8 +1,9 @@
 # make run: a real download on the embedded sandbox.   make test: all tests.   make check: lint, types.
+# make build: the components.   make publish: those that have changed, to AWS.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test check format schema clean
+.PHONY: run test check format schema build publish clean
 
 run: .venv/ready
 	$(BIN)/python -m sandbox.demo
@@ -21,6 +22,12 @@ format: .venv/ready
 
 schema: .venv/ready
 	$(BIN)/python -m s3downloader.contract.schema docs/schema
+
+build: .venv/ready
+	./build_all.sh
+
+publish: .venv/ready
+	./publish_all.sh
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -19,6 +19,7 @@ from . import (
     peers,
     planning,
     rough,
+    start,
     throughput,
     verification,
 )
@@ -35,6 +36,7 @@ BENCHMARKS = {
         latency,
         burst,
         planning,
+        start,
     )
 }
 LIMIT = 7_200.0

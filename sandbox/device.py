@@ -7,7 +7,8 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,15 +19,23 @@ from s3downloader.aio import timeout
 
 from .nucleus import Nucleus, Recipe, RunningComponent, run_component
 
-__all__ = ["COMPONENT", "GreengrassDevice", "MqttDevice", "component_recipe"]
+__all__ = [
+    "COMPONENT",
+    "SOURCE",
+    "DeployedDevice",
+    "Device",
+    "GreengrassDevice",
+    "MqttDevice",
+    "component_recipe",
+]
 
 COMPONENT = "aws.samples.S3Downloader"
-_SOURCE = Path(__file__).parent.parent / "components" / COMPONENT
+SOURCE = Path(__file__).parent.parent / "components" / COMPONENT
 
 
 def component_recipe() -> Recipe:
     """The component's own recipe, with its run step alone: the sandbox has installed already."""
-    recipe = dataclasses.replace(Recipe.load(_SOURCE / "recipe.yaml"), component=COMPONENT)
+    recipe = dataclasses.replace(Recipe.load(SOURCE / "recipe.yaml"), component=COMPONENT)
     for manifest in recipe.manifests:
         del manifest["Lifecycle"]["install"]
     return recipe
@@ -127,7 +136,7 @@ class MqttDevice(Device):
             yaml.safe_dump({"StateDir": str(self.directory / "state"), **self._configuration})
         )
         command = (
-            f"exec {shlex.join(self.wrapper)} {sys.executable} -u {_SOURCE}/main.py"
+            f"exec {shlex.join(self.wrapper)} {sys.executable} -u {SOURCE}/main.py"
             f" --messaging mqtt --thing-name {self.thing_name}"
             f" --mqtt-url mqtt://127.0.0.1:{self._broker_port} --config {config}"
         )
@@ -158,7 +167,7 @@ class GreengrassDevice(Device):
         )
         self._artifacts = directory / "artifacts"
         self._artifacts.mkdir()
-        (self._artifacts / "main-artifact").symlink_to(_SOURCE)
+        (self._artifacts / "main-artifact").symlink_to(SOURCE)
         venv = nucleus.work_folder(COMPONENT) / "venv"
         venv.symlink_to(sys.prefix)
 
@@ -168,4 +177,44 @@ class GreengrassDevice(Device):
             self._recipe,
             artifacts=self._artifacts,
             environment=self.environment,
+        )
+
+
+class DeployedDevice(Device):
+    """The component as it is deployed: the built artifact unpacked, every step of the built recipe.
+
+    `built` is the folder greengrass-build; `wrappers` are those of `run_component`.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        environment: Mapping[str, str],
+        *,
+        nucleus: Nucleus,
+        built: Path,
+        configuration: Mapping[str, Any],
+        wrappers: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        super().__init__(directory, nucleus.thing_name, environment)
+        self._nucleus = nucleus
+        self._wrappers = wrappers
+        self._recipe = Recipe.load(built / "recipes" / "recipe.yaml")
+        nucleus.register(
+            self._recipe.component,
+            self._recipe.access_control,
+            {**self._recipe.configuration, **configuration},
+        )
+        [artifact] = built.glob("artifacts/*/*/main-artifact.zip")
+        self._artifacts = directory / "artifacts"
+        with zipfile.ZipFile(artifact) as archive:  # which forgets modes, as the nucleus does
+            archive.extractall(self._artifacts / artifact.stem)
+
+    async def _launch(self) -> RunningComponent:
+        return await run_component(
+            self._nucleus,
+            self._recipe,
+            artifacts=self._artifacts,
+            environment=self.environment,
+            wrappers=self._wrappers,
         )

@@ -17,8 +17,11 @@ T = TypeVar("T")
 
 PRIVATE_MOUNTS = ["unshare", "--mount"]
 """Runs a command that may mount what it likes without anybody else seeing it."""
+NO_NETWORK = ["unshare", "--net"]
+"""Runs a command that finds no network, not even loopback."""
 if os.geteuid() != 0:
     PRIVATE_MOUNTS += ["--user", "--map-root-user"]
+    NO_NETWORK += ["--user", "--map-root-user"]
 
 
 async def eventually(probe: Callable[[], T], *, within: float = 10.0) -> T:

@@ -88,6 +88,7 @@ def test_strings_are_coerced() -> None:
         ("AllowedSources", []),
         ("MaxPayloadBytes", 100),
         ("S5cmdVersion", "newest"),
+        ("S5cmdVersion", "2.3.0/../.."),
     ],
 )
 def test_a_bad_value_is_refused_naming_parameter_value_and_what_is_allowed(

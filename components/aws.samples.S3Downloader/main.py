@@ -1,10 +1,13 @@
 """Entry point: chooses the adapters and the engine, wires them, runs until told to stop."""
 
+import asyncio
 import os
 import sys
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from s3downloader import connections
+from s3downloader.aio import stop
 from s3downloader.arguments import Arguments, parse
 from s3downloader.clock import SystemClock
 from s3downloader.credentials import Credentials
@@ -14,8 +17,10 @@ from s3downloader.engines.ranged import RangedEngine
 from s3downloader.engines.s5cmd import S5cmdEngine
 from s3downloader.heads import ObjectHeads
 from s3downloader.process import run_until_stopped
-from s3downloader.s5cmd import S5cmd
+from s3downloader.s5cmd import S5cmd, installed_binary
 from s3downloader.sources import S3Source
+
+_INSTALLER = Path(__file__).parent / "install_s5cmd.sh"
 
 
 async def serve(arguments: Arguments) -> None:
@@ -23,10 +28,12 @@ async def serve(arguments: Arguments) -> None:
     over = {"greengrass": connections.over_greengrass, "mqtt": connections.over_mqtt}
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(over[arguments.messaging](arguments))
-        tool = S5cmd(endpoint_url=connection.live().endpoint_url)
-        await tool.check_version(connection.live().s5cmd_version)
-        clock = SystemClock()
-        endpoint_url = tool.endpoint_url
+        live, clock = connection.live(), SystemClock()
+        version, folder = live.s5cmd_version, Path(live.state_dir)
+        endpoint_url = live.endpoint_url
+        tool = S5cmd(endpoint_url=endpoint_url, binary=installed_binary(version, folder))
+        adopting = tool.adopt(version, installer=_INSTALLER, folder=folder, clock=clock)
+        stack.push_async_callback(stop, asyncio.create_task(adopting))
         credentials = Credentials(os.environ, clock)
         heads = ObjectHeads(endpoint_url, credentials)
         stack.callback(heads.close)

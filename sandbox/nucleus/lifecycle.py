@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from s3downloader.aio import timeout
@@ -41,11 +41,18 @@ class RunningComponent:
 
     @classmethod
     async def start(
-        cls, script: str, *, cwd: Path, environment: Mapping[str, str], log: Path
+        cls,
+        script: str,
+        *,
+        cwd: Path,
+        environment: Mapping[str, str],
+        log: Path,
+        wrapper: Sequence[str] = (),
     ) -> RunningComponent:
+        """Start a script in `cwd`, by the command `wrapper` where it is to run confined."""
         with log.open("ab") as output:
             shell = await asyncio.create_subprocess_exec(
-                "/bin/sh", "-c", script,
+                *wrapper, "/bin/sh", "-c", script,
                 stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
                 cwd=cwd, env=dict(environment), start_new_session=True,
             )  # fmt: skip
@@ -101,35 +108,53 @@ async def run_component(
     *,
     artifacts: Path,
     environment: Mapping[str, str] | None = None,
+    wrappers: Mapping[str, Sequence[str]] | None = None,
 ) -> RunningComponent:
     """Run the Install step of a registered component, then start Run and return it.
 
     Both run in the component's work folder, with the variables of the nucleus, the recipe and
-    `environment`. `artifacts` is the folder where the artifacts lie unpacked. Raises RecipeError
-    when no manifest suits this machine, LifecycleError when Install fails.
+    `environment`. `artifacts` is the folder where the artifacts lie unpacked; `wrappers` has, by
+    the name of a step, the command that runs it confined. Raises RecipeError when no manifest
+    suits this machine, LifecycleError when Install fails.
     """
     steps = recipe.steps(runtime=nucleus.personality.runtime)
+
+    async def start(name: str) -> RunningComponent:
+        return await _start(
+            nucleus,
+            recipe,
+            steps[name],
+            artifacts=artifacts,
+            environment=environment or {},
+            wrapper=(wrappers or {}).get(name, ()),
+        )
+
     if "install" in steps:
-        install = await _start(nucleus, recipe, steps["install"], artifacts, environment)
-        try:
-            async with timeout(_INSTALL_TIMEOUT):
-                status: int | str = await install.wait()
-        except TimeoutError:
-            status = f"none after {_INSTALL_TIMEOUT:g} s"
-        finally:
-            await install.kill()
-        if status != 0:
-            tail = install.log.read_text(errors="replace")[-2000:]
-            raise LifecycleError(f"Install of {recipe.component}: exit status {status}\n{tail}")
-    return await _start(nucleus, recipe, steps["run"], artifacts, environment)
+        await _finish(await start("install"), recipe, steps["install"].timeout or _INSTALL_TIMEOUT)
+    return await start("run")
+
+
+async def _finish(install: RunningComponent, recipe: Recipe, seconds: float) -> None:
+    try:
+        async with timeout(seconds):
+            status: int | str = await install.wait()
+    except TimeoutError:
+        status = f"none after {seconds:g} s"
+    finally:
+        await install.kill()
+    if status != 0:
+        tail = install.log.read_text(errors="replace")[-2000:]
+        raise LifecycleError(f"Install of {recipe.component}: exit status {status}\n{tail}")
 
 
 async def _start(
     nucleus: Nucleus,
     recipe: Recipe,
     step: Step,
+    *,
     artifacts: Path,
-    environment: Mapping[str, str] | None,
+    environment: Mapping[str, str],
+    wrapper: Sequence[str],
 ) -> RunningComponent:
     work = nucleus.work_folder(recipe.component)
 
@@ -140,6 +165,7 @@ async def _start(
             artifacts=artifacts,
             work=work,
             thing_name=nucleus.thing_name,
+            strict=nucleus.personality.runtime is not None,
         )
 
     return await RunningComponent.start(
@@ -149,7 +175,8 @@ async def _start(
             **{name: os.environ[name] for name in _INHERITED if name in os.environ},
             **nucleus.component_environment(recipe.component),
             **{name: fill(value) for name, value in step.environment.items()},
-            **(environment or {}),
+            **environment,
         },
         log=nucleus.log_file(recipe.component),
+        wrapper=wrapper,
     )

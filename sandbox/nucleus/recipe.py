@@ -19,8 +19,10 @@ __all__ = ["Recipe", "RecipeError", "Step", "interpolate"]
 
 Json = dict[str, Any]
 
+_STEPS = ("bootstrap", "install", "run", "startup", "shutdown", "recover")
+_KEYS = ("Script", "Setenv", "Timeout", "RequiresPrivilege", "Skipif")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "aarch64", "armv7l": "arm"}
-_VARIABLE = re.compile(r"\{(artifacts|configuration|iot|work):([^{}]+)\}")
+_BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 class RecipeError(Exception):
@@ -29,10 +31,14 @@ class RecipeError(Exception):
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a lifecycle: a shell script, and the variables set for it."""
+    """One step of a lifecycle: a shell script, and the variables set for it.
+
+    `timeout` is in seconds, None where the recipe has none.
+    """
 
     script: str
     environment: dict[str, str]
+    timeout: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,26 +62,42 @@ class Recipe:
         access_control = configuration.pop("accessControl", {})
         return cls(recipe["ComponentName"], configuration, access_control, recipe["Manifests"])
 
-    def steps(self, *, runtime: str | None = None) -> dict[str, Step]:
+    def steps(
+        self, *, runtime: str | None = None, architecture: str | None = None
+    ) -> dict[str, Step]:
         """The steps of the first manifest that suits this machine, by name (`install`, `run`).
 
-        `runtime` is what the nucleus calls itself: nucleus lite is "aws_nucleus_lite" and takes
-        only manifests that name it or `*`. Raises RecipeError when none suits.
+        `runtime` is what the nucleus calls itself: nucleus lite is "aws_nucleus_lite"; it takes
+        only manifests that name it or `*`, and keys only as they are spelt in the reference.
+        `architecture` is that of another machine. Raises RecipeError when none suits.
         """
         for manifest in self.manifests:
-            if _suits(manifest.get("Platform", {}), runtime):
-                lifecycle = _lower_keys(manifest["Lifecycle"])
-                common = lifecycle.pop("setenv", {})
-                return {name: _step(step, common) for name, step in lifecycle.items()}
+            if _suits(manifest.get("Platform", {}), runtime, architecture or _architecture()):
+                lifecycle = manifest["Lifecycle"]
+                if runtime is None:
+                    lifecycle = _any_case(lifecycle)
+                common = lifecycle.get("Setenv", {})
+                return {
+                    name: _step(step, common, any_case=runtime is None)
+                    for name, step in lifecycle.items()
+                    if name in _STEPS
+                }
         raise RecipeError(f"no manifest of {self.component} is for this machine; see its Platform")
 
 
 def interpolate(
-    text: str, *, configuration: Mapping[str, Any], artifacts: Path, work: Path, thing_name: str
+    text: str,
+    *,
+    configuration: Mapping[str, Any],
+    artifacts: Path,
+    work: Path,
+    thing_name: str,
+    strict: bool = False,
 ) -> str:
     """Fill in the recipe variables of a script; one without a value stays as it is.
 
-    `artifacts` is the folder into which the artifacts are unpacked.
+    `artifacts` is the folder into which the artifacts are unpacked. With `strict`, as for nucleus
+    lite, whatever stands in braces must be a variable with a value, else RecipeError is raised.
     """
     values = {
         ("artifacts", "decompressedPath"): str(artifacts),
@@ -84,12 +106,16 @@ def interpolate(
     }
 
     def fill(variable: re.Match[str]) -> str:
-        namespace, key = variable.groups()
+        namespace, _, key = variable[1].partition(":")
         if namespace == "configuration":
-            return _configured(configuration, key.strip("/").split("/")) or variable[0]
-        return values.get((namespace, key), variable[0])
+            value = _configured(configuration, key.strip("/").split("/"))
+        else:
+            value = values.get((namespace, key))
+        if value is None and strict:
+            raise RecipeError(f"{variable[0]} is no recipe variable, or one without a value")
+        return variable[0] if value is None else value
 
-    return _VARIABLE.sub(fill, text)
+    return _BRACES.sub(fill, text)
 
 
 def _configured(configuration: Mapping[str, Any], path: list[str]) -> str | None:
@@ -101,23 +127,32 @@ def _configured(configuration: Mapping[str, Any], path: list[str]) -> str | None
     return msgspec.json.encode(node).decode()
 
 
-def _suits(wanted: Mapping[str, str], runtime: str | None) -> bool:
-    machine = {
-        "os": "linux",
-        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
-        "runtime": runtime,
-    }
+def _architecture() -> str:
+    return _ARCHITECTURES.get(platform.machine(), platform.machine())
+
+
+def _suits(wanted: Mapping[str, str], runtime: str | None, architecture: str) -> bool:
+    machine = {"os": "linux", "architecture": architecture, "runtime": runtime}
     if runtime is not None and "runtime" not in wanted:
         return False
     return all(value in ("*", "all", machine.get(key)) for key, value in wanted.items())
 
 
-def _step(step: str | Json, common: Mapping[str, str]) -> Step:
+def _step(step: str | Json, common: Mapping[str, str], *, any_case: bool) -> Step:
     if isinstance(step, str):
         return Step(step, dict(common))
-    fields = _lower_keys(step)
-    return Step(fields["script"], {**common, **fields.get("setenv", {})})
+    fields = _any_case(step) if any_case else step
+    if "Script" not in fields:
+        raise RecipeError(f"a step has no Script, only {', '.join(fields)}")
+    timeout = fields.get("Timeout")
+    return Step(
+        fields["Script"],
+        {**common, **fields.get("Setenv", {})},
+        None if timeout is None else float(timeout),
+    )
 
 
-def _lower_keys(mapping: Json) -> Json:
-    return {key.lower(): value for key, value in mapping.items()}
+def _any_case(mapping: Json) -> Json:
+    """Spell the keys as the reference does, however they are spelt."""
+    spelt = {key.lower(): key for key in (*_KEYS, *_STEPS)}
+    return {spelt.get(key.lower(), key): value for key, value in mapping.items()}

@@ -157,6 +157,13 @@ def test_a_new_directory_takes_over_the_mode_of_the_one_it_replaces(tmp_path: Pa
     assert (tmp_path / "m").stat().st_mode & 0o7777 == 0o750
 
 
+def test_a_directory_that_is_left_empty_is_not_published(tmp_path: Path) -> None:
+    files = Path(a_download(tmp_path).staging, "files")
+    (files / "left" / "empty").mkdir(parents=True)
+    replace.put_in_place(begun(tmp_path, OLD))
+    assert not (tmp_path / "m" / "left").exists()
+
+
 def test_the_downloaders_folder_in_a_place_stays_there(tmp_path: Path) -> None:
     download = begun(tmp_path, {**OLD, ".s3downloader/another/files/x": "on its way"})
     replace.put_in_place(download)

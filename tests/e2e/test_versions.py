@@ -175,7 +175,7 @@ async def test_a_rollback_brings_files_registry_and_shadow_back_and_forward_agai
 async def test_kill_9_around_the_publishing_leaves_one_version_whole(
     bench: Bench, object_server: ObjectServer
 ) -> None:
-    moments = ["verifying", "publishing", "publishing", "completed"]
+    moments = ["verifying", "publishing", "completed"]
     versions = [f"v{n}" for n in range(len(moments) + 1)]
     for version in versions:
         await put_version(object_server, "kill", version)

@@ -18,7 +18,7 @@ class _File:
     """What a file was at its last sync: its size, and the pages that were written since."""
 
     def __init__(self, descriptor: int) -> None:
-        self.descriptor = os.dup(descriptor)  # it may be renamed
+        self.descriptor = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR)  # whatever its name
         self.size = os.fstat(descriptor).st_size
         self.pages: dict[int, bytes] = {}
 

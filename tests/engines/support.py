@@ -16,6 +16,7 @@ from s3downloader.engines.base import FetchJob
 from s3downloader.engines.disk import Disk
 from s3downloader.engines.ranged import RangedEngine
 from s3downloader.engines.s5cmd import S5cmdEngine
+from s3downloader.engines.verification import Heads
 from s3downloader.heads import ObjectHeads
 from s3downloader.records import FileRecord, Options
 from s3downloader.s5cmd import S5cmd
@@ -93,6 +94,7 @@ def by_ranges(
     clock: Clock | None = None,
     *,
     credentials: Credentials | None = None,
+    heads: Heads | None = None,
     disk: Disk | None = None,
     stall_timeout: float = 30.0,
 ) -> RangedEngine:
@@ -102,7 +104,7 @@ def by_ranges(
     return RangedEngine(
         endpoint_url=endpoint,
         credentials=credentials,
-        heads=_heads(endpoint, credentials),
+        heads=heads or _heads(endpoint, credentials),
         clock=clock,
         disk=disk,
         stall_timeout=stall_timeout,

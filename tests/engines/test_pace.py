@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from s3downloader.aio import stop
-from s3downloader.engines.pace import BUFFERS, REQUESTS, Pace, Retries
+from s3downloader.engines.pace import BUFFERS, REQUESTS, SMALLEST_CHUNK, Pace, Retries
 from s3downloader.errors import DownloaderError, ErrorCode
 from tests.support import ManualClock, eventually
 
@@ -188,6 +188,16 @@ def test_chunks_fit_what_a_connection_brings_and_the_memory() -> None:
     serve_slowly(pace, 10_000)
     assert pace.limit == REQUESTS
     assert 2 * pace.chunk * pace.limit <= BUFFERS
+
+
+def test_a_link_that_became_slow_gets_smaller_chunks_at_once() -> None:
+    pace = Pace(4, ManualClock())
+    pace.served(first_byte=0.01, size=64 * MIB, seconds=1.0)
+    fast = pace.chunk
+    pace.slowed(MIB)
+    assert pace.chunk == MIB // 4 < fast
+    pace.slowed(0)
+    assert pace.chunk == SMALLEST_CHUNK
 
 
 def fault(code: ErrorCode) -> DownloaderError:

@@ -43,10 +43,10 @@ async def test_kill_9_at_any_moment_costs_next_to_nothing(
     link: Link, object_server: ObjectServer, tmp_path: Path
 ) -> None:
     plan = Plan(object_server, "ranges/killed/")
-    await plan.add("model", 40 * MIB)
-    link.rate = 16 * MIB
+    await plan.add("model", 64 * MIB)
+    link.rate = 1.5 * MIB
     rng = random.Random(11)
-    moments = sorted(rng.uniform(1, 38) * MIB for _ in range(4))
+    moments = sorted(rng.uniform(0.2, 3) * MIB for _ in range(3))
     for moment in moments:
         daemon = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.engines.doomed", "ranged"),
@@ -60,32 +60,30 @@ async def test_kill_9_at_any_moment_costs_next_to_nothing(
     link.rate = None
     sink = Recorder()
     await continued(link, tmp_path, plan, sink)
-    lost = link.bytes_down - plan.size
-    assert lost <= len(moments) * 0.02 * plan.size, f"{lost / len(moments)} bytes a kill"
+    assert link.bytes_down <= 1.02 * plan.size
 
 
-@pytest.mark.parametrize("share", [1.0, 0.5])
 async def test_a_loss_of_power_costs_the_last_batch(
-    link: Link, object_server: ObjectServer, tmp_path: Path, share: float
+    link: Link, object_server: ObjectServer, tmp_path: Path
 ) -> None:
-    plan = Plan(object_server, f"ranges/power/{share}/")
+    plan = Plan(object_server, "ranges/power/")
     await plan.add("model", 72 * MIB)
     await plan.put("config.json", b"{}")
-    link.rate = 32 * MIB
+    link.rate = 40 * MIB
     disk = LosingDisk()
     sink = Recorder()
     fetching = asyncio.create_task(
         by_ranges(link.endpoint, disk=disk).fetch(job(tmp_path, Options()), Files(plan.files), sink)
     )
     await eventually(lambda: link.bytes_down > 60 * MIB)
-    after = disk.lose_power(share)
+    after = disk.lose_power()
     with pytest.raises(DownloaderError):
         await fetching
     assert disk.lost > MIB
     assert disk.lost < 1.5 * link.rate + 4 * MIB, "a second, and what it took to sync"
     link.rate = None
     await continued(link, tmp_path, plan, sink, after)
-    assert link.bytes_down <= plan.size + disk.lost / share + 10 * MIB
+    assert link.bytes_down <= plan.size + disk.lost + 10 * MIB
 
 
 async def test_losses_of_power_at_many_moments_never_leave_damage(
@@ -97,7 +95,7 @@ async def test_losses_of_power_at_many_moments_never_leave_damage(
     for n in range(12):
         await plan.put(f"{n}", random.Random(n).randbytes(50_000))
     rng = random.Random(3)
-    for attempt in range(6):
+    for attempt in range(4):
         staging = tmp_path / str(attempt)
         sink = Recorder()
         disk = LosingDisk()

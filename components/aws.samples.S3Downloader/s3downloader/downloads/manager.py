@@ -399,9 +399,9 @@ class DownloadManager:
                 async with entry.lock:
                     if entry.download.state in _ENDED:
                         download_id = entry.download.download_id
+                        await asyncio.to_thread(discard, entry.download)
                         await self._store.record(Change(forgotten=[download_id]))
                         del self._entries[download_id]
-                        await asyncio.to_thread(discard, entry.download)
             now = self._clock.now()
             before = 0.0 if self._clock_jumped() else now - _KEPT_SECONDS
             await self._store.forget_answers(before=before, most=_KEPT_ANSWERS)

@@ -78,6 +78,7 @@ def begin(download: Download) -> Exchange | None:
     _check_kind(download)
     if download.is_prefix:
         _take_over_access(place, new)
+        _drop_empty(new)
         sync_tree(new)
     slot = place.parent / limits.STAGING / _VERSIONS / secrets.token_hex(8)
     return Exchange(new.lstat().st_ino, str(slot))
@@ -242,6 +243,13 @@ def _settle(place: Path, kept: Path) -> None:
     if kept.parent.is_dir():
         sync(kept.parent)
     sync(place.parent)
+
+
+def _drop_empty(directory: Path) -> None:
+    """Remove the directories whose files have left the source while they were fetched."""
+    for below, _, _ in os.walk(directory, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(below).rmdir()
 
 
 def _take_over_access(place: Path, new: Path) -> None:

@@ -25,7 +25,7 @@ from .parts import layout_of
 from .staging import Staging
 from .stores import BucketReader
 from .transfer import Transfer, begin_or_continue
-from .verification import Verifier, block_of, crc_for, label_of, mismatch_error
+from .verification import Verifier, block_of, crc_for, empty_answer, label_of, mismatch_error
 
 __all__ = ["Fetch"]
 
@@ -74,15 +74,15 @@ class Fetch:
         try:
             await asyncio.wait([self._working])
         finally:
-            await stop(self._working)
-            await stop(keeping)
-            await uninterrupted(self._guarded(self._finish()))
+            await uninterrupted(self._end(self._working, keeping))
         if self._fault:
             raise self._fault
 
-    async def _finish(self) -> None:
+    async def _end(self, *tasks: asyncio.Task[None]) -> None:
+        for task in tasks:
+            await stop(task)
         await self._wait_for_threads()
-        await self._keeper.finish()
+        await self._guarded(self._keeper.finish())
 
     def _fail(self, error: Exception) -> None:
         """Remember what went wrong first, and let it end everything."""
@@ -163,8 +163,12 @@ class Fetch:
             self._keeper.received(len(data), small=True)
             await self._job.share.take(len(data))
 
-        while there < file.size:
-            await self._ask(file, (there, file.size), take, retries)
+        try:
+            while there < file.size:
+                await self._ask(file, (there, file.size), take, retries)
+        except BaseException:
+            self._keeper.dropped(there)
+            raise
         if await self._in_thread(self._put, file, body, expected):
             path = self._staging.target(file.number)
             return await self._verifier.check_file(path, file, expected)
@@ -275,6 +279,8 @@ class Fetch:
 
         try:
             first_byte = await self._reader.read(file.key, file.etag, span, self._pace.chunk, count)
+            if not size:
+                raise empty_answer(self._job, file)
         except DownloaderError as error:
             if error.code is ErrorCode.TIMEOUT:
                 self._pace.ease()

@@ -85,6 +85,7 @@ class Keeper:
         """Bring everything to safety and let go of it; nothing may be written any more."""
         try:
             await self._save()
+            self._report()
         finally:
             for transfer in self._transfers.values():
                 transfer.close()

@@ -55,6 +55,7 @@ class BucketReader:
         self._credentials = credentials
         self._patience = patience
         self._keys: Keys | None = None
+        self._keyless: DownloaderError | None = None
         self._region = region
         self._store = self._connect()
 
@@ -78,9 +79,10 @@ class BucketReader:
         subject = f"s3://{self._bucket}/{key}"
         now = asyncio.get_running_loop().time
         began = now()
+        store = self._store
         try:
             async with timeout(self._patience) as stall:
-                result = await self._ask(key, etag, span, subject)
+                result = await self._ask(store, key, etag, span, subject)
                 waited = now() - began
                 asked = now()
                 stall.reschedule(asked + self._patience)
@@ -99,11 +101,11 @@ class BucketReader:
                 " network",
             ) from None
         except BaseError as error:
-            raise self._explained(error, subject) from error
+            raise self._explained(error, subject, store) from error
         return waited
 
     async def _ask(
-        self, key: str, etag: str, span: tuple[int, int], subject: str
+        self, store: S3Store, key: str, etag: str, span: tuple[int, int], subject: str
     ) -> obstore.GetResult:
         """Return the answer to one request, of which the body has not been read yet."""
         import obstore
@@ -111,25 +113,31 @@ class BucketReader:
 
         options: obstore.GetOptions = {"range": span, "if_match": f'"{etag}"'}
         try:
-            result = await obstore.get_async(self._store, key, options=options)
+            result = await obstore.get_async(store, key, options=options)
         except PreconditionError:
             raise _changed(subject) from None
         except FileNotFoundError as error:
-            raise self._explained(error, subject) from error
+            raise self._explained(error, subject, store) from error
         if (result.meta["e_tag"] or "").strip('"') != etag:
             raise _changed(subject)
         return result
 
-    def _explained(self, error: Exception, subject: str) -> DownloaderError:
-        """Return what an error of obstore means; mend what can be mended for the next try."""
+    def _explained(self, error: Exception, subject: str, store: S3Store) -> DownloaderError:
+        """Return what an error of obstore means; mend what can be mended for the next try.
+
+        Another request may have mended it already: then `store` is not the present one.
+        """
+        if self._keyless:
+            return self._keyless
         text = str(error)
         region = _REGION.search(text)
-        if region and region[1] != self._region and not self._endpoint:
-            self._region = region[1]
-            self._store = self._connect()
+        if region and not self._endpoint and (store, region[1]) != (self._store, self._region):
+            if store is self._store:
+                self._region = region[1]
+                self._store = self._connect()
             return DownloaderError(ErrorCode.TIMEOUT, f"{subject} lies in {region[1]}")
         explained = explain(text, subject)
-        if explained.code is ErrorCode.CREDENTIALS_UNAVAILABLE:
+        if explained.code is ErrorCode.CREDENTIALS_UNAVAILABLE and store is self._store:
             self._credentials.forget(self._keys)
             self._store = self._connect()
         return explained
@@ -156,7 +164,12 @@ class BucketReader:
 
     async def _provide(self) -> Any:
         """Return the credentials as obstore wants them; it asks again when they expire."""
-        keys = self._keys = await self._credentials.get()
+        try:
+            keys = self._keys = await self._credentials.get()
+        except DownloaderError as error:
+            self._keyless = error  # obstore keeps no more of it than some words
+            raise
+        self._keyless = None
         return {
             "access_key_id": keys.access_key_id,
             "secret_access_key": keys.secret_access_key,

@@ -28,7 +28,7 @@ from .base import FetchJob
 from .staging import Staging
 from .transfer import Transfer
 
-__all__ = ["Heads", "Verifier", "block_of", "crc_for", "label_of", "mismatch_error"]
+__all__ = ["Heads", "Verifier", "block_of", "crc_for", "empty_answer", "label_of", "mismatch_error"]
 
 log = logging.getLogger(__name__)
 
@@ -163,4 +163,12 @@ def mismatch_error(job: FetchJob, file: FileRecord, mismatch: Mismatch) -> Downl
         algorithm=mismatch.algorithm,
         wanted=mismatch.wanted,
         got=mismatch.got,
+    )
+
+
+def empty_answer(job: FetchJob, file: FileRecord) -> DownloaderError:
+    """Return the error for a request that was answered well, but with no byte."""
+    return DownloaderError(
+        ErrorCode.TIMEOUT,
+        f"the store sends nothing of s3://{job.bucket}/{file.key}; it is asked again later",
     )

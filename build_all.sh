@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Builds all components into their greengrass-build folders, with gdk where it is installed, and
+# with --images the container images too. ./build_all.sh --help has the options.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+images=
+arguments=()
+for argument in "$@"; do
+    if [ "$argument" = --images ]; then
+        images=yes
+    else
+        arguments+=("$argument")
+    fi
+done
+
+python=.venv/bin/python
+[ -x "$python" ] || python=${PYTHON:-python3}
+"$python" -m tools.build ${arguments[@]+"${arguments[@]}"}
+if [ -n "$images" ]; then
+    docker/build.sh
+fi

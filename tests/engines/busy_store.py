@@ -1,0 +1,75 @@
+"""A store in front of the real one that is too busy, knows no keys, or whatever a test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from sandbox.processes import free_ports
+
+__all__ = ["BusyStore", "refusal"]
+
+_ERROR = '<?xml version="1.0"?><Error><Code>{code}</Code><Message>{code}</Message></Error>'
+_REASONS = {503: "Slow Down", 500: "Internal Server Error", 400: "Bad Request"}
+
+
+class BusyStore:
+    """Hands requests without a body to the server at `port`, unless `refuse` has an answer.
+
+    Open as a context manager. `refuse` sees the head of each request.
+    """
+
+    def __init__(self, port: int, refuse: Callable[[str], bytes | None]) -> None:
+        self.requests = 0
+        self.refused = 0
+        [self._port] = free_ports(1)
+        self._target = port
+        self._refuse = refuse
+        self._server: asyncio.Server | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    async def __aenter__(self) -> BusyStore:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one request, and close."""
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            self.requests += 1
+            if answer := self._refuse(head):
+                self.refused += 1
+                writer.write(answer)
+            else:
+                await self._relay(head, writer)
+            await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # the client has left
+        finally:
+            writer.close()
+
+    async def _relay(self, head: str, writer: asyncio.StreamWriter) -> None:
+        source, target = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            target.write(head.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").encode())
+            while data := await source.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        finally:
+            target.close()
+
+
+def refusal(status: int, code: str) -> bytes:
+    """Return an answer that tells an error by its code."""
+    body = _ERROR.format(code=code)
+    return (
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: application/xml\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+    ).encode()

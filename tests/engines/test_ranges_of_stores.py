@@ -1,0 +1,201 @@
+"""Ranges of stores that are too busy, that do not know the keys any more, or know checksums."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import os
+import random
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from s3downloader.checksums import CRCS, Expected
+from s3downloader.clock import SystemClock
+from s3downloader.credentials import Credentials, Keys
+from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.records import FileRecord, Options
+from sandbox.link import Link
+from sandbox.servers import ObjectServer
+
+from .busy_store import BusyStore, refusal
+from .support import FastClock, Files, ForgivingRecorder, Plan, Recorder, by_ranges, job
+
+MIB = 1 << 20
+SMALL_PARTS = Options(part_size=MIB)
+
+
+@pytest.mark.parametrize(
+    "answer", [refusal(503, "SlowDown"), refusal(500, "InternalError")], ids=["503", "500"]
+)
+async def test_a_store_that_is_too_busy_is_asked_again(
+    object_server: ObjectServer, tmp_path: Path, answer: bytes
+) -> None:
+    plan = Plan(object_server, "stores/busy/")
+    await plan.add("model", 8 * MIB)
+    for n in range(10):
+        await plan.put(str(n), bytes(1_000))
+    times = itertools.count()
+    async with BusyStore(
+        object_server.port, lambda _: answer if next(times) % 3 else None
+    ) as store:
+        sink = Recorder()
+        engine = by_ranges(store.endpoint, FastClock())
+        await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    plan.check(tmp_path, sink)
+    assert store.refused > 20
+
+
+async def test_a_store_that_stays_too_busy_is_told(
+    object_server: ObjectServer, tmp_path: Path
+) -> None:
+    file = FileRecord(1, "model", "stores/never", 1_000, "0" * 32)
+    async with BusyStore(object_server.port, lambda _: refusal(503, "SlowDown")) as store:
+        with pytest.raises(DownloaderError) as caught:
+            await by_ranges(store.endpoint, FastClock()).fetch(
+                job(tmp_path, Options(retry_count=3)), Files([file]), Recorder()
+            )
+    assert caught.value.code is ErrorCode.TIMEOUT
+    assert store.requests == 4
+
+
+async def test_a_store_that_sends_nothing_is_not_asked_for_ever(
+    object_server: ObjectServer, tmp_path: Path
+) -> None:
+    nothing = (
+        b'HTTP/1.1 206 Partial Content\r\nETag: "etag"\r\nContent-Length: 0\r\n'
+        b"Last-Modified: Sat, 21 Nov 2026 12:00:00 GMT\r\n"
+        b"Content-Range: bytes 0-999/1000\r\nConnection: close\r\n\r\n"
+    )
+    file = FileRecord(1, "model", "stores/nothing", 1_000, "etag")
+    async with BusyStore(object_server.port, lambda _: nothing) as store:
+        with pytest.raises(DownloaderError) as caught:
+            await by_ranges(store.endpoint, FastClock()).fetch(
+                job(tmp_path, Options(verify=False, retry_count=3)), Files([file]), Recorder()
+            )
+    assert caught.value.code is ErrorCode.TIMEOUT
+    assert store.requests == 4
+
+
+class TokenExchange(Credentials):
+    """The device's credentials, which the test lets expire."""
+
+    def __init__(self) -> None:
+        super().__init__(os.environ, SystemClock())
+        self.issued = 0
+        self.fault: DownloaderError | None = None
+
+    def _find(self) -> object:  # type: ignore[override]
+        return self._issue
+
+    def _issue(self) -> Keys:
+        self.issued += 1
+        if self.fault:
+            raise self.fault
+        return Keys(
+            os.environ["AWS_ACCESS_KEY_ID"],
+            os.environ["AWS_SECRET_ACCESS_KEY"],
+            expires_at=datetime(2099, 1, 1, tzinfo=timezone.utc),
+        )
+
+
+async def test_keys_that_expire_are_renewed_once_and_cost_nothing(
+    object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "stores/expired/")
+    await plan.add("model", 12 * MIB)
+    times = itertools.count()
+    expired = False
+
+    def refuse(head: str) -> bytes | None:
+        nonlocal expired
+        expired = expired or next(times) >= 6
+        return refusal(400, "ExpiredToken") if expired and exchange.issued == 1 else None
+
+    exchange = TokenExchange()
+    async with BusyStore(object_server.port, refuse) as store:
+        sink = Recorder()
+        engine = by_ranges(store.endpoint, FastClock(), credentials=exchange)
+        await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    plan.check(tmp_path, sink)
+    assert store.refused
+    assert exchange.issued == 2
+    assert store.requests - store.refused <= 13, "a part was asked for again"
+
+
+async def test_keys_that_cannot_be_had_are_told(
+    object_server: ObjectServer, tmp_path: Path
+) -> None:
+    exchange = TokenExchange()
+    exchange.fault = DownloaderError(
+        ErrorCode.CREDENTIALS_UNAVAILABLE, "the token exchange service does not answer; so it is"
+    )
+    file = FileRecord(1, "model", "stores/keyless", 1_000, "0" * 32)
+    engine = by_ranges(object_server.endpoint, FastClock(), credentials=exchange)
+    with pytest.raises(DownloaderError) as caught:
+        await engine.fetch(job(tmp_path, Options()), Files([file]), Recorder())
+    assert caught.value.code is ErrorCode.CREDENTIALS_UNAVAILABLE
+
+
+BLOCK = 3 * MIB
+
+
+def told_by_aws(content: bytes, algorithm: str, *, with_parts: bool) -> Expected:
+    """What AWS tells of an object that was uploaded in parts; no server here does."""
+    crc = CRCS[algorithm]
+    if not with_parts:
+        return Expected(algorithm=algorithm, value=crc.text(crc.extend(0, content)))
+    blocks = [content[at : at + BLOCK] for at in range(0, len(content), BLOCK)]
+    sums = [crc.extend(0, block).to_bytes(crc.size, "big") for block in blocks]
+    whole = crc.text(crc.extend(0, b"".join(sums)))
+    return Expected(
+        algorithm=algorithm,
+        value=f"{whole}-{len(blocks)}",
+        composite=True,
+        part_sizes=tuple(map(len, blocks)),
+        parts=tuple(base64.b64encode(each).decode() for each in sums),
+    )
+
+
+class Told:
+    """Heads that are known."""
+
+    def __init__(self, expected: Expected) -> None:
+        self._expected = expected
+
+    def region(self, bucket: str) -> str:
+        return "us-east-1"
+
+    async def expected(self, bucket: str, key: str, etag: str, size: int) -> Expected:
+        return self._expected
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "with_parts", "part_size", "again"),
+    [
+        ("CRC32C", True, 2 * MIB, BLOCK),
+        ("CRC32C", True, 8 * MIB, BLOCK),
+        ("CRC64NVME", False, 2 * MIB, 17 * MIB),
+    ],
+)
+async def test_of_a_damaged_object_is_fetched_again_what_is_known_to_be_damaged(
+    link: Link,
+    object_server: ObjectServer,
+    tmp_path: Path,
+    algorithm: str,
+    with_parts: bool,
+    part_size: int,
+    again: int,
+) -> None:
+    content = random.Random(1).randbytes(17 * MIB)
+    plan = Plan(object_server, "stores/")
+    await plan.put("told", content)
+    heads = Told(told_by_aws(content, algorithm, with_parts=with_parts))
+    link.corrupt_after(7 * MIB)
+    sink = ForgivingRecorder()
+    engine = by_ranges(link.endpoint, heads=heads)
+    await engine.fetch(job(tmp_path, Options(part_size=part_size)), Files(plan.files), sink)
+    plan.check(tmp_path, sink)
+    assert sink.files[0].checksum.startswith(f"{algorithm}:")
+    assert 0 <= link.bytes_down - plan.size - again < MIB

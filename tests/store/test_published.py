@@ -1,0 +1,75 @@
+"""What is known of published files goes along with the places that they are in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from s3downloader.records import Rollback, Version
+from s3downloader.store import Change, Published, Store
+
+PATHS = ["/d/m", "/d/m-2/a", "/d/m.a", "/d/m/a", "/d/m/é/漢", "/d/m0", "/d/n/b"]
+VERSION = Version(
+    number=1,
+    place="/d/m",
+    path="/d/v/m",
+    models={"m": {"model_id": "m"}},
+    rollback=Rollback(inode=7, models={"m": {}}, before={}, answers=[("c", b"{}")]),
+)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """A store in which each of `PATHS` has been published."""
+    store = Store(tmp_path)
+    await store.publish([Published(path, 1, f"etag of {path}", "", "", 2, 3) for path in PATHS])
+    yield store
+    await store.close()
+
+
+async def known(store: Store) -> dict[str, str]:
+    """The paths that are known, and the ETags there."""
+    paths = [path async for page in store.published_files() for path in page]
+    return {file.file: file.etag for file in await store.published(paths)}
+
+
+async def test_a_place_moves_with_all_below_it_and_with_nothing_beside_it(store: Store) -> None:
+    await store.record(Change(moved=[("/d/m", "/d/n")]))
+    assert await known(store) == {
+        "/d/n": "etag of /d/m",
+        "/d/n/a": "etag of /d/m/a",
+        "/d/n/é/漢": "etag of /d/m/é/漢",
+        **{path: f"etag of {path}" for path in ("/d/m-2/a", "/d/m.a", "/d/m0")},
+    }
+
+
+async def test_two_places_change_places(store: Store) -> None:
+    moved = [("/d/m", "/d/x"), ("/d/n", "/d/m"), ("/d/x", "/d/n")]
+    await store.record(Change(moved=moved))
+    await store.record(Change(moved=moved))
+    assert await known(store) == {path: f"etag of {path}" for path in PATHS}
+
+
+async def test_a_version_is_remembered_until_it_is_removed_with_what_is_known_of_it(
+    store: Store,
+) -> None:
+    await store.record(Change(versions=[VERSION], moved=[("/d/m", VERSION.path)]))
+    assert await store.versions() == [VERSION]
+    doomed = msgspec.structs.replace(VERSION, doomed=True, rollback=None)
+    await store.record(Change(versions=[doomed]))
+    assert await store.versions() == [doomed]
+    await store.record(Change(removed=[doomed]))
+    assert await store.versions() == []
+    assert set(await known(store)) == {"/d/m-2/a", "/d/m.a", "/d/m0", "/d/n/b"}
+
+
+async def test_a_file_that_is_published_again_is_known_as_it_is_now(store: Store) -> None:
+    await store.publish([Published("/d/m/a", 9, "new", "5a", "CRC32:x", 8, 7)])
+    assert await store.published(["/d/m/a", "/d/unknown"]) == [
+        Published("/d/m/a", 9, "new", "5a", "CRC32:x", 8, 7)
+    ]
+    await store.unpublish(["/d/m/a"])
+    assert await store.published(["/d/m/a"]) == []

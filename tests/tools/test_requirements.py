@@ -1,0 +1,80 @@
+"""requirements.txt is what pyproject.toml asks for, whole and hashed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from importlib.metadata import requires
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tools.lock import REQUIREMENTS
+from tools.wheels import PLATFORMS, PYTHONS
+
+TEXT = REQUIREMENTS.read_text()
+LINES = [line for line in TEXT.replace("\\\n", " ").splitlines() if not line.startswith("#")]
+HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
+
+
+def locked(platform: str, python: str) -> dict[str, Requirement]:
+    """What is installed there, by name."""
+    surroundings = surroundings_of(platform, python)
+    found: dict[str, Requirement] = {}
+    for line in LINES:
+        requirement = Requirement(line.split("--hash")[0])
+        if requirement.marker is None or requirement.marker.evaluate(surroundings):
+            name = canonicalize_name(requirement.name)
+            assert name not in found, f"{name} twice for {platform} with Python {python}"
+            found[name] = requirement
+    return found
+
+
+def surroundings_of(platform: str, python: str) -> dict[str, str]:
+    return {
+        "python_version": python,
+        "python_full_version": f"{python}.9",
+        "platform_machine": platform,
+        "sys_platform": "linux",
+        "extra": "",
+    }
+
+
+def asked_for(surroundings: dict[str, str]) -> Iterator[Requirement]:
+    """The dependencies in pyproject.toml that hold there."""
+    for text in requires("s3downloader") or ():
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate(surroundings):
+            yield requirement
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.split()[0])
+def test_every_line_is_pinned_and_hashed(line: str) -> None:
+    assert re.match(r"[\w.-]+==[\w.]+ ", line)
+    assert HASH.search(line)
+
+
+def test_no_package_index_is_named() -> None:
+    assert "://" not in TEXT
+    assert "index" not in TEXT
+
+
+@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize("python", PYTHONS)
+def test_the_ranges_of_the_project_are_kept(platform: str, python: str) -> None:
+    found = locked(platform, python)
+    for requirement in asked_for(surroundings_of(platform, python)):
+        [pin] = found[canonicalize_name(requirement.name)].specifier
+        assert requirement.specifier.contains(pin.version), f"{requirement}, and {pin} is locked"
+
+
+def test_nothing_is_missing_that_the_packages_need() -> None:
+    """pip installs without a look at dependencies, so the file must have them all."""
+    surroundings = surroundings_of("x86_64", "3.11")
+    found = locked("x86_64", "3.11")
+    for name in found:
+        for text in requires(name) or ():
+            needed = Requirement(text)
+            if needed.marker is None or needed.marker.evaluate(surroundings):
+                assert canonicalize_name(needed.name) in found, f"{name} needs {needed}"

@@ -1,0 +1,1 @@
+"""Building and publishing the components; none of this is on a device."""
