@@ -40,11 +40,7 @@ async def test_kill_9_at_any_moment_costs_next_to_nothing(
     assert operator.events("k") == ["download_started", "download_completed"]
     assert bench.leftovers() == []
     chunks = len(moments) * CONNECTIONS * MiB
-<<<<<<< HEAD
     assert link.bytes_down - before <= 1.02 * size + chunks
-=======
-    assert link.bytes_down - before <= 1.02 * size + in_sockets
->>>>>>> main
 
 
 async def test_a_stop_and_a_start_go_on_inside_the_file_with_progress_and_rate_true(
