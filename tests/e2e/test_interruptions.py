@@ -16,7 +16,7 @@ CONNECTIONS = 3
 async def test_kill_9_at_any_moment_costs_next_to_nothing(
     bench: Bench, object_server: ObjectServer
 ) -> None:
-    size = 64 * MiB
+    size = 48 * MiB
     expected = await object_server.make("interrupted/killed", size)
     link, device, operator = bench.link, bench.device, bench.operator
     link.rate = 24 * MiB
@@ -47,7 +47,7 @@ async def test_a_stop_and_a_start_go_on_inside_the_file_with_progress_and_rate_t
     greengrass: Bench, object_server: ObjectServer
 ) -> None:
     """As in an update of the component."""
-    size = 48 * MiB
+    size = 32 * MiB
     expected = await object_server.make("interrupted/updated", size)
     link, device, operator = greengrass.link, greengrass.device, greengrass.operator
     link.rate = 24 * MiB

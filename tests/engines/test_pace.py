@@ -195,7 +195,7 @@ def test_a_link_that_became_slow_gets_smaller_chunks_at_once() -> None:
     pace.served(first_byte=0.01, size=64 * MIB, seconds=1.0)
     fast = pace.chunk
     pace.slowed(MIB)
-    assert pace.chunk == MIB // 4 < fast
+    assert pace.chunk == MIB // 20 < fast
     pace.slowed(0)
     assert pace.chunk == SMALLEST_CHUNK
 
