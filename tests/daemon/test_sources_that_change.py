@@ -1,4 +1,4 @@
-"""What has left the source is not published, whenever the new plan is interrupted."""
+"""What leaves the source is not published, what is replaced there is told and fetched anew."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from s3downloader.sources import ObjectInfo
+
 from .rig import Rig
+from .stand_ins import Source
 
 
 def always(_: Any) -> bool:
@@ -39,3 +42,46 @@ async def test_a_file_that_left_the_source_is_not_published(
         await rig.completed("x")
     assert not gone.exists()
     assert rig.files("m") == {"weights"}
+
+
+async def test_what_is_replaced_while_the_daemon_is_away_is_told_once(rig: Rig) -> None:
+    rig.source.objects = dict.fromkeys(["m/a", "m/b", "m/c", "m/weights"], 10)
+    rig.engine.hold("m/weights")
+    async with rig.running():
+        await rig.download("m/", "x", "m")
+        await rig.engine.stands_at("m/weights")
+    rig.source.etags = {"m/b": "another", "m/c": "another"}
+    rig.engine.release()
+    async with rig.running():
+        await rig.completed("x")
+        await rig.until(lambda: rig.notices)
+    [notice] = rig.notices
+    assert (notice["level"], notice["error_code"]) == ("warning", "source_changed")
+    assert notice["error_details"] == {"key": "m/b", "objects": 2}
+    assert "s3://models/m/b and 1 other changed" in notice["message"]
+    assert rig.engine.fetched.count("m/a") == 1
+    assert rig.engine.fetched.count("m/b") == 2
+
+
+class RestlessSource(Source):
+    """A source whose objects are others each time that one looks."""
+
+    async def head(self, bucket: str, key: str) -> ObjectInfo:
+        self.etags[key] = str(self.tries)
+        return await super().head(bucket, key)
+
+
+async def test_a_source_that_never_rests_is_given_up_and_can_be_resumed(rig: Rig) -> None:
+    rig.source = RestlessSource()
+    rig.source.objects = {"a": 10}
+    async with rig.running():
+        await rig.download("a", "x")
+        error = await rig.hears("download_error", "x")
+        assert error["error_code"] == "source_changed"
+        assert "resume when its upload has ended" in error["error"]
+        assert not (rig.downloads / "a").exists()
+    rig.source = Source()
+    rig.source.objects = {"a": 10}
+    async with rig.running():
+        await rig.ask("resume", download_id="x")
+        await rig.completed("x")

@@ -51,7 +51,7 @@ async def test_a_key_that_ranges_cannot_name_arrives(
         assert (bench.downloads / "odd").read_bytes() == b"odd"
 
 
-@pytest.mark.parametrize("engine", ["auto", "ranged", "s5cmd"])
+@pytest.mark.parametrize("engine", ["ranged", "s5cmd"])
 async def test_acceleration_with_an_endpoint_of_ones_own_is_refused(
     bench: Bench, object_server: ObjectServer, engine: str
 ) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from s3downloader.aio import timeout
 from sandbox.servers import ObjectServer
 
+from ..support import eventually
 from .conftest import Bench, sha256
 
 MiB = 1 << 20
@@ -16,7 +18,7 @@ CONNECTIONS = 3
 async def test_kill_9_at_any_moment_costs_next_to_nothing(
     bench: Bench, object_server: ObjectServer
 ) -> None:
-    size = 64 * MiB
+    size = 48 * MiB
     expected = await object_server.make("interrupted/killed", size)
     link, device, operator = bench.link, bench.device, bench.operator
     link.rate = 24 * MiB
@@ -40,14 +42,14 @@ async def test_kill_9_at_any_moment_costs_next_to_nothing(
     assert operator.events("k") == ["download_started", "download_completed"]
     assert bench.leftovers() == []
     chunks = len(moments) * CONNECTIONS * MiB
-    assert link.bytes_down - before <= 1.02 * size + in_sockets
+    assert link.bytes_down - before <= 1.02 * size + chunks
 
 
 async def test_a_stop_and_a_start_go_on_inside_the_file_with_progress_and_rate_true(
     greengrass: Bench, object_server: ObjectServer
 ) -> None:
     """As in an update of the component."""
-    size = 48 * MiB
+    size = 32 * MiB
     expected = await object_server.make("interrupted/updated", size)
     link, device, operator = greengrass.link, greengrass.device, greengrass.operator
     link.rate = 24 * MiB
@@ -58,8 +60,12 @@ async def test_a_stop_and_a_start_go_on_inside_the_file_with_progress_and_rate_t
     link.rate = 6 * MiB
     fetched = link.bytes_down
     await device.start()
-    await operator.progress("u", lambda d: d["progress"] > before[-1]["progress"] + 10)
-    after = greengrass.told("u")[len(before) :]
+
+    def since() -> list[dict[str, Any]]:
+        return greengrass.told("u")[len(before) :]
+
+    await eventually(lambda: any(d["bytes_per_second"] for d in since()))
+    after = since()
     assert after[0]["bytes_done"] >= before[-1]["bytes_done"] > size // 2
     assert [d["bytes_done"] for d in after] == sorted(d["bytes_done"] for d in after)
     rates = [d["bytes_per_second"] for d in after]

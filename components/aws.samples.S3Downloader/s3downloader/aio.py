@@ -69,7 +69,9 @@ async def first_of(*works: Coroutine[Any, Any, object]) -> None:
 
 
 async def together(*works: Coroutine[Any, Any, object]) -> None:
-    """Run all `works` to their end; when one raises, stop the others and raise that."""
+    """Run all `works`, if any, to their end; when one raises, stop the others and raise that."""
+    if not works:
+        return
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)

@@ -262,13 +262,17 @@ class S3Http:
         try:
             watch(connection)
             if connection.sock is None:
-                connection.connect()
-                connection.sock.settimeout(self.patience)
+                self._open(connection)
             connection.request(signed.method, signed.path, headers=dict(signed.headers))
             return Begun(connection, connection.getresponse(), self._idle.setdefault(place, []))
         except BaseException:
             connection.close()
             raise
+
+    def _open(self, connection: HTTPConnection) -> None:
+        """Connect; from then on the store may be silent for as long as it may."""
+        connection.connect()
+        connection.sock.settimeout(self.patience)
 
     def _connections(self, scheme: str, host: str) -> Iterator[HTTPConnection]:
         """Take the idle connections to `host`, one by one, the freshest first."""

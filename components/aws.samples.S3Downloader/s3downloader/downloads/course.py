@@ -186,10 +186,11 @@ class Course:
 
 def _replaced(download: Download, differences: Differences) -> DownloaderError:
     subject = f"s3://{download.bucket}/{differences.first_replaced}"
-    others = f" and {differences.replaced - 1} others" if differences.replaced > 1 else ""
+    others = differences.replaced - 1
+    more = f" and {others} other{'s' if others > 1 else ''}" if others else ""
     return DownloaderError(
         ErrorCode.SOURCE_CHANGED,
-        f"{subject}{others} changed in the source on the way; what had arrived of the earlier"
+        f"{subject}{more} changed in the source on the way; what had arrived of the earlier"
         " version is given up, and the present one is fetched",
         key=differences.first_replaced,
         objects=differences.replaced,

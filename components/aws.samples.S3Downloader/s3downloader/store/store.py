@@ -121,7 +121,8 @@ class Store:
     async def plan(self, download_id: str, plan: int, items: Sequence[Item]) -> list[str]:
         """Add `items` to plan number `plan`; a file done before stays done if it is the same.
 
-        Returns the keys of those that an earlier plan had with another ETag or size.
+        Plans count from 1. Returns the keys of those that an earlier plan had with another ETag
+        or size.
         An item without a `sha256` leaves that of its file as it is; `expect` changes it.
         Raises UNSAFE_KEY when two keys would become one file.
         """
@@ -264,7 +265,8 @@ def _append(connection: sqlite3.Connection, event: bytes) -> int:
 def _plan(
     connection: sqlite3.Connection, download_id: str, plan: int, items: Sequence[Item]
 ) -> list[str]:
-    replaced = [item.key for item in items if _is_another(connection, download_id, plan, item)]
+    known = items if plan > 1 else ()
+    replaced = [item.key for item in known if _is_another(connection, download_id, plan, item)]
     for item in items:
         (key,) = connection.execute(
             "INSERT INTO files (download_id, path, key, size, etag, sha256, plan)"

@@ -1,0 +1,27 @@
+"""The engine that chooses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from s3downloader.clock import SystemClock
+from s3downloader.engines.auto import AutoEngine
+from s3downloader.records import Options
+from sandbox.servers import ObjectServer
+
+from .support import Files, Plan, Recorder, by_ranges, by_s5cmd, job
+
+
+async def test_where_all_is_there_already_nothing_is_fetched(
+    object_server: ObjectServer, tmp_path: Path
+) -> None:
+    """As after a death between the last file and the look at the source."""
+    endpoint = object_server.endpoint
+    engine = AutoEngine(s5cmd=by_s5cmd(endpoint, SystemClock()), ranged=by_ranges(endpoint))
+    plan = Plan(object_server, "auto/there/")
+    await plan.put("config.json", b"{}")
+    sink = Recorder()
+    await engine.fetch(job(tmp_path, Options()), Files(plan.files), sink)
+    plan.check(tmp_path, sink)
+    await engine.fetch(job(tmp_path, Options()), Files([]), sink)
+    plan.check(tmp_path, sink)
