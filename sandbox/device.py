@@ -33,9 +33,9 @@ COMPONENT = "aws.samples.S3Downloader"
 SOURCE = Path(__file__).parent.parent / "components" / COMPONENT
 
 
-def component_recipe() -> Recipe:
-    """The component's own recipe, with its run step alone: the sandbox has installed already."""
-    recipe = dataclasses.replace(Recipe.load(SOURCE / "recipe.yaml"), component=COMPONENT)
+def component_recipe(source: Path = SOURCE, component: str = COMPONENT) -> Recipe:
+    """A component's own recipe, with its run step alone: the sandbox has installed already."""
+    recipe = dataclasses.replace(Recipe.load(source / "recipe.yaml"), component=component)
     for manifest in recipe.manifests:
         del manifest["Lifecycle"]["install"]
     return recipe

@@ -88,7 +88,7 @@ def test_main_only_wires() -> None:
     "module",
     [
         path
-        for folder in ("components", "sandbox", "tests", "benchmarks", "tools")
+        for folder in ("components", "examples", "sandbox", "tests", "benchmarks", "tools")
         for path in sorted((COMPONENT.parents[1] / folder).rglob("*.py"))
     ],
     ids=lambda path: str(path.relative_to(COMPONENT.parents[1])),

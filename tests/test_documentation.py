@@ -15,7 +15,12 @@ from s3downloader.settings import LIVE, Settings, parameter_name
 
 ROOT = Path(__file__).parents[1]
 CONTRACT = (ROOT / "docs" / "contract.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "examples").glob("*/README.md")),
+]
 
 FENCED = re.compile(r"```json\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\[[^\]]+\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -55,7 +60,7 @@ def test_the_table_of_parameters_is_that_of_the_settings() -> None:
         assert told[name][3] == ("yes" if name in LIVE else "no")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_json_examples_are_commands_that_decode(page: Path) -> None:
     for example in FENCED.findall(page.read_text()):
         message = json.loads(example)
@@ -63,7 +68,7 @@ def test_json_examples_are_commands_that_decode(page: Path) -> None:
             decode_command(example.encode(), max_bytes=100_000)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in LINK.findall(page.read_text()):
         if not target.startswith(("http://", "https://")):

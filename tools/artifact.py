@@ -8,7 +8,10 @@ from pathlib import Path
 
 __all__ = ["pack", "sources"]
 
-_LEFT_OUT = {"recipe.yaml", "gdk-config.json", "greengrass-build", "zip-build", "state"}
+_LEFT_OUT = {
+    *("recipe.yaml", "gdk-config.json", "README.md"),
+    *("greengrass-build", "zip-build", "state"),
+}
 _TIME = (1980, 1, 1, 0, 0, 0)
 """The earliest that a zip file can hold; what git leaves as a file's time says nothing."""
 
@@ -16,7 +19,8 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 def sources(folder: Path) -> dict[str, Path]:
     """Return the component's own files by their names in the artifact.
 
-    Left out are caches, hidden files, tests, and what serves building alone. Links are followed.
+    Left out are caches, hidden files, tests, and what serves building and readers alone.
+    Links are followed.
     """
     return {file.relative_to(folder).as_posix(): file for file in _walk(folder)}
 

@@ -1,4 +1,4 @@
-"""`python -m tools.lock`: write a component's requirements.txt, every package pinned and hashed.
+"""`python -m tools.lock`: write the components' requirements.txt, every package pinned and hashed.
 
 The direct dependencies are those of pyproject.toml. The result holds for Python 3.10 to 3.13 on
 x86_64 and aarch64 with glibc, by markers where the versions differ; it has the hashes of the wheels
@@ -17,9 +17,11 @@ from packaging.utils import parse_wheel_filename
 from .project import ROOT
 from .wheels import PLATFORMS, PYTHONS
 
-__all__ = ["REQUIREMENTS", "lock"]
+__all__ = ["CONSUMER_REQUIREMENTS", "REQUIREMENTS", "excerpt", "lock"]
 
 REQUIREMENTS = ROOT / "components" / "aws.samples.S3Downloader" / "requirements.txt"
+CONSUMER_REQUIREMENTS = ROOT / "examples" / "model_consumer" / "requirements.txt"
+_CONSUMER_NEEDS = ("awscrt", "awsiotsdk")
 _WHEEL = re.compile(r'/([^/"]+\.whl)".*sha256 = "([0-9a-f]{64})"')
 _HEAD = "# Written by `python -m tools.lock`, from the dependencies in pyproject.toml.\n"
 
@@ -35,6 +37,13 @@ def lock(target: Path) -> None:
     text = "\n".join(lines) + "\n"
     # The last line of each requirement does not go on.
     target.write_text(_HEAD + re.sub(r" \\\n(?! )", "\n", text))
+
+
+def excerpt(source: Path, target: Path) -> None:
+    """Write to `target` what the example needs of the requirements in `source`."""
+    entries = re.split(r"\n(?! )", source.read_text().strip())
+    wanted = [entry for entry in entries if entry.split("==")[0] in _CONSUMER_NEEDS]
+    target.write_text(_HEAD + "\n".join(wanted) + "\n")
 
 
 def _compile(form: str, *options: str) -> str:
@@ -66,3 +75,4 @@ def _machine(platform: str) -> str:
 
 if __name__ == "__main__":
     lock(REQUIREMENTS)
+    excerpt(REQUIREMENTS, CONSUMER_REQUIREMENTS)

@@ -1,4 +1,4 @@
-"""The recipe keeps the rules of its reference, and those of both runtimes.
+"""The recipes keep the rules of their reference, and those of both runtimes.
 
 Source: "AWS IoT Greengrass component recipe reference" in the developer guide, for names, casing
 and values; "Types of Recipes Supported by GG nucleus lite" in nucleus lite's documentation.
@@ -19,9 +19,15 @@ from s3downloader.settings import Settings, parameter_name
 from sandbox.device import SOURCE
 from sandbox.nucleus import Recipe
 from sandbox.nucleus.recipe import interpolate
+from tools.project import Component, components
+
+COMPONENTS = components()
+RECIPES = [component.folder / "recipe.yaml" for component in COMPONENTS]
+each = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.parent.name)
 
 TEXT = (SOURCE / "recipe.yaml").read_text()
 RECIPE = yaml.safe_load(TEXT)
+"""The downloader's own."""
 
 
 def record(required: str, optional: str = "", **properties: Any) -> dict[str, Any]:
@@ -87,8 +93,17 @@ SCHEMA = record(
 )
 
 
-def test_names_casing_and_values_are_those_of_the_reference() -> None:
-    jsonschema.validate(RECIPE, SCHEMA)
+def access_in(recipe: Path) -> dict[str, Any]:
+    """The accessControl of a recipe."""
+    loaded = yaml.safe_load(recipe.read_text())
+    access = loaded["ComponentConfiguration"]["DefaultConfiguration"]["accessControl"]
+    assert isinstance(access, dict)
+    return access
+
+
+@each
+def test_names_casing_and_values_are_those_of_the_reference(recipe: Path) -> None:
+    jsonschema.validate(yaml.safe_load(recipe.read_text()), SCHEMA)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +117,15 @@ def test_the_rules_find_what_breaks_them(where: str, wrong: str) -> None:
         jsonschema.validate(yaml.safe_load(TEXT.replace(where, wrong)), SCHEMA)
 
 
-def test_it_is_smaller_than_a_recipe_may_be() -> None:
-    assert len(TEXT.encode()) <= 16_000
+@each
+def test_it_is_smaller_than_a_recipe_may_be(recipe: Path) -> None:
+    assert recipe.stat().st_size <= 16_000
 
 
-def test_yaml_features_that_not_every_parser_knows_are_absent() -> None:
-    assert not re.search(r"^\s*(?:[\w.]+:\s*)?[&*]\w|<<:", TEXT, re.MULTILINE)
+@each
+def test_yaml_features_that_not_every_parser_knows_are_absent(recipe: Path) -> None:
+    text = recipe.read_text()
+    assert not re.search(r"^\s*(?:[\w.]+:\s*)?[&*]\w|<<:", text, re.MULTILINE)
 
 
 def test_all_parameters_are_there_with_their_defaults_and_a_description() -> None:
@@ -120,16 +138,22 @@ def test_all_parameters_are_there_with_their_defaults_and_a_description() -> Non
             expected = getattr(defaults, field)
             assert value == (list(expected) if isinstance(expected, tuple) else expected)
     assert configuration == {}
-    lines = TEXT.split("DefaultConfiguration:\n")[1].split("    accessControl:")[0].splitlines()
+
+
+@each
+def test_parameters_are_described(recipe: Path) -> None:
+    text = recipe.read_text().split("DefaultConfiguration:\n")[1]
+    lines = text.split("    accessControl:")[0].splitlines()
     assert lines[0].lstrip().startswith("#")
 
 
+@each
 @pytest.mark.parametrize("runtime", [None, "aws_nucleus_lite"])
 @pytest.mark.parametrize("architecture", ["amd64", "aarch64"])
 def test_both_runtimes_find_the_steps_on_both_machines(
-    runtime: str | None, architecture: str
+    runtime: str | None, architecture: str, recipe: Path
 ) -> None:
-    steps = Recipe.load(SOURCE / "recipe.yaml").steps(runtime=runtime, architecture=architecture)
+    steps = Recipe.load(recipe).steps(runtime=runtime, architecture=architecture)
     assert list(steps) == ["install", "run"]
     assert steps["install"].timeout == 900
     assert steps["run"].timeout is None
@@ -147,12 +171,12 @@ def test_both_runtimes_find_the_steps_on_both_machines(
         assert not re.search(r"[{}]", filled)
 
 
-def test_access_is_limited_to_the_topics_and_the_shadow_of_the_thing() -> None:
-    access = RECIPE["ComponentConfiguration"]["DefaultConfiguration"]["accessControl"]
-    for service, policies in access.items():
+@pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: component.name)
+def test_access_is_limited_to_the_topics_and_the_shadow_of_the_thing(component: Component) -> None:
+    for service, policies in access_in(component.folder / "recipe.yaml").items():
         for name, policy in policies.items():
             jsonschema.validate(policy, POLICY)
-            assert name.startswith("aws.samples.S3Downloader:")
+            assert name.startswith(f"{component.name}:")
             for resource in policy["resources"]:
                 assert resource.startswith(
                     (
@@ -162,9 +186,9 @@ def test_access_is_limited_to_the_topics_and_the_shadow_of_the_thing() -> None:
                 ), f"{service} may reach {resource}"
 
 
-def test_names_of_policies_are_unique() -> None:
-    access = RECIPE["ComponentConfiguration"]["DefaultConfiguration"]["accessControl"]
-    names = [name for policies in access.values() for name in policies]
+@each
+def test_names_of_policies_are_unique(recipe: Path) -> None:
+    names = [name for policies in access_in(recipe).values() for name in policies]
     assert len(names) == len(set(names))
 
 
@@ -184,7 +208,7 @@ def test_the_documented_iot_policy_allows_what_the_recipe_does_and_no_more() -> 
         if isinstance(statement["Action"], str)
         for resource in statement["Resource"]
     }
-    access = RECIPE["ComponentConfiguration"]["DefaultConfiguration"]["accessControl"]
+    access = access_in(SOURCE / "recipe.yaml")
     wanted = {
         (action, f"arn:aws:iot:REGION:ACCOUNT:{kind}/{_for_iot(resource)}")
         for rule in access["aws.greengrass.ipc.mqttproxy"].values()

@@ -71,6 +71,15 @@ def test_the_artifact_has_what_runs_and_nothing_else(downloader: Component) -> N
         assert not name.endswith(".pyc")
 
 
+def test_the_example_s_artifact_has_what_runs_and_nothing_else(tmp_path: Path) -> None:
+    source = ROOT / "examples" / "model_consumer"
+    shutil.copytree(source, tmp_path / "examples" / "model_consumer")
+    [component] = components(tmp_path)
+    assert component.name == "aws.samples.ModelConsumer"
+    names = zipfile.ZipFile(build(component)).namelist()
+    assert names == ["consumer.py", "install.sh", "model.py", "nucleus.py", "requirements.txt"]
+
+
 def test_the_artifact_is_small_and_its_scripts_are_executable(downloader: Component) -> None:
     artifact = build(downloader)
     assert artifact.stat().st_size <= 200_000

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from importlib.metadata import requires
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tools.lock import REQUIREMENTS
+from tools.lock import CONSUMER_REQUIREMENTS, REQUIREMENTS, excerpt
 from tools.wheels import PLATFORMS, PYTHONS
 
 TEXT = REQUIREMENTS.read_text()
@@ -41,14 +42,6 @@ def surroundings_of(platform: str, python: str) -> dict[str, str]:
     }
 
 
-def asked_for(surroundings: dict[str, str]) -> Iterator[Requirement]:
-    """The dependencies in pyproject.toml that hold there."""
-    for text in requires("s3downloader") or ():
-        requirement = Requirement(text)
-        if requirement.marker is None or requirement.marker.evaluate(surroundings):
-            yield requirement
-
-
 @pytest.mark.parametrize("line", LINES, ids=lambda line: line.split()[0])
 def test_every_line_is_pinned_and_hashed(line: str) -> None:
     assert re.match(r"[\w.-]+==[\w.]+ ", line)
@@ -64,9 +57,17 @@ def test_no_package_index_is_named() -> None:
 @pytest.mark.parametrize("python", PYTHONS)
 def test_the_ranges_of_the_project_are_kept(platform: str, python: str) -> None:
     found = locked(platform, python)
-    for requirement in asked_for(surroundings_of(platform, python)):
+    for requirement in needs("s3downloader", surroundings_of(platform, python)):
         [pin] = found[canonicalize_name(requirement.name)].specifier
         assert requirement.specifier.contains(pin.version), f"{requirement}, and {pin} is locked"
+
+
+def needs(name: str, surroundings: dict[str, str]) -> Iterator[Requirement]:
+    """What a package, `s3downloader` or another, needs there."""
+    for text in requires(name) or ():
+        requirement = Requirement(text)
+        if requirement.marker is None or requirement.marker.evaluate(surroundings):
+            yield requirement
 
 
 def test_nothing_is_missing_that_the_packages_need() -> None:
@@ -74,7 +75,15 @@ def test_nothing_is_missing_that_the_packages_need() -> None:
     surroundings = surroundings_of("x86_64", "3.11")
     found = locked("x86_64", "3.11")
     for name in found:
-        for text in requires(name) or ():
-            needed = Requirement(text)
-            if needed.marker is None or needed.marker.evaluate(surroundings):
-                assert canonicalize_name(needed.name) in found, f"{name} needs {needed}"
+        for needed in needs(name, surroundings):
+            assert canonicalize_name(needed.name) in found, f"{name} needs {needed}"
+
+
+def test_the_example_s_are_the_downloader_s_and_enough(tmp_path: Path) -> None:
+    excerpt(REQUIREMENTS, tmp_path / "requirements.txt")
+    assert CONSUMER_REQUIREMENTS.read_text() == (tmp_path / "requirements.txt").read_text()
+    names = re.findall(r"^([\w-]+)==", CONSUMER_REQUIREMENTS.read_text(), re.MULTILINE)
+    for name in names:
+        assert {needed.name for needed in needs(name, surroundings_of("x86_64", "3.11"))} <= {
+            *names
+        }
