@@ -50,8 +50,8 @@ async def serve(arguments: Arguments) -> None:
             clock=clock,
             transient=connection.transient,
         )
-        await connection.watch(daemon.reconfigure)
-        await daemon.serve()
+        await connection.watch(daemon.reconfigure, daemon.defer_update)
+        await daemon.serve(connection.report_running)
 
 
 if __name__ == "__main__":

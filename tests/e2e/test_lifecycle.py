@@ -165,6 +165,38 @@ async def test_it_answers_a_component_update_at_once(greengrass: Bench) -> None:
     assert answers == {COMPONENT: 0}
 
 
+async def test_it_reports_that_it_runs_once_it_hears_commands(greengrass: Bench) -> None:
+    nucleus = greengrass.nucleus
+    assert nucleus is not None
+    await eventually(lambda: nucleus.states(COMPONENT) == ["RUNNING"])
+
+
+async def test_an_update_waits_for_what_could_not_go_on(
+    greengrass: Bench, object_server: ObjectServer
+) -> None:
+    await object_server.make("deferred/a", 4 << 20)
+    nucleus, operator = greengrass.nucleus, greengrass.operator
+    assert nucleus is not None
+
+    async def under_way(engine: str) -> None:
+        await operator.ask(
+            "download", bucket="models", key="deferred/a", download_id=engine, engine=engine
+        )
+        await operator.event("download_started", engine)
+
+    greengrass.link.rate = 512 << 10
+    await under_way("s5cmd")
+    assert await nucleus.propose_update("one", within=5) == {COMPONENT: 0}
+    nucleus.set_configuration(COMPONENT, {"DeferUpdateSeconds": 600})
+    async with timeout(10):
+        while await nucleus.propose_update("two", within=5) != {COMPONENT: 10_000}:
+            continue
+    await operator.ask("cancel", download_id="s5cmd")
+    assert await nucleus.propose_update("two", within=5) == {COMPONENT: 0}
+    await under_way("ranged")
+    assert await nucleus.propose_update("three", within=5) == {COMPONENT: 0}
+
+
 async def test_over_mqtt_the_shadow_is_reached_by_its_topics(
     tmp_path: Path, broker: Broker, object_server: ObjectServer
 ) -> None:

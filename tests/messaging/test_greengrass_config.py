@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from typing import Literal
 
 import pytest
 from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
-from awsiot.greengrasscoreipc.model import SubscribeToValidateConfigurationUpdatesRequest
+from awsiot.greengrasscoreipc.model import (
+    ReportedLifecycleState,
+    SubscribeToValidateConfigurationUpdatesRequest,
+)
 
 from s3downloader.aio import timeout
 from s3downloader.messaging import greengrass_config
 from s3downloader.messaging.greengrass_config import (
     answer_component_updates,
     get_configuration,
+    report_running,
     watch_configuration,
 )
 from s3downloader.messaging.ipc import IpcClient
@@ -52,10 +57,33 @@ async def test_the_question_about_an_update_is_answered_at_once(
     start_nucleus: StartNucleus, defer_seconds: float, milliseconds: int
 ) -> None:
     async with start_nucleus() as nucleus, IpcClient() as ipc:
-        await answer_component_updates(ipc, lambda: defer_seconds)
+        await answer_component_updates(ipc, lambda _: defer_seconds)
         assert await nucleus.propose_update(within=5) == {COMPONENT: milliseconds}
         nucleus.finish_update()
         assert await nucleus.propose_update("second", within=5) == {COMPONENT: milliseconds}
+
+
+@pytest.mark.parametrize("personality", ["java", "lite"])
+async def test_the_nucleus_is_told_that_the_component_runs(
+    start_nucleus: StartNucleus, personality: Literal["java", "lite"]
+) -> None:
+    async with start_nucleus(personality) as nucleus, IpcClient() as ipc:
+        await report_running(ipc)
+        assert nucleus.states(COMPONENT) == ["RUNNING"]
+
+
+async def test_a_nucleus_that_takes_no_state_is_no_trouble(
+    start_nucleus: StartNucleus, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The operation refuses any other state, as a nucleus without the operation refuses all.
+    monkeypatch.setattr(ReportedLifecycleState, "RUNNING", "UNHEARD-OF")
+    caplog.set_level("INFO", "s3downloader")
+    async with start_nucleus("lite") as nucleus, IpcClient() as ipc:
+        await report_running(ipc)
+        await get_configuration(ipc)
+        assert nucleus.states(COMPONENT) == []
+    assert "does not take the report" in caplog.text
+    assert "WARNING" not in caplog.text
 
 
 async def test_a_nucleus_that_never_asks_is_no_trouble(
@@ -74,7 +102,7 @@ async def test_a_nucleus_that_never_asks_is_no_trouble(
     )
     caplog.set_level("INFO", "s3downloader")
     async with start_nucleus("lite"), IpcClient() as ipc:
-        await answer_component_updates(ipc)
+        await answer_component_updates(ipc, lambda _: 0)
         await get_configuration(ipc)
     assert "no subscription to component updates" in caplog.text
     assert "WARNING" not in caplog.text

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from . import logs, settings
@@ -21,6 +22,8 @@ __all__ = ["Connection", "over_greengrass", "over_mqtt"]
 log = logging.getLogger(__name__)
 
 Reconfigure = Callable[[Mapping[str, Any]], None]
+Defer = Callable[[str], float]
+"""Gives the seconds by which a deployment, by its id, shall be put off."""
 
 
 class Connection(NamedTuple):
@@ -31,8 +34,11 @@ class Connection(NamedTuple):
     live: LiveSettings
     transient: frozenset[ErrorCode]
     """The faults that pass by themselves."""
-    watch: Callable[[Reconfigure], Awaitable[None]]
-    """Has a changed configuration handed over for as long as the connection is open."""
+    watch: Callable[[Reconfigure, Defer], Awaitable[None]]
+    """For as long as the connection is open, has a changed configuration handed over, and questions
+    about updates answered."""
+    report_running: Callable[[], Coroutine[Any, Any, None]]
+    """Tells who started the component that it serves."""
 
 
 @asynccontextmanager
@@ -43,7 +49,7 @@ async def over_mqtt(arguments: Arguments) -> AsyncIterator[Connection]:
 
     live = _load(arguments, {})
 
-    async def watch(_: Reconfigure) -> None:
+    async def nothing(*_: object) -> None:
         return
 
     async with MqttBus(
@@ -53,7 +59,8 @@ async def over_mqtt(arguments: Arguments) -> AsyncIterator[Connection]:
         cert=arguments.cert,
         key=arguments.key,
     ) as bus:
-        yield Connection(bus, TopicShadow(bus, arguments.thing_name), live, TRANSIENT, watch)
+        shadow = TopicShadow(bus, arguments.thing_name)
+        yield Connection(bus, shadow, live, TRANSIENT, nothing, nothing)
 
 
 @asynccontextmanager
@@ -76,9 +83,9 @@ async def over_greengrass(arguments: Arguments) -> AsyncIterator[Connection]:
                 probe_topic=f"{live().topic_prefix}/{thing}/probe",
             )
         )
-        await greengrass_config.answer_component_updates(ipc)
 
-        async def watch(reconfigure: Reconfigure) -> None:
+        async def watch(reconfigure: Reconfigure, defer: Defer) -> None:
+            await greengrass_config.answer_component_updates(ipc, defer)
             changed = asyncio.Event()
             await greengrass_config.watch_configuration(ipc, changed.set)
             following = asyncio.create_task(follow(changed, reconfigure))
@@ -99,7 +106,8 @@ async def over_greengrass(arguments: Arguments) -> AsyncIterator[Connection]:
         shadow = FirstAnswering(IpcShadow(ipc, thing), TopicShadow(bus, thing))
         # The nucleus has its credentials from the cloud: they come back when the network does.
         transient = TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}
-        yield Connection(bus, shadow, live, transient, watch)
+        report_running = partial(greengrass_config.report_running, ipc)
+        yield Connection(bus, shadow, live, transient, watch, report_running)
 
 
 def _load(arguments: Arguments, component: Mapping[str, Any]) -> LiveSettings:

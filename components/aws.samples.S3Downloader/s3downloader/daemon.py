@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from .aio import TaskGroup, stop
 from .clock import Clock
 from .downloads import manager
 from .downloads.bandwidth import Bandwidth
+from .downloads.deferral import Deferral
 from .downloads.manager import DownloadManager
 from .engines.base import Engine
 from .errors import DownloaderError, ErrorCode
@@ -29,9 +30,15 @@ __all__ = ["Daemon"]
 
 log = logging.getLogger(__name__)
 
+Report = Callable[[], Coroutine[Any, Any, None]]
+
 
 class Source(manager.Source, Browser, Protocol):
     """A store of objects: listed for a plan, and browsed by an operator."""
+
+
+async def _nobody_asks() -> None:
+    return
 
 
 class Daemon:
@@ -85,6 +92,9 @@ class Daemon:
             on_change=self._status.changed,
             on_fault=self._status.fault,
         )
+        self._deferral = Deferral(
+            lambda: self._manager.entries, lambda: live().defer_update_seconds, clock
+        )
         self._handlers = Handlers(
             device_id=thing_name,
             store=self._store,
@@ -106,9 +116,12 @@ class Daemon:
             clock=clock,
         )
 
-    async def serve(self) -> None:
-        """Run until cancelled; raises MessagingError once messaging is lost for good."""
-        running = asyncio.ensure_future(self._run())
+    async def serve(self, report_running: Report = _nobody_asks) -> None:
+        """Run until cancelled; raises MessagingError once messaging is lost for good.
+
+        `report_running` is called once commands are heard.
+        """
+        running = asyncio.ensure_future(self._run(report_running))
         lost = asyncio.ensure_future(self._bus.wait_lost())
         try:
             await asyncio.wait([running, lost], return_when=asyncio.FIRST_COMPLETED)
@@ -121,7 +134,7 @@ class Daemon:
         log.critical("messaging is lost")
         raise reason
 
-    async def _run(self) -> None:
+    async def _run(self, report_running: Report) -> None:
         try:
             await self._load()
             async with TaskGroup() as group:
@@ -129,6 +142,7 @@ class Daemon:
                 group.create_task(self._registry.sync())
                 group.create_task(self._manager.run())
                 await self._service.listen(group)
+                group.create_task(report_running())
                 await self._status.run(self._handlers.status, self._manager.save_progress)
         finally:
             await self._manager.save_progress()
@@ -145,6 +159,10 @@ class Daemon:
         await self._outbox.load()
         await self._bandwidth.load()
         await self._manager.load()
+
+    def defer_update(self, deployment_id: str) -> float:
+        """Return by how many seconds an update of components shall be put off, 0 for not at all."""
+        return self._deferral.seconds(deployment_id)
 
     def reconfigure(self, configuration: Mapping[str, Any]) -> None:
         """Let a changed configuration take effect as far as it can without a restart."""

@@ -20,6 +20,7 @@ __all__ = ["LIVE", "LiveSettings", "Settings", "load", "read_file", "unknown"]
 
 _LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _Seconds = Annotated[float, msgspec.Meta(ge=0.1, le=86_400)]
+_Delay = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
 _Count = Annotated[int, msgspec.Meta(ge=1, le=64)]
 _Bytes = Annotated[int, msgspec.Meta(ge=0)]
 _Patterns = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
@@ -50,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=parameter_name)
     min_free_bytes: _Bytes = 1 << 30
     max_payload_bytes: Annotated[int, msgspec.Meta(ge=2_000, le=131_072)] = 7_000
     shadow_max_bytes: Annotated[int, msgspec.Meta(ge=1_024, le=1 << 20)] = 8_192
+    defer_update_seconds: _Delay = 0.0
 
     @property
     def destination_roots(self) -> tuple[Path, ...]:
@@ -69,6 +71,7 @@ LIVE = frozenset(
         "MinFreeBytes",
         "MaxPayloadBytes",
         "ShadowMaxBytes",
+        "DeferUpdateSeconds",
     }
 )
 """Parameters whose change takes effect without a restart."""
@@ -89,6 +92,7 @@ _ALLOWED = {
     "MinFreeBytes": "a number of bytes, 0 or more",
     "MaxPayloadBytes": "a number of bytes from 2000 to 131072",
     "ShadowMaxBytes": "a number of bytes from 1024 to 1048576",
+    "DeferUpdateSeconds": "seconds from 0, which is never, to 86400",
 }
 
 

@@ -12,7 +12,7 @@ from ..errors import ErrorCode
 from ..records import FileRecord, Options
 from ..throttle import Share
 
-__all__ = ["OF_ONE_OBJECT", "Engine", "FetchJob", "Sink"]
+__all__ = ["OF_ONE_OBJECT", "Engine", "FetchJob", "Sink", "goes_on_inside_files"]
 
 OF_ONE_OBJECT = frozenset(
     {
@@ -40,6 +40,11 @@ class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
     staging: Path
     options: Options
     share: Share
+
+
+def goes_on_inside_files(options: Options, share: Share) -> bool:
+    """Whether a fetch that is broken off loses nothing: it is done by ranges, not by s5cmd."""
+    return options.engine != "s5cmd" or share.limited
 
 
 class Sink(Protocol):

@@ -1,4 +1,4 @@
-"""The component's configuration and its part in updates, over Greengrass IPC."""
+"""The component's configuration, its state and its part in updates, over Greengrass IPC."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ from awsiot.greengrasscoreipc.model import (
     DeferComponentUpdateRequest,
     GetConfigurationRequest,
     GreengrassCoreIPCError,
+    ReportedLifecycleState,
     ResourceNotFoundError,
     SubscribeToComponentUpdatesRequest,
     SubscribeToConfigurationUpdateRequest,
+    UpdateStateRequest,
 )
 
 from ..errors import DownloaderError
 from .bus import MessagingError
 from .ipc import IpcClient, Subscription
 
-__all__ = ["answer_component_updates", "get_configuration", "watch_configuration"]
+__all__ = [
+    "answer_component_updates",
+    "get_configuration",
+    "report_running",
+    "watch_configuration",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -57,21 +64,30 @@ async def watch_configuration(ipc: IpcClient, on_change: Callable[[], None]) -> 
     )
 
 
-async def answer_component_updates(
-    ipc: IpcClient, defer_seconds: Callable[[], float] = lambda: 0
-) -> None:
+async def report_running(ipc: IpcClient) -> None:
+    """Tell the nucleus that the component serves; one that takes no such report is let be."""
+    request = UpdateStateRequest(state=ReportedLifecycleState.RUNNING)
+    try:
+        await ipc.request(GreengrassCoreIPCClient.new_update_state, request)
+    except (DownloaderError, GreengrassCoreIPCError) as error:
+        logger.info("The nucleus does not take the report of the component's state: %r", error)
+
+
+async def answer_component_updates(ipc: IpcClient, defer_seconds: Callable[[str], float]) -> None:
     """Tell the nucleus, whenever it is about to update components, how long it shall wait.
 
-    It asks every component that runs and waits a minute for each that is silent. Nucleus lite does
-    not ask.
+    `defer_seconds` is given the id of the deployment. When the time that it returns is over the
+    nucleus asks again, with the same id; 0 lets the update begin. The nucleus asks every component
+    that runs and waits a minute for each that is silent. Nucleus lite does not ask.
     """
     answers: set[asyncio.Task[None]] = set()
 
     def on_event(event: ComponentUpdatePolicyEvents) -> None:
         if event.pre_update_event:
+            deployment_id = event.pre_update_event.deployment_id
             request = DeferComponentUpdateRequest(
-                deployment_id=event.pre_update_event.deployment_id,
-                recheck_after_ms=int(defer_seconds() * 1000),
+                deployment_id=deployment_id,
+                recheck_after_ms=round(defer_seconds(deployment_id) * 1000),
             )
             answer = asyncio.create_task(_defer(ipc, request))
             answers.add(answer)
