@@ -48,7 +48,7 @@ async def test_a_state_of_the_first_version_goes_on(tmp_path: Path) -> None:
     assert await store.events() == [(1, b'{"event":"download_started"}')]
     assert await store.answer("c1") == b'{"success":true}'
     assert await store.models() == {"vlm": {"model_id": "vlm"}}
-    assert await store.note("shadow") == b"7"
+    assert await store.note("shadow") == b'{"version":7}'
     await store.close()
 
 

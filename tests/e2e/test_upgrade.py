@@ -1,0 +1,90 @@
+"""After an update of the component itself everything that was under way goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from pathlib import Path
+
+import msgspec
+
+from sandbox.servers import Broker, ObjectServer
+
+from ..store.test_migration import write_state
+from .conftest import Bench, make_bench
+
+MiB = 1 << 20
+
+
+async def leave_first_version(bench: Bench, server: ObjectServer) -> None:
+    """Leave what the first version did, ended by SIGTERM: `a` of two files is there, `b` is not.
+
+    The state is the one that is kept for tests, with the objects and places of this bench.
+    """
+    staging = bench.downloads / ".s3downloader" / hashlib.sha256(b"d1").hexdigest()[:16]
+    (staging / "files").mkdir(parents=True)
+    sizes = {"a": 3 * MiB, "b": 6 * MiB}
+    etags = {}
+    for name, size in sizes.items():
+        await server.make(f"vlm/{name}", size)
+        head = server.client().head_object(Bucket="models", Key=f"vlm/{name}")
+        etags[name] = head["ETag"].strip('"')
+    (staging / "files" / "a").write_bytes(body(server, "a"))
+    state = bench.device.directory / "state"
+    state.mkdir()
+    write_state(state, 1)
+    with sqlite3.connect(state / "state.db") as connection:
+        [[old]] = connection.execute("SELECT body FROM downloads")
+        download = {
+            **msgspec.json.decode(old),
+            "destination": str(bench.downloads / "vlm"),
+            "staging": str(staging),
+            "bytes_done": sizes["a"],
+            "bytes_total": sum(sizes.values()),
+        }
+        connection.execute("UPDATE downloads SET body = ?", [msgspec.json.encode(download)])
+        for name, size in sizes.items():
+            connection.execute(
+                "UPDATE files SET size = ?, etag = ? WHERE path = ?", [size, etags[name], name]
+            )
+    connection.close()
+
+
+def body(server: ObjectServer, name: str) -> bytes:
+    return bytes(server.client().get_object(Bucket="models", Key=f"vlm/{name}")["Body"].read())
+
+
+def schema_version(bench: Bench) -> int:
+    connection = sqlite3.connect(bench.device.directory / "state" / "state.db")
+    [[version]] = connection.execute("PRAGMA user_version")
+    connection.close()
+    return int(version)
+
+
+async def test_what_the_first_version_had_under_way_is_completed(
+    tmp_path: Path, broker: Broker, object_server: ObjectServer
+) -> None:
+    async with make_bench("mqtt", tmp_path, broker, object_server, {}) as bench:
+        device, operator, link = bench.device, bench.operator, bench.link
+        await leave_first_version(bench, object_server)
+        assert schema_version(bench) == 1
+        link.rate = 2 * MiB
+        await device.start()
+        await operator.progress("d1", lambda d: d["status"] == "downloading" and d["progress"] > 50)
+        assert await device.terminate() == 0
+        assert schema_version(bench) > 1
+        assert not (bench.downloads / "vlm").exists()
+
+        link.rate = None
+        await device.start()
+        completed = await operator.event("download_completed", "d1")
+        assert (completed["files"], completed["bytes"]) == (2, 9 * MiB)
+        assert link.bytes_down < 8 * MiB, "what was there is not fetched again"
+        for name in ("a", "b"):
+            assert (bench.downloads / "vlm" / name).read_bytes() == body(object_server, name)
+        model = (await operator.ask("model_get", model_id="vlm"))["model"]
+        assert model["local_path"] == str(bench.downloads / "vlm")
+        assert bench.leftovers() == []
+        assert [h.message["event"] for h in operator.heard if "event" in h.message].count(
+            "download_started"
+        ) == 1
