@@ -84,6 +84,13 @@ def test_main_only_wires() -> None:
     assert len((COMPONENT / "main.py").read_text().splitlines()) < 60
 
 
+def test_the_examples_stand_alone() -> None:
+    examples = sorted((COMPONENT.parents[1] / "examples").rglob("*.py"))
+    assert examples
+    for module in examples:
+        assert not re.search(r"^\s*(from|import) s3downloader", module.read_text(), re.MULTILINE)
+
+
 @pytest.mark.parametrize(
     "module",
     [

@@ -14,8 +14,10 @@ from nucleus import Named, NoShadowsError, Nucleus
 
 log = logging.getLogger("consumer")
 
-_RETRY = 1.0
+_OPEN_AGAIN = 1.0
 """Seconds until what could not be opened is tried again."""
+_ASK_AGAIN = 10.0
+"""Seconds until a shadow service that did not answer is asked again."""
 _LOOK_AGAIN = 60.0
 """Seconds after which the shadow is read again though nothing was heard of it."""
 
@@ -35,13 +37,11 @@ class Consumer:
         while not self._nucleus.lost:
             self._nucleus.news.clear()
             try:
-                settled = self._follow()
+                pause = _LOOK_AGAIN if self._follow() else _OPEN_AGAIN
             except NoShadowsError as error:
-                self._say(
-                    f"no ShadowManager answers, which keeps the shadow on the device: {error}"
-                )
-                settled = False
-            self._nucleus.news.wait(_LOOK_AGAIN if settled else _RETRY)
+                self._say(f"no ShadowManager answers, which has the shadow: {error}")
+                pause = _ASK_AGAIN
+            self._nucleus.news.wait(pause)
 
     def _follow(self) -> bool:
         """Have open what is named now; returns whether that is so."""
@@ -103,7 +103,7 @@ def main() -> int:
     except KeyError as error:
         log.error("%s is missing: is this started by a nucleus, and ModelId configured?", error)
     except Exception as error:
-        log.error("the nucleus does not answer: %r", error)
+        log.error("no work with this nucleus: %r", error)
     return 1
 
 

@@ -114,6 +114,18 @@ async def test_it_follows_replacements_and_a_rollback_without_a_restart(
     assert consumer.running.returncode is None
 
 
+async def test_however_fast_versions_follow_it_never_has_a_mixture(
+    greengrass: Bench, consumer: Consumer, object_server: ObjectServer
+) -> None:
+    versions = [f"v{n}" for n in range(8)]
+    for version in versions:
+        await publish(greengrass, object_server, version)
+    await eventually(lambda: consumer.opened()[-1]["version"] == versions[-1])
+    whole = [files_of(version) for version in versions]
+    assert all(opened["files"] in whole for opened in consumer.opened())
+    assert consumer.opened()[-1]["files"] == whole[-1]
+
+
 async def test_it_lets_go_of_a_model_that_is_deleted(
     greengrass: Bench, consumer: Consumer, object_server: ObjectServer
 ) -> None:
