@@ -64,7 +64,7 @@ class Consumer:
             except OSError as error:
                 self._say(f"{model_id} {named.version} cannot be opened yet: {error}")
                 return False
-            if not model.is_at_its_path() or self._nucleus.named(model_id) != named:
+            if self._nucleus.named(model_id) != named or not model.is_at_its_path():
                 self._say(f"{model_id} {named.version} was replaced while it was opened")
                 return False
             stack.pop_all()
