@@ -167,7 +167,6 @@ _CAUSES = (
 _SECRETS = re.compile(r"(X-Amz-[\w-]+=)[^&\s\"']+", re.IGNORECASE)
 
 
-
 def explain(text: str, subject: str) -> DownloaderError:
     """Return the error for a failure on `subject`, such as `s3://bucket/key`, told by `text`.
 
