@@ -9,14 +9,26 @@ from pathlib import Path
 import pytest
 
 from s3downloader.contract import decode_command
+from s3downloader.contract.checks import meta_of
 from s3downloader.contract.commands import COMMANDS, name_of
+from s3downloader.contract.fields import (
+    MODEL_META_LEVELS,
+    Concurrency,
+    DownloadId,
+    KeepVersions,
+    NumWorkers,
+    ObjectKey,
+)
+from s3downloader.downloads.sums import MOST_BYTES
+from s3downloader.engines.pace import REQUESTS
 from s3downloader.errors import MEANINGS, ErrorCode
 from s3downloader.records import TRANSITIONS
-from s3downloader.settings import LIVE, Settings, parameter_name
+from s3downloader.settings import LIVE, Settings, load, parameter_name
 
 ROOT = Path(__file__).parents[1]
 COMPONENT = ROOT / "components" / "aws.samples.S3Downloader"
 README = (ROOT / "README.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 CONTRACT = (ROOT / "docs" / "contract.md").read_text()
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -71,6 +83,31 @@ def test_the_table_of_parameters_is_that_of_the_settings() -> None:
         shown = ", ".join(default) if isinstance(default, tuple) else default
         assert told[name][1] == (f"`{shown:g}`" if isinstance(shown, float) else f"`{shown}`")
         assert told[name][3] == ("yes" if name in LIVE else "no")
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    of_commands, of_the_device = (dict(table) for table in tables(OPERATIONS, "Limits"))
+    workers, parts = meta_of(NumWorkers).le, meta_of(Concurrency).le
+    told = of_commands["`numworkers`, `concurrency`"]
+    assert told == (
+        f"1 to {workers:,}, 1 to {parts}; by ranges no more than {REQUESTS} requests a download"
+    )
+    for names, kind in {
+        "`command_id`, `download_id`, `model_id`": DownloadId,
+        "`bucket`, `key`, `destination`": ObjectKey,
+    }.items():
+        assert f"{meta_of(kind).max_length:,} bytes" in of_commands[names]
+    assert f"{meta_of(KeepVersions).le}" in of_commands["`retry_count`, `keep_versions`"]
+    assert f"{MODEL_META_LEVELS} levels" in of_commands["`model_meta`"]
+    assert f"{MOST_BYTES >> 20} MiB" in of_commands["a `SHA256SUMS`"]
+    fixed = {
+        "MaxPayloadBytes": of_the_device["message sent"],
+        "ShadowMaxBytes": of_the_device["the shadow `models`"],
+    }
+    for parameter, text in fixed.items():
+        least, most = re.findall(r"[\d,]{5,}", text)[:2]
+        for value in (least, most):
+            load(arguments={parameter: value.replace(",", "")}, environment={}, configuration={})
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
