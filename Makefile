@@ -22,6 +22,7 @@ format: .venv/ready
 
 schema: .venv/ready
 	$(BIN)/python -m s3downloader.contract.schema docs/schema
+	$(BIN)/python -m s3downloader.contract.asyncapi docs
 
 build: .venv/ready
 	./build_all.sh

@@ -9,28 +9,57 @@ from pathlib import Path
 import pytest
 
 from s3downloader.contract import decode_command
-from s3downloader.errors import MEANINGS
+from s3downloader.contract.checks import meta_of
+from s3downloader.contract.commands import COMMANDS, name_of
+from s3downloader.contract.fields import (
+    MODEL_META_LEVELS,
+    Concurrency,
+    DownloadId,
+    KeepVersions,
+    NumWorkers,
+    ObjectKey,
+)
+from s3downloader.downloads.sums import MOST_BYTES
+from s3downloader.engines.pace import REQUESTS
+from s3downloader.errors import MEANINGS, ErrorCode
 from s3downloader.records import TRANSITIONS
-from s3downloader.settings import LIVE, Settings, parameter_name
+from s3downloader.settings import LIVE, Settings, load, parameter_name
 
 ROOT = Path(__file__).parents[1]
+COMPONENT = ROOT / "components" / "aws.samples.S3Downloader"
+README = (ROOT / "README.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 CONTRACT = (ROOT / "docs" / "contract.md").read_text()
 PAGES = [
-    ROOT / "README.md",
-    ROOT / "CHANGELOG.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "examples").glob("*/README.md")),
+    *sorted(ROOT.glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
 ]
 
-FENCED = re.compile(r"```json\n(.*?)```", re.DOTALL)
-LINK = re.compile(r"\[[^\]]+\]\(([^)#\s]+)(?:#[^)]*)?\)")
+FENCED = re.compile(r"^ *```json\n(.*?)```", re.DOTALL | re.MULTILINE)
+CODE = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\[[^\]]+\]\(([^)#\s]*)(?:#([^)]*))?\)")
+TABLE = re.compile(r"(?:^\|.*\n)+", re.MULTILINE)
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+
+
+def tables(text: str, heading: str) -> list[list[list[str]]]:
+    """The rows of the tables below a heading, without their heads."""
+    section = text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    return [
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+        for table in TABLE.findall(section)
+    ]
 
 
 def rows(text: str, heading: str) -> list[list[str]]:
     """The rows of the first table below a heading, without its head."""
-    section = text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    return tables(text, heading)[0]
+
+
+def quoted(table: list[list[str]]) -> set[str]:
+    """What stands as code in the first cells of a table."""
+    return {name for row in table for name in re.findall("`(.+?)`", row[0])}
 
 
 def test_the_table_of_error_codes_is_the_code_s() -> None:
@@ -60,6 +89,31 @@ def test_the_table_of_parameters_is_that_of_the_settings() -> None:
         assert told[name][3] == ("yes" if name in LIVE else "no")
 
 
+def test_the_limits_are_those_of_the_code() -> None:
+    of_commands, of_the_device = (dict(table) for table in tables(OPERATIONS, "Limits"))
+    workers, parts = meta_of(NumWorkers).le, meta_of(Concurrency).le
+    told = of_commands["`numworkers`, `concurrency`"]
+    assert told == (
+        f"1 to {workers:,}, 1 to {parts}; by ranges no more than {REQUESTS} requests a download"
+    )
+    for names, kind in {
+        "`command_id`, `download_id`, `model_id`": DownloadId,
+        "`bucket`, `key`, `destination`": ObjectKey,
+    }.items():
+        assert f"{meta_of(kind).max_length:,} bytes" in of_commands[names]
+    assert f"{meta_of(KeepVersions).le}" in of_commands["`retry_count`, `keep_versions`"]
+    assert f"{MODEL_META_LEVELS} levels" in of_commands["`model_meta`"]
+    assert f"{MOST_BYTES >> 20} MiB" in of_commands["a `SHA256SUMS`"]
+    fixed = {
+        "MaxPayloadBytes": of_the_device["message sent"],
+        "ShadowMaxBytes": of_the_device["the shadow `models`"],
+    }
+    for parameter, text in fixed.items():
+        least, most = re.findall(r"[\d,]{5,}", text)[:2]
+        for value in (least, most):
+            load(arguments={parameter: value.replace(",", "")}, environment={}, configuration={})
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_json_examples_are_commands_that_decode(page: Path) -> None:
     for example in FENCED.findall(page.read_text()):
@@ -68,8 +122,36 @@ def test_json_examples_are_commands_that_decode(page: Path) -> None:
             decode_command(example.encode(), max_bytes=100_000)
 
 
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a page."""
+    headings = HEADING.findall(CODE.sub("", page.read_text()))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in LINK.findall(page.read_text()):
-        if not target.startswith(("http://", "https://")):
-            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+    for target, anchor in LINK.findall(CODE.sub("", page.read_text())):
+        if target.startswith(("http://", "https://")):
+            continue
+        there = page.parent / target if target else page
+        assert there.exists(), f"{page.name} links to {target}"
+        assert not anchor or anchor in anchors(there), f"{page.name} links to {target}#{anchor}"
+
+
+def test_the_readme_has_every_command() -> None:
+    assert quoted(rows(README, "A first command")) == {name_of(kind) for kind in COMMANDS}
+
+
+def test_the_readme_s_parameters_are_those_of_the_settings() -> None:
+    parameters = {parameter_name(name) for name in Settings.__struct_fields__}
+    assert quoted(rows(README, "Configuration")) <= parameters
+
+
+def test_the_readme_s_troubles_are_told_in_the_code() -> None:
+    codes, lines = tables(README, "Troubleshooting")
+    assert quoted(codes) <= {code.value for code in ErrorCode}
+    program = "".join(path.read_text() for path in sorted(COMPONENT.rglob("*.py")))
+    program = re.sub(r'"\n\s*f?"', "", program) + (COMPONENT / "install.sh").read_text()
+    for line in quoted(lines):
+        for words in line.split("…"):
+            assert words.strip() in program, f"nothing says {line!r}"

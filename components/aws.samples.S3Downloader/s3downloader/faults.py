@@ -1,4 +1,4 @@
-"""What a failure means: from the words of s5cmd, botocore, obstore, Python's own HTTP client or the
+"""What a failure means: from the words of s5cmd, botocore, Python's own HTTP client or the
 kernel to one of our errors."""
 
 from __future__ import annotations
@@ -80,7 +80,6 @@ _CAUSES = (
         "PermanentRedirect",
         "MovedPermanently",
         "AuthorizationHeaderMalformed",
-        "redirect without LOCATION",
         says="the bucket of {subject} lies in another region; set AWS_REGION to that",
     ),
     _Cause(
@@ -101,11 +100,6 @@ _CAUSES = (
         "InvalidRange",
         "status code: 416",
         says="{subject} is smaller than its listing said; resume to list it again",
-    ),
-    _Cause(
-        ErrorCode.ENGINE_FAILED,
-        "non-partial response",
-        says="the store of {subject} does not serve ranges of an object; use the engine s5cmd",
     ),
     _Cause(
         ErrorCode.ACCESS_DENIED,
@@ -145,7 +139,6 @@ _CAUSES = (
         ErrorCode.NETWORK_UNREACHABLE,
         "x509:",
         "certificate verify failed",
-        "InvalidCertificate",
         says="the store of {subject} shows a certificate that is not trusted; check EndpointUrl, "
         "the device's clock and AWS_CA_BUNDLE",
     ),
@@ -167,8 +160,6 @@ _CAUSES = (
         "RemoteDisconnected",
         "IncompleteRead",
         "BadStatusLine",
-        "error sending request",
-        "request or response body error",
         r"\bEOF\b",
         says="the store of {subject} cannot be reached; check the network and EndpointUrl",
     ),
@@ -176,17 +167,13 @@ _CAUSES = (
 _SECRETS = re.compile(r"(X-Amz-[\w-]+=)[^&\s\"']+", re.IGNORECASE)
 
 
-_DEBUG = "Debug source:"
-_STATUS = re.compile("non-2xx (status code: [0-9]{3}) ([^:]*):(.*)", re.DOTALL)
-
-
 def explain(text: str, subject: str) -> DownloaderError:
     """Return the error for a failure on `subject`, such as `s3://bucket/key`, told by `text`.
 
-    The text goes into the details as `cause`, without the secrets of signed URLs; what obstore
-    says over forty lines is put in one. What nobody foresaw becomes ENGINE_FAILED.
+    The text goes into the details as `cause`, without the secrets of signed URLs. What nobody
+    foresaw becomes ENGINE_FAILED.
     """
-    text = _SECRETS.sub(r"\1...", _condensed(text))
+    text = _SECRETS.sub(r"\1...", text)
     told = text.replace(subject, "")  # a key may hold any words
     for cause in _CAUSES:
         if cause.pattern.search(told):
@@ -206,24 +193,3 @@ def unaccelerated(endpoint_url: str) -> DownloaderError:
         f" EndpointUrl {endpoint_url} out of the configuration",
         field="s3_transfer_acceleration",
     )
-
-
-def _condensed(text: str) -> str:
-    """Return what the words of obstore come to; those of others as they are.
-
-    It tells the key in several ways, and its own `retry_timeout`, which say nothing of the cause.
-    """
-    summary, is_debug, debug = text.partition(_DEBUG)
-    if status := _STATUS.search(summary):
-        code, message = (_element(name, status[3]) for name in ("Code", "Message"))
-        return f"{code or status[2]}: {message} {status[1]}"
-    if not is_debug and not summary.startswith("Generic S3 error: "):
-        return text
-    words = summary.rpartition(" error: ")[2].rpartition(" - ")[2]
-    _, is_http, chain = debug.partition("HttpError {")
-    return " ".join(f"{words} {is_http} {chain}".split())
-
-
-def _element(name: str, xml: str) -> str:
-    found = re.search(f"<{name}>([^<]*)</{name}>", xml)
-    return found[1] if found else ""

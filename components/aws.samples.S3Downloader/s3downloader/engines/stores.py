@@ -25,7 +25,7 @@ __all__ = ["CHUNK", "BucketReader"]
 CHUNK = 256 << 10
 """The bytes that are gathered at most before they are written: what the caches of a core hold."""
 
-_GATHERING = 0.25
+_GATHERING = 0.05
 """Seconds for which they are gathered at most: a death costs no more of each connection."""
 
 _LEARNING = 3
@@ -119,7 +119,7 @@ class _Reading:
         """Read the range; return the store's refusal, if it refuses."""
         begun = self._begin()
         if begun.status not in (200, 206):
-            return begun.answer(0)
+            return self._refusal(begun)
         try:
             self._check(begun, etag, size)
             buffer = memoryview(bytearray(min(CHUNK, size)))
@@ -154,6 +154,12 @@ class _Reading:
             raise self._explained(error) from error
         self.first_byte = time.monotonic() - began
         return begun
+
+    def _refusal(self, begun: Begun) -> Answer:
+        try:
+            return begun.answer(0)
+        except (OSError, HTTPException) as error:
+            raise self._explained(error) from error
 
     def _watch(self, connection: HTTPConnection) -> None:
         with self._lock:

@@ -1,0 +1,94 @@
+"""Ranges over HTTPS: certificates, and a fetch that is broken off inside TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from s3downloader.aio import stop
+from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.records import Options
+from sandbox.link import Link
+from sandbox.servers import ObjectServer
+from sandbox.servers.certificates import make_certificates
+from tests.support import eventually
+
+from .support import FastClock, Files, ForgivingRecorder, Plan, Recorder, by_ranges, job
+
+MIB = 1 << 20
+SMALL_PARTS = Options(part_size=MIB)
+
+
+async def _pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError, ssl.SSLError):
+        while data := await source.read(1 << 16):
+            sink.write(data)
+            await sink.drain()
+    sink.close()
+
+
+@pytest.fixture
+async def endpoint(link: Link, tmp_path: Path) -> AsyncIterator[str]:
+    """An https address before `link`, with a certificate of the authority in `ca.pem`."""
+    make_certificates(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there = await asyncio.open_connection("127.0.0.1", link.port)
+        await asyncio.gather(_pipe(reader, there[1]), _pipe(there[0], writer))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    try:
+        yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        link.cut()
+
+
+async def test_ranges_go_on_over_tls_after_they_were_broken_off(
+    endpoint: str,
+    link: Link,
+    object_server: ObjectServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    plan = Plan(object_server, "ranges/tls/")
+    await plan.put("small", bytes(1_000))
+    await plan.add("large", 12 * MIB)
+    link.rate = 8 * MIB
+    staging = tmp_path / "staging"
+    engine = by_ranges(endpoint)
+    first = Recorder()
+    fetching = asyncio.create_task(
+        engine.fetch(job(staging, SMALL_PARTS), Files(plan.files), first)
+    )
+    await eventually(lambda: link.bytes_down > 4 * MIB)
+    await stop(fetching)
+    link.rate = None
+
+    done = set(first.numbers)
+    rest = [file for file in plan.files if file.number not in done]
+    second = Recorder()
+    await by_ranges(endpoint).fetch(job(staging, SMALL_PARTS), Files(rest), second)
+    second.files += first.files
+    plan.check(staging, second)
+    assert link.bytes_down <= plan.size + 4 * MIB
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(
+    endpoint: str, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "ranges/untrusted/")
+    await plan.put("small", bytes(1_000))
+    with pytest.raises(DownloaderError, match="certificate that is not trusted") as caught:
+        await by_ranges(endpoint, FastClock()).fetch(
+            job(tmp_path / "staging"), Files(plan.files), ForgivingRecorder()
+        )
+    assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE
