@@ -164,9 +164,6 @@ class Told:
     def __init__(self, expected: Expected) -> None:
         self._expected = expected
 
-    def region(self, bucket: str) -> str:
-        return "us-east-1"
-
     async def expected(self, bucket: str, key: str, etag: str, size: int) -> Expected:
         return self._expected
 

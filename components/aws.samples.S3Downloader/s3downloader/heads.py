@@ -50,10 +50,6 @@ class ObjectHeads:
         """Close the connections."""
         self._http.close()
 
-    def region(self, bucket: str) -> str:
-        """Return the region of `bucket`: the configured one, unless an answer told another."""
-        return self._http.region(bucket)
-
     async def expected(self, bucket: str, key: str, etag: str, size: int) -> Expected | None:
         """Return the checksum that an object must have, the one that costs least to compute.
 

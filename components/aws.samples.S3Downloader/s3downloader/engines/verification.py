@@ -48,9 +48,6 @@ class Heads(Protocol):
         Raises SOURCE_CHANGED where it has another ETag.
         """
 
-    def region(self, bucket: str) -> str:
-        """Return where a bucket lies, as far as that is known."""
-
 
 class Verifier:
     """Compares the files of one fetch with what the store, or the command, says of them."""
