@@ -85,7 +85,7 @@ class Credentials:
 
         Where others have replaced them meanwhile, those are kept.
         """
-        if expired is None or expired == self._keys:
+        if expired is None or expired is self._keys:
             self._keys = None
 
     def _should_renew(self, keys: Keys) -> bool:
