@@ -85,7 +85,7 @@ async def test_a_pause_costs_what_was_under_way(
     plan.check(tmp_path, sinks[-1])
     totals = [sink.total for sink in sinks]
     assert totals == sorted(totals)
-    assert link.bytes_down <= plan.size + 10 * 2 * MIB, "an eighth of a second each"
+    assert link.bytes_down <= plan.size + 10 * 2 * MIB, "what the link was about to deliver"
 
 
 async def test_a_link_whose_connections_break_costs_what_was_under_way(

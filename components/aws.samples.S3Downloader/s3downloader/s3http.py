@@ -10,6 +10,7 @@ import base64
 import contextlib
 import os
 import re
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -235,11 +236,12 @@ class S3Http:
         self,
         request: Request,
         keys: Keys,
-        watch: Callable[[HTTPConnection], None] = lambda _: None,
+        watch: Callable[[socket.socket], None] = lambda _: None,
     ) -> Begun:
         """Send a request and return its answer up to its body. Blocks; raises as http.client does.
 
-        `watch` is told the connection before anything is awaited from it.
+        `watch` is told the connection's socket before anything is awaited from it, and again where
+        that one turns out to be closed and another is taken.
         """
         region = self.region(request.bucket)
         scheme, host, path = address(
@@ -257,12 +259,12 @@ class S3Http:
         connection: HTTPConnection,
         place: tuple[str, str],
         signed: HttpRequest,
-        watch: Callable[[HTTPConnection], None],
+        watch: Callable[[socket.socket], None],
     ) -> Begun:
         try:
-            watch(connection)
             if connection.sock is None:
                 self._open(connection)
+            watch(connection.sock)
             connection.request(signed.method, signed.path, headers=dict(signed.headers))
             return Begun(connection, connection.getresponse(), self._idle.setdefault(place, []))
         except BaseException:

@@ -7,11 +7,12 @@ it goes to the disk. No byte is copied in between, as client libraries do two or
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from threading import Lock
 
 from ..aio import uninterrupted
@@ -59,8 +60,8 @@ class BucketReader:
         `take` is called in the thread, with at most CHUNK bytes that are its own for the call.
         Returns the seconds until the store began to answer. Raises SOURCE_CHANGED where the object
         has another ETag now, NETWORK_UNREACHABLE, TIMEOUT, STALLED, ACCESS_DENIED and the like, and
-        what `take` raises. When it has returned, raised or been cancelled, `take` is not called any
-        more.
+        what `take` raises. Cancelled, it hands over what has arrived until then, in the kernel too.
+        When it has returned, raised or been cancelled, `take` is not called any more.
         """
         start, end = span
         request = Request(
@@ -87,7 +88,8 @@ class BucketReader:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             running.add_done_callback(_forget)
-            await uninterrupted(asyncio.to_thread(reading.abort))
+            if reading.abort():
+                await uninterrupted(asyncio.wait([running]))
             raise
 
 
@@ -110,9 +112,10 @@ class _Reading:
         self._keys = keys
         self._share = share
         self._take = take
-        self._lock = Lock()  # held while bytes are taken, so that none are once it is aborted
+        self._lock = Lock()  # for what follows
         self._is_aborted = False
-        self._connection: HTTPConnection | None = None
+        self._is_taking = False
+        self._socket: socket.socket | None = None
         self._paying: Future[None] | None = None
 
     def run(self, loop: asyncio.AbstractEventLoop, etag: str, size: int) -> Answer | None:
@@ -122,29 +125,41 @@ class _Reading:
             return self._refusal(begun)
         try:
             self._check(begun, etag, size)
-            buffer = memoryview(bytearray(min(CHUNK, size)))
-            while size and (chunk := self._gather(begun, buffer[: min(CHUNK, size)])):
-                if not self._hand_over(chunk):
-                    break
-                size -= len(chunk)
-                self._pay(loop, len(chunk))
+            if self._may_take():
+                self._take_all(begun, loop, size)
         finally:
+            with self._lock:
+                self._socket = None  # it may be another request's in a moment
             begun.end(keep=not self._is_aborted)
         return None
 
-    def abort(self) -> None:
-        """Take no more, and wake the thread from whatever it waits for."""
+    def abort(self) -> bool:
+        """Let nothing more arrive, and wake the thread from whatever it waits for.
+
+        Returns whether the thread still takes what has arrived.
+        """
         with self._lock:
             self._is_aborted = True
             if self._paying:
                 self._paying.cancel()
-            sock = self._connection.sock if self._connection else None
-            if sock is not None:
-                try:
-                    # Below TLS, whose own shutdown would touch what the thread uses.
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
-                except OSError:
-                    return  # closed already
+            if self._socket:
+                with contextlib.suppress(OSError):  # it is closed already
+                    # Below TLS, whose own shutdown would touch what the thread uses. What has
+                    # arrived can still be read, and no read waits any more.
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            return self._is_taking
+
+    def _may_take(self) -> bool:
+        with self._lock:
+            self._is_taking = not self._is_aborted
+            return self._is_taking
+
+    def _take_all(self, begun: Begun, loop: asyncio.AbstractEventLoop, size: int) -> None:
+        buffer = memoryview(bytearray(min(CHUNK, size)))
+        while size and (chunk := self._gather(begun, buffer[: min(CHUNK, size)])):
+            self._take(chunk)
+            size -= len(chunk)
+            self._pay(loop, len(chunk))
 
     def _begin(self) -> Begun:
         began = time.monotonic()
@@ -161,9 +176,9 @@ class _Reading:
         except (OSError, HTTPException) as error:
             raise self._explained(error) from error
 
-    def _watch(self, connection: HTTPConnection) -> None:
+    def _watch(self, connected: socket.socket) -> None:
         with self._lock:
-            self._connection = connection
+            self._socket = connected
             if self._is_aborted:
                 raise ConnectionAbortedError
 
@@ -197,12 +212,6 @@ class _Reading:
             if not count:
                 raise self._explained(error) from error
         return buffer[:count]
-
-    def _hand_over(self, chunk: memoryview) -> bool:
-        with self._lock:
-            if not self._is_aborted:
-                self._take(chunk)
-            return not self._is_aborted
 
     def _pay(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
         """Wait until the bandwidth allows to read on."""
