@@ -2,6 +2,7 @@
 # make build: the components.   make publish: those that have changed, to AWS.
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2
 
 .PHONY: run test check format schema build publish clean
 
@@ -9,7 +10,7 @@ run: .venv/ready
 	$(BIN)/python -m sandbox.demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -99,16 +99,16 @@ def upload(server: S3Server, key: str, parts: list[bytes], **how: Any) -> str:
 async def test_the_checksum_of_an_object(
     heads: ObjectHeads, server: S3Server, algorithm: Any
 ) -> None:
-    etag = put(server, f"sums/{algorithm}", ChecksumAlgorithm=algorithm)
-    expected = await heads.expected(BUCKET, f"sums/{algorithm}", etag, len(DATA))
+    etag = put(server, f"summed/{algorithm}", ChecksumAlgorithm=algorithm)
+    expected = await heads.expected(BUCKET, f"summed/{algorithm}", etag, len(DATA))
     assert expected == Expected(algorithm=algorithm, value=VALUES[algorithm])
 
 
 async def test_an_object_without_a_checksum_has_its_md5(
     heads: ObjectHeads, server: S3Server
 ) -> None:
-    etag = put(server, "sums/none")
-    expected = await heads.expected(BUCKET, "sums/none", etag, len(DATA))
+    etag = put(server, "summed/none")
+    expected = await heads.expected(BUCKET, "summed/none", etag, len(DATA))
     md5 = hashlib.md5(DATA, usedforsecurity=False).hexdigest()
     assert expected == Expected(algorithm="MD5", value=md5)
 

@@ -80,3 +80,5 @@ async def together(*works: Coroutine[Any, Any, object]) -> None:
     finally:
         for task in tasks:
             await stop(task)
+            if not task.cancelled():
+                task.exception()  # one is told, and asyncio is not to complain of the others

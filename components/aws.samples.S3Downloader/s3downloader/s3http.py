@@ -236,12 +236,12 @@ class S3Http:
         self,
         request: Request,
         keys: Keys,
-        watch: Callable[[socket.socket], None] = lambda _: None,
+        watch: Callable[[socket.socket | None], None] = lambda _: None,
     ) -> Begun:
         """Send a request and return its answer up to its body. Blocks; raises as http.client does.
 
-        `watch` is told the connection's socket before anything is awaited from it, and again where
-        that one turns out to be closed and another is taken.
+        `watch` is told the socket before anything is awaited from it, each time that another is
+        taken; None before one is connected. What it raises ends the request.
         """
         region = self.region(request.bucket)
         scheme, host, path = address(
@@ -259,12 +259,13 @@ class S3Http:
         connection: HTTPConnection,
         place: tuple[str, str],
         signed: HttpRequest,
-        watch: Callable[[socket.socket], None],
+        watch: Callable[[socket.socket | None], None],
     ) -> Begun:
         try:
+            watch(connection.sock)
             if connection.sock is None:
                 self._open(connection)
-            watch(connection.sock)
+                watch(connection.sock)
             connection.request(signed.method, signed.path, headers=dict(signed.headers))
             return Begun(connection, connection.getresponse(), self._idle.setdefault(place, []))
         except BaseException:

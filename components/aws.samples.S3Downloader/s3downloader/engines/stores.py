@@ -114,7 +114,6 @@ class _Reading:
         self._take = take
         self._lock = Lock()  # for what follows
         self._is_aborted = False
-        self._is_taking = False
         self._socket: socket.socket | None = None
         self._paying: Future[None] | None = None
 
@@ -125,41 +124,32 @@ class _Reading:
             return self._refusal(begun)
         try:
             self._check(begun, etag, size)
-            if self._may_take():
-                self._take_all(begun, loop, size)
+            buffer = memoryview(bytearray(min(CHUNK, size)))
+            while size and (chunk := self._gather(begun, buffer[: min(CHUNK, size)])):
+                self._take(chunk)
+                size -= len(chunk)
+                self._pay(loop, len(chunk))
         finally:
-            with self._lock:
-                self._socket = None  # it may be another request's in a moment
+            self._let_go()
             begun.end(keep=not self._is_aborted)
         return None
 
     def abort(self) -> bool:
         """Let nothing more arrive, and wake the thread from whatever it waits for.
 
-        Returns whether the thread still takes what has arrived.
+        Returns whether it has a connection, and so takes what has arrived, if anything has.
         """
         with self._lock:
             self._is_aborted = True
             if self._paying:
                 self._paying.cancel()
-            if self._socket:
-                with contextlib.suppress(OSError):  # it is closed already
-                    # Below TLS, whose own shutdown would touch what the thread uses. What has
-                    # arrived can still be read, and no read waits any more.
-                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-            return self._is_taking
-
-    def _may_take(self) -> bool:
-        with self._lock:
-            self._is_taking = not self._is_aborted
-            return self._is_taking
-
-    def _take_all(self, begun: Begun, loop: asyncio.AbstractEventLoop, size: int) -> None:
-        buffer = memoryview(bytearray(min(CHUNK, size)))
-        while size and (chunk := self._gather(begun, buffer[: min(CHUNK, size)])):
-            self._take(chunk)
-            size -= len(chunk)
-            self._pay(loop, len(chunk))
+            if not self._socket:
+                return False
+            with contextlib.suppress(OSError):  # it is closed already
+                # Below TLS, whose own shutdown would touch what the thread uses. What has arrived
+                # can still be read, and no read waits any more.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            return True
 
     def _begin(self) -> Begun:
         began = time.monotonic()
@@ -171,16 +161,22 @@ class _Reading:
         return begun
 
     def _refusal(self, begun: Begun) -> Answer:
+        self._let_go()
         try:
             return begun.answer(0)
         except (OSError, HTTPException) as error:
             raise self._explained(error) from error
 
-    def _watch(self, connected: socket.socket) -> None:
+    def _watch(self, connected: socket.socket | None) -> None:
         with self._lock:
-            self._socket = connected
             if self._is_aborted:
-                raise ConnectionAbortedError
+                raise CancelledError
+            self._socket = connected
+
+    def _let_go(self) -> None:
+        """The connection may be another request's in a moment."""
+        with self._lock:
+            self._socket = None
 
     def _check(self, begun: Begun, etag: str, size: int) -> None:
         if begun.headers.get("etag", "").strip('"') != etag:
