@@ -51,13 +51,13 @@ async def run(
 ) -> str:
     """Let the contenders take turns, load by load, each round in another order."""
     contenders, notes = await _present(only, engine)
-    sections = ["\n".join(notes)] if notes else []
+    print("\n".join(notes), flush=True)
     for load in _LOADS:
         if load.name in loads:
             place = directory / load.name
-            sections.append(await _compare(load, place, rounds, contenders))
+            print(f"\n{await _compare(load, place, rounds, contenders)}", flush=True)
             shutil.rmtree(place)
-    return "\n\n".join(sections)
+    return ""
 
 
 async def _present(only: Sequence[str], engine: str) -> tuple[dict[str, _Contender], list[str]]:
@@ -80,8 +80,8 @@ async def _compare(
     load: Load, directory: Path, rounds: int, contenders: Mapping[str, _Contender]
 ) -> str:
     async with ObjectServer(directory / "s3") as server:
-        sizes = zip(load.keys, load.sizes, strict=True)
-        digests = await asyncio.gather(*(server.make(key, size) for key, size in sizes))
+        objects = zip(load.keys, load.sizes, strict=True)
+        digests = await asyncio.gather(*(server.make(*each, "CRC64NVME") for each in objects))
         async with stage(directory / "device", "mqtt", server) as scene:
             work = Work(server, load, directory / "device" / "models", directory)
             costs = await _take_turns(scene, work, contenders, rounds, digests)

@@ -8,7 +8,9 @@ import hashlib
 import io
 import os
 import random
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ from .base import Server
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.literals import ChecksumAlgorithmType
 
 __all__ = ["ApiServer", "ObjectServer", "S3Server", "connect"]
 
@@ -82,15 +85,27 @@ class S3Server(Server):
         """Write an object in one piece, so that its ETag is its MD5."""
         await asyncio.to_thread(self.client().put_object, Bucket=self.bucket, Key=key, Body=data)
 
-    async def make(self, key: str, size: int) -> str:
+    async def make(self, key: str, size: int, checksum: ChecksumAlgorithmType | None = None) -> str:
         """Write an object of `size` pseudo-random bytes, from 8 MiB on in parts.
 
-        The bytes depend on key and size alone. Returns their SHA-256 in hex.
+        With `checksum` it is written in one piece, of at most 5 GiB, and the server keeps that of
+        it. The bytes depend on key and size alone. Returns their SHA-256 in hex.
         """
         noise = _Noise(key, size)
         body = io.BufferedReader(noise, buffer_size=1 << 20)
-        await asyncio.to_thread(self.client().upload_fileobj, body, self.bucket, key)
+        if checksum:
+            await asyncio.to_thread(self._put_with, checksum, key, body)
+        else:
+            await asyncio.to_thread(self.client().upload_fileobj, body, self.bucket, key)
         return noise.sha256.hexdigest()
+
+    def _put_with(self, checksum: ChecksumAlgorithmType, key: str, body: io.BufferedReader) -> None:
+        with tempfile.TemporaryFile() as file:  # boto3 reads it twice
+            shutil.copyfileobj(body, file)
+            file.seek(0)
+            self.client().put_object(
+                Bucket=self.bucket, Key=key, Body=file, ChecksumAlgorithm=checksum
+            )
 
     async def stop(self) -> None:
         if self._client is not None:

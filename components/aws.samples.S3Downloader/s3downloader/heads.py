@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from urllib.parse import quote
 
 import msgspec
@@ -17,11 +18,13 @@ from .errors import DownloaderError, ErrorCode
 from .faults import explain
 from .s3http import Answer, Request, S3Http
 
-__all__ = ["ObjectHeads"]
+__all__ = ["CHECKSUM_MODE", "ObjectHeads", "told"]
 
 log = logging.getLogger(__name__)
 
-_CHECKSUM_MODE = {"x-amz-checksum-mode": "ENABLED"}
+CHECKSUM_MODE = {"x-amz-checksum-mode": "ENABLED"}
+"""What asks the store to tell an object's checksum, of a HEAD or of a GET of the whole object."""
+
 _PAGE = 1_000  # parts that GetObjectAttributes tells at once
 _PAGE_BYTES = 1 << 20
 _PART = re.compile("<Part>(.*?)</Part>", re.DOTALL)
@@ -57,13 +60,13 @@ class ObjectHeads:
         object is not the one of that ETag and size, OBJECT_NOT_FOUND, ACCESS_DENIED,
         CREDENTIALS_UNAVAILABLE, and what tells of the network.
         """
-        head = Request(method="HEAD", bucket=bucket, key=key, headers=_CHECKSUM_MODE)
+        head = Request(method="HEAD", bucket=bucket, key=key, headers=CHECKSUM_MODE)
         answer = await self._http.send(head)
         _check_same(answer, head, etag, size)
         for algorithm in ALGORITHMS:
             if value := answer.headers.get(f"x-amz-checksum-{algorithm.lower()}"):
                 return await self._checksum(head, answer, algorithm, value)
-        return None if _is_encrypted(answer) else md5_etag(etag)
+        return None if _is_encrypted(answer.headers) else md5_etag(etag)
 
     async def read(self, bucket: str, key: str, etag: str, limit: int) -> bytes:
         """Return an object that has at most `limit` bytes.
@@ -84,7 +87,9 @@ class ObjectHeads:
         """Return a checksum with all that is needed to check it, if the store tells that."""
         counted = _COUNTED.fullmatch(value)
         if not counted:
-            return Expected(algorithm=algorithm, value=value) if _is_full(answer) else None
+            if not _is_full(answer.headers, answer.etag):
+                return None
+            return Expected(algorithm=algorithm, value=value)
         size = int(answer.headers["content-length"])
         expected = Expected(algorithm=algorithm, value=value, composite=True)
         detailed = await self._with_parts(head, expected, answer.etag)
@@ -154,21 +159,33 @@ def _attributes(head: Request, marker: str) -> Request:
     )
 
 
-def _is_full(answer: Answer) -> bool:
+def told(headers: Mapping[str, str], etag: str, size: int) -> Expected | None:
+    """Return what an answer tells by itself of the bytes of its object, None for nothing.
+
+    That is a checksum of them all, which it was asked for with CHECKSUM_MODE, or their MD5.
+    """
+    for algorithm in ALGORITHMS:
+        value = headers.get(f"x-amz-checksum-{algorithm.lower()}", "")
+        if value.endswith("-1"):
+            return Expected(algorithm=algorithm, value=value, composite=True, part_size=size)
+        if value and "-" not in value and _is_full(headers, etag):
+            return Expected(algorithm=algorithm, value=value)
+    return None if _is_encrypted(headers) else md5_etag(etag)
+
+
+def _is_full(headers: Mapping[str, str], etag: str) -> bool:
     """Tell whether a checksum is that of the object's bytes, though it may not say so.
 
     Of an object uploaded in parts, whose ETag has a `-`, it may be the checksum of checksums.
     """
-    kind = answer.headers.get("x-amz-checksum-type")
-    return kind == "FULL_OBJECT" or (kind is None and "-" not in answer.etag)
+    kind = headers.get("x-amz-checksum-type")
+    return kind == "FULL_OBJECT" or (kind is None and "-" not in etag)
 
 
-def _is_encrypted(answer: Answer) -> bool:
+def _is_encrypted(headers: Mapping[str, str]) -> bool:
     """Tell whether the ETag is something else than an MD5, though it may look like one."""
-    encryption = answer.headers.get("x-amz-server-side-encryption", "")
-    return encryption.startswith("aws:kms") or any(
-        name in answer.headers for name in _ENCRYPTED_ETAG
-    )
+    encryption = headers.get("x-amz-server-side-encryption", "")
+    return encryption.startswith("aws:kms") or any(name in headers for name in _ENCRYPTED_ETAG)
 
 
 def _check_same(answer: Answer, request: Request, etag: str, size: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterable, Callable, Coroutine
+from collections.abc import AsyncIterable, Callable, Coroutine, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any, TypeVar
@@ -134,12 +134,11 @@ class Fetch:
     async def _fetch_small(self, file: FileRecord) -> None:
         """Fetch a file with the slot that was taken for it."""
         try:
-            expected = await self._expected(file)
-            label, mismatch = await self._bring(file, expected)
+            label, mismatch = await self._bring(file)
             if mismatch:
                 log.warning("%s: %s is fetched again: %s", *self._of(file), mismatch)
                 self._keeper.dropped(file.size)
-                label, mismatch = await self._bring(file, expected)
+                label, mismatch = await self._bring(file)
             if mismatch:
                 self._keeper.dropped(file.size)
                 raise mismatch_error(self._job, file, mismatch)
@@ -147,22 +146,28 @@ class Fetch:
             self._pace.release()
         self._keeper.arrived(msgspec.structs.replace(file, checksum=label))
 
-    async def _bring(
-        self, file: FileRecord, expected: Expected | None
-    ) -> tuple[str, Mismatch | None]:
+    async def _bring(self, file: FileRecord) -> tuple[str, Mismatch | None]:
         """Fetch and write a file; return by what it is verified, and what does not fit."""
-        body = bytearray()
+        arrived, body = 0, bytearray()
         retries = Retries(self._job.options.retry_count, self._clock)
+        expected: Expected | None = None
         mismatch: Mismatch | None = None
 
-        def take(chunk: memoryview) -> None:
-            nonlocal mismatch
-            body.extend(chunk)
-            if len(body) == file.size:
-                mismatch = self._put(file, body, expected)
+        def learn(headers: Mapping[str, str]) -> None:
+            nonlocal expected
+            expected = self._verifier.told(file, headers)
 
-        while len(body) < file.size:
-            await self._ask(file, (len(body), file.size), take, retries)
+        def take(chunk: memoryview) -> None:
+            nonlocal arrived, mismatch
+            arrived += len(chunk)
+            if arrived < file.size or body:
+                body.extend(chunk)
+            if arrived == file.size:
+                mismatch = self._put(file, body or chunk, expected)
+
+        while arrived < file.size:
+            asks_all = None if arrived else learn
+            await self._ask(file, (arrived, file.size), take, retries, learn=asks_all)
         if not file.size:
             mismatch = await self._in_thread(self._put, file, body, expected)
         self._keeper.received(file.size)
@@ -171,14 +176,16 @@ class Fetch:
             return await self._verifier.check_file(path, file, expected)
         return label_of(file, expected), None
 
-    def _put(self, file: FileRecord, body: bytearray, expected: Expected | None) -> Mismatch | None:
+    def _put(
+        self, file: FileRecord, body: bytearray | memoryview, expected: Expected | None
+    ) -> Mismatch | None:
         path = self._staging.target(file.number)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
         try:
             self._disk.write(descriptor, body, 0)
         finally:
             os.close(descriptor)
-        return self._verifier.check_body([body], file, expected)
+        return self._verifier.check_body(body, file, expected)
 
     # --- Large files: parts, journaled -----------------------------------------------------------
 
@@ -239,8 +246,6 @@ class Fetch:
                 async with self._pace.slot():
                     await self._ask(transfer.file, transfer.missing(index), take, retries)
 
-    # --- What both have in common ----------------------------------------------------------------
-
     async def _expected(self, file: FileRecord) -> Expected | None:
         """Ask for the checksum of a file, as often as for its bytes."""
         retries = Retries(self._job.options.retry_count, self._clock)
@@ -250,12 +255,15 @@ class Fetch:
             except DownloaderError as error:
                 await retries.after(error)
 
+    # --- What both have in common ----------------------------------------------------------------
+
     async def _ask(
         self,
         file: FileRecord,
         span: tuple[int, int],
         take: Callable[[memoryview], None],
         retries: Retries,
+        learn: Callable[[Mapping[str, str]], None] | None = None,
     ) -> None:
         """Make one request for a range. If it fails, return when it is time for the next."""
 
@@ -268,7 +276,7 @@ class Fetch:
             take(chunk)
 
         try:
-            first_byte = await self._reader.read(file.key, file.etag, span, heed)
+            first_byte = await self._reader.read(file.key, file.etag, span, heed, learn=learn)
             if is_empty:
                 raise empty_answer(self._job, file)
         except DownloaderError as error:

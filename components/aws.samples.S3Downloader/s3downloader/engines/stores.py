@@ -10,14 +10,15 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from http.client import HTTPException
-from threading import Lock
+from threading import Lock, local
 
 from ..aio import uninterrupted
 from ..credentials import Credentials, Keys
 from ..errors import DownloaderError, ErrorCode
+from ..heads import CHECKSUM_MODE
 from ..s3http import Answer, Begun, Request, S3Http, unanswered
 from ..throttle import Share
 
@@ -30,6 +31,7 @@ _GATHERING = 0.05
 """Seconds for which they are gathered at most: a death costs no more of each connection."""
 
 _LEARNING = 3
+_of_thread = local()
 
 
 class BucketReader:
@@ -53,27 +55,37 @@ class BucketReader:
         self._accelerate = accelerate
 
     async def read(
-        self, key: str, etag: str, span: tuple[int, int], take: Callable[[memoryview], None]
+        self,
+        key: str,
+        etag: str,
+        span: tuple[int, int],
+        take: Callable[[memoryview], None],
+        *,
+        learn: Callable[[Mapping[str, str]], None] | None = None,
     ) -> float:
         """Hand the bytes of `span`, from its start to before its end, to `take`, as they come.
 
-        `take` is called in the thread, with at most CHUNK bytes that are its own for the call.
+        `take` is called in the thread, with at most CHUNK bytes that are its own for the call. With
+        `learn` the span is the whole object, whose checksum is asked for in the same request: it is
+        called with the headers of the answer before any byte is taken.
+
         Returns the seconds until the store began to answer. Raises SOURCE_CHANGED where the object
         has another ETag now, NETWORK_UNREACHABLE, TIMEOUT, STALLED, ACCESS_DENIED and the like, and
         what `take` raises. Cancelled, it hands over what has arrived until then, in the kernel too.
         When it has returned, raised or been cancelled, `take` is not called any more.
         """
         start, end = span
+        what = CHECKSUM_MODE if learn else {"range": f"bytes={start}-{end - 1}"}
         request = Request(
             method="GET",
             bucket=self._bucket,
             key=key,
-            headers={"range": f"bytes={start}-{end - 1}", "if-match": f'"{etag}"'},
+            headers={**what, "if-match": f'"{etag}"'},
             accelerate=self._accelerate,
         )
         for tries in range(1, _LEARNING + 1):
             keys = await self._credentials.get()
-            reading = _Reading(self._http, request, start, keys, self._share, take)
+            reading = _Reading(self._http, request, start, keys, self._share, take, learn)
             refusal = await self._run(reading, etag, end - start)
             if refusal is None:
                 return reading.first_byte
@@ -104,6 +116,7 @@ class _Reading:
         keys: Keys,
         share: Share,
         take: Callable[[memoryview], None],
+        learn: Callable[[Mapping[str, str]], None] | None,
     ) -> None:
         self.first_byte = 0.0
         self._http = http
@@ -112,6 +125,7 @@ class _Reading:
         self._keys = keys
         self._share = share
         self._take = take
+        self._learn = learn
         self._lock = Lock()  # for what follows
         self._is_aborted = False
         self._socket: socket.socket | None = None
@@ -124,7 +138,9 @@ class _Reading:
             return self._refusal(begun)
         try:
             self._check(begun, etag, size)
-            buffer = memoryview(bytearray(min(CHUNK, size)))
+            if self._learn:
+                self._learn(begun.headers)
+            buffer = _buffer()
             while size and (chunk := self._gather(begun, buffer[: min(CHUNK, size)])):
                 self._take(chunk)
                 size -= len(chunk)
@@ -230,6 +246,14 @@ class _Reading:
                 " fetched; check the network",
             )
         return unanswered(error, self._request)
+
+
+def _buffer() -> memoryview:
+    """Return the buffer of this thread, CHUNK bytes long."""
+    if not hasattr(_of_thread, "buffer"):
+        _of_thread.buffer = memoryview(bytearray(CHUNK))
+    buffer: memoryview = _of_thread.buffer
+    return buffer
 
 
 def _forget(running: asyncio.Future[Answer | None]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from ..checksums import (
     md5_etag,
 )
 from ..errors import DownloaderError, ErrorCode
+from ..heads import told
 from ..records import FileRecord
 from .base import FetchJob
 from .staging import Staging
@@ -64,6 +65,10 @@ class Verifier:
         if by_etag and file.size < _ASK_FROM:
             return by_etag
         return await self._ask(file)
+
+    def told(self, file: FileRecord, headers: Mapping[str, str]) -> Expected | None:
+        """Return what an answer with the whole object tells that its checksum is."""
+        return told(headers, file.etag, file.size) if self._job.options.verify else None
 
     async def check_transfer(
         self, transfer: Transfer, expected: Expected | None
@@ -111,11 +116,11 @@ class Verifier:
         return good, damaged
 
     def check_body(
-        self, body: Iterable[bytes | bytearray], file: FileRecord, expected: Expected | None
+        self, body: bytearray | memoryview, file: FileRecord, expected: Expected | None
     ) -> Mismatch | None:
         """Tell what does not fit of a file that is in memory."""
         given = [expected] if expected else []
-        mismatches = check_blocks(body, file.size, given, file.sha256)
+        mismatches = check_blocks([body], file.size, given, file.sha256)
         return mismatches[0] if mismatches else None
 
     def read(self, path: Path, file: FileRecord, expected: Expected | None) -> Mismatch | None:
