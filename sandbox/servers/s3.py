@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
@@ -99,7 +99,7 @@ class S3Server(Server):
             await asyncio.to_thread(self.client().upload_fileobj, body, self.bucket, key)
         return noise.sha256.hexdigest()
 
-    def _put_with(self, checksum: ChecksumAlgorithmType, key: str, body: io.BufferedReader) -> None:
+    def _put_with(self, checksum: ChecksumAlgorithmType, key: str, body: IO[bytes]) -> None:
         with tempfile.TemporaryFile() as file:  # boto3 reads it twice
             shutil.copyfileobj(body, file)
             file.seek(0)

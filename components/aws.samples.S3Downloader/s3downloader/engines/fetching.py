@@ -23,7 +23,7 @@ from .keeper import Keeper
 from .pace import Pace, Retries
 from .parts import layout_of
 from .staging import Staging
-from .stores import CHUNK, BucketReader
+from .stores import WHOLE, BucketReader
 from .transfer import Transfer, begin_or_continue
 from .verification import Verifier, block_of, crc_for, empty_answer, label_of, mismatch_error
 
@@ -31,9 +31,6 @@ __all__ = ["Fetch"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-
-_SMALL = CHUNK
-"""Up to this size a file is fetched with one request and kept in memory until it is whole."""
 
 _VOIDING = {ErrorCode.SOURCE_CHANGED, ErrorCode.CHECKSUM_MISMATCH, ErrorCode.OBJECT_NOT_FOUND}
 """Faults after which nothing that is there of a file is worth keeping."""
@@ -106,7 +103,7 @@ class Fetch:
         """Begin one file after the other, as long as those before leave room for a request."""
         async for file in files:
             await self._pace.vacancy()
-            if file.size <= _SMALL:
+            if file.size <= WHOLE:
                 self._pace.take()
                 group.create_task(self._guarded(self._attempt(file, self._fetch_small(file))))
             else:
@@ -129,7 +126,7 @@ class Fetch:
             log.warning("%s: %s", self._job.download_id, error)
             self._fault = self._fault or error
 
-    # --- Small files: one request, in memory until they are whole --------------------------------
+    # --- Files up to WHOLE: one request, in memory until they are whole ---------------------------
 
     async def _fetch_small(self, file: FileRecord) -> None:
         """Fetch a file with the slot that was taken for it."""

@@ -1,10 +1,10 @@
 """The engine that goes on inside a file: ranges of objects, pinned, journaled and verified.
 
-Memory, whatever the size of the objects: requests x (2 x `CHUNK` + about 0.1 MiB), since a request
-in flight has a thread, a buffer of `CHUNK` (256 KiB), and for a small file its body of at most as
-much again; there are 16 requests at first and never more than `REQUESTS` (64). Beside it, 56 bytes
-for each part of the files that are under way, and a record of a few hundred bytes for each small
-file that waits to be synced.
+Memory, whatever the size of the objects: requests x (2 x `WHOLE` + about 0.1 MiB), since a request
+in flight has a thread, a buffer of `WHOLE` (256 KiB), and for a small file that comes in pieces its
+body of at most as much again; there are 16 requests at first and never more than `REQUESTS` (64).
+Beside it, 56 bytes for each part of the files that are under way, and a record of a few hundred
+bytes for each small file that waits to be synced.
 """
 
 from __future__ import annotations

@@ -22,10 +22,13 @@ from ..heads import CHECKSUM_MODE
 from ..s3http import Answer, Begun, Request, S3Http, unanswered
 from ..throttle import Share
 
-__all__ = ["CHUNK", "BucketReader"]
+__all__ = ["CHUNK", "WHOLE", "BucketReader"]
 
-CHUNK = 256 << 10
-"""The bytes that are gathered at most before they are written: what the caches of a core hold."""
+WHOLE = 256 << 10
+"""The bytes of a thread's buffer: objects up to this size are gathered whole, then handed over."""
+
+CHUNK = 96 << 10
+"""The bytes that are gathered at most of larger ones: what the caches hold for a few threads."""
 
 _GATHERING = 0.05
 """Seconds for which they are gathered at most: a death costs no more of each connection."""
@@ -66,8 +69,8 @@ class BucketReader:
         """Hand the bytes of `span`, from its start to before its end, to `take`, as they come.
 
         `take` is called in the thread, with at most CHUNK bytes that are its own for the call. With
-        `learn` the span is the whole object, whose checksum is asked for in the same request: it is
-        called with the headers of the answer before any byte is taken.
+        `learn` the span is a whole object of up to WHOLE bytes, whose checksum is asked for in the
+        same request: it is called with the headers of the answer, then `take` with all that comes.
 
         Returns the seconds until the store began to answer. Raises SOURCE_CHANGED where the object
         has another ETag now, NETWORK_UNREACHABLE, TIMEOUT, STALLED, ACCESS_DENIED and the like, and
@@ -140,8 +143,8 @@ class _Reading:
             self._check(begun, etag, size)
             if self._learn:
                 self._learn(begun.headers)
-            buffer = _buffer()
-            while size and (chunk := self._gather(begun, buffer[: min(CHUNK, size)])):
+            buffer = _buffer() if self._learn else _buffer()[:CHUNK]
+            while size and (chunk := self._gather(begun, buffer[:size])):
                 self._take(chunk)
                 size -= len(chunk)
                 self._pay(loop, len(chunk))
@@ -249,9 +252,9 @@ class _Reading:
 
 
 def _buffer() -> memoryview:
-    """Return the buffer of this thread, CHUNK bytes long."""
+    """Return the buffer of this thread, WHOLE bytes long."""
     if not hasattr(_of_thread, "buffer"):
-        _of_thread.buffer = memoryview(bytearray(CHUNK))
+        _of_thread.buffer = memoryview(bytearray(WHOLE))
     buffer: memoryview = _of_thread.buffer
     return buffer
 
