@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import boto3
 from botocore.config import Config
@@ -81,9 +81,10 @@ class S3Server(Server):
             self._client = connect(self.endpoint)
         return self._client
 
-    async def put(self, key: str, data: bytes) -> None:
-        """Write an object in one piece, so that its ETag is its MD5."""
-        await asyncio.to_thread(self.client().put_object, Bucket=self.bucket, Key=key, Body=data)
+    async def put(self, key: str, data: bytes, **how: Any) -> None:
+        """Write an object in one piece, so that its ETag is its MD5. `how` is for put_object."""
+        put_object = self.client().put_object
+        await asyncio.to_thread(put_object, Bucket=self.bucket, Key=key, Body=data, **how)
 
     async def make(self, key: str, size: int, checksum: ChecksumAlgorithmType | None = None) -> str:
         """Write an object of `size` pseudo-random bytes, from 8 MiB on in parts.

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from s3downloader.clock import Clock, SystemClock
 from s3downloader.credentials import Credentials
@@ -155,9 +156,9 @@ class Plan:
         digest = await self._server.make(self._prefix + path, size)
         return await self.plan(path, digest)
 
-    async def put(self, path: str, data: bytes) -> FileRecord:
-        """Make an object in one piece, so that its ETag is its MD5."""
-        await self._server.put(self._prefix + path, data)
+    async def put(self, path: str, data: bytes, **how: Any) -> FileRecord:
+        """Make an object in one piece, so that its ETag is its MD5. `how` is for put_object."""
+        await self._server.put(self._prefix + path, data, **how)
         return await self.plan(path, hashlib.sha256(data).hexdigest())
 
     async def plan(self, path: str, digest: str) -> FileRecord:

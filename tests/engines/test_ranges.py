@@ -315,7 +315,7 @@ async def test_what_arrived_of_a_small_file_in_vain_is_not_counted(
     assert sink.total == 0
 
 
-@pytest.mark.parametrize("size", [300_000, 4 * MIB])
+@pytest.mark.parametrize("size", [100_000, 300_000, 4 * MIB])
 async def test_a_flipped_byte_is_caught_by_the_md5(
     link: Link, object_server: ObjectServer, tmp_path: Path, size: int
 ) -> None:

@@ -8,6 +8,7 @@ import os
 import random
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,12 +18,13 @@ from s3downloader.credentials import Credentials, Keys
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.records import FileRecord, Options
 from sandbox.link import Link
-from sandbox.servers import ObjectServer
+from sandbox.servers import ApiServer, ObjectServer
 
 from .busy_store import BusyStore, refusal
 from .support import FastClock, Files, ForgivingRecorder, Plan, Recorder, by_ranges, job
 
 MIB = 1 << 20
+DATA = random.Random(7).randbytes(200_000)
 SMALL_PARTS = Options(part_size=MIB)
 
 
@@ -136,6 +138,42 @@ async def test_keys_that_cannot_be_had_are_told(
     with pytest.raises(DownloaderError) as caught:
         await engine.fetch(job(tmp_path, Options()), Files([file]), Recorder())
     assert caught.value.code is ErrorCode.CREDENTIALS_UNAVAILABLE
+
+
+CHECKSUMS: list[tuple[dict[str, Any], str]] = [
+    ({"ChecksumAlgorithm": "CRC64NVME"}, "CRC64NVME:"),
+    ({"ChecksumAlgorithm": "SHA256"}, "SHA256:"),
+    ({"ServerSideEncryption": "aws:kms", "ChecksumAlgorithm": "CRC32C"}, "CRC32C:"),
+    ({"ServerSideEncryption": "aws:kms"}, ""),
+    ({}, "MD5:"),
+]
+
+
+@pytest.mark.parametrize(("how", "checksum"), CHECKSUMS)
+async def test_what_a_small_file_is_compared_with_comes_with_it(
+    api_server: ApiServer, tmp_path: Path, how: dict[str, Any], checksum: str
+) -> None:
+    plan = Plan(api_server, "stores/told/")
+    await plan.put("small", DATA, **how)
+    async with BusyStore(api_server.port, lambda _: None) as store:
+        sink = Recorder()
+        await by_ranges(store.endpoint).fetch(job(tmp_path, Options()), Files(plan.files), sink)
+        assert store.requests == 1
+    plan.check(tmp_path, sink)
+    assert sink.files[0].checksum.partition(":")[:2] == checksum.partition(":")[:2]
+
+
+async def test_a_small_file_that_does_not_fit_what_came_with_it_is_fetched_again(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "stores/flipped/")
+    await plan.put("small", DATA, ChecksumAlgorithm="CRC64NVME")
+    link.corrupt_after(len(DATA) // 2)
+    sink = ForgivingRecorder()
+    await by_ranges(link.endpoint).fetch(job(tmp_path, Options()), Files(plan.files), sink)
+    plan.check(tmp_path, sink)
+    assert sink.files[0].checksum.startswith("CRC64NVME:")
+    assert 2 * len(DATA) < link.bytes_down < 2 * len(DATA) + 10_000, "twice, and no more"
 
 
 BLOCK = 3 * MIB

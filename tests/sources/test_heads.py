@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from s3downloader.checksums import CRCS, Expected, check_file
+from s3downloader.checksums import CRCS, Expected, Part, check_file
 from s3downloader.clock import SystemClock
 from s3downloader.credentials import Credentials
 from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.heads import ObjectHeads
+from s3downloader.heads import ObjectHeads, told
 from sandbox.link import Link
 from sandbox.nucleus.credentials import CredentialsEndpoint
 from sandbox.processes import free_ports
@@ -171,6 +171,28 @@ async def test_the_etag_of_an_object_under_a_key_of_kms_is_no_md5(api_server: Ap
     etag = put(api_server, "kms", ServerSideEncryption="aws:kms")
     async with heads_of(api_server.endpoint, api_server.environment) as heads:
         assert await heads.expected(BUCKET, "kms", etag, len(DATA)) is None
+
+
+TOLD = [
+    ({"x-amz-checksum-crc64nvme": "AAAA", "x-amz-checksum-type": "FULL_OBJECT"}, "e-2", "AAAA"),
+    ({"x-amz-checksum-crc32": "BBBB", "x-amz-checksum-sha256": "CCCC"}, "e", "BBBB"),
+    ({"x-amz-checksum-crc32c": "DDDD-1", "x-amz-checksum-type": "COMPOSITE"}, "e-1", "DDDD-1"),
+    ({"x-amz-checksum-crc32c": "DDDD-2", "x-amz-checksum-type": "COMPOSITE"}, "e-2", None),
+    ({"x-amz-checksum-crc32": "BBBB"}, "e-2", None),  # may be that of the parts
+    ({}, "0" * 32, "0" * 32),
+    ({"x-amz-server-side-encryption": "AES256"}, "0" * 32, "0" * 32),
+    ({"x-amz-server-side-encryption": "aws:kms:dsse"}, "0" * 32, None),
+    ({"x-amz-server-side-encryption-customer-algorithm": "AES256"}, "0" * 32, None),
+]
+
+
+@pytest.mark.parametrize(("headers", "etag", "value"), TOLD)
+def test_what_an_answer_tells_by_itself(
+    headers: dict[str, str], etag: str, value: str | None
+) -> None:
+    expected = told(headers, etag, 9)
+    assert (expected.value if expected else None) == value
+    assert expected is None or expected.layout(9) == [Part(1, 0, 9)]
 
 
 Asking = Callable[[ObjectHeads, str, str, str, int], Any]
