@@ -80,8 +80,7 @@ async def _compare(
     load: Load, directory: Path, rounds: int, contenders: Mapping[str, _Contender]
 ) -> str:
     async with ObjectServer(directory / "s3") as server:
-        objects = zip(load.keys, load.sizes, strict=True)
-        digests = await asyncio.gather(*(server.make(*each, "CRC64NVME") for each in objects))
+        digests = await load.upload(server)
         async with stage(directory / "device", "mqtt", server) as scene:
             work = Work(server, load, directory / "device" / "models", directory)
             costs = await _take_turns(scene, work, contenders, rounds, digests)

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from sandbox.checksummed import Checksummed
 from sandbox.servers import ObjectServer
 
 from .figures import table
@@ -90,12 +89,9 @@ def _verdict(load: Load, pairs: list[Pair]) -> str:
 
 async def _compare(load: Load, directory: Path, rounds: int, engine: str) -> list[Pair]:
     """Return what each round took but the first, which warms the server up."""
-    async with ObjectServer(directory / "s3") as server, Checksummed(server) as store:
-        sizes = zip(load.keys, load.sizes, strict=True)
-        await asyncio.gather(*(server.make(key, size) for key, size in sizes))
-        for key in load.keys:
-            await store.learn(key)
-        async with stage(directory / "device", "mqtt", server, store.endpoint) as scene:
+    async with ObjectServer(directory / "s3") as server:
+        await load.upload(server)
+        async with stage(directory / "device", "mqtt", server) as scene:
             places = directory / "device" / "models"
             pairs = []
             for number in range(rounds + 1):

@@ -57,10 +57,8 @@ async def make_bench(
     broker: Broker,
     server: S3Server,
     configuration: dict[str, Any],
-    *,
-    port: int | None = None,
 ) -> AsyncIterator[Bench]:
-    """Put a device on the bench; it is not started yet. `port` is that of a way to `server`."""
+    """Put a device on the bench; it is not started yet."""
     thing = f"device-{next(_numbers)}"
     configuration = {
         "DownloadDir": str(directory / "device" / "downloads"),
@@ -72,7 +70,7 @@ async def make_bench(
     }
     async with contextlib.AsyncExitStack() as stack:
         operator = await stack.enter_async_context(Operator(broker.port, thing))
-        link = await stack.enter_async_context(Link(port or server.port))
+        link = await stack.enter_async_context(Link(server.port))
         environment = {**server.environment, "AWS_ENDPOINT_URL_S3": link.endpoint}
         nucleus = None
         device: Device

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import random
-from pathlib import Path
 
 import pytest
 
-from sandbox.checksummed import Checksummed
-from sandbox.servers import Broker, ObjectServer
+from sandbox.servers import ObjectServer
 
-from .conftest import Bench, make_bench, sha256
+from .conftest import Bench, sha256
 
 MiB = 1 << 20
 SLACK = 256 * 1024
@@ -45,25 +43,18 @@ async def test_one_flipped_byte_on_the_wire_is_caught_and_fetched_again(
     assert bench.leftovers() == []
 
 
-async def test_so_it_is_where_the_store_has_a_checksum_of_an_object_in_parts(
-    tmp_path: Path, broker: Broker, object_server: ObjectServer
+async def test_so_it_is_where_the_store_has_a_checksum_of_a_large_object(
+    bench: Bench, object_server: ObjectServer
 ) -> None:
-    expected = await object_server.make("flipped/parts", 17 * MiB)
-    async with (
-        Checksummed(object_server) as way,
-        make_bench("mqtt", tmp_path, broker, object_server, {}, port=way.port) as bench,
-    ):
-        await way.learn("flipped/parts")
-        await bench.device.start()
-        await bench.up()
-        bench.link.corrupt_after(11 * MiB)
-        await bench.operator.ask("download", bucket="models", key="flipped/parts", download_id="f")
-        completed = await bench.operator.event("download_completed", "f")
-        assert sha256(bench.downloads / "parts") == expected
-        assert completed["checksums_verified"] == 1
-        assert 34 * MiB < bench.link.bytes_down < 34 * MiB + SLACK
-        details = await bench.operator.ask("details", download_id="f")
-        assert details["files"][0]["checksum"].startswith("CRC64NVME:")
+    expected = await object_server.make("flipped/large", 17 * MiB, "CRC64NVME")
+    bench.link.corrupt_after(11 * MiB)
+    await bench.operator.ask("download", bucket="models", key="flipped/large", download_id="f")
+    completed = await bench.operator.event("download_completed", "f")
+    assert sha256(bench.downloads / "large") == expected
+    assert completed["checksums_verified"] == 1
+    assert 34 * MiB < bench.link.bytes_down < 34 * MiB + SLACK
+    details = await bench.operator.ask("details", download_id="f")
+    assert details["files"][0]["checksum"].startswith("CRC64NVME:")
 
 
 async def test_a_file_that_can_never_fit_fails_and_leaves_what_belongs_to_others(
