@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Coroutine
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable
 from typing import Any, TypeVar
 
 if sys.version_info >= (3, 11):
@@ -64,8 +64,7 @@ async def first_of(*works: Coroutine[Any, Any, object]) -> None:
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            await stop(task)
+        await uninterrupted(_stop_all(tasks))
 
 
 async def together(*works: Coroutine[Any, Any, object]) -> None:
@@ -78,7 +77,12 @@ async def together(*works: Coroutine[Any, Any, object]) -> None:
         for task in done:
             task.result()
     finally:
+        await uninterrupted(_stop_all(tasks))
         for task in tasks:
-            await stop(task)
             if not task.cancelled():
                 task.exception()  # one is told, and asyncio is not to complain of the others
+
+
+async def _stop_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        await stop(task)
