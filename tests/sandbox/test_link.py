@@ -83,7 +83,8 @@ async def test_it_counts_connections(echo: Link) -> None:
 
 async def test_all_connections_share_the_rate(echo: Link) -> None:
     echo.rate = 1_000_000
-    assert await seconds(echo, bytes(150_000), bytes(250_000)) == pytest.approx(0.4, rel=0.05)
+    took = await seconds(echo, bytes(150_000), bytes(250_000))
+    assert took > 0.38, "0.4 s together, 0.25 s side by side"
 
 
 async def test_the_rate_can_change_in_mid_transfer(echo: Link) -> None:
@@ -98,12 +99,13 @@ async def test_the_rate_can_change_in_mid_transfer(echo: Link) -> None:
 
 async def test_the_delay_counts_in_both_directions(echo: Link) -> None:
     echo.delay = 0.05
-    assert 0.1 <= await seconds(echo, b"there and back") < 0.2
+    assert await seconds(echo, b"there and back") >= 0.1
 
 
 async def test_the_delay_leaves_the_rate_alone(echo: Link) -> None:
     echo.delay = 0.05
-    assert await seconds(echo, bytes(2_000_000)) < 1.0
+    took = await seconds(echo, bytes(4_000_000))
+    assert took < 2.0, "0.8 s with several chunks under way, 3.2 s one by one"
 
 
 async def test_a_cut_resets_and_refuses_until_it_is_restored(echo: Link) -> None:
