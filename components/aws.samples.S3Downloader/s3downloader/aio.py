@@ -77,10 +77,12 @@ async def together(*works: Coroutine[Any, Any, object]) -> None:
         for task in done:
             task.result()
     finally:
-        await uninterrupted(_stop_all(tasks))
-        for task in tasks:
-            if not task.cancelled():
-                task.exception()  # one is told, and asyncio is not to complain of the others
+        try:
+            await uninterrupted(_stop_all(tasks))
+        finally:
+            for task in tasks:
+                if not task.cancelled():
+                    task.exception()  # one is told, and asyncio is not to complain of the others
 
 
 async def _stop_all(tasks: Iterable[asyncio.Task[Any]]) -> None:
