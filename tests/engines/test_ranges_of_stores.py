@@ -205,6 +205,9 @@ class Told:
     async def expected(self, bucket: str, key: str, etag: str, size: int) -> Expected:
         return self._expected
 
+    def close_idle(self) -> None:
+        pass
+
 
 @pytest.mark.parametrize(
     ("algorithm", "with_parts", "part_size", "again"),

@@ -53,6 +53,10 @@ class ObjectHeads:
         """Close the connections."""
         self._http.close()
 
+    def close_idle(self) -> None:
+        """Close the connections that are kept for later."""
+        self._http.close_idle()
+
     async def expected(self, bucket: str, key: str, etag: str, size: int) -> Expected | None:
         """Return the checksum that an object must have, the one that costs least to compute.
 

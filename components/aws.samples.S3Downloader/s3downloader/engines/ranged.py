@@ -89,6 +89,7 @@ class RangedEngine:
         finally:
             threads.shutdown(wait=False)
             self._http.close_idle()
+            self._heads.close_idle()
             give_back()
 
     async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:

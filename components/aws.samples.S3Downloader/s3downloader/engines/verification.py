@@ -49,6 +49,9 @@ class Heads(Protocol):
         Raises SOURCE_CHANGED where it has another ETag.
         """
 
+    def close_idle(self) -> None:
+        """Close the connections that are kept for later."""
+
 
 class Verifier:
     """Compares the files of one fetch with what the store, or the command, says of them."""
