@@ -1,0 +1,83 @@
+"""Validators: what tells one state of an object from another.
+
+A validator is kept as one string: the ETag without its quotes (a weak one keeps its `W/`), or the
+date of the last change where there is no ETag, or nothing. An ETag has no space and an HTTP date
+has several, so the two cannot be taken for each other.
+
+Sources: RFC 9110, sections 8.8 (validators) and 13.1 (conditional requests).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from email.utils import format_datetime, parsedate_to_datetime
+
+__all__ = ["conditions", "from_headers", "from_listing", "is_date", "same"]
+
+_WEAK = "W/"
+
+
+def from_headers(headers: Mapping[str, str]) -> str:
+    """Return the validator in an answer's headers (names in lower case), empty for none."""
+    return _etag(headers.get("etag", "")) or _date(headers.get("last-modified", ""))
+
+
+def from_listing(etag: str, modified: str) -> str:
+    """Return the validator of a listed object, empty for none.
+
+    `etag` and `modified` are the listing's ETag and LastModified (ISO 8601), each may be empty.
+    """
+    if found := _etag(etag):
+        return found
+    try:
+        listed = datetime.fromisoformat(modified.replace("Z", "+00:00"))
+    except ValueError:
+        return ""
+    return _http_date(listed)
+
+
+def is_date(validator: str) -> bool:
+    """Tell whether a validator is the date of the last change, in whole seconds."""
+    return " " in validator
+
+
+def same(one: str, other: str) -> bool:
+    """Tell whether two validators are of the same state, weak ETags included.
+
+    An empty one proves nothing: it is not the same as any other, nor as another empty one.
+    """
+    return bool(one) and one.removeprefix(_WEAK) == other.removeprefix(_WEAK)
+
+
+def conditions(validator: str) -> dict[str, str]:
+    """Return the headers that let a request succeed for that state of the object alone.
+
+    None for a weak ETag, which If-Match never takes, nor for an empty validator: then only the
+    answer's own validator can be compared.
+    """
+    if is_date(validator):
+        return {"if-unmodified-since": validator}
+    if not validator or validator.startswith(_WEAK):
+        return {}
+    return {"if-match": f'"{validator}"'}
+
+
+def _etag(told: str) -> str:
+    told = told.strip()
+    weak = _WEAK if told.startswith(_WEAK) else ""
+    opaque = told.removeprefix(_WEAK).strip('"')
+    return weak + opaque if opaque and " " not in opaque else ""
+
+
+def _date(told: str) -> str:
+    try:
+        return _http_date(parsedate_to_datetime(told))
+    except (TypeError, ValueError):
+        return ""
+
+
+def _http_date(moment: datetime) -> str:
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=timezone.utc)
+    return format_datetime(moment.astimezone(timezone.utc).replace(microsecond=0), usegmt=True)
