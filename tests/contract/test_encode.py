@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3downloader.contract import encode, item_after, page_token
+from s3downloader.contract import encode
+from s3downloader.contract.paging import (
+    DOWNLOADS,
+    LIMITS,
+    MODELS,
+    files_of,
+    item_after,
+    objects_of,
+    page_token,
+)
 from s3downloader.contract.responses import (
     EVENTS,
     RESPONSES,
@@ -113,7 +123,8 @@ def test_the_pages_of_a_list_hold_every_item_once(objects: list[ObjectView]) -> 
         assert page["objects"]
         seen += len(page["objects"])
         if seen < len(keys):
-            assert item_after(page["next_token"], str) == keys[seen - 1]
+            listing = objects_of("my-data-bucket", "")
+            assert item_after(listing, page["next_token"], str) == keys[seen - 1]
     assert "next_token" not in page
 
 
@@ -130,7 +141,7 @@ def test_the_worst_page_keeps_its_ids_its_token_and_an_item() -> None:
     )
     page = msgspec.json.decode(encode(message, 2_000))
     assert page["command_id"] == message.command_id
-    assert item_after(page["next_token"], str) == key
+    assert item_after(objects_of(message.bucket, key), page["next_token"], str) == key
     assert [item["size"] for item in page["objects"]] == [listed.size]
     assert page["truncated"] is True
 
@@ -150,7 +161,7 @@ def test_an_item_that_cannot_be_shortened_leaves_its_place() -> None:
     )
     page = msgspec.json.decode(encode(message, 2_000))
     assert page["models"] == [{}]
-    assert item_after(page["next_token"], str) == "m"
+    assert item_after(MODELS, page["next_token"], str) == "m"
 
 
 def test_a_page_is_filled() -> None:
@@ -161,15 +172,17 @@ def test_a_page_is_filled() -> None:
     data = encode(message, 7_000)
     page = msgspec.json.decode(data)
     assert len(data) > 7_000 - 2 * len(msgspec.json.encode(downloads[0]))
-    assert item_after(page["next_token"], str) == page["downloads"][-1]["download_id"]
+    last = page["downloads"][-1]["download_id"]
+    assert item_after(DOWNLOADS, page["next_token"], str) == last
     assert "truncated" not in page
 
 
 def test_the_token_of_a_list_that_goes_on_elsewhere_is_kept() -> None:
+    token = page_token(MODELS, "m")
     message = ModelsResponse(
-        command_id="c", command="model_list", message="", models=[], next_token=page_token("m")
+        command_id="c", command="model_list", message="", models=[], next_token=token
     )
-    assert msgspec.json.decode(encode(message, 7_000))["next_token"] == page_token("m")
+    assert msgspec.json.decode(encode(message, 7_000))["next_token"] == token
 
 
 def details(files: list[FileView], **fields: Any) -> DetailsResponse:
@@ -199,7 +212,7 @@ def test_the_files_of_a_download_are_paged_by_their_numbers() -> None:
     ]
     page = msgspec.json.decode(encode(details(files), 7_000))
     assert [file["number"] for file in page["files"]] == list(range(100, 106))
-    assert item_after(page["next_token"], int) == 105
+    assert item_after(files_of("d-1"), page["next_token"], int) == 105
 
 
 def test_large_model_meta_is_shortened_in_details() -> None:
@@ -269,18 +282,48 @@ def test_a_refusal_of_what_cannot_be_read() -> None:
 
 @pytest.mark.parametrize("item", ["d-1", "", "é\0/", 0, 2**40])
 def test_a_token_leads_back_to_its_item(item: str | int) -> None:
-    assert item_after(page_token(item), type(item)) == item
+    assert item_after(DOWNLOADS, page_token(DOWNLOADS, item), type(item)) == item
 
 
 def test_the_token_of_the_longest_key_is_accepted() -> None:
-    assert len(page_token("é" * 512)) <= 1_400
+    assert len(page_token(objects_of("b" * 255, "é" * 512), "é" * 512)) <= 1_400
+
+
+def refused(listing: str, token: str, kind: type[str] | type[int]) -> None:
+    with pytest.raises(DownloaderError, match="leave it out") as caught:
+        item_after(listing, token, kind)
+    assert caught.value.code is ErrorCode.INVALID_FIELD
 
 
 @pytest.mark.parametrize(
     ("token", "kind"),
-    [("no token", str), ("é", str), ("A", str), (page_token("d-1"), int), (page_token(7), str)],
+    [
+        ("no token", str),
+        ("é", str),
+        ("A", str),
+        (page_token(DOWNLOADS, "d-1"), int),
+        (page_token(DOWNLOADS, 7), str),
+        (base64.urlsafe_b64encode(msgspec.msgpack.encode("d-1")).decode(), str),
+        (base64.urlsafe_b64encode(msgspec.msgpack.encode((b"", "d-1"))).decode(), str),
+    ],
+    ids=["text", "accent", "letter", "text for number", "number for text", "earlier", "no list"],
 )
 def test_what_is_no_token(token: str, kind: type[str] | type[int]) -> None:
-    with pytest.raises(DownloaderError, match="leave it out") as caught:
-        item_after(token, kind)
-    assert caught.value.code is ErrorCode.INVALID_FIELD
+    refused(DOWNLOADS, token, kind)
+
+
+LISTS = [
+    *(DOWNLOADS, LIMITS, MODELS),
+    *(files_of("d-1"), files_of("d-2")),
+    *(objects_of("models", "a/"), objects_of("models", "b/"), objects_of("others", "a/")),
+]
+
+
+@pytest.mark.parametrize("other", LISTS)
+@pytest.mark.parametrize("listing", LISTS)
+def test_token_of_another_list_is_refused(listing: str, other: str) -> None:
+    token = page_token(other, "d-1")
+    if listing == other:
+        assert item_after(listing, token, str) == "d-1"
+    else:
+        refused(listing, token, str)

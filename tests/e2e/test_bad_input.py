@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from s3downloader.contract.paging import DOWNLOADS, page_token
 from sandbox.servers import ApiServer, Broker, ObjectServer
 
 from .conftest import Bench, make_bench
 
+TOKEN_OF_DOWNLOADS = page_token(DOWNLOADS, "d-1").encode()
 DEEP = b'{"command":' * 5_000 + b"1" + b"}" * 5_000
 PAYLOADS: list[tuple[bytes, str]] = [
     (b"", "invalid_json"),
@@ -38,6 +40,7 @@ PAYLOADS: list[tuple[bytes, str]] = [
     (b'{"command":"pause","download_id":"nope"}', "download_not_found"),
     (b'{"command":"model_get","model_id":"nope"}', "model_not_found"),
     (b'{"command":"list","next_token":"%%%"}', "invalid_field"),
+    (b'{"command":"model_list","next_token":"%b"}' % TOKEN_OF_DOWNLOADS, "invalid_field"),
 ]
 
 

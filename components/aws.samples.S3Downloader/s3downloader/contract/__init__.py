@@ -4,15 +4,12 @@ from . import commands, responses
 from .decode import decode_command, peek
 from .encode import encode
 from .fields import GENERATED
-from .paging import item_after, page_token
 
 __all__ = [
     "GENERATED",
     "commands",
     "decode_command",
     "encode",
-    "item_after",
-    "page_token",
     "peek",
     "responses",
 ]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from .paging import page_token
+from .paging import DOWNLOADS, LIMITS, MODELS, files_of, objects_of, page_token
 from .responses import (
     DetailsResponse,
     DownloadsResponse,
@@ -28,20 +28,22 @@ _AnyMessage = TypeVar("_AnyMessage", bound=Message)
 
 
 class _Listing(NamedTuple):
-    """The list in a message, and what of an item is put into the token of the page after it."""
+    """The list in a message; `token` makes that of the page after an item, None: no pages."""
 
     field: str
-    token_of: Callable[[Any], str | int] | None
+    token: Callable[[Any, Any], str] | None = None
 
 
 _LISTINGS: dict[type[Message], _Listing] = {
-    DownloadsResponse: _Listing("downloads", lambda download: download.download_id),
-    ObjectsResponse: _Listing("objects", lambda listed: listed.key),
-    ModelsResponse: _Listing("models", lambda model: model["model_id"]),
-    DetailsResponse: _Listing("files", lambda file: file.number),
-    LimitsResponse: _Listing("downloads", lambda download: download.download_id),
-    StatusResponse: _Listing("downloads", None),
-    Status: _Listing("downloads", None),
+    DownloadsResponse: _Listing("downloads", lambda _, d: page_token(DOWNLOADS, d.download_id)),
+    ObjectsResponse: _Listing(
+        "objects", lambda m, o: page_token(objects_of(m.bucket, m.key), o.key)
+    ),
+    ModelsResponse: _Listing("models", lambda _, model: page_token(MODELS, model["model_id"])),
+    DetailsResponse: _Listing("files", lambda m, f: page_token(files_of(m.download_id), f.number)),
+    LimitsResponse: _Listing("downloads", lambda _, d: page_token(LIMITS, d.download_id)),
+    StatusResponse: _Listing("downloads"),
+    Status: _Listing("downloads"),
 }
 
 _IDENTITY = frozenset({"command_id", "command", "download_id", "model_id", "next_token"})
@@ -73,10 +75,9 @@ def _cut_list(message: _AnyMessage, listing: _Listing, max_bytes: int) -> _AnyMe
     def first(count: int) -> _AnyMessage:
         if count >= len(items):
             return message
-        if listing.token_of is None:
-            mark: dict[str, Any] = {"truncated": True}
-        else:
-            mark = {"next_token": page_token(listing.token_of(items[count - 1]))}
+        mark: dict[str, Any] = {"truncated": True}
+        if listing.token:
+            mark = {"next_token": listing.token(message, items[count - 1])}
         return msgspec.structs.replace(message, **{listing.field: items[:count]}, **mark)
 
     fitting = _most(len(items), lambda count: len(_json.encode(first(count))), max_bytes)
