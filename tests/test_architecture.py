@@ -22,13 +22,21 @@ FLOORS = {
 """The floor of each room, as the page says it."""
 
 SIDE_BY_SIDE = {
-    ("sources", "s5cmd"),
+    ("sources", "listing"),
     ("sources", "heads"),
+    ("sources", "s3http"),
+    ("listing", "s3http"),
     ("heads", "s3http"),
     ("heads", "credentials"),
     ("s3http", "credentials"),
     ("records", "errors"),
     ("faults", "errors"),
+    ("answers", "errors"),
+    ("answers", "validators"),
+    ("refusals", "answers"),
+    ("refusals", "errors"),
+    ("refusals", "faults"),
+    ("refusals", "s3xml"),
     ("throttle", "clock"),
     ("throttle", "aio"),
 }

@@ -58,7 +58,7 @@ async def test_a_bucket_in_another_region_is_asked_there() -> None:
         http = Diverted(amazon)
         for _ in range(2):
             answer = await http.send(Request(method="HEAD", bucket="models", key="k"))
-            assert answer.etag == amazon.etag
+            assert answer.headers["etag"] == f'"{amazon.etag}"'
         assert (http.region("models"), http.region("others")) == ("ap-south-1", "eu-west-1")
         assert http.hosts == [
             "models.s3.eu-west-1.amazonaws.com",
@@ -81,6 +81,6 @@ async def test_many_requests_at_once_take_few_connections() -> None:
         http = S3Http(amazon.endpoint, Credentials(KEYS, SystemClock()), threads=4)
         asking = (http.send(Request(method="HEAD", bucket="models", key="k")) for _ in range(100))
         answers = await asyncio.gather(*asking)
-        assert {answer.etag for answer in answers} == {amazon.etag}
+        assert {answer.headers["etag"] for answer in answers} == {f'"{amazon.etag}"'}
         assert amazon.connections <= 4
         http.close()

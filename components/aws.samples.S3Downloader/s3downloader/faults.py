@@ -1,5 +1,5 @@
-"""What a failure means: from the words of s5cmd, botocore, Python's own HTTP client or the
-kernel to one of our errors."""
+"""What a failure means: from the words of s5cmd, Python's own HTTP client or the kernel to one of
+our errors. What a store's answer says as data is in `refusals`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 from .errors import DownloaderError, ErrorCode
 
-__all__ = ["explain", "unaccelerated"]
+__all__ = ["explain", "unaccelerated", "without_secrets"]
 
 
 class _Cause:
@@ -108,6 +108,12 @@ _CAUSES = (
         says="{subject} lies in an archive storage class; restore it first",
     ),
     _Cause(
+        ErrorCode.ENGINE_FAILED,
+        "NotImplemented",
+        "status code: 501",
+        says="the store does not support what was asked of {subject}; try engine ranged",
+    ),
+    _Cause(
         ErrorCode.TIMEOUT,
         "SlowDown",
         "ServiceUnavailable",
@@ -160,11 +166,18 @@ _CAUSES = (
         "RemoteDisconnected",
         "IncompleteRead",
         "BadStatusLine",
+        "LineTooLong",
+        "NoLengthError",
+        "Tunnel connection failed",
         r"\bEOF\b",
         says="the store of {subject} cannot be reached; check the network and EndpointUrl",
     ),
 )
-_SECRETS = re.compile(r"(X-Amz-[\w-]+=)[^&\s\"']+", re.IGNORECASE)
+_SECRETS = re.compile(
+    r"((?:X-Amz-[\w-]+|AWSAccessKeyId|Credential|Signature|password|token)=|"
+    r"(?:Authorization|X-Amz-Security-Token): *(?:[\w-]+ +)?)[^&\s\"',<]+",
+    re.IGNORECASE,
+)
 
 
 def explain(text: str, subject: str) -> DownloaderError:
@@ -173,7 +186,7 @@ def explain(text: str, subject: str) -> DownloaderError:
     The text goes into the details as `cause`, without the secrets of signed URLs. What nobody
     foresaw becomes ENGINE_FAILED.
     """
-    text = _SECRETS.sub(r"\1...", text)
+    text = without_secrets(text)
     told = text.replace(subject, "")  # a key may hold any words
     for cause in _CAUSES:
         if cause.pattern.search(told):
@@ -183,6 +196,11 @@ def explain(text: str, subject: str) -> DownloaderError:
         f"fetching {subject} failed in a way nobody foresaw; the details have its words",
         cause=text,
     )
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without what signs URLs and requests."""
+    return _SECRETS.sub(r"\1...", text)
 
 
 def unaccelerated(endpoint_url: str) -> DownloaderError:

@@ -9,14 +9,19 @@ import asyncio
 import base64
 import contextlib
 import os
-import re
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import (
+    HTTPConnection,
+    HTTPException,
+    HTTPResponse,
+    HTTPSConnection,
+    IncompleteRead,
+)
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -37,28 +42,22 @@ from awscrt.http import HttpHeaders, HttpRequest
 from .credentials import Credentials, Keys
 from .errors import DownloaderError
 from .faults import explain
+from .refusals import EXPIRED, Refusal, explained, refusal
 
 __all__ = ["Answer", "Begun", "Request", "S3Http", "address", "unanswered"]
 
 _ERROR_BYTES = 1 << 16
 _CONNECT_SECONDS = 10.0
+_LEARNING = 3  # tries of a request, each after the answer before taught something
 _IDLE_SECONDS = 15.0  # servers close a connection after some more
-_EXPIRED = {"ExpiredToken", "InvalidToken", "ExpiredTokenException"}
-_NAMELESS = {  # what S3 would have called it
-    400: "BadRequest",
-    403: "Forbidden",
-    404: "NoSuchKey",
-    412: "PreconditionFailed",
-    429: "SlowDown",
-}
-_ELEMENT = r"<{0}>([^<]*)</{0}>"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for an object; `query` is encoded already.
+    """A request for an object, or for the bucket itself where `key` is empty.
 
-    Of an answer longer than `limit` bytes the rest is not read. `accelerate` takes the way of S3
-    Transfer Acceleration, which AWS alone has.
+    `query` is encoded already. Of an answer longer than `limit` bytes the rest is not read.
+    `accelerate` takes the way of S3 Transfer Acceleration, which AWS alone has. `prefix` is what a
+    listing asks for, for errors to name.
     """
 
     method: str
@@ -68,14 +67,18 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}
     limit: int = _ERROR_BYTES
     accelerate: bool = False
+    prefix: str = ""
 
     @property
     def subject(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
+        return f"s3://{self.bucket}/{self.key or self.prefix}"
 
 
 class Answer(NamedTuple):
-    """What the store answered; the names of `headers` are in lower case."""
+    """What the store answered; the names of `headers` are in lower case.
+
+    The body ends soon after the request's limit where it is longer.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -86,23 +89,17 @@ class Answer(NamedTuple):
         return 200 <= self.status < 300
 
     @property
-    def code(self) -> str:
-        """The name of the error."""
-        return self.element("Code") or _NAMELESS.get(self.status, "")
-
-    @property
-    def etag(self) -> str:
-        return self.headers.get("etag", "").strip('"')
+    def refusal(self) -> Refusal:
+        """What an answer that is no success says."""
+        return refusal(self.status, self.headers, self.body)
 
     def explained(self, request: Request) -> DownloaderError:
         """Return what an answer that is no success means."""
-        told = f"{self.code}: {self.element('Message')} status code: {self.status}"
-        return explain(told, request.subject)
+        return explained(self.refusal, request.subject, of_bucket=not request.key)
 
-    def element(self, name: str) -> str:
-        """Return the text of the first XML element `name` in the body, empty without one."""
-        found = re.search(_ELEMENT.format(name), self.body.decode(errors="replace"))
-        return found[1] if found else ""
+
+class NoLengthError(HTTPException):
+    """The answer's Content-Length is no number of bytes."""
 
 
 class Begun:
@@ -127,14 +124,27 @@ class Begun:
         return count
 
     def answer(self, limit: int) -> Answer:
-        """Read the rest, of at most about `limit` bytes, and let go of the connection."""
+        """Read the body, or a little more than `limit` bytes of it, and let go of the connection.
+
+        Raises IncompleteRead where the body ends before it should, and NoLengthError.
+        """
         try:
-            body = self._response.read(max(limit, _ERROR_BYTES))
-            if not self._response.length:
-                self._response.read()
+            if self._has_odd_length:
+                raise NoLengthError(self.headers["content-length"])
+            limit = max(limit, _ERROR_BYTES)
+            body = self._response.read(limit + 1)
+            missing = self._response.length
+            if missing and len(body) <= limit:
+                raise IncompleteRead(body, missing)
         finally:
             self.end()
         return Answer(self.status, self.headers, body)
+
+    @property
+    def _has_odd_length(self) -> bool:
+        """Whether nobody can know where the body ends, as Content-Length is no number."""
+        response = self._response
+        return response.length is None and not response.chunked and "content-length" in self.headers
 
     def end(self, *, keep: bool = True) -> None:
         """Let go of the connection: it is kept, unless the body was not read to its end."""
@@ -189,32 +199,37 @@ class S3Http:
         return self._regions.get(bucket, self._credentials.region)
 
     async def send(self, request: Request) -> Answer:
-        """Return the answer to `request`; raise what an answer that is no success means.
-
-        New credentials are fetched where the store says that they have expired, and the bucket's
-        own region is asked where that is another one; nothing else is tried again.
-        """
-        for _ in range(3):
-            keys = await self._credentials.get()
-            answer = await self._send(request, keys)
-            if answer.is_success or not self.learns(request, answer, keys):
-                break
+        """Return the answer to `request`; raise what an answer that is no success means."""
+        answer = await self.ask(request)
         if not answer.is_success:
             raise answer.explained(request)
         return answer
 
+    async def ask(self, request: Request) -> Answer:
+        """Return the answer to `request`, also where it is no success.
+
+        New credentials are fetched where the store says that they have expired, and the bucket's
+        own region is asked where that is another one; nothing else is tried again.
+        """
+        for _ in range(_LEARNING):
+            keys = await self._credentials.get()
+            answer = await self._ask(request, keys)
+            if answer.is_success or not self.learns(request, answer, keys):
+                break
+        return answer
+
     def learns(self, request: Request, answer: Answer, keys: Keys) -> bool:
         """Tell whether the answer taught something that makes it worth asking again."""
-        if answer.code in _EXPIRED:
+        told = answer.refusal
+        if told.code in EXPIRED:
             self._credentials.forget(keys)
             return True
-        region = answer.headers.get("x-amz-bucket-region", self.region(request.bucket))
-        if self._endpoint_url or region == self.region(request.bucket):
+        if self._endpoint_url or told.region in ("", self.region(request.bucket)):
             return False
-        self._regions[request.bucket] = region
+        self._regions[request.bucket] = told.region
         return True
 
-    async def _send(self, request: Request, keys: Keys) -> Answer:
+    async def _ask(self, request: Request, keys: Keys) -> Answer:
         loop = asyncio.get_running_loop()
         answer = await loop.run_in_executor(self._threads, self._exchange, request, keys)
         if request.method != "HEAD" or answer.is_success:
@@ -350,16 +365,17 @@ def address(
 ) -> tuple[str, str, str]:
     """Return scheme, host and path of an object, the path encoded once and not normalised.
 
-    AWS's own endpoint has the bucket in the host, unless it has a dot, which no certificate
-    matches; others have it in the path.
+    Of the bucket itself where `key` is empty. AWS's own endpoint has the bucket in the host, unless
+    it has a dot, which no certificate matches; others have it in the path.
     """
     path = "/" + quote(key, safe="/")
+    below = path if key else ""
     if endpoint_url:
         url = urlsplit(endpoint_url)
-        return url.scheme, url.netloc, f"{url.path.rstrip('/')}/{bucket}{path}"
+        return url.scheme, url.netloc, f"{url.path.rstrip('/')}/{bucket}{below}"
     if accelerate:
         return "https", f"{bucket}.s3-accelerate.amazonaws.com", path
     host = f"s3.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
     if "." in bucket:
-        return "https", host, f"/{bucket}{path}"
+        return "https", host, f"/{bucket}{below}"
     return "https", f"{bucket}.{host}", path

@@ -107,6 +107,10 @@ class Course:
         differences = await make_plan(download, self._listing, self._store)
         if differences.replaced and download.started:
             self._on_fault(download, _replaced(download, differences))
+        if differences.left_out and not download.started:
+            fault = _left_out(download, differences)
+            log.warning("%s: %s", download.download_id, fault)
+            self._on_fault(download, fault)
         totals = await self._store.totals(download.download_id)
         same = totals.bytes_total == download.bytes_total and not differences.gone
         self._entry.meter.restart(totals.bytes_done, keep_peak=same)
@@ -194,6 +198,19 @@ def _replaced(download: Download, differences: Differences) -> DownloaderError:
         " version is given up, and the present one is fetched",
         key=differences.first_replaced,
         objects=differences.replaced,
+    )
+
+
+def _left_out(download: Download, differences: Differences) -> DownloaderError:
+    subject = f"s3://{download.bucket}/{differences.first_left_out}"
+    others = differences.left_out - 1
+    more = f" and {others} other{'s' if others > 1 else ''}" if others else ""
+    return DownloaderError(
+        ErrorCode.UNSAFE_KEY,
+        f"{subject}{more} cannot become a file, as the key ends in /, though it has content; it is"
+        " left out, so rename it in the store if it is needed",
+        key=differences.first_left_out,
+        objects=differences.left_out,
     )
 
 
