@@ -40,6 +40,7 @@ _LARGEST = (1 << 63) - 1
 _DIGEST = re.compile(r"[0-9a-f]{32}(-\d+)?", re.IGNORECASE)
 _CONTENT_RANGE = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)", re.IGNORECASE)
 _PAGE_TYPES = ("text/html", "application/xhtml")
+_TEXT_TYPES = ("text/", "application/json", "application/problem+json")
 _PAGE_BEGINS = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 
 
@@ -93,6 +94,11 @@ def is_page(headers: Mapping[str, str], head: bytes = b"") -> bool:
     return kind.startswith(_PAGE_TYPES) or _PAGE_BEGINS.match(head) is not None
 
 
+def _is_text(headers: Mapping[str, str]) -> bool:
+    """Tell whether an answer is of a kind that a server of another kind may give to anything."""
+    return headers.get("content-type", "").strip().lower().startswith(_TEXT_TYPES)
+
+
 def is_foreign(
     status: int, headers: Mapping[str, str], *, validator: str = "", head: bytes = b""
 ) -> bool:
@@ -113,7 +119,8 @@ def is_foreign(
     told = validators.from_headers(headers)
     if is_page(headers, head):
         return bool(validator) or not _DIGEST.fullmatch(told)
-    return not told and length(headers) is None and total(headers) is None
+    has_size = length(headers) is not None or total(headers) is not None
+    return not told and (not has_size or _is_text(headers))
 
 
 def check_object(

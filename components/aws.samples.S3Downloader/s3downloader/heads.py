@@ -103,9 +103,10 @@ class ObjectHeads:
         answer = await self.http.send(request)
         _check_object(answer, request)
         size = answers.length(answer.headers)
+        validator = validators.from_headers(answer.headers)
         if size is None or (size == 0 and answers.contradicts_empty(answer.headers)):
-            return await self._measured(request)
-        return ObjectInfo(key, size, validators.from_headers(answer.headers))
+            return await self._measured(request, validator)
+        return ObjectInfo(key, size, validator)
 
     async def expected(self, bucket: str, key: str, etag: str, size: int) -> Expected | None:
         """Return the checksum that an object must have, the one that costs least to compute.
@@ -148,8 +149,11 @@ class ObjectHeads:
         self.checksum_mode.refused()
         return answer
 
-    async def _measured(self, head: Request) -> ObjectInfo:
-        """Return an object whose size its head does not tell: a request for a byte of it may."""
+    async def _measured(self, head: Request, validator: str) -> ObjectInfo:
+        """Return an object whose size its head does not tell: a request for a byte of it may.
+
+        `validator` is that of its head.
+        """
         request = msgspec.structs.replace(head, method="GET", headers={"range": "bytes=0-0"})
         answer = await self.http.ask(request)
         if answer.is_success:
@@ -166,7 +170,7 @@ class ObjectHeads:
                 f"the store does not say how many bytes {head.subject} has; have it, or the proxy"
                 " in front of it, send Content-Length and Content-Range",
             )
-        return ObjectInfo(head.key, size, validators.from_headers(answer.headers))
+        return ObjectInfo(head.key, size, validators.from_headers(answer.headers) or validator)
 
     async def _checksum(
         self, head: Request, headers: Mapping[str, str], expected: Expected, size: int

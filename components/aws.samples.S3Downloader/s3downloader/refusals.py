@@ -203,7 +203,8 @@ def explained(told: Refusal, subject: str, *, of_bucket: bool = False) -> Downlo
     """Return the error for a refusal of `subject`, such as `s3://bucket/key`.
 
     The sentence has the store's own words. `of_bucket` says that the bucket itself was asked, not
-    one of its objects. The details have those words as `cause`, and the `status`.
+    one of its objects. The details have those words as `cause`, the `status`, and the `store_code`
+    where there is one.
     """
     if told.foreign:
         return answers.foreign(subject, told.status, {"location": told.place})
@@ -215,6 +216,7 @@ def explained(told: Refusal, subject: str, *, of_bucket: bool = False) -> Downlo
         f"{what} ({told.words}); {meaning.advice}",
         cause=told.words,
         status=told.status,
+        **({"store_code": told.code} if told.code else {}),
     )
 
 

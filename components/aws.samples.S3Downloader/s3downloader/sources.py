@@ -48,11 +48,17 @@ class S3Source:
                 yield info
 
     async def head(self, bucket: str, key: str) -> ObjectInfo:
-        """Return one object. Needs s3:GetObject only; tells an absent bucket from an absent key."""
+        """Return one object. Needs s3:GetObject only; tells an absent bucket from an absent key.
+
+        For that it asks for the bucket where the store names neither.
+        """
         try:
             return await self._again(lambda: self._heads.head(bucket, key))
         except DownloaderError as error:
-            if error.code is not ErrorCode.OBJECT_NOT_FOUND or await self._is_bucket(bucket):
+            is_unnamed = (
+                error.code is ErrorCode.OBJECT_NOT_FOUND and "store_code" not in error.details
+            )
+            if not is_unnamed or await self._is_bucket(bucket):
                 raise
         raise explained(Refusal(404, "NoSuchBucket"), f"s3://{bucket}/{key}")
 
