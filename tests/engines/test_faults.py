@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from s3downloader.errors import ErrorCode
-from s3downloader.faults import explain
+from s3downloader.faults import explain, without_secrets
 
 _STATUS = "status code: {}, request id: 18E9F66BE, host id: x"
 _DIAL = 'RequestError: send request failed caused by: Get "http://store:1/b/k": dial tcp {}'
@@ -84,6 +84,10 @@ WORDS = [
     ("PreconditionFailed:  status code: 412", "source_changed"),
     ("InvalidRange:  status code: 416", "size_mismatch"),
     ("SlowDown:  status code: 429", "timeout"),
+    ("NotImplemented: A header you provided " + _STATUS.format(501), "engine_failed"),
+    ("OSError: Tunnel connection failed: 407 Proxy Authentication", "network_unreachable"),
+    ("LineTooLong: got more than 65536 bytes", "network_unreachable"),
+    ("NoLengthError: abc", "network_unreachable"),
 ]
 
 
@@ -98,6 +102,23 @@ def test_words_are_understood(text: str, code: str) -> None:
 def test_the_words_of_a_key_mean_nothing() -> None:
     key = "s3://b/AccessDenied/no space left on device"
     assert explain(f"given object {key} not found", key).code is ErrorCode.OBJECT_NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "Authorization: AWS4-HMAC-SHA256 Credential=AKIA/1, Signature=beef",
+        "x-amz-security-token: beef",
+        "https://b/k?AWSAccessKeyId=AKIA&Signature=beef",
+        "password=beef token=beef",
+    ],
+)
+def test_what_signs_requests_does_not_pass(secret: str) -> None:
+    told = without_secrets(f"got {secret} in vain")
+    assert "beef" not in told
+    assert "AKIA" not in told
+    assert told.startswith("got ")
+    assert told.endswith(" in vain")
 
 
 def test_signed_urls_do_not_pass() -> None:

@@ -175,7 +175,8 @@ _CAUSES = (
 )
 _SECRETS = re.compile(
     r"((?:X-Amz-[\w-]+|AWSAccessKeyId|Credential|Signature|password|token)=|"
-    r"(?:Authorization|X-Amz-Security-Token): *(?:[\w-]+ +)?)[^&\s\"',<]+",
+    r"X-Amz-Security-Token: *|"
+    r"Authorization: *(?:(?:AWS4-HMAC-SHA256|AWS|Bearer|Basic) +)?)[^&\s\"',<]+",
     re.IGNORECASE,
 )
 

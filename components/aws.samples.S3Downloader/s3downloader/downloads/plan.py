@@ -92,7 +92,7 @@ async def make_plan(download: Download, listing: Listing, store: Store) -> Diffe
         raise DownloaderError(
             ErrorCode.NO_OBJECTS_MATCHED,
             f"there is no object under s3://{download.bucket}/{download.key}"
-            + (f" but {left_out} whose keys end in /" if left_out else "")
+            + (f" but {left_out} whose key ends in /" if left_out else "")
             + "; check the prefix, or leave the / at its end away to name one object",
         )
     outdated = await store.outdated(download.download_id, download.plan)
