@@ -56,18 +56,6 @@ WORDS = [
     ("WARNING: s5cmd is hitting the max open file limit allowed by your OS.", "engine_failed"),
     ("s5cmd was killed by SIGKILL", "engine_failed"),
     ("fatal error: runtime: out of memory", "engine_failed"),
-    # As botocore says them.
-    (
-        "An error occurred (NoSuchBucket) when calling the ListObjectsV2 operation: It is gone",
-        "bucket_not_found",
-    ),
-    (
-        "An error occurred (AccessDenied) when calling the ListObjectsV2 operation: Access Denied",
-        "access_denied",
-    ),
-    ('Could not connect to the endpoint URL: "http://store:1/b"', "network_unreachable"),
-    ('Connect timeout on endpoint URL: "http://store:1/b"', "timeout"),
-    ("Unable to locate credentials", "credentials_unavailable"),
     # As Python's HTTP client and the errors of S3's API say them.
     ("ConnectionRefusedError: [Errno 111] Connection refused", "network_unreachable"),
     ("gaierror: [Errno -2] Name or service not known", "network_unreachable"),
@@ -97,6 +85,25 @@ def test_words_are_understood(text: str, code: str) -> None:
     assert error.code is ErrorCode(code)
     assert error.details == {"cause": text}
     assert ";" in error.message, "a sentence says what to do"
+
+
+def test_a_refusal_is_told_in_the_store_s_own_words() -> None:
+    text = "AccessDenied: Download bandwidth cap exceeded. " + _STATUS.format(403)
+    assert "(AccessDenied: Download bandwidth cap exceeded. status" in explain(text, "s").message
+    assert "(fatal error: out of memory)" in explain("fatal error: out of memory", "s").message
+    assert len(explain("AccessDenied: " + "long " * 1_000, "s").message) < 700
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        ("AccessDenied", "s3:ListBucket"),
+        ("InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"),
+        ("SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_the_advice_fits_the_code(code: str, advice: str) -> None:
+    assert advice in explain(f"{code}: No. " + _STATUS.format(403), "s3://b/k").message
 
 
 def test_the_words_of_a_key_mean_nothing() -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from . import answers, s3xml
 from .errors import DownloaderError, ErrorCode
-from .faults import without_secrets
+from .faults import clipped
 
 __all__ = ["EXPIRED", "Refusal", "explained", "refusal"]
 
@@ -185,13 +185,13 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
     except s3xml.NotXmlError:
         return _worded(status, headers, body)
     told = {element.tag: element.text or "" for element in root.iter()}
-    code = _clipped(told.get("Code", ""), _LONGEST_CODE)
-    endpoint = _clipped(told.get("Endpoint", ""), _LONGEST_CODE)
+    code = clipped(told.get("Code", ""), _LONGEST_CODE)
+    endpoint = clipped(told.get("Endpoint", ""), _LONGEST_CODE)
     size = answers.total(headers)
     return Refusal(
         status,
         code,
-        _clipped(told.get("Message", ""), _LONGEST_MESSAGE),
+        clipped(told.get("Message", ""), _LONGEST_MESSAGE),
         region=_region(headers, endpoint, told.get("Region", "")),
         place=answers.points_to(headers) or endpoint,
         size=answers.number(told.get("ActualObjectSize")) if size is None else size,
@@ -241,7 +241,7 @@ def _worded(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
     is_text = not answers.is_page(headers, body)
     return Refusal(
         status,
-        message=_clipped(body.decode(errors="replace"), _LONGEST_BODY) if is_text else "",
+        message=clipped(body.decode(errors="replace"), _LONGEST_BODY) if is_text else "",
         region=_region(headers),
         place=answers.points_to(headers),
         size=answers.total(headers),
@@ -252,12 +252,6 @@ def _worded(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
 def _region(headers: Mapping[str, str], endpoint: str = "", named: str = "") -> str:
     """Return the region that an answer points to, by its name or by an address there."""
     if told := headers.get("x-amz-bucket-region") or named:
-        return _clipped(told, _LONGEST_CODE)
+        return clipped(told, _LONGEST_CODE)
     found = _REGION.search(f"{endpoint} {headers.get('location', '')}")
     return found[1] if found else ""
-
-
-def _clipped(text: str, most: int) -> str:
-    """Return a text on one line, without secrets, of at most `most` characters."""
-    text = " ".join(without_secrets(text).split())
-    return text if len(text) <= most else f"{text[: most - 3]}..."
