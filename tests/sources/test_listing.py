@@ -174,7 +174,8 @@ async def test_a_store_that_lists_in_no_order_goes_by_its_tokens() -> None:
 
 
 def in_no_order_and_without_tokens(asked: Asked) -> Reply:
-    return page(["m/5", "m/1"], truncated=True)
+    """Going on after the last key would lose `m/0`."""
+    return page(["m/2"]) if "start-after" in asked.query else page(["m/5", "m/1"], truncated=True)
 
 
 def deaf_to_where_it_goes_on(_: Asked) -> Reply:
@@ -369,6 +370,26 @@ async def test_folder_markers_are_listed_where_they_have_content() -> None:
     entries = [entry("m/", Size="0"), entry("m/x/", Size="12"), entry("m/x/y")]
     async with lying(lambda _: listing_reply(entries)) as source:
         assert await keys_of(source) == ["m/x/", "m/x/y"]
+
+
+async def test_a_marker_whose_size_is_asked_for_is_one() -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.lists:
+            return listing_reply([entry("m/x/", Size=None), entry("m/y/", Size=None)])
+        return Reply(200, STORE, b"content" if asked.key == "m/y/" else b"")
+
+    async with lying(answer) as source:
+        assert await keys_of(source) == ["m/y/"]
+
+
+async def test_a_silent_store_is_asked_once() -> None:
+    never = asyncio.Event()
+    async with LyingStore(lambda _: Reply(200, {"Content-Length": "1"}, [never])) as store:
+        source = source_at(store.endpoint, patience=0.2)
+        with pytest.raises(DownloaderError) as caught:
+            await listed(source)
+        assert caught.value.code is ErrorCode.TIMEOUT
+        assert store.asked == ["list"]
 
 
 @pytest.mark.parametrize(
