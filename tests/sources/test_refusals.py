@@ -30,6 +30,7 @@ MEANINGS = [
     (404, "NoSuchBucket", "bucket_not_found", "check its name"),
     (301, "PermanentRedirect", "bucket_not_found", "AWS_REGION"),
     (301, "", "bucket_not_found", "AWS_REGION"),
+    (304, "", "access_denied", "its own words say why"),
     (400, "AuthorizationHeaderMalformed", "access_denied", "its own words say why"),
     (412, "", "source_changed", "resume"),
     (416, "InvalidRange", "size_mismatch", "resume"),

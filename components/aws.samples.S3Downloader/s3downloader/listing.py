@@ -95,8 +95,7 @@ class Listing:
         try:
             return await self._ask(request)
         except DownloaderError as error:
-            refused = self._token and error.details.get("status") == 400
-            if not refused or not self._goes_on_after_last():
+            if not (self._token and _is_bad_request(error) and self._goes_on_after_last()):
                 raise
             log.warning("%s: the store refused its own token: %s", request.subject, error)
         return await self._ask(self._request())
@@ -204,6 +203,10 @@ def page_of(answer: Answer, request: Request) -> Page:
         {"true": True, "false": False}.get(truncated),
         s3xml.child(root, "NextContinuationToken") or "",
     )
+
+
+def _is_bad_request(error: DownloaderError) -> bool:
+    return error.code is ErrorCode.ACCESS_DENIED and error.details.get("status") == 400
 
 
 def _ends(objects: list[Listed]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ EXPIRED = frozenset(
 """The codes that say that the session token is good no more."""
 
 _LONGEST_CODE, _LONGEST_MESSAGE, _LONGEST_BODY = 80, 400, 160
+_REDIRECTS = {301, 302, 303, 307, 308}
 _NAMELESS = {403: "Forbidden", 404: "NoSuchKey", 412: "PreconditionFailed", 416: "InvalidRange"}
 _REGION = re.compile(r"\bs3[.-]([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com")
 
@@ -229,7 +230,7 @@ def _meaning(told: Refusal, of_bucket: bool) -> _Meaning:
         return _ELSEWHERE
     if told.status >= 500:
         return _BUSY
-    if 300 <= told.status < 400:
+    if told.status in _REDIRECTS:
         return _ELSEWHERE
     if told.status == 404:
         return _NO_BUCKET if of_bucket else _NO_OBJECT
