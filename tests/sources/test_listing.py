@@ -429,7 +429,7 @@ async def test_a_page_is_one_request_over_one_connection(object_server: ObjectSe
         assert (len(server.requests), server.connections) == (9, 1)
 
 
-async def test_browsing_a_deaf_store_does_not_show_the_same_page_for_ever() -> None:
+async def test_browsing_a_deaf_store_does_not_go_in_a_circle() -> None:
     async with lying(lambda _: page(KEYS[:3])) as source:
         with pytest.raises(DownloaderError, match="does not go on after the key 'm/01'") as caught:
             await source.browse("models", "m/", "m/01", 10)

@@ -160,7 +160,7 @@ async def test_a_refusal_without_a_name_is_of_the_key_or_of_the_bucket(
     assert error.code is code
 
 
-async def test_a_name_tells_the_bucket_from_the_key_without_another_request() -> None:
+async def test_a_refusal_with_a_name_needs_no_other_request() -> None:
     async with lying(lambda _: error_reply(404, "NoSuchKey")) as (source, store):
         with pytest.raises(DownloaderError) as caught:
             await source.head("models", "k")
@@ -244,7 +244,7 @@ async def test_a_store_that_knows_no_checksums_is_asked_once(status: int, code: 
         assert not heads.checksum_mode.headers
 
 
-async def test_a_refusal_that_has_other_causes_is_not_put_down_to_checksums() -> None:
+async def test_a_refusal_of_another_cause_is_not_put_down_to_checksums() -> None:
     async with heads_of(lambda _: error_reply(403, "AccessDenied", "No.")) as (heads, _):
         with pytest.raises(DownloaderError, match=r"AccessDenied: No\.") as caught:
             await heads.expected("models", "k", MD5, 3)
@@ -279,3 +279,40 @@ async def test_a_head_without_a_proper_length_still_tells_a_checksum(told: str |
     async with heads_of(lambda _: Reply(200, head)) as (heads, _):
         expected = await heads.expected("models", "k", MD5, 3)
         assert expected == Expected(algorithm="CRC32", value="AAAAAA==")
+
+
+COMPOSITE = {**OBJECT, "ETag": '"x-2"', "x-amz-checksum-crc32": "AAAAAA==-2"}
+
+
+def attributes(*sizes: int, **elements: str) -> Reply:
+    """A page of the attributes of an object in parts."""
+    told = "".join(f"<{name}>{value}</{name}>" for name, value in elements.items())
+    told += "".join(f"<Part><Size>{size}</Size></Part>" for size in sizes)
+    body = f"<GetObjectAttributesResponse><ObjectParts>{told}</ObjectParts>"
+    return Reply(200, STORE, f"{body}</GetObjectAttributesResponse>".encode())
+
+
+async def test_pages_of_parts_advance_or_end() -> None:
+    def answer(asked: Asked) -> Reply:
+        if "attributes" in asked.query:
+            return attributes(1, IsTruncated="true", NextPartNumberMarker="1")
+        return Reply(200, COMPOSITE, b"abc")
+
+    async with heads_of(answer) as (heads, store):
+        assert await heads.expected("models", "k", "x-2", 3) is None
+        assert [a for a in store.asked if a.startswith("GET")] == ["GET k", "GET k"]
+
+
+@pytest.mark.parametrize("when", ["attributes", "partNumber"])
+async def test_a_login_page_among_the_parts_is_no_lack_of_a_checksum(when: str) -> None:
+    def answer(asked: Asked) -> Reply:
+        if when in asked.query:
+            return login_page()
+        if "attributes" in asked.query:
+            return error_reply(403, "AccessDenied")
+        return Reply(200, COMPOSITE, b"abc")
+
+    async with heads_of(answer) as (heads, _):
+        with pytest.raises(DownloaderError) as caught:
+            await heads.expected("models", "k", "x-2", 3)
+        assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from urllib.parse import quote
 
 import msgspec
 
@@ -27,6 +26,7 @@ CHECKSUM_MODE = {"x-amz-checksum-mode": "ENABLED"}
 
 _PAGE = 1_000  # parts that GetObjectAttributes tells at once
 _PAGE_BYTES = 1 << 20
+_MOST_PARTS = 10_000
 _SNIFFED = 512  # bytes of a body that tell whether it is a page
 _MAY_REFUSE_CHECKSUMS = {400, 403, 501}
 _COUNTED = re.compile(r"(.+)-([1-9]\d{0,4})")
@@ -195,7 +195,7 @@ class ObjectHeads:
             return expected
         sizes: list[int] = []
         parts: list[str] = []
-        marker, more = "0", True
+        marker, more = 0, True
         while more:
             try:
                 answer = await self.http.send(_attributes(head, marker))
@@ -205,13 +205,15 @@ class ObjectHeads:
                     self._refused.add(head.bucket)
                     return expected
                 raise
-            except s3xml.NotXmlError:
+            except s3xml.NotXmlError as error:
+                if answers.is_page(answer.headers, answer.body[:_SNIFFED]):
+                    raise answers.foreign(head.subject, answer.status, answer.headers) from error
                 return expected
             if page.etag and not validators.same(page.etag, etag):
                 raise _changed(head)
             sizes += page.sizes
             parts += page.checksums
-            more = page.more and bool(page.sizes) and page.marker != marker
+            more = page.is_truncated and bool(page.sizes) and marker < page.marker <= _MOST_PARTS
             marker = page.marker
         return msgspec.structs.replace(
             expected, part_sizes=tuple(sizes), parts=tuple(parts) if all(parts) else ()
@@ -229,6 +231,7 @@ class ObjectHeads:
     async def _part_length(self, head: Request, number: int, count: int) -> int | None:
         asking = msgspec.structs.replace(head, query=f"partNumber={number}")
         answer = await self.http.send(asking)
+        _check_object(answer, asking)
         if answer.headers.get("x-amz-mp-parts-count") != str(count):
             return None
         return answers.length(answer.headers)
@@ -242,17 +245,17 @@ class _PartsPage:
         self.etag = validators.from_headers({"etag": s3xml.child(root, "ETag") or ""})
         self.sizes: list[int] = []
         self.checksums: list[str] = []
-        self.more = False
-        self.marker = ""
+        self.is_truncated = False
+        self.marker = 0
         for parts in s3xml.children(root, "ObjectParts"):
-            self.marker = s3xml.child(parts, "NextPartNumberMarker") or ""
-            self.more = s3xml.child(parts, "IsTruncated") == "true" and self.marker.isdigit()
+            self.marker = answers.number(s3xml.child(parts, "NextPartNumberMarker")) or 0
+            self.is_truncated = s3xml.child(parts, "IsTruncated") == "true"
             for part in s3xml.children(parts, "Part"):
                 self.sizes.append(answers.number(s3xml.child(part, "Size")) or 0)
                 self.checksums.append(s3xml.child(part, f"Checksum{algorithm}") or "")
 
 
-def _attributes(head: Request, marker: str) -> Request:
+def _attributes(head: Request, marker: int) -> Request:
     """Ask for the parts of an object after the part number `marker`."""
     return msgspec.structs.replace(
         head,
@@ -261,7 +264,7 @@ def _attributes(head: Request, marker: str) -> Request:
         headers={
             "x-amz-object-attributes": "ETag,Checksum,ObjectParts",
             "x-amz-max-parts": str(_PAGE),
-            "x-amz-part-number-marker": quote(marker),
+            "x-amz-part-number-marker": str(marker),
         },
         limit=_PAGE_BYTES,
     )
