@@ -189,29 +189,32 @@ class Course:
 
 
 def _replaced(download: Download, differences: Differences) -> DownloaderError:
-    subject = f"s3://{download.bucket}/{differences.first_replaced}"
-    others = differences.replaced - 1
-    more = f" and {others} other{'s' if others > 1 else ''}" if others else ""
+    what = _objects(download, differences.first_replaced, differences.replaced)
     return DownloaderError(
         ErrorCode.SOURCE_CHANGED,
-        f"{subject}{more} changed in the source on the way; what had arrived of the earlier"
-        " version is given up, and the present one is fetched",
+        f"{what} changed in the source on the way; what had arrived of the earlier version is given"
+        " up, and the present one is fetched",
         key=differences.first_replaced,
         objects=differences.replaced,
     )
 
 
 def _left_out(download: Download, differences: Differences) -> DownloaderError:
-    subject = f"s3://{download.bucket}/{differences.first_left_out}"
-    others = differences.left_out - 1
-    more = f" and {others} other{'s' if others > 1 else ''}" if others else ""
+    what = _objects(download, differences.first_left_out, differences.left_out)
     return DownloaderError(
         ErrorCode.UNSAFE_KEY,
-        f"{subject}{more} cannot become a file, as the key ends in /, though it has content; it is"
-        " left out, so rename it in the store if it is needed",
+        f"{what} cannot become a file, as the key ends in /, though it has content; it is left out,"
+        " so rename it in the store if it is needed",
         key=differences.first_left_out,
         objects=differences.left_out,
     )
+
+
+def _objects(download: Download, first: str, count: int) -> str:
+    """Name the first of some objects, and how many others there are."""
+    others = count - 1
+    more = f" and {others} other{'s' if others > 1 else ''}" if others else ""
+    return f"s3://{download.bucket}/{first}{more}"
 
 
 class _Files(AsyncIterable[FileRecord]):
