@@ -115,6 +115,7 @@ ELSEWHERE = [
     ({}, {"Endpoint": "b.s3.ap-south-1.amazonaws.com"}),
     ({}, {"Endpoint": "b.s3-ap-south-1.amazonaws.com"}),
     ({"location": "https://b.s3.ap-south-1.amazonaws.com/k"}, {}),
+    ({"location": "https://b.s3.dualstack.ap-south-1.amazonaws.com/k"}, {}),
 ]
 
 
@@ -130,6 +131,14 @@ def test_a_region_is_learnt_from_wherever_it_is_told(
     error = explained(told, S3)
     assert error.code is ErrorCode.BUCKET_NOT_FOUND
     assert "lies in another region, ap-south-1 (" in error.message
+
+
+@pytest.mark.parametrize("region", ["evil.example/", "a b", "x" * 41, "EU", "evil.example#"])
+def test_nothing_but_a_region_becomes_part_of_a_host(region: str) -> None:
+    assert refusal(301, {"x-amz-bucket-region": region}, b"").region == ""
+    body = error_reply(400, "AuthorizationHeaderMalformed", Region=region).body
+    assert isinstance(body, bytes)
+    assert refusal(400, {}, body).region == ""
 
 
 def test_a_redirect_without_a_code_says_where_it_points() -> None:

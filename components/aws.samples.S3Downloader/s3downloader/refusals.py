@@ -23,7 +23,8 @@ EXPIRED = frozenset(
 _LONGEST_CODE, _LONGEST_MESSAGE, _LONGEST_BODY = 80, 400, 160
 _REDIRECTS = {301, 302, 303, 307, 308}
 _NAMELESS = {403: "Forbidden", 404: "NoSuchKey", 412: "PreconditionFailed", 416: "InvalidRange"}
-_REGION = re.compile(r"\bs3[.-]([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com")
+_REGION = re.compile(r"[a-z0-9-]{1,40}")
+_REGION_OF = re.compile(r"\bs3[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d)\.amazonaws\.com")
 
 
 class Refusal(NamedTuple):
@@ -251,8 +252,11 @@ def _worded(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
 
 
 def _region(headers: Mapping[str, str], endpoint: str = "", named: str = "") -> str:
-    """Return the region that an answer points to, by its name or by an address there."""
+    """Return the region that an answer points to, by its name or by an address there.
+
+    It becomes part of a host's name, so nothing else than a region's name is taken.
+    """
     if told := headers.get("x-amz-bucket-region") or named:
-        return clipped(told, _LONGEST_CODE)
-    found = _REGION.search(f"{endpoint} {headers.get('location', '')}")
+        return told if _REGION.fullmatch(told) else ""
+    found = _REGION_OF.search(f"{endpoint} {headers.get('location', '')}")
     return found[1] if found else ""

@@ -89,6 +89,11 @@ class Answer(NamedTuple):
         return 200 <= self.status < 300
 
     @property
+    def code(self) -> str:
+        """The name that the store gives its error, empty for none."""
+        return self.refusal.code
+
+    @property
     def refusal(self) -> Refusal:
         """What an answer that is no success says."""
         return refusal(self.status, self.headers, self.body)
