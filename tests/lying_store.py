@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 __all__ = [
     "LOGIN_PAGE",
     "Asked",
+    "HonestStore",
     "LyingStore",
     "Reply",
     "error_reply",
@@ -24,9 +26,8 @@ __all__ = [
     "login_page",
 ]
 
-LOGIN_PAGE = (
-    b"<!DOCTYPE html>\n<html><head><title>Guest WLAN</title></head><body>Log in</body></html>"
-)
+_TITLE = b"<title>Guest WLAN</title>"
+LOGIN_PAGE = b"<!DOCTYPE html>\n<html><head>" + _TITLE + b"</head><body>Log in</body></html>"
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,9 @@ class LyingStore:
             try:
                 while await self._serve_one(reader, writer):
                     pass
+            except asyncio.CancelledError:
+                writer.transport.abort()  # what is to be sent yet would keep it open
+                raise
             finally:
                 writer.close()
 
@@ -215,3 +219,57 @@ def listing_reply(
         + f"<KeyCount>{len(entries)}</KeyCount>{contents}</ListBucketResult>"
     ).encode()
     return Reply(200, {"Content-Type": "application/xml", "x-amz-request-id": "4442587F"}, body)
+
+
+class HonestStore:
+    """Answers as S3 does, for objects that a test puts there by key: what a lie is put over."""
+
+    def __init__(self, objects: Mapping[str, bytes]) -> None:
+        self.objects = dict(objects)
+
+    def __call__(self, asked: Asked) -> Reply:
+        return self._page(asked.query) if asked.lists else self._object(asked)
+
+    def etag(self, key: str) -> str:
+        return hashlib.md5(self.objects[key], usedforsecurity=False).hexdigest()
+
+    def _page(self, query: Mapping[str, str]) -> Reply:
+        after = query.get("continuation-token") or query.get("start-after", "")
+        keys = sorted(k for k in self.objects if k.startswith(query.get("prefix", "")))
+        follow = [key for key in keys if key > after]
+        now = follow[: int(query.get("max-keys", "1000"))]
+        more = len(follow) > len(now)
+        return listing_reply(
+            [
+                {
+                    "Key": quote(key),
+                    "LastModified": "2026-11-25T13:02:32.000Z",
+                    "ETag": f'"{self.etag(key)}"',
+                    "Size": str(len(self.objects[key])),
+                }
+                for key in now
+            ],
+            truncated=more,
+            token=now[-1] if more else "",
+        )
+
+    def _object(self, asked: Asked) -> Reply:
+        data = self.objects.get(asked.key)
+        if data is None:
+            return error_reply(404, "NoSuchKey" if asked.key else "NoSuchBucket")
+        told = {
+            "ETag": f'"{self.etag(asked.key)}"',
+            "Last-Modified": "Wed, 25 Nov 2026 13:02:32 GMT",
+            "Content-Type": "binary/octet-stream",
+            "x-amz-request-id": "4442587F",
+        }
+        if asked.headers.get("if-match", told["ETag"]) != told["ETag"]:
+            return error_reply(412, "PreconditionFailed")
+        if asked.span is None:
+            return Reply(200, told, data)
+        start, end = asked.span
+        part = data[start:end]
+        if not part:
+            return error_reply(416, "InvalidRange", ActualObjectSize=str(len(data)))
+        told["Content-Range"] = f"bytes {start}-{start + len(part) - 1}/{len(data)}"
+        return Reply(206, told, part)
