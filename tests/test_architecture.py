@@ -31,6 +31,7 @@ SIDE_BY_SIDE = {
     ("faults", "errors"),
     ("throttle", "clock"),
     ("throttle", "aio"),
+    ("patience", "errors"),
 }
 """Neighbours on one floor of which the first builds on the second."""
 
