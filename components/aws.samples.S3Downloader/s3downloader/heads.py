@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from . import validators
 from .checksums import ALGORITHMS, Expected, md5_etag
 from .credentials import Credentials
 from .errors import DownloaderError, ErrorCode
@@ -71,6 +72,17 @@ class ObjectHeads:
             if value := answer.headers.get(f"x-amz-checksum-{algorithm.lower()}"):
                 return await self._checksum(head, answer, algorithm, value)
         return None if _is_encrypted(answer.headers) else md5_etag(etag)
+
+    async def validator(self, bucket: str, key: str, size: int) -> str:
+        """Return the validator that an object itself has, empty for none.
+
+        Raises SOURCE_CHANGED where it has not `size` bytes; else as `expected`.
+        """
+        head = Request(method="HEAD", bucket=bucket, key=key)
+        answer = await self._http.send(head)
+        if answer.headers.get("content-length") != str(size):
+            raise _changed(head)
+        return validators.from_headers(answer.headers)
 
     async def read(self, bucket: str, key: str, etag: str, limit: int) -> bytes:
         """Return an object that has at most `limit` bytes.
@@ -194,7 +206,12 @@ def _is_encrypted(headers: Mapping[str, str]) -> bool:
 
 def _check_same(answer: Answer, request: Request, etag: str, size: int) -> None:
     told = answer.headers.get("content-length")
-    if answer.etag != etag or (told is not None and int(told) != size):
+    dated = {"last-modified": answer.headers.get("last-modified", "")}
+    if validators.is_date(etag):
+        is_same = validators.same(etag, validators.from_headers(dated))
+    else:
+        is_same = not etag or validators.same(etag, validators.from_headers(answer.headers))
+    if not is_same or (told is not None and int(told) != size):
         raise _changed(request)
 
 
