@@ -39,6 +39,7 @@ SIDE_BY_SIDE = {
     ("refusals", "s3xml"),
     ("throttle", "clock"),
     ("throttle", "aio"),
+    ("patience", "errors"),
 }
 """Neighbours on one floor of which the first builds on the second."""
 

@@ -44,6 +44,7 @@ class ErrorCode(str, Enum):
     INVALID_CHECKSUMS = "invalid_checksums"
     CHECKSUM_MISMATCH = "checksum_mismatch"
     SIZE_MISMATCH = "size_mismatch"
+    ENCODING_CHANGED = "encoding_changed"
     REGISTRY_FULL = "registry_full"
     SHADOW_UNAVAILABLE = "shadow_unavailable"
     ENGINE_FAILED = "engine_failed"
@@ -83,6 +84,7 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.INVALID_CHECKSUMS: "A SHA256SUMS object beside the files cannot be read.",
     ErrorCode.CHECKSUM_MISMATCH: "The bytes do not have the checksum that they should have.",
     ErrorCode.SIZE_MISMATCH: "A file does not have the size of its object.",
+    ErrorCode.ENCODING_CHANGED: "Bytes come in an encoding that is not the object's own.",
     ErrorCode.REGISTRY_FULL: "The models shadow would pass its size limit.",
     ErrorCode.SHADOW_UNAVAILABLE: "The models shadow cannot be reached.",
     ErrorCode.ENGINE_FAILED: "The download engine failed in a way it could not explain.",

@@ -125,6 +125,16 @@ class ObjectHeads:
         own = validators.from_headers(answer.headers)
         return None if _is_encrypted(answer.headers) else md5_etag(own)
 
+    async def validator(self, bucket: str, key: str, size: int) -> str:
+        """Return the validator that an object itself has, empty for none.
+
+        Raises SOURCE_CHANGED where it has not `size` bytes; else as `head`.
+        """
+        info = await self.head(bucket, key)
+        if info.size != size:
+            raise _changed(Request(method="HEAD", bucket=bucket, key=key))
+        return info.etag
+
     async def read(self, bucket: str, key: str, etag: str, size: int) -> bytes:
         """Return an object of `size` bytes.
 

@@ -22,6 +22,7 @@ from http.client import (
     HTTPSConnection,
     IncompleteRead,
 )
+from io import BufferedReader
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -42,13 +43,17 @@ from awscrt.http import HttpHeaders, HttpRequest
 from .credentials import Credentials, Keys
 from .errors import DownloaderError
 from .faults import explain
+from .patience import Deadline, MinimumRate, asks_for_time
 from .refusals import EXPIRED, Refusal, explained, refusal
 
-__all__ = ["Answer", "Begun", "Request", "S3Http", "address", "unanswered"]
+__all__ = ["TRIES", "Answer", "Begun", "Request", "S3Http", "address", "unanswered"]
+
+TRIES = 3
+"""How often a request is made, where each answer teaches how to make the next."""
 
 _ERROR_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 16
 _CONNECT_SECONDS = 10.0
-_LEARNING = 3  # tries of a request, each after the answer before taught something
 _IDLE_SECONDS = 15.0  # servers close a connection after some more
 
 
@@ -107,6 +112,27 @@ class NoLengthError(HTTPException):
     """The answer's Content-Length is no number of bytes."""
 
 
+class _Response(HTTPResponse):
+    """A response whose head comes to its end: http.client takes one that breaks off for whole."""
+
+    def begin(self) -> None:
+        """Read the head. Raises IncompleteRead where it breaks off, and as http.client does."""
+        self.fp = lines = _Lines(self.fp.detach())
+        super().begin()
+        if not lines.last:
+            raise IncompleteRead(b"")
+
+
+class _Lines(BufferedReader):
+    """Keeps the last line that was read, which is empty at the end of a file."""
+
+    last = b""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self.last = super().readline(size)
+        return self.last
+
+
 class Begun:
     """An answer whose body is still to be read, on a connection that is kept after that."""
 
@@ -118,32 +144,61 @@ class Begun:
         self._connection = connection
         self._response = response
         self._idle = idle
+        self._is_broken = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the body has come to the end that it told, not to that of the connection."""
+        if self._response.chunked:
+            return self._response.isclosed() and not self._is_broken
+        return self._response.length == 0
 
     def read_some(self, buffer: memoryview) -> int:
         """Read what is there of the body into `buffer`; wait for a byte at least, 0 is the end."""
         response = self._response
-        if response.length is None or response.chunked:
-            return response.readinto(buffer)
+        if response.chunked:
+            came = self._read_chunk(len(buffer))
+            buffer[: len(came)] = came
+            return len(came)
+        if response.length is None:
+            return response.fp.readinto1(buffer)
+        if not response.length:
+            return 0
         count = response.fp.readinto1(buffer[: response.length])
         response.length -= count
         return count
 
-    def answer(self, limit: int) -> Answer:
+    def _read_chunk(self, most: int) -> bytes:
+        try:
+            return self._response.read1(most)
+        except HTTPException:
+            self._is_broken = True  # http.client closes it as if it had come to its end
+            raise
+
+    def answer(self, limit: int, patience: float) -> Answer:
         """Read the body, or a little more than `limit` bytes of it, and let go of the connection.
 
-        Raises IncompleteRead where the body ends before it should, and NoLengthError.
+        Raises TimeoutError where too little comes for `patience` seconds, IncompleteRead where the
+        body ends before it should, and NoLengthError.
         """
+        body = bytearray()
+        block, rate = memoryview(bytearray(_BLOCK_BYTES)), MinimumRate(patience)
+        limit = max(limit, _ERROR_BYTES)
         try:
             if self._has_odd_length:
                 raise NoLengthError(self.headers["content-length"])
-            limit = max(limit, _ERROR_BYTES)
-            body = self._response.read(limit + 1)
-            missing = self._response.length
-            if missing and len(body) <= limit:
-                raise IncompleteRead(body, missing)
+            while len(body) <= limit:
+                since = time.monotonic()
+                count = self.read_some(block)
+                if not count:
+                    break
+                body += block[:count]
+                rate.came(count, time.monotonic() - since)
+            if self._response.length and len(body) <= limit:
+                raise IncompleteRead(bytes(body), self._response.length)
         finally:
             self.end()
-        return Answer(self.status, self.headers, body)
+        return Answer(self.status, self.headers, bytes(body))
 
     @property
     def _has_odd_length(self) -> bool:
@@ -207,7 +262,7 @@ class S3Http:
         """Return the answer to `request`; raise what an answer that is no success means."""
         answer = await self.ask(request)
         if not answer.is_success:
-            raise answer.explained(request)
+            raise asks_for_time(answer.explained(request), answer.headers)
         return answer
 
     async def ask(self, request: Request) -> Answer:
@@ -216,41 +271,58 @@ class S3Http:
         New credentials are fetched where the store says that they have expired, and the bucket's
         own region is asked where that is another one; nothing else is tried again.
         """
-        for _ in range(_LEARNING):
-            keys = await self._credentials.get()
-            answer = await self._ask(request, keys)
-            if answer.is_success or not self.learns(request, answer, keys):
+        keys = await self._credentials.get()
+        for _ in range(TRIES):
+            answer = await self._send(request, keys)
+            learned = None if answer.is_success else await self.learns(request, answer, keys)
+            if learned is None:
                 break
+            keys = learned
         return answer
 
-    def learns(self, request: Request, answer: Answer, keys: Keys) -> bool:
-        """Tell whether the answer taught something that makes it worth asking again."""
+    async def learns(self, request: Request, answer: Answer, keys: Keys) -> Keys | None:
+        """Return the keys to ask again with, where the answer taught something; else None.
+
+        The same keys would be refused as those that have expired. Raises CREDENTIALS_UNAVAILABLE.
+        """
         told = answer.refusal
         if told.code in EXPIRED:
             self._credentials.forget(keys)
-            return True
+            renewed = await self._credentials.get()
+            return renewed if renewed != keys else None
         if self._endpoint_url or told.region in ("", self.region(request.bucket)):
-            return False
+            return None
         self._regions[request.bucket] = told.region
-        return True
+        return keys
 
-    async def _ask(self, request: Request, keys: Keys) -> Answer:
-        loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(self._threads, self._exchange, request, keys)
+    async def _send(self, request: Request, keys: Keys) -> Answer:
+        answer = await self._exchange(request, keys)
         if request.method != "HEAD" or answer.is_success:
             return answer
         # An answer to HEAD has no body, so the error has no name: this one has.
         asking = msgspec.structs.replace(
             request, method="GET", headers={**request.headers, "range": "bytes=0-0"}
         )
-        named = await loop.run_in_executor(self._threads, self._exchange, asking, keys)
+        named = await self._exchange(asking, keys)
         return answer if named.is_success else named
 
-    def _exchange(self, request: Request, keys: Keys) -> Answer:
+    async def _exchange(self, request: Request, keys: Keys) -> Answer:
+        loop = asyncio.get_running_loop()
+        deadline = Deadline(self.patience)
+
+        def exchange() -> Answer:
+            loop.call_soon_threadsafe(deadline.start)  # not while it waits for a thread
+            try:
+                begun = self.begin(request, keys, deadline.watch)
+                deadline.begun()
+                return begun.answer(request.limit, self.patience)
+            except (OSError, HTTPException) as error:
+                raise unanswered(TimeoutError() if deadline.is_over else error, request) from error
+
         try:
-            return self.begin(request, keys).answer(request.limit)
-        except (OSError, HTTPException) as error:
-            raise unanswered(error, request) from error
+            return await loop.run_in_executor(self._threads, exchange)
+        finally:
+            deadline.stop()
 
     def begin(
         self,
@@ -286,7 +358,9 @@ class S3Http:
             if connection.sock is None:
                 self._open(connection)
                 watch(connection.sock)
-            connection.request(signed.method, signed.path, headers=dict(signed.headers))
+            # Not signed, since proxies change it: the signature would be wrong.
+            headers = {**dict(signed.headers), "accept-encoding": "identity"}
+            connection.request(signed.method, signed.path, headers=headers)
             return Begun(connection, connection.getresponse(), self._idle.setdefault(place, []))
         except BaseException:
             connection.close()
@@ -320,6 +394,7 @@ class S3Http:
             if scheme == "https"
             else HTTPConnection(via, timeout=seconds)
         )
+        connection.response_class = _Response
         if proxy:
             connection.set_tunnel(host, headers=_proxy_authorization(proxy))
         return connection

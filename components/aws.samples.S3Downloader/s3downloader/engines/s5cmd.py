@@ -13,7 +13,7 @@ from ..faults import explain
 from ..records import FileRecord
 from ..s5cmd import Line, Process, S5cmd
 from .base import OF_ONE_OBJECT, FetchJob, Sink
-from .staging import Staging, number_in
+from .staging import Staging, is_left, number_in
 from .verification import Heads, Verifier, mismatch_error
 
 __all__ = ["S5cmdEngine"]
@@ -87,9 +87,9 @@ class S5cmdEngine:
         left = await asyncio.to_thread(staging.leftovers)
         if not left:
             return
-        found = [f async for f in files if f.number in left and left[f.number] in (None, f.etag)]
+        found = [f async for f in files if f.number in left and is_left(f, left[f.number])]
         here = await asyncio.to_thread(staging.take, found)
-        whole, _ = await Verifier(job, self._heads).sift(staging, here)
+        whole = (await Verifier(job, self._heads).sift(staging, here)).good
         if whole:
             sink.progress(sum(file.size for file in whole))
             await sink.finished(whole)
@@ -230,11 +230,12 @@ class _Fetch:
         if not files:
             return
         whole = await asyncio.to_thread(self._staging.take, files)
-        good, damaged = await self._verifier.sift(self._staging, whole)
-        self.damaged += damaged
+        sifted = await self._verifier.sift(self._staging, whole)
+        self.damaged += sifted.damaged
+        self._fault = self._fault or next(iter(sifted.gone), None)
         self._report()
-        if good:
-            await self._sink.finished(good)
+        if sifted.good:
+            await self._sink.finished(sifted.good)
         self._arrived_bytes -= sum(file.size for file in files)
         if len(whole) < len(files):
             broken = next(file for file in files if file not in whole)
