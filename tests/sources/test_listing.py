@@ -356,14 +356,15 @@ async def test_without_anything_the_validator_is_empty() -> None:
         assert await listed(source) == [ObjectInfo("m/a", 5, "")]
 
 
-async def test_what_is_gone_when_its_size_is_asked_for_is_left_out() -> None:
+async def test_a_head_that_contradicts_the_listing_ends_it() -> None:
     def answer(asked: Asked) -> Reply:
         if asked.lists:
             return listing_reply([entry("m/a", Size=None), entry("m/b")])
         return error_reply(404, "NoSuchKey")
 
-    async with lying(answer) as source:
-        assert await keys_of(source) == ["m/b"]
+    error = await refusal_of(answer)
+    assert error.code is ErrorCode.OBJECT_NOT_FOUND
+    assert "s3://models/m/a" in error.message
 
 
 async def test_folder_markers_are_listed_where_they_have_content() -> None:
