@@ -130,6 +130,16 @@ async def test_the_same_page_under_new_tokens_is_not_followed() -> None:
         assert await keys_of(source) == KEYS
 
 
+async def test_an_earlier_page_that_says_it_is_the_last_is_not() -> None:
+    def answer(asked: Asked) -> Reply:
+        if "start-after" in asked.query:
+            return Keys()(asked)
+        return page(KEYS[:3], truncated="continuation-token" not in asked.query, token="t")
+
+    async with lying(answer) as source:
+        assert await keys_of(source) == KEYS
+
+
 async def test_a_token_that_the_store_refuses_is_not_needed() -> None:
     store = Keys()
     store.change = lambda query, *_: (
