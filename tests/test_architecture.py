@@ -89,6 +89,11 @@ def test_only_main_and_the_connections_know_which_adapters_and_engines_are_in_us
             assert not used, f"{module} uses {used}"
 
 
+def test_boto3_is_loaded_for_its_credentials_alone() -> None:
+    loads = re.compile(r"^\s*(from|import) boto(3|core)\b", re.MULTILINE)
+    assert {room_of(m) for m in MODULES if loads.search(m.read_text())} == {"credentials"}
+
+
 def test_main_only_wires() -> None:
     assert len((COMPONENT / "main.py").read_text().splitlines()) < 60
 

@@ -130,6 +130,16 @@ async def test_the_same_page_under_new_tokens_is_not_followed() -> None:
         assert await keys_of(source) == KEYS
 
 
+async def test_an_earlier_page_that_says_it_is_the_last_is_not() -> None:
+    def answer(asked: Asked) -> Reply:
+        if "start-after" in asked.query:
+            return Keys()(asked)
+        return page(KEYS[:3], truncated="continuation-token" not in asked.query, token="t")
+
+    async with lying(answer) as source:
+        assert await keys_of(source) == KEYS
+
+
 async def test_a_token_that_the_store_refuses_is_not_needed() -> None:
     store = Keys()
     store.change = lambda query, *_: (
@@ -356,14 +366,15 @@ async def test_without_anything_the_validator_is_empty() -> None:
         assert await listed(source) == [ObjectInfo("m/a", 5, "")]
 
 
-async def test_what_is_gone_when_its_size_is_asked_for_is_left_out() -> None:
+async def test_a_head_that_contradicts_the_listing_ends_it() -> None:
     def answer(asked: Asked) -> Reply:
         if asked.lists:
             return listing_reply([entry("m/a", Size=None), entry("m/b")])
         return error_reply(404, "NoSuchKey")
 
-    async with lying(answer) as source:
-        assert await keys_of(source) == ["m/b"]
+    error = await refusal_of(answer)
+    assert error.code is ErrorCode.OBJECT_NOT_FOUND
+    assert "s3://models/m/a" in error.message
 
 
 async def test_folder_markers_are_listed_where_they_have_content() -> None:

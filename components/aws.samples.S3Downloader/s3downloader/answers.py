@@ -119,8 +119,8 @@ def is_foreign(
     told = validators.from_headers(headers)
     if is_page(headers, head):
         return bool(validator) or not _DIGEST.fullmatch(told)
-    has_size = length(headers) is not None or total(headers) is not None
-    return not told and (not has_size or _is_text(headers))
+    size = length(headers) or total(headers)
+    return not told and (not size or _is_text(headers))
 
 
 def check_object(

@@ -139,7 +139,7 @@ class Listing:
     def _leads_on(self, page: Page, repeats: bool) -> bool:
         """Tell whether there are more pages, and be ready for the next."""
         says_nothing = page.is_truncated is None and not page.objects and not page.token
-        if page.is_truncated is False or says_nothing:
+        if not repeats and (page.is_truncated is False or says_nothing):
             return False
         self._empty = 0 if page.objects else self._empty + 1
         if not repeats and self._empty <= _MOST_EMPTY and self._is_sound(page.token):

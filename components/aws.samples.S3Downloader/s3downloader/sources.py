@@ -95,22 +95,17 @@ class S3Source:
     async def _complete(self, bucket: str, objects: Sequence[Listed]) -> Sequence[ObjectInfo]:
         """Return what is listed, with what its heads tell where the listing does not.
 
-        What is gone by then is left out.
+        Raises OBJECT_NOT_FOUND where one contradicts the listing: it may be what is to be fetched.
         """
-        found = {o.key: o for o in objects if not o.key.endswith("/") or o.size != 0}
-        asked: dict[str, ObjectInfo | None] = {}
+        found = [o for o in objects if not o.key.endswith("/") or o.size != 0]
+        asked: dict[str, ObjectInfo] = {}
 
         async def ask(key: str) -> None:
-            try:
-                asked[key] = await self._again(lambda: self._heads.head(bucket, key))
-            except DownloaderError as error:
-                if error.code is not ErrorCode.OBJECT_NOT_FOUND:
-                    raise
-                asked[key] = None
+            asked[key] = await self._again(lambda: self._heads.head(bucket, key))
 
-        await together(*(ask(o.key) for o in found.values() if o.size is None or not o.etag))
-        told = [asked[o.key] if o.key in asked else _info(o) for o in found.values()]
-        return [info for info in told if info and not _is_marker(info)]
+        await together(*(ask(o.key) for o in found if o.size is None or not o.etag))
+        told = (asked.get(o.key) or _info(o) for o in found)
+        return [info for info in told if not _is_marker(info)]
 
     async def _is_bucket(self, bucket: str) -> bool:
         try:
