@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import os
 import random
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,16 @@ import msgspec
 import pytest
 
 from s3downloader.aio import stop
+from s3downloader.clock import SystemClock
+from s3downloader.credentials import Credentials
+from s3downloader.engines.disk import Disk
+from s3downloader.engines.journal import Journal
+from s3downloader.engines.learned import Learned
+from s3downloader.engines.stores import BucketReader, Taker
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.records import FileRecord, Options
+from s3downloader.s3http import S3Http
+from s3downloader.throttle import Throttle
 from tests.lying_store import Asked, LyingStore, Reply, error_reply, login_page
 from tests.support import eventually
 
@@ -49,6 +59,9 @@ async def refused(answer: Answer, staging: Path, file: FileRecord, **how: Any) -
             await fetch(store.endpoint, staging, file, **how)
     assert names(staging / "files") == []
     assert not (staging / "ranged" / f"{file.number}.object").exists()
+    if found := Journal.open(staging / "ranged" / f"{file.number}.journal", Disk()):
+        found[0].close()
+        assert not any(state.done for state in found[1]), "a later fetch would go on from that"
     return caught.value
 
 
@@ -101,7 +114,7 @@ async def test_a_body_longer_than_the_object_is_not_cut_to_its_size(
         assert isinstance(reply.body, bytes)
         return replace(reply, body=[reply.body, b"more"], chunked=True)
 
-    error = await refused(longer, tmp_path, file_of(served))
+    error = await refused(longer, tmp_path, file_of(served), concurrency=1)
     assert error.code is ErrorCode.SIZE_MISMATCH
     assert "more bytes" in error.message
 
@@ -119,7 +132,7 @@ async def test_a_body_that_ends_before_the_object_is_not_continued(
         assert isinstance(reply.body, bytes)
         return replace(reply, body=reply.body[: 64 * KIB], chunked=True)
 
-    error = await refused(shorter, tmp_path, file_of(served))
+    error = await refused(shorter, tmp_path, file_of(served), concurrency=1)
     assert error.code is ErrorCode.SIZE_MISMATCH
     assert "too few" in error.message
 
@@ -145,15 +158,20 @@ async def test_what_an_answer_without_a_length_brought_before_it_broke_is_droppe
 ) -> None:
     """It could be of anything: the rest is not put behind it, the file comes once more."""
     served = Served(bytes_)
-    wrong = bytes(len(bytes_) // 2)
+    has_broken = False
 
     def breaking(asked: Asked) -> Reply:
-        if asked.method == "HEAD" or len(store.requests) > 2:
-            return served.whole(asked)
+        nonlocal has_broken
+        reply = served(asked) if bytes_ is SMALL else served.whole(asked)
+        if asked.method == "HEAD" or asked.span or has_broken:
+            return reply
+        has_broken = True
+        wrong = bytes(len(bytes_) // 2)
         return Reply(200, {**served.named, "Content-Length": None}, wrong, cut=True)
 
     async with LyingStore(breaking) as store:
         await fetch(store.endpoint, tmp_path, file_of(served))
+        assert has_broken
     assert content(tmp_path) == bytes_
 
 
@@ -222,6 +240,36 @@ async def test_an_answer_with_another_etag_is_not_taken(tmp_path: Path, bytes_: 
     error = await refused(heedless, tmp_path, file_of(served))
     assert error.code is ErrorCode.SOURCE_CHANGED
     assert names(tmp_path / "ranged") == []
+
+
+async def test_of_an_answer_with_another_etag_no_byte_is_taken() -> None:
+    """Of a store that does not heed If-Match, for a range of a large file."""
+    other = Served(LARGE, etag="another")
+
+    def heedless(asked: Asked) -> Reply:
+        return other(replace(asked, headers={**asked.headers, "if-match": ""}))
+
+    taken: list[int] = []
+    credentials, clock = Credentials(os.environ, SystemClock()), SystemClock()
+    with ThreadPoolExecutor(1) as threads:
+        async with LyingStore(heedless) as store:
+            reader = BucketReader(
+                "models",
+                http=S3Http(store.endpoint, credentials),
+                credentials=credentials,
+                share=Throttle(clock, lambda: 0).open(),
+                threads=threads,
+                learned=Learned(clock),
+                accelerate=False,
+            )
+            file = file_of(other, etag="listed")
+            with pytest.raises(DownloaderError) as caught:
+                await reader.read(
+                    file, (0, MIB), Taker(lambda c: taken.append(len(c)), lambda: None)
+                )
+            assert [asked.headers["if-match"] for asked in store.requests] == ['"listed"']
+    assert caught.value.code is ErrorCode.SOURCE_CHANGED
+    assert taken == []
 
 
 @BOTH
