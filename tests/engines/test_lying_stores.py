@@ -22,7 +22,8 @@ from s3downloader.credentials import Credentials
 from s3downloader.engines.disk import Disk
 from s3downloader.engines.journal import Journal
 from s3downloader.engines.learned import Learned
-from s3downloader.engines.stores import BucketReader, Taker
+from s3downloader.engines.reading import Taker
+from s3downloader.engines.stores import BucketReader
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.records import FileRecord, Options
 from s3downloader.s3http import S3Http
