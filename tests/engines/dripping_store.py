@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 __all__ = ["DrippingStore"]
 
@@ -19,7 +17,6 @@ class DrippingStore:
 
     def __init__(self, content: bytes, *, pause: float = 0.02) -> None:
         self.connections = 0
-        self.open = 0
         self.drips: dict[int, int] = {}
         """By the number of a connection from 1, after how many bytes of its answer it drips."""
         self.always: int | None = None
@@ -47,17 +44,15 @@ class DrippingStore:
         task = asyncio.create_task(self._serve(self.connections, reader, writer))
         self._serving.add(task)
         task.add_done_callback(self._serving.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())
 
     async def _serve(
         self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        with self._counted(), contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            try:
-                while True:
-                    asked = (await reader.readuntil(b"\r\n\r\n")).decode()
-                    await self._send(number, self._answer(asked), writer)
-            finally:
-                writer.transport.abort()
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                asked = (await reader.readuntil(b"\r\n\r\n")).decode()
+                await self._send(number, self._answer(asked), writer)
 
     async def _send(self, number: int, answer: bytes, writer: asyncio.StreamWriter) -> None:
         at = self.drips.get(number, len(answer)) if self.always is None else self.always
@@ -77,11 +72,3 @@ class DrippingStore:
             f'HTTP/1.1 {status}\r\nETag: "etag-2"\r\n{ranged}Content-Length: {end - start}\r\n\r\n'
         )
         return head.encode() + (b"" if asked.startswith("HEAD") else self._content[start:end])
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self.open += 1
-        try:
-            yield
-        finally:
-            self.open -= 1

@@ -1,13 +1,47 @@
-"""An object as an honest store answers for it, for tests to change in one thing."""
+"""An object as an honest store answers for it, to be changed in one thing; and a fetch of it."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
-from s3downloader.records import FileRecord
-from tests.lying_store import Asked, Reply, error_reply
+import msgspec
+import pytest
 
-__all__ = ["Served", "file_of"]
+from s3downloader.engines.disk import Disk
+from s3downloader.engines.journal import Journal
+from s3downloader.errors import DownloaderError
+from s3downloader.records import FileRecord, Options
+from tests.lying_store import Asked, LyingStore, Reply, error_reply
+
+from .support import FastClock, Files, ForgivingRecorder, by_ranges, job, names
+
+__all__ = [
+    "BOTH",
+    "KIB",
+    "LARGE",
+    "MIB",
+    "PARTS",
+    "SMALL",
+    "Served",
+    "content",
+    "fetch",
+    "file_of",
+    "refused",
+    "told",
+]
+
+KIB = 1 << 10
+MIB = 1 << 20
+SMALL = random.Random(1).randbytes(100 * KIB)
+LARGE = random.Random(2).randbytes(3 * MIB)
+PARTS = Options(part_size=MIB)
+Answer = Callable[[Asked], Reply]
+
+BOTH = pytest.mark.parametrize("bytes_", [SMALL, LARGE], ids=["small", "large"])
 
 
 @dataclass(frozen=True)
@@ -57,3 +91,37 @@ def file_of(
     """Return the file that an object is to become, listed with its own ETag unless one is given."""
     listed = served.etag or "" if etag is None else etag
     return FileRecord(number, path, path, len(served.content), listed, sha256=sha256)
+
+
+async def fetch(
+    endpoint: str, staging: Path, *files: FileRecord, relisted: bool = False, **options: Any
+) -> ForgivingRecorder:
+    """Fetch files with an engine of their own."""
+    sink = ForgivingRecorder()
+    told = msgspec.structs.replace(PARTS, **options)
+    of = msgspec.structs.replace(job(staging, told), relisted=relisted)
+    await by_ranges(endpoint, FastClock()).fetch(of, Files(files), sink)
+    return sink
+
+
+async def refused(answer: Answer, staging: Path, file: FileRecord, **how: Any) -> DownloaderError:
+    """Return why a file is not had from a store that answers so; nothing of it may be there."""
+    async with LyingStore(answer) as store:
+        with pytest.raises(DownloaderError) as caught:
+            await fetch(store.endpoint, staging, file, **how)
+    assert names(staging / "files") == []
+    assert not (staging / "ranged" / f"{file.number}.object").exists()
+    if found := Journal.open(staging / "ranged" / f"{file.number}.journal", Disk()):
+        found[0].close()
+        assert not any(state.done for state in found[1]), "a later fetch would go on from that"
+    return caught.value
+
+
+def content(staging: Path, path: str = "model") -> bytes:
+    return (staging / "files" / path).read_bytes()
+
+
+def told(reply: Reply, **headers: str | None) -> Reply:
+    """Return a reply that tells other headers."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return replace(reply, headers={**reply.headers, **named})

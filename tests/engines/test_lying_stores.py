@@ -5,65 +5,29 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
-import random
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
-from s3downloader.aio import stop
 from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import FileRecord, Options
 from tests.lying_store import Asked, LyingStore, Reply, error_reply, login_page
-from tests.support import eventually
 
-from .objects import Served, file_of
-from .support import FastClock, Files, ForgivingRecorder, by_ranges, job, names
-
-KIB = 1 << 10
-MIB = 1 << 20
-SMALL = random.Random(1).randbytes(100 * KIB)
-LARGE = random.Random(2).randbytes(3 * MIB)
-PARTS = Options(part_size=MIB)
-Answer = Callable[[Asked], Reply]
-
-
-async def fetch(
-    endpoint: str, staging: Path, *files: FileRecord, relisted: bool = False, **options: Any
-) -> ForgivingRecorder:
-    """Fetch files with an engine of their own."""
-    sink = ForgivingRecorder()
-    told = msgspec.structs.replace(PARTS, **options)
-    of = msgspec.structs.replace(job(staging, told), relisted=relisted)
-    await by_ranges(endpoint, FastClock()).fetch(of, Files(files), sink)
-    return sink
-
-
-async def refused(answer: Answer, staging: Path, file: FileRecord, **how: Any) -> DownloaderError:
-    """Return why a file is not had from a store that answers so; nothing of it may be there."""
-    async with LyingStore(answer) as store:
-        with pytest.raises(DownloaderError) as caught:
-            await fetch(store.endpoint, staging, file, **how)
-    assert names(staging / "files") == []
-    assert not (staging / "ranged" / f"{file.number}.object").exists()
-    return caught.value
-
-
-def content(staging: Path, path: str = "model") -> bytes:
-    return (staging / "files" / path).read_bytes()
-
-
-def told(reply: Reply, **headers: str | None) -> Reply:
-    """Return a reply that tells other headers."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return replace(reply, headers={**reply.headers, **named})
-
-
-BOTH = pytest.mark.parametrize("bytes_", [SMALL, LARGE], ids=["small", "large"])
-
+from .objects import (
+    BOTH,
+    KIB,
+    LARGE,
+    MIB,
+    SMALL,
+    Served,
+    content,
+    fetch,
+    file_of,
+    refused,
+    told,
+)
+from .support import names
 
 # --- Sizes ----------------------------------------------------------------------------------------
 
@@ -101,7 +65,7 @@ async def test_a_body_longer_than_the_object_is_not_cut_to_its_size(
         assert isinstance(reply.body, bytes)
         return replace(reply, body=[reply.body, b"more"], chunked=True)
 
-    error = await refused(longer, tmp_path, file_of(served))
+    error = await refused(longer, tmp_path, file_of(served), concurrency=1)
     assert error.code is ErrorCode.SIZE_MISMATCH
     assert "more bytes" in error.message
 
@@ -119,7 +83,7 @@ async def test_a_body_that_ends_before_the_object_is_not_continued(
         assert isinstance(reply.body, bytes)
         return replace(reply, body=reply.body[: 64 * KIB], chunked=True)
 
-    error = await refused(shorter, tmp_path, file_of(served))
+    error = await refused(shorter, tmp_path, file_of(served), concurrency=1)
     assert error.code is ErrorCode.SIZE_MISMATCH
     assert "too few" in error.message
 
@@ -145,15 +109,20 @@ async def test_what_an_answer_without_a_length_brought_before_it_broke_is_droppe
 ) -> None:
     """It could be of anything: the rest is not put behind it, the file comes once more."""
     served = Served(bytes_)
-    wrong = bytes(len(bytes_) // 2)
+    has_broken = False
 
     def breaking(asked: Asked) -> Reply:
-        if asked.method == "HEAD" or len(store.requests) > 2:
-            return served.whole(asked)
+        nonlocal has_broken
+        reply = served(asked) if bytes_ is SMALL else served.whole(asked)
+        if asked.method == "HEAD" or asked.span or has_broken:
+            return reply
+        has_broken = True
+        wrong = bytes(len(bytes_) // 2)
         return Reply(200, {**served.named, "Content-Length": None}, wrong, cut=True)
 
     async with LyingStore(breaking) as store:
         await fetch(store.endpoint, tmp_path, file_of(served))
+        assert has_broken
     assert content(tmp_path) == bytes_
 
 
@@ -205,173 +174,6 @@ async def test_what_is_stored_compressed_comes_as_it_is_stored(
         await fetch(store.endpoint, tmp_path, file_of(served))
         assert {asked.headers["accept-encoding"] for asked in store.requests} == {"identity"}
     assert content(tmp_path) == bytes_
-
-
-# --- Validators -----------------------------------------------------------------------------------
-
-
-@BOTH
-async def test_an_answer_with_another_etag_is_not_taken(tmp_path: Path, bytes_: bytes) -> None:
-    """Of a store that does not heed If-Match."""
-    served = Served(bytes_)
-
-    def heedless(asked: Asked) -> Reply:
-        reply = served(asked)
-        return reply if asked.method == "HEAD" else told(reply, ETag='"another"')
-
-    error = await refused(heedless, tmp_path, file_of(served))
-    assert error.code is ErrorCode.SOURCE_CHANGED
-    assert names(tmp_path / "ranged") == []
-
-
-@BOTH
-async def test_without_an_etag_the_date_pins_an_object(tmp_path: Path, bytes_: bytes) -> None:
-    served = Served(bytes_, etag=None)
-    file = file_of(served, etag=served.modified)
-    async with LyingStore(served) as store:
-        await fetch(store.endpoint, tmp_path, file)
-        pins = {a.headers["if-unmodified-since"] for a in store.requests if a.method == "GET"}
-        assert pins == {served.modified}
-    assert content(tmp_path) == bytes_
-
-
-async def test_without_an_etag_a_replaced_object_is_never_mixed(tmp_path: Path) -> None:
-    """Also where the store does not heed If-Unmodified-Since."""
-    old = Served(LARGE, etag=None)
-    new = Served(bytes(len(LARGE)), etag=None, modified="Wed, 25 Nov 2026 10:00:01 GMT")
-
-    def heedless(asked: Asked) -> Reply:
-        served = new if asked.span and asked.span[0] else old
-        return served(replace(asked, headers={**asked.headers, "if-unmodified-since": ""}))
-
-    error = await refused(heedless, tmp_path, file_of(old, etag=old.modified))
-    assert error.code is ErrorCode.SOURCE_CHANGED
-    assert names(tmp_path / "ranged") == []
-
-
-@BOTH
-async def test_without_any_validator_an_object_comes_whole_and_is_looked_at_again(
-    tmp_path: Path, bytes_: bytes
-) -> None:
-    served = Served(bytes_, etag=None, modified=None)
-    async with LyingStore(served) as store:
-        await fetch(store.endpoint, tmp_path, file_of(served), verify=False)
-        assert store.asked == ["HEAD model", "GET model", "HEAD model"]
-        assert not any(asked.span for asked in store.requests)
-    assert content(tmp_path) == bytes_
-
-
-@BOTH
-async def test_without_any_validator_an_object_is_begun_anew_once(
-    tmp_path: Path, bytes_: bytes
-) -> None:
-    served = Served(bytes_, etag=None, modified=None)
-
-    def breaking(asked: Asked) -> Reply:
-        if asked.method == "HEAD":
-            return served(asked)
-        length = str(len(bytes_))
-        return Reply(200, {"Content-Length": length}, bytes_[: len(bytes_) // 2], cut=True)
-
-    async with LyingStore(breaking) as store:
-        with pytest.raises(DownloaderError, match="cannot be continued") as caught:
-            await fetch(store.endpoint, tmp_path, file_of(served), verify=False)
-        assert store.asked == ["HEAD model", "GET model", "GET model"]
-    assert caught.value.code is ErrorCode.ENGINE_FAILED
-    assert names(tmp_path / "files") == []
-
-
-async def test_without_any_validator_nothing_is_continued_later(tmp_path: Path) -> None:
-    served = Served(LARGE, etag=None, modified=None)
-    rest = asyncio.Event()
-
-    def halting(asked: Asked) -> Reply:
-        if asked.method == "HEAD" or rest.is_set():
-            return served(asked)
-        return Reply(200, {"Content-Length": str(len(LARGE))}, [bytes(MIB), rest])
-
-    async with LyingStore(halting) as store:
-        engine, sink = by_ranges(store.endpoint), ForgivingRecorder()
-        of = job(tmp_path, Options(verify=False))
-        fetching = asyncio.create_task(engine.fetch(of, Files([file_of(served)]), sink))
-        await eventually(lambda: sink.total > MIB // 2)
-        await stop(fetching)
-        rest.set()
-        again = ForgivingRecorder()
-        await engine.fetch(of, Files([file_of(served)]), again)
-    assert content(tmp_path) == LARGE
-
-
-@BOTH
-async def test_an_object_with_a_validator_that_its_listing_lacks_is_pinned_to_it(
-    tmp_path: Path, bytes_: bytes
-) -> None:
-    served = Served(bytes_)
-    async with LyingStore(served) as store:
-        await fetch(store.endpoint, tmp_path, file_of(served, etag=""))
-        pins = {a.headers.get("if-match") for a in store.requests if a.method == "GET"}
-        assert pins == {f'"{served.etag}"'}
-    assert content(tmp_path) == bytes_
-
-
-@BOTH
-@pytest.mark.parametrize("own", ["own", "W/own"])
-async def test_what_is_listed_with_another_etag_comes_once_the_source_is_known_to_rest(
-    tmp_path: Path, bytes_: bytes, own: str
-) -> None:
-    served = Served(bytes_, etag=own)
-    file = file_of(served, etag="listed")
-    async with LyingStore(served) as store:
-        with pytest.raises(DownloaderError) as caught:
-            await fetch(store.endpoint, tmp_path, file)
-        assert caught.value.code is ErrorCode.SOURCE_CHANGED
-        sink = await fetch(store.endpoint, tmp_path, file, relisted=True)
-    assert content(tmp_path) == bytes_
-    assert sink.files[0].etag == "listed", "what a listing tells is compared with a listing"
-
-
-@BOTH
-async def test_a_weak_etag_is_the_same_as_the_strong_one(tmp_path: Path, bytes_: bytes) -> None:
-    served = Served(bytes_, etag="W/tag")
-    listed = file_of(served, etag="tag")
-
-    def heedless(asked: Asked) -> Reply:
-        return served(replace(asked, headers={**asked.headers, "if-match": ""}))
-
-    async with LyingStore(heedless) as store:
-        await fetch(store.endpoint, tmp_path, listed)
-        await fetch(store.endpoint, tmp_path / "2", file_of(served))
-    assert content(tmp_path) == content(tmp_path / "2") == bytes_
-
-
-async def test_what_is_not_as_listed_is_continued_after_a_pause(tmp_path: Path) -> None:
-    served = Served(LARGE, etag="own")
-    file = file_of(served, etag="listed")
-    rest = asyncio.Event()
-
-    def halting(asked: Asked) -> Reply:
-        reply = served(asked)
-        if asked.method == "HEAD" or reply.status != 206 or rest.is_set():
-            return reply
-        assert isinstance(reply.body, bytes)
-        return Reply(
-            206,
-            {**reply.headers, "Content-Length": str(len(reply.body))},
-            [reply.body[: 128 * KIB], rest],
-        )
-
-    async with LyingStore(halting) as store:
-        of = msgspec.structs.replace(job(tmp_path, PARTS), relisted=True)
-        engine, sink = by_ranges(store.endpoint), ForgivingRecorder()
-        fetching = asyncio.create_task(engine.fetch(of, Files([file]), sink))
-        await eventually(lambda: sink.total >= 3 * 96 * KIB)
-        await stop(fetching)
-        rest.set()
-        before = len(store.requests)
-        await fetch(store.endpoint, tmp_path, file)
-        spans = [a.span for a in store.requests[before:] if a.span]
-        assert sum(end - start for start, end in spans) == len(LARGE) - sink.total
-    assert content(tmp_path) == LARGE
 
 
 # --- Something else than the store ----------------------------------------------------------------
@@ -452,110 +254,6 @@ async def test_a_request_that_is_refused_either_way_teaches_nothing(tmp_path: Pa
             await fetch(store.endpoint, tmp_path, *files, numworkers=1)
         assert store.asked == ["GET odd", "GET odd", "GET good"]
         assert "x-amz-checksum-mode" in store.requests[-1].headers
-
-
-# --- Ranges ---------------------------------------------------------------------------------------
-
-
-class Rangeless:
-    """A store that sends whole objects whatever it is asked for, and counts."""
-
-    def __init__(self, served: Served) -> None:
-        self.ranges = 0
-        self.wholes = 0
-        self._served = served
-
-    def __call__(self, asked: Asked) -> Reply:
-        if asked.method == "GET":
-            self.ranges += bool(asked.span)
-            self.wholes += not asked.span
-        return self._served.whole(asked)
-
-
-async def test_a_store_without_ranges_sends_an_object_once(tmp_path: Path) -> None:
-    served = Served(LARGE)
-    files = [file_of(served, str(n), number=n) for n in range(1, 4)]
-    answer = Rangeless(served)
-    async with LyingStore(answer) as store:
-        await fetch(store.endpoint, tmp_path, *files)
-        assert (answer.ranges, answer.wholes) == (1, 3), "one request found out, and went alone"
-    assert all(content(tmp_path, file.path) == LARGE for file in files)
-
-
-@pytest.mark.parametrize(
-    "content_range",
-    [None, "bytes 0-9/3145728", "bytes */3145728", "multipart"],
-)
-async def test_a_store_that_sends_other_ranges_is_asked_for_whole_objects(
-    tmp_path: Path, content_range: str | None
-) -> None:
-    served = Served(LARGE)
-
-    def odd(asked: Asked) -> Reply:
-        reply = served(asked)
-        if content_range == "multipart":
-            return told(reply, Content_Range=None, Content_Type="multipart/byteranges; boundary=x")
-        return told(reply, Content_Range=content_range) if reply.status == 206 else reply
-
-    async with LyingStore(odd) as store:
-        await fetch(store.endpoint, tmp_path, file_of(served))
-    assert content(tmp_path) == LARGE
-
-
-async def test_what_is_here_is_passed_over_where_ranges_are_ignored_later(tmp_path: Path) -> None:
-    served = Served(LARGE)
-    rest = asyncio.Event()
-
-    def halting(asked: Asked) -> Reply:
-        if asked.method == "HEAD" or rest.is_set():
-            return served.whole(asked)
-        reply = served(asked)
-        assert isinstance(reply.body, bytes)
-        told = {**reply.headers, "Content-Length": str(len(reply.body))}
-        return Reply(reply.status, told, [reply.body[: 128 * KIB], rest])
-
-    async with LyingStore(halting) as store:
-        engine, sink = by_ranges(store.endpoint), ForgivingRecorder()
-        of = job(tmp_path, PARTS)
-        fetching = asyncio.create_task(engine.fetch(of, Files([file_of(served)]), sink))
-        await eventually(lambda: sink.total >= 3 * 96 * KIB)
-        await stop(fetching)
-        rest.set()
-        sink = Growing(sink.total)
-        await engine.fetch(of, Files([file_of(served)]), sink)
-    assert content(tmp_path) == LARGE
-
-
-class Growing(ForgivingRecorder):
-    """A sink for which progress never falls below what was there."""
-
-    def __init__(self, least: int) -> None:
-        super().__init__()
-        self._least = least
-
-    def progress(self, in_flight: int) -> None:
-        super().progress(in_flight)
-        assert self.total >= self._least
-        self._least = self.total
-
-
-async def test_a_store_without_ranges_that_breaks_off_is_not_asked_for_ever(
-    tmp_path: Path,
-) -> None:
-    served = Served(LARGE)
-
-    def breaking(asked: Asked) -> Reply:
-        whole = served.whole(asked)
-        if asked.method == "HEAD":
-            return whole
-        told = {**whole.headers, "Content-Length": str(len(LARGE))}
-        return Reply(200, told, LARGE[: 2 * MIB], cut=True)
-
-    async with LyingStore(breaking) as store:
-        with pytest.raises(DownloaderError, match="broke off twice") as caught:
-            await fetch(store.endpoint, tmp_path, file_of(served))
-        assert caught.value.code is ErrorCode.ENGINE_FAILED
-        assert sum(not a.span for a in store.requests if a.method == "GET") == 2
 
 
 # --- Checksums ------------------------------------------------------------------------------------

@@ -26,9 +26,10 @@ from .pace import Pace, Retries
 from .parts import PartState, layout_of
 from .pins import Pins
 from .range_answer import RangesIgnoredError
+from .reading import WHOLE, Taker
 from .small import SmallFile
 from .staging import Staging
-from .stores import WHOLE, BucketReader, Taker
+from .stores import BucketReader
 from .transfer import Transfer, begin_or_continue
 from .verification import Verifier, block_of, crc_for, label_of, mismatch_error
 

@@ -21,6 +21,7 @@ __all__ = ["S5cmdEngine"]
 Damaged = tuple[FileRecord, Mismatch]
 
 _PART = 50 << 20  # what s5cmd asks for at once
+_MORE_THAN_ASKED = "EOF"  # all that its SDK says of an answer with more bytes than a part has
 _TICK = 0.5
 _SAVE_INTERVAL = 1.0
 _SAVE_BYTES = 64 << 20
@@ -159,6 +160,8 @@ class _Fetch:
                 await self._room.wait()
             if self._fault:
                 break
+            if not file.etag and file.size > _PART:
+                raise self._unfit(file, "tells neither ETag nor date of it: it could be replaced")
             self._outstanding[file.number] = file
             self._requests += self._weight(file)
             await self._process.write(
@@ -202,6 +205,8 @@ class _Fetch:
     def _heed_error(self, text: str, file: FileRecord | None) -> None:
         """Remember the fault of one object until the others are through; raise any other."""
         error = explain(text, f"s3://{self._bucket}/{file.key if file else ''}")
+        if file and text == _MORE_THAN_ASKED:
+            error = self._unfit(file, "sends more bytes than s5cmd asks for")
         if not file or error.code not in OF_ONE_OBJECT:
             raise error
         self._fault = self._fault or error
@@ -255,6 +260,13 @@ class _Fetch:
             ErrorCode.SIZE_MISMATCH,
             f"s3://{self._bucket}/{file.key} did not arrive with its {file.size} bytes; it was "
             "replaced meanwhile, so resume to fetch it as it is now",
+        )
+
+    def _unfit(self, file: FileRecord, why: str) -> DownloaderError:
+        return DownloaderError(
+            ErrorCode.ENGINE_FAILED,
+            f"s5cmd cannot fetch s3://{self._bucket}/{file.key}: the store {why}; fetch it with"
+            " engine auto",
         )
 
     def _stalled(self) -> DownloaderError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..checksums import Expected, Mismatch
 from ..records import FileRecord
 from .disk import Disk
-from .stores import Taker
+from .reading import Taker
 from .verification import Verifier
 
 __all__ = ["SmallFile"]
