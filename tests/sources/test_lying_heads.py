@@ -252,6 +252,14 @@ async def test_a_refusal_of_another_cause_is_not_put_down_to_checksums() -> None
         assert heads.checksum_mode.headers
 
 
+async def test_expired_credentials_are_not_put_down_to_checksums() -> None:
+    async with heads_of(lambda _: error_reply(400, "ExpiredToken")) as (heads, store):
+        with pytest.raises(DownloaderError) as caught:
+            await heads.expected("models", "k", MD5, 3)
+        assert caught.value.code is ErrorCode.CREDENTIALS_UNAVAILABLE
+        assert all("x-amz-checksum-mode" in asked.headers for asked in store.requests)
+
+
 async def test_what_is_not_supported_is_not_called_busy() -> None:
     async with heads_of(lambda _: error_reply(501, "NotImplemented", "No.")) as (heads, _):
         with pytest.raises(DownloaderError) as caught:

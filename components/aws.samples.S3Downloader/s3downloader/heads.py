@@ -61,7 +61,8 @@ class ChecksumMode:
     def may_be_why(self, request: Request, error: DownloaderError) -> bool:
         """Tell whether the same request may succeed without these headers."""
         asks = request.headers.keys() >= CHECKSUM_MODE.keys()
-        return asks and error.details.get("status") in _MAY_REFUSE_CHECKSUMS
+        is_refused = error.code in {ErrorCode.ACCESS_DENIED, ErrorCode.ENGINE_FAILED}
+        return asks and is_refused and error.details.get("status") in _MAY_REFUSE_CHECKSUMS
 
     def refused(self) -> None:
         """Remember that a request without these headers succeeded where one with them had not."""
