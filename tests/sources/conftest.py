@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from s3downloader.clock import SystemClock
+from s3downloader.clock import Clock, SystemClock
 from s3downloader.credentials import Credentials
 from s3downloader.heads import ObjectHeads
 from s3downloader.sources import S3Source
@@ -31,8 +31,10 @@ def _close() -> Iterator[None]:
         yield
 
 
-def source_at(endpoint: str, *, patience: float = 30.0, **how: Any) -> S3Source:
-    clock = SystemClock()
+def source_at(
+    endpoint: str, *, patience: float = 30.0, clock: Clock | None = None, **how: Any
+) -> S3Source:
+    clock = clock or SystemClock()
     heads = ObjectHeads(endpoint, Credentials(os.environ, clock), patience=patience)
     _to_close.callback(heads.close)
     return S3Source(heads, clock, **how)
