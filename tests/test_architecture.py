@@ -22,15 +22,24 @@ FLOORS = {
 """The floor of each room, as the page says it."""
 
 SIDE_BY_SIDE = {
-    ("sources", "s5cmd"),
+    ("sources", "listing"),
     ("sources", "heads"),
+    ("sources", "s3http"),
+    ("listing", "s3http"),
     ("heads", "s3http"),
     ("heads", "credentials"),
     ("s3http", "credentials"),
     ("records", "errors"),
     ("faults", "errors"),
+    ("answers", "errors"),
+    ("answers", "validators"),
+    ("refusals", "answers"),
+    ("refusals", "errors"),
+    ("refusals", "faults"),
+    ("refusals", "s3xml"),
     ("throttle", "clock"),
     ("throttle", "aio"),
+    ("patience", "errors"),
 }
 """Neighbours on one floor of which the first builds on the second."""
 
@@ -78,6 +87,11 @@ def test_only_main_and_the_connections_know_which_adapters_and_engines_are_in_us
         for name in imported(module):
             used = {a for a in adapters if name.startswith(f"s3downloader.{a}.")}
             assert not used, f"{module} uses {used}"
+
+
+def test_boto3_is_loaded_for_its_credentials_alone() -> None:
+    loads = re.compile(r"^\s*(from|import) boto(3|core)\b", re.MULTILINE)
+    assert {room_of(m) for m in MODULES if loads.search(m.read_text())} == {"credentials"}
 
 
 def test_main_only_wires() -> None:

@@ -45,7 +45,7 @@ async def serve(arguments: Arguments) -> None:
             live=connection.live,
             bus=connection.bus,
             shadow=connection.shadow,
-            source=S3Source(tool, heads),
+            source=S3Source(heads, clock),
             engine=AutoEngine(s5cmd=S5cmdEngine(tool, clock, heads), ranged=ranged),
             clock=clock,
             transient=connection.transient,

@@ -44,7 +44,7 @@ class Source:
     ) -> tuple[Sequence[ObjectInfo], bool]:
         raise NotImplementedError
 
-    async def read(self, bucket: str, key: str, etag: str, limit: int) -> bytes:
+    async def read(self, bucket: str, key: str, etag: str, size: int) -> bytes:
         raise NotImplementedError
 
     def _ask(self) -> None:

@@ -92,7 +92,7 @@ def leaping(rig: Rig, way: Link, exchange: Exchange) -> Iterator[LeapingClock]:
         endpoint_url=way.endpoint, credentials=credentials, heads=heads, clock=clock
     )
     engine = AutoEngine(s5cmd=S5cmdEngine(tool, clock, heads), ranged=ranged)
-    rig.real = (S3Source(tool, heads), engine)
+    rig.real = (S3Source(heads, clock), engine)
     rig.transient = TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}
     rig.configuration["ProcessInterval"] = 0.2
     yield clock

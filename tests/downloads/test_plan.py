@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from s3downloader.downloads.plan import make_plan
+from s3downloader.downloads.plan import Differences, make_plan
 from s3downloader.downloads.sums import MOST_BYTES
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.records import Download, FileRecord, Options
@@ -44,10 +44,10 @@ class Bucket:
     async def head(self, bucket: str, key: str) -> ObjectInfo:
         return self._info(key)
 
-    async def read(self, bucket: str, key: str, etag: str, limit: int) -> bytes:
-        assert etag == self._info(key).etag
+    async def read(self, bucket: str, key: str, etag: str, size: int) -> bytes:
+        assert (etag, size) == (self._info(key).etag, self._info(key).size)
         self.reads.append(key)
-        return self.objects[key][:limit]
+        return self.objects[key]
 
     def put(self, **texts: str) -> None:
         """Put objects below PREFIX; `__` in a name stands for the slash."""
@@ -92,13 +92,13 @@ class Planner:
         await self.make(**changes)
         return {file.path: file.sha256 for file in await self.files() if file.sha256}
 
-    async def make(self, **changes: Any) -> None:
+    async def make(self, **changes: Any) -> Differences:
         """Plan once more."""
         self.download = msgspec.structs.replace(
             self.download, plan=self.download.plan + 1, **changes
         )
         await self._store.record(Change(downloads=[self.download]))
-        await make_plan(self.download, self._bucket, self._store)
+        return await make_plan(self.download, self._bucket, self._store)
 
     async def files(self) -> list[FileRecord]:
         return [file async for file in self._store.files("d1")]
@@ -131,6 +131,21 @@ async def test_the_command_names_files_below_the_prefix(planner: Planner) -> Non
 async def test_an_object_beside_the_files_names_them(planner: Planner, bucket: Bucket) -> None:
     bucket.put(SHA256SUMS=f"{A}  a\n{B}  ./b\n{C} *deep/c\n{C}  gone\n")
     assert await planner.plan() == {"a": A, "b": B, "deep/c": C}
+
+
+async def test_a_list_that_names_itself_stands_in_no_way(planner: Planner, bucket: Bucket) -> None:
+    bucket.put(SHA256SUMS=f"{A}  a\n{C} *./SHA256SUMS\r\n")
+    assert await planner.plan() == {"a": A}
+    await planner.finish()
+    assert await planner.plan() == {"a": A}
+    assert await planner.missing() == []
+
+
+async def test_what_has_content_and_no_name_is_counted(planner: Planner, bucket: Bucket) -> None:
+    bucket.put(folder__="content", **{"": "of the prefix itself"})
+    differences = await planner.make()
+    assert (differences.left_out, differences.first_left_out) == (2, PREFIX)
+    assert {file.path for file in await planner.files()} == {"a", "b", "deep/c"}
 
 
 async def test_objects_in_folders_go_before_those_above(planner: Planner, bucket: Bucket) -> None:

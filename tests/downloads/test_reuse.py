@@ -11,6 +11,7 @@ import pytest
 
 from s3downloader.downloads import reuse
 from s3downloader.downloads.publish import prepare, publish_files
+from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.records import Download, FileRecord
 from s3downloader.store import Change, Item, Store
 
@@ -147,6 +148,35 @@ async def test_another_version_of_an_object_is_fetched(store: Store, tmp_path: P
     a, b = items()
     await planned(store, download, [a._replace(etag="other"), b._replace(size=b.size + 1)])
     assert await taken(store, download) == []
+
+
+@pytest.mark.parametrize(("before", "now"), [("W/tag", "tag"), ("tag", "W/tag")])
+async def test_a_weak_etag_is_of_the_same_version(
+    store: Store, tmp_path: Path, before: str, now: str
+) -> None:
+    await published(store, tmp_path, [item._replace(etag=before) for item in items()])
+    download = a_download(tmp_path)
+    await planned(store, download, [item._replace(etag=now) for item in items()])
+    assert len(await taken(store, download)) == 2
+
+
+async def test_without_a_validator_no_version_is_the_same(store: Store, tmp_path: Path) -> None:
+    await published(store, tmp_path, [item._replace(etag="") for item in items()])
+    download = a_download(tmp_path)
+    await planned(store, download, [item._replace(etag="") for item in items()])
+    assert await taken(store, download) == []
+
+
+async def test_an_object_that_is_not_as_listed_is_fetched(store: Store, tmp_path: Path) -> None:
+    """Where a store's listing tells other ETags than its objects have."""
+    await published(store, tmp_path, items(), checksum="CRC64NVME:same")
+
+    async def ask(bucket: str, key: str, etag: str, size: int) -> str:
+        raise DownloaderError(ErrorCode.SOURCE_CHANGED, "it has another ETag")
+
+    download = a_download(tmp_path)
+    await planned(store, download, [item._replace(etag="anew-2") for item in items()])
+    assert await taken(store, download, ask) == []
 
 
 async def test_a_checksum_that_is_asked_for_decides(store: Store, tmp_path: Path) -> None:

@@ -38,13 +38,18 @@ def parsed(text: str | bytes) -> dict[str, str]:
         (f"{A}  not\\nescaped\n", {"not\\nescaped": A}),
         (f"{A}  ../outside\n{B}  /root\n{C}  in/../side\n", {"side": C}),
         (f"{A}  same\n{B}  same\n", {"same": B}),
+        (
+            f"SHA256 (deep/model (1).bin) = {A}\r\nSHA256(b)= {B.upper()}\n",
+            {"deep/model (1).bin": A, "b": B},
+        ),
+        (f"\\SHA256 (line\\nbreak) = {A}\n", {"line\nbreak": A}),
     ],
 )
 def test_lines_are_understood(text: str, sums: dict[str, str]) -> None:
     assert parsed(text) == sums
 
 
-@pytest.mark.parametrize("mode", ["--text", "--binary"])
+@pytest.mark.parametrize("mode", ["--text", "--binary", "--tag"])
 def test_what_sha256sum_writes(tmp_path: Path, mode: str) -> None:
     names = ["plain", "with space", "*star", "line\nbreak", "back\\slash", "ünï", " lead"]
     for name in names:
@@ -66,6 +71,8 @@ def test_what_sha256sum_writes(tmp_path: Path, mode: str) -> None:
         A.encode() + b" onespace",
         A.encode() + b"  ",
         b"d41d8cd98f00b204e9800998ecf8427e  md5",
+        b"MD5 (a) = d41d8cd98f00b204e9800998ecf8427e",
+        b"SHA256 () = " + A.encode(),
         A.encode() + b"  \xff\xfe",
     ],
 )
@@ -90,6 +97,43 @@ def test_the_command_goes_before_the_objects() -> None:
     sums.add("deep/SHA256SUMS", f"{C}  c\n".encode())
     assert [sums.of(path) for path in ("a", "b", "deep/c", "d")] == [A, B, C, ""]
     sums.check_given()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"{C}  SHA256SUMS",
+        f"{C}  ./SHA256SUMS",
+        f"{C} *SHA256SUMS",
+        f"{C} *./SHA256SUMS\r",
+        f"{C}  .//SHA256SUMS",
+        f"{C}  deep/../SHA256SUMS",
+        f"{C.upper()}  SHA256SUMS",
+        f"\\{C}  ./SHA256SUMS",
+        f"SHA256 (SHA256SUMS) = {C}",
+        f"{C}  /data/SHA256SUMS",
+        f"{C}  ../SHA256SUMS",
+    ],
+)
+@pytest.mark.parametrize("folder", ["", "deep/er/"])
+def test_what_a_list_says_of_itself_is_left_out(line: str, folder: str) -> None:
+    sums = Sums({})
+    sums.add(f"{folder}SHA256SUMS", f"{A}  a\n{line}\n{B}  b\n".encode())
+    paths = [f"{folder}{name}" for name in ("a", "SHA256SUMS", "b")]
+    assert [sums.of(path) for path in paths] == [A, "", B]
+
+
+def test_a_list_may_tell_of_one_below_which_cannot_tell_of_it() -> None:
+    sums = Sums({})
+    sums.add("SHA256SUMS", f"{A}  deep/SHA256SUMS\n".encode())
+    sums.add("deep/SHA256SUMS", f"{B}  ../SHA256SUMS\n{C}  SHA256SUMS\n".encode())
+    assert [sums.of("deep/SHA256SUMS"), sums.of("SHA256SUMS")] == [A, ""]
+
+
+def test_the_command_tells_what_a_list_must_be() -> None:
+    sums = Sums({"SHA256SUMS": A})
+    sums.add("SHA256SUMS", f"{C}  SHA256SUMS\n".encode())
+    assert sums.of("SHA256SUMS") == A
 
 
 def test_a_file_of_the_command_must_be_there() -> None:

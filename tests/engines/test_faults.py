@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from s3downloader.errors import ErrorCode
-from s3downloader.faults import explain
+from s3downloader.faults import explain, without_secrets
 
 _STATUS = "status code: {}, request id: 18E9F66BE, host id: x"
 _DIAL = 'RequestError: send request failed caused by: Get "http://store:1/b/k": dial tcp {}'
@@ -56,18 +56,6 @@ WORDS = [
     ("WARNING: s5cmd is hitting the max open file limit allowed by your OS.", "engine_failed"),
     ("s5cmd was killed by SIGKILL", "engine_failed"),
     ("fatal error: runtime: out of memory", "engine_failed"),
-    # As botocore says them.
-    (
-        "An error occurred (NoSuchBucket) when calling the ListObjectsV2 operation: It is gone",
-        "bucket_not_found",
-    ),
-    (
-        "An error occurred (AccessDenied) when calling the ListObjectsV2 operation: Access Denied",
-        "access_denied",
-    ),
-    ('Could not connect to the endpoint URL: "http://store:1/b"', "network_unreachable"),
-    ('Connect timeout on endpoint URL: "http://store:1/b"', "timeout"),
-    ("Unable to locate credentials", "credentials_unavailable"),
     # As Python's HTTP client and the errors of S3's API say them.
     ("ConnectionRefusedError: [Errno 111] Connection refused", "network_unreachable"),
     ("gaierror: [Errno -2] Name or service not known", "network_unreachable"),
@@ -84,6 +72,10 @@ WORDS = [
     ("PreconditionFailed:  status code: 412", "source_changed"),
     ("InvalidRange:  status code: 416", "size_mismatch"),
     ("SlowDown:  status code: 429", "timeout"),
+    ("NotImplemented: A header you provided " + _STATUS.format(501), "engine_failed"),
+    ("OSError: Tunnel connection failed: 407 Proxy Authentication", "network_unreachable"),
+    ("LineTooLong: got more than 65536 bytes", "network_unreachable"),
+    ("NoLengthError: abc", "network_unreachable"),
 ]
 
 
@@ -95,9 +87,45 @@ def test_words_are_understood(text: str, code: str) -> None:
     assert ";" in error.message, "a sentence says what to do"
 
 
+def test_a_refusal_is_told_in_the_store_s_own_words() -> None:
+    text = "AccessDenied: Download bandwidth cap exceeded. " + _STATUS.format(403)
+    assert "(AccessDenied: Download bandwidth cap exceeded. status" in explain(text, "s").message
+    assert "(s5cmd was killed by SIGKILL)" in explain("s5cmd was killed by SIGKILL", "s").message
+    assert len(explain("AccessDenied: " + "long " * 1_000, "s").message) < 700
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        ("AccessDenied", "s3:ListBucket"),
+        ("InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"),
+        ("SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_the_advice_fits_the_code(code: str, advice: str) -> None:
+    assert advice in explain(f"{code}: No. " + _STATUS.format(403), "s3://b/k").message
+
+
 def test_the_words_of_a_key_mean_nothing() -> None:
     key = "s3://b/AccessDenied/no space left on device"
     assert explain(f"given object {key} not found", key).code is ErrorCode.OBJECT_NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "Authorization: AWS4-HMAC-SHA256 Credential=AKIA/1, Signature=beef",
+        "x-amz-security-token: beef",
+        "https://b/k?AWSAccessKeyId=AKIA&Signature=beef",
+        "password=beef token=beef",
+    ],
+)
+def test_what_signs_requests_does_not_pass(secret: str) -> None:
+    told = without_secrets(f"got {secret} in vain")
+    assert "beef" not in told
+    assert "AKIA" not in told
+    assert told.startswith("got ")
+    assert told.endswith(" in vain")
 
 
 def test_signed_urls_do_not_pass() -> None:

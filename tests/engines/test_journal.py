@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -179,3 +182,38 @@ def test_a_full_disk_is_told_and_leaves_no_descriptor_open(path: Path) -> None:
         Journal.create(path, HEAD, FullDisk())
     assert names(DESCRIPTORS) == before
     assert opened(path) is None
+
+
+@pytest.mark.parametrize(
+    ("etag", "own", "listed", "continues"),
+    [
+        ("a", "", "a", True),
+        ("W/a", "", "a", True),
+        ("a", "", "b", False),
+        ("a", "own", "a", True),
+        ("a", "own", "own", False),
+        ("", "own", "", True),
+        ("", "", "", False),
+        ("", "own", "a", False),
+        ("a", "", "", False),
+    ],
+)
+def test_what_has_no_validator_is_not_continued(
+    etag: str, own: str, listed: str, continues: bool
+) -> None:
+    head = Head(etag, LAYOUT, "CRC64NVME", 7, own=own)
+    assert head.continues(listed) is continues
+
+
+def test_a_head_of_an_earlier_version_still_tells_its_file(path: Path) -> None:
+    """One that knew no validator but that of the listing."""
+    with created(path):
+        pass
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:4], "little")
+    fields = msgspec.json.decode(raw[8 : 8 + length])
+    assert fields.pop("own") == ""
+    earlier = msgspec.json.encode(fields)
+    prefix = struct.pack("<II", len(earlier), zlib.crc32(earlier))
+    path.write_bytes((prefix + earlier).ljust(8 + length, b"\0") + raw[8 + length :])
+    assert opened(path) == (HEAD, NOTHING)

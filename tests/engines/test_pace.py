@@ -226,6 +226,29 @@ async def test_a_fault_is_tried_again_as_often_as_that_can_help(
         retries.progress()
 
 
+@pytest.mark.parametrize(("asked_for", "waited"), [(7.0, 7.0), (3_600.0, 60.0)])
+async def test_a_store_that_asks_for_time_gets_it_within_bounds(
+    asked_for: float, waited: float
+) -> None:
+    clock = ManualClock()
+    busy = DownloaderError(ErrorCode.TIMEOUT, "busy", retry_after=asked_for)
+    waiting = asyncio.create_task(Retries(3, clock).after(busy))
+    assert await clock.next_sleep() == waited
+    clock.wake()
+    await waiting
+
+
+async def test_a_short_time_asked_for_does_not_shorten_the_wait() -> None:
+    clock = ManualClock()
+    retries = Retries(10, clock)
+    await waits(retries, clock, ErrorCode.TIMEOUT, 8)
+    busy = DownloaderError(ErrorCode.TIMEOUT, "busy", retry_after=1.0)
+    waiting = asyncio.create_task(retries.after(busy))
+    assert await clock.next_sleep() > 20
+    clock.wake()
+    await waiting
+
+
 async def test_everyone_who_holds_a_slot_gives_it_back() -> None:
     pace = Pace(3, ManualClock())
     async with AsyncExitStack() as stack:

@@ -27,6 +27,7 @@ def test_parts_cover_the_object_one_after_the_other_within_its_blocks(
         assert 0 < length <= part_size
         if block:
             assert start // block == (start + length - 1) // block
+        assert layout.index(start) == layout.index(start + length - 1) == index
         at += length
     assert at == size
 

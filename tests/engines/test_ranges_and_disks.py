@@ -154,3 +154,33 @@ async def test_a_folder_that_cannot_be_written_is_told(
             job(tmp_path, SMALL_PARTS), Files(plan.files), Recorder()
         )
     assert caught.value.code is ErrorCode.DESTINATION_NOT_WRITABLE
+
+
+class StuckDisk(Disk):
+    """A disk that does not come back from a write of no bytes until it is let go."""
+
+    def __init__(self) -> None:
+        self.held = Event()
+        self.let_go = Event()
+
+    def write(self, descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+        if not data:
+            self.held.set()
+            self.let_go.wait(10)
+        super().write(descriptor, data, offset)
+
+
+async def test_a_fetch_ends_only_when_its_threads_have_come_back_from_the_disk(
+    object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan, disk = Plan(object_server, "disks/held/"), StuckDisk()
+    await plan.put("empty", b"")
+    engine = by_ranges(object_server.endpoint, disk=disk)
+    fetching = asyncio.create_task(engine.fetch(job(tmp_path), Files(plan.files), Recorder()))
+    await eventually(disk.held.is_set)
+    fetching.cancel()
+    done, _ = await asyncio.wait([fetching], timeout=0.3)
+    assert not done, "a thread still writes into the staging folder"
+    disk.let_go.set()
+    await asyncio.wait([fetching], timeout=10)
+    assert fetching.cancelled()

@@ -12,6 +12,7 @@ import pytest
 from s3downloader.engines import disk as disk_module
 from s3downloader.engines.s5cmd import S5cmdEngine
 from s3downloader.engines.staging import Staging
+from s3downloader.records import Options
 from sandbox.link import Link
 from sandbox.servers import ObjectServer
 from tests.support import eventually, is_running
@@ -92,6 +93,32 @@ async def test_a_file_in_place_of_an_older_object_is_not_taken(
     sink = Recorder()
     await engine.recover(job(tmp_path), stream([*PLAN[:2], replaced]), sink)
     assert sink.numbers == [1]
+
+
+async def test_a_file_in_place_without_a_validator_is_not_taken(
+    engine: S5cmdEngine, tmp_path: Path
+) -> None:
+    """Nothing tells that it is of the object that is there now."""
+    [unknown] = records({"one": 3}, "p/")
+    unknown = msgspec.structs.replace(unknown, etag="")
+    staging = Staging(tmp_path)
+    staging.make()
+    (tmp_path / "in-flight/1.object").write_bytes(b"one")
+    assert staging.take([unknown])
+    sink = Recorder()
+    await engine.recover(job(tmp_path), stream([unknown]), sink)
+    assert sink.numbers == []
+
+
+async def test_a_file_whose_object_is_another_by_now_is_not_kept(
+    engine: S5cmdEngine, object_server: ObjectServer, left: Staging, tmp_path: Path
+) -> None:
+    """Nor does it end the download: the plan that follows tells what has changed."""
+    await object_server.put("p/one", b"two")
+    sink = Recorder()
+    await engine.recover(job(tmp_path, Options()), stream(PLAN), sink)
+    assert sink.numbers == []
+    assert names(tmp_path / "files") == []
 
 
 async def test_a_file_of_the_wrong_size_is_not_taken(

@@ -30,11 +30,18 @@ CRC32C = CRCS["CRC32C"]
 
 @contextlib.contextmanager
 def transfer(
-    folder: Path, file: FileRecord = FILE, layout: Layout = LAYOUT, disk: Disk | None = None
+    folder: Path,
+    file: FileRecord = FILE,
+    layout: Layout = LAYOUT,
+    disk: Disk | None = None,
+    listed: str | None = None,
 ) -> Iterator[Transfer]:
     """What a fetch that begins finds in `folder`."""
     path, journal = folder / "1.part", folder / "1.journal"
-    found = begin_or_continue(file, path, journal, layout=layout, crc=CRC32C, disk=disk or Disk())
+    disk = disk or Disk()
+    found = begin_or_continue(
+        file, path, journal, listed=listed, layout=layout, crc=CRC32C, disk=disk
+    )
     with contextlib.closing(found):
         yield found
 
@@ -106,6 +113,67 @@ def test_another_version_begins_anew(tmp_path: Path, change: dict[str, str | int
     with transfer(tmp_path, file, layout_of(file.size, part_size=400)) as new:
         assert fetch(new, content=content) == file.size
     assert (tmp_path / "1.part").read_bytes() == content
+
+
+@pytest.mark.parametrize("most", [None, 0, 1, 90, 300])
+@pytest.mark.parametrize("step", [1, 64, 299, 1_000])
+def test_of_a_whole_answer_only_what_is_missing_is_written(
+    tmp_path: Path, most: int | None, step: int
+) -> None:
+    with transfer(tmp_path) as some:
+        if most:
+            fetch(some, most)
+        there = some.bytes_done
+        for at in range(0, SIZE, step):
+            some.write_through(at, memoryview(CONTENT)[at : at + step])
+            assert some.bytes_done >= there
+        assert some.is_complete
+        assert [crc for _, crc in some.ranges] == [
+            CRC32C.extend(0, CONTENT[at : at + 300]) for at in range(0, SIZE, 300)
+        ]
+    assert (tmp_path / "1.part").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("power", [True, False])
+def test_what_was_rewound_is_not_there_any_more(tmp_path: Path, power: bool) -> None:
+    """Nor after a loss of power, though it had been synced."""
+    disk = LosingDisk()
+    with transfer(tmp_path, disk=disk) as some:
+        fetch(some, 90)
+        some.sync()
+        before = some.states()
+        fetch_more = [some.missing(index) for index in range(4)]
+        for index, (start, _) in enumerate(fetch_more):
+            some.write(index, bytes(10))
+            assert start == index * 300 + 90
+        some.sync()
+        some.rewind(before)
+        assert some.bytes_done == 4 * 90
+    disk = disk.lose_power() if power else disk
+    with transfer(tmp_path, disk=disk) as again:
+        assert again.bytes_done == 4 * 90
+        assert fetch(again) == SIZE - 4 * 90
+    assert (tmp_path / "1.part").read_bytes() == CONTENT
+
+
+def test_another_own_validator_begins_anew(tmp_path: Path) -> None:
+    """Where the listing tells the same as before, and the object another."""
+    own = msgspec.structs.replace(FILE, etag="own")
+    with transfer(tmp_path, own, listed="etag") as some:
+        fetch(some, content=bytes(SIZE))
+    other = msgspec.structs.replace(FILE, etag="other")
+    with transfer(tmp_path, other, listed="etag") as again:
+        assert fetch(again) == SIZE
+    with transfer(tmp_path, other, listed="etag") as same:
+        assert same.is_complete
+
+
+def test_without_a_validator_every_transfer_begins_anew(tmp_path: Path) -> None:
+    unknown = msgspec.structs.replace(FILE, etag="")
+    with transfer(tmp_path, unknown) as some:
+        fetch(some)
+    with transfer(tmp_path, unknown) as again:
+        assert again.bytes_done == 0
 
 
 def test_without_its_data_a_journal_counts_for_nothing(tmp_path: Path) -> None:

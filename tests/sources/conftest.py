@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from s3downloader.clock import SystemClock
+from s3downloader.clock import Clock, SystemClock
 from s3downloader.credentials import Credentials
 from s3downloader.heads import ObjectHeads
-from s3downloader.s5cmd import S5cmd
 from s3downloader.sources import S3Source
 from sandbox.servers import ApiServer, ObjectServer
 
@@ -21,9 +22,22 @@ def _credentials(object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv(name, object_server.environment[name])
 
 
-def source_at(endpoint: str, **how: Any) -> S3Source:
-    heads = ObjectHeads(endpoint, Credentials(os.environ, SystemClock()))
-    return S3Source(S5cmd(endpoint_url=endpoint), heads, **how)
+_to_close = ExitStack()
+
+
+@pytest.fixture(autouse=True)
+def _close() -> Iterator[None]:
+    with _to_close:
+        yield
+
+
+def source_at(
+    endpoint: str, *, patience: float = 30.0, clock: Clock | None = None, **how: Any
+) -> S3Source:
+    clock = clock or SystemClock()
+    heads = ObjectHeads(endpoint, Credentials(os.environ, clock), patience=patience)
+    _to_close.callback(heads.close)
+    return S3Source(heads, clock, **how)
 
 
 @pytest.fixture

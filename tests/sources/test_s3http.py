@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from http.client import HTTPConnection
 from urllib.parse import urlsplit
 
@@ -13,8 +14,11 @@ from s3downloader.credentials import Credentials
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.s3http import Request, S3Http, address
 
+from ..lying_store import Asked, LyingStore, Reply, error_reply
 from .amazon import Amazon
 
+HEAD = Request(method="HEAD", bucket="models", key="k")
+LIST = Request(method="GET", bucket="models", key="", query="list-type=2", prefix="p/")
 KEYS = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "eu-west-1"}
 
 
@@ -30,6 +34,9 @@ KEYS = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_RE
         ("http://store", "x", "b", "/k", "http://store/b//k"),
         ("http://store", "x", "b", "a b+c%20~*'?#", "http://store/b/a%20b%2Bc%2520~%2A%27%3F%23"),
         ("http://store", "x", "b", "ü", "http://store/b/%C3%BC"),
+        ("http://store:9000/", "x", "b", "", "http://store:9000/b"),
+        (None, "eu-west-1", "b", "", "https://b.s3.eu-west-1.amazonaws.com/"),
+        (None, "us-east-1", "dotted.b", "", "https://s3.us-east-1.amazonaws.com/dotted.b"),
     ],
 )
 def test_objects_have_addresses(
@@ -42,28 +49,64 @@ def test_objects_have_addresses(
 class Diverted(S3Http):
     """Goes to a server on this machine, where it would go to AWS's."""
 
-    def __init__(self, amazon: Amazon) -> None:
+    def __init__(self, endpoint: str) -> None:
         super().__init__(None, Credentials(KEYS, SystemClock()))
         self.hosts: list[str] = []
-        self._amazon = amazon
+        self._endpoint = endpoint
 
     def _connect(self, scheme: str, host: str) -> HTTPConnection:
         assert scheme == "https"
         self.hosts.append(host)
-        return HTTPConnection(urlsplit(self._amazon.endpoint).netloc, timeout=10)
+        return HTTPConnection(urlsplit(self._endpoint).netloc, timeout=10)
 
 
 async def test_a_bucket_in_another_region_is_asked_there() -> None:
     async with Amazon(region="ap-south-1") as amazon:
-        http = Diverted(amazon)
+        http = Diverted(amazon.endpoint)
         for _ in range(2):
             answer = await http.send(Request(method="HEAD", bucket="models", key="k"))
-            assert answer.etag == amazon.etag
+            assert answer.headers["etag"] == f'"{amazon.etag}"'
         assert (http.region("models"), http.region("others")) == ("ap-south-1", "eu-west-1")
         assert http.hosts == [
             "models.s3.eu-west-1.amazonaws.com",
             "models.s3.ap-south-1.amazonaws.com",
         ]
+        http.close()
+
+
+TOLD = {
+    "by a header": Reply(301, {"x-amz-bucket-region": "ap-south-1"}),
+    "by its name": error_reply(400, "AuthorizationHeaderMalformed", Region="ap-south-1"),
+    "by an address": error_reply(
+        301, "PermanentRedirect", Endpoint="models.s3.ap-south-1.amazonaws.com"
+    ),
+    "by a location": Reply(
+        307, {"x-amz-id-2": "x", "Location": "https://models.s3-ap-south-1.amazonaws.com/k"}
+    ),
+}
+
+
+@pytest.mark.parametrize("told", TOLD.values(), ids=TOLD)
+@pytest.mark.parametrize("request_", [HEAD, LIST], ids=["HEAD", "list"])
+async def test_a_region_that_is_told_in_another_way(told: Reply, request_: Request) -> None:
+    def answer(asked: Asked) -> Reply:
+        return Reply() if "/ap-south-1/s3/" in asked.headers["authorization"] else told
+
+    async with LyingStore(answer) as store:
+        http = Diverted(store.endpoint)
+        assert (await http.send(request_)).status == 200
+        assert http.region("models") == "ap-south-1"
+        assert http.hosts[-1] == "models.s3.ap-south-1.amazonaws.com"
+        http.close()
+
+
+async def test_a_store_that_points_in_a_circle_is_given_up() -> None:
+    regions = itertools.cycle(["ap-south-1", "eu-central-1"])
+    async with LyingStore(lambda _: Reply(301, {"x-amz-bucket-region": next(regions)})) as store:
+        http = Diverted(store.endpoint)
+        with pytest.raises(DownloaderError, match="lies in another region, "):
+            await http.send(LIST)
+        assert len(store.requests) == 3
         http.close()
 
 
@@ -81,6 +124,6 @@ async def test_many_requests_at_once_take_few_connections() -> None:
         http = S3Http(amazon.endpoint, Credentials(KEYS, SystemClock()), threads=4)
         asking = (http.send(Request(method="HEAD", bucket="models", key="k")) for _ in range(100))
         answers = await asyncio.gather(*asking)
-        assert {answer.etag for answer in answers} == {amazon.etag}
+        assert {answer.headers["etag"] for answer in answers} == {f'"{amazon.etag}"'}
         assert amazon.connections <= 4
         http.close()

@@ -141,6 +141,28 @@ async def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert caught.value.code is ErrorCode.DESTINATION_NOT_WRITABLE
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "same"),
+    [
+        ("tag", "W/tag", True),
+        ("W/tag", "tag", True),
+        ("W/tag", "W/tag", True),
+        ("tag", "W/other", False),
+    ],
+)
+async def test_a_weak_etag_is_the_same_as_the_strong_one(
+    tmp_path: Path, before: str, now: str, same: bool
+) -> None:
+    store = Store(tmp_path)
+    await store.record(Change(downloads=[a_download()]))
+    await store.plan("d1", 1, [Item("a", "vlm/a", 1, before)])
+    await store.mark_done(await all_files(store))
+    replaced = await store.plan("d1", 2, [Item("a", "vlm/a", 1, now)])
+    assert replaced == ([] if same else ["vlm/a"])
+    assert len(await all_files(store, done=True)) == same
+    await store.close()
+
+
 async def test_a_new_plan_keeps_what_is_done_while_the_object_is_the_same(tmp_path: Path) -> None:
     store = Store(tmp_path)
     await store.record(Change(downloads=[a_download()]))

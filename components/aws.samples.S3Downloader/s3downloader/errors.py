@@ -30,6 +30,8 @@ class ErrorCode(str, Enum):
     BUCKET_NOT_FOUND = "bucket_not_found"
     OBJECT_NOT_FOUND = "object_not_found"
     NO_OBJECTS_MATCHED = "no_objects_matched"
+    LISTING_INCOMPLETE = "listing_incomplete"
+    SIZE_UNKNOWN = "size_unknown"
     ACCESS_DENIED = "access_denied"
     CREDENTIALS_UNAVAILABLE = "credentials_unavailable"
     NETWORK_UNREACHABLE = "network_unreachable"
@@ -42,6 +44,7 @@ class ErrorCode(str, Enum):
     INVALID_CHECKSUMS = "invalid_checksums"
     CHECKSUM_MISMATCH = "checksum_mismatch"
     SIZE_MISMATCH = "size_mismatch"
+    ENCODING_CHANGED = "encoding_changed"
     REGISTRY_FULL = "registry_full"
     SHADOW_UNAVAILABLE = "shadow_unavailable"
     ENGINE_FAILED = "engine_failed"
@@ -67,9 +70,11 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.BUCKET_NOT_FOUND: "The bucket does not exist.",
     ErrorCode.OBJECT_NOT_FOUND: "The object does not exist.",
     ErrorCode.NO_OBJECTS_MATCHED: "No object lies under the prefix.",
+    ErrorCode.LISTING_INCOMPLETE: "The store does not list all objects under the prefix.",
+    ErrorCode.SIZE_UNKNOWN: "The store does not say how large an object is.",
     ErrorCode.ACCESS_DENIED: "The store refused the credentials or the request.",
     ErrorCode.CREDENTIALS_UNAVAILABLE: "No credentials were found, or they have expired.",
-    ErrorCode.NETWORK_UNREACHABLE: "The store cannot be reached.",
+    ErrorCode.NETWORK_UNREACHABLE: "The store cannot be reached, or something else answers.",
     ErrorCode.TIMEOUT: "The store did not answer in time, or the download's timeout is over.",
     ErrorCode.STALLED: "No byte arrived for too long.",
     ErrorCode.INSUFFICIENT_SPACE: "The download would not leave MinFreeBytes free.",
@@ -79,6 +84,7 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.INVALID_CHECKSUMS: "A SHA256SUMS object beside the files cannot be read.",
     ErrorCode.CHECKSUM_MISMATCH: "The bytes do not have the checksum that they should have.",
     ErrorCode.SIZE_MISMATCH: "A file does not have the size of its object.",
+    ErrorCode.ENCODING_CHANGED: "Bytes come in an encoding that is not the object's own.",
     ErrorCode.REGISTRY_FULL: "The models shadow would pass its size limit.",
     ErrorCode.SHADOW_UNAVAILABLE: "The models shadow cannot be reached.",
     ErrorCode.ENGINE_FAILED: "The download engine failed in a way it could not explain.",

@@ -1,5 +1,5 @@
-"""What a failure means: from the words of s5cmd, botocore, Python's own HTTP client or the
-kernel to one of our errors."""
+"""What a failure means: from the words of s5cmd, Python's own HTTP client or the kernel to one of
+our errors. What a store's answer says as data is in `refusals`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 
 from .errors import DownloaderError, ErrorCode
 
-__all__ = ["explain", "unaccelerated"]
+__all__ = ["clipped", "explain", "unaccelerated", "without_secrets"]
 
 
 class _Cause:
@@ -56,9 +56,6 @@ _CAUSES = (
         "SharedCredsLoad",
         "ExpiredToken",
         "InvalidToken",
-        "Unable to locate credentials",
-        "Partial credentials found",
-        "retrieving credentials",
         says="there are no valid credentials for {subject}; check the device's token exchange "
         "role, or the AWS variables in the environment",
     ),
@@ -108,6 +105,12 @@ _CAUSES = (
         says="{subject} lies in an archive storage class; restore it first",
     ),
     _Cause(
+        ErrorCode.ENGINE_FAILED,
+        "NotImplemented",
+        "status code: 501",
+        says="the store does not support what was asked of {subject}; try engine ranged",
+    ),
+    _Cause(
         ErrorCode.TIMEOUT,
         "SlowDown",
         "ServiceUnavailable",
@@ -125,14 +128,24 @@ _CAUSES = (
     ),
     _Cause(
         ErrorCode.ACCESS_DENIED,
+        "InvalidAccessKeyId",
+        says="the store of {subject} does not know the access key; check AWS_ACCESS_KEY_ID or the "
+        "role, and that EndpointUrl names the store they are for",
+    ),
+    _Cause(
+        ErrorCode.ACCESS_DENIED,
+        "SignatureDoesNotMatch",
+        says="the store refused the signature of the request for {subject}; check "
+        "AWS_SECRET_ACCESS_KEY, and that no proxy changes requests on their way",
+    ),
+    _Cause(
+        ErrorCode.ACCESS_DENIED,
         "AccessDenied",
         "Forbidden",
-        "SignatureDoesNotMatch",
-        "InvalidAccessKeyId",
         "BadRequest: ",
         "status code: 40[013]",
-        says="the store refused access to {subject}; check the credentials, and that their policy "
-        "allows s3:GetObject and, for a prefix, s3:ListBucket",
+        says="the store refused access to {subject}; check that the policy of the credentials "
+        "allows s3:GetObject and, for a prefix, s3:ListBucket, or do as the store says",
     ),
     # The way to the store.
     _Cause(
@@ -146,7 +159,6 @@ _CAUSES = (
         ErrorCode.NETWORK_UNREACHABLE,
         "connection refused",
         "connection reset",
-        "connection was closed",
         "broken pipe",
         "no such host",
         "no route to host",
@@ -154,35 +166,59 @@ _CAUSES = (
         "server misbehaving",
         "dial tcp",
         "send request failed",
-        "could not connect",
         "name or service not known",
         "name resolution",
         "RemoteDisconnected",
         "IncompleteRead",
         "BadStatusLine",
+        "LineTooLong",
+        "NoLengthError",
+        "Tunnel connection failed",
         r"\bEOF\b",
         says="the store of {subject} cannot be reached; check the network and EndpointUrl",
     ),
 )
-_SECRETS = re.compile(r"(X-Amz-[\w-]+=)[^&\s\"']+", re.IGNORECASE)
+_QUOTED = 400
+_SECRETS = re.compile(
+    r"((?:X-Amz-[\w-]+|AWSAccessKeyId|Credential|Signature|password|token)=|"
+    r"X-Amz-Security-Token: *|"
+    r"Authorization: *(?:(?:AWS4-HMAC-SHA256|AWS|Bearer|Basic) +)?)[^&\s\"',<]+",
+    re.IGNORECASE,
+)
 
 
 def explain(text: str, subject: str) -> DownloaderError:
     """Return the error for a failure on `subject`, such as `s3://bucket/key`, told by `text`.
 
-    The text goes into the details as `cause`, without the secrets of signed URLs. What nobody
-    foresaw becomes ENGINE_FAILED.
+    The text goes into the details as `cause`, without the secrets of signed URLs; the sentence has
+    it too where a store may explain its refusal. What nobody foresaw becomes ENGINE_FAILED.
     """
-    text = _SECRETS.sub(r"\1...", text)
+    text = without_secrets(text)
     told = text.replace(subject, "")  # a key may hold any words
     for cause in _CAUSES:
         if cause.pattern.search(told):
-            return DownloaderError(cause.code, cause.says.format(subject=subject), cause=text)
+            says = cause.says.format(subject=subject)
+            quoted = cause.code is ErrorCode.ACCESS_DENIED
+            return DownloaderError(
+                cause.code, f"{says} ({clipped(text, _QUOTED)})" if quoted else says, cause=text
+            )
     return DownloaderError(
         ErrorCode.ENGINE_FAILED,
-        f"fetching {subject} failed in a way nobody foresaw; the details have its words",
+        f"fetching {subject} failed in a way nobody foresaw ({clipped(text, _QUOTED)}); see the log"
+        " for more",
         cause=text,
     )
+
+
+def clipped(text: str, most: int) -> str:
+    """Return a text on one line, without secrets, of at most `most` characters."""
+    text = " ".join(without_secrets(text).split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def without_secrets(text: str) -> str:
+    """Return a text without what signs URLs and requests."""
+    return _SECRETS.sub(r"\1...", text)
 
 
 def unaccelerated(endpoint_url: str) -> DownloaderError:

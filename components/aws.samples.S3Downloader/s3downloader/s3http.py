@@ -9,14 +9,20 @@ import asyncio
 import base64
 import contextlib
 import os
-import re
 import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import (
+    HTTPConnection,
+    HTTPException,
+    HTTPResponse,
+    HTTPSConnection,
+    IncompleteRead,
+)
+from io import BufferedReader
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -37,28 +43,26 @@ from awscrt.http import HttpHeaders, HttpRequest
 from .credentials import Credentials, Keys
 from .errors import DownloaderError
 from .faults import explain
+from .patience import Deadline, MinimumRate, asks_for_time
+from .refusals import EXPIRED, Refusal, explained, refusal
 
-__all__ = ["Answer", "Begun", "Request", "S3Http", "address", "unanswered"]
+__all__ = ["TRIES", "Answer", "Begun", "Request", "S3Http", "address", "unanswered"]
+
+TRIES = 3
+"""How often a request is made, where each answer teaches how to make the next."""
 
 _ERROR_BYTES = 1 << 16
+_BLOCK_BYTES = 1 << 16
 _CONNECT_SECONDS = 10.0
 _IDLE_SECONDS = 15.0  # servers close a connection after some more
-_EXPIRED = {"ExpiredToken", "InvalidToken", "ExpiredTokenException"}
-_NAMELESS = {  # what S3 would have called it
-    400: "BadRequest",
-    403: "Forbidden",
-    404: "NoSuchKey",
-    412: "PreconditionFailed",
-    429: "SlowDown",
-}
-_ELEMENT = r"<{0}>([^<]*)</{0}>"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for an object; `query` is encoded already.
+    """A request for an object, or for the bucket itself where `key` is empty.
 
-    Of an answer longer than `limit` bytes the rest is not read. `accelerate` takes the way of S3
-    Transfer Acceleration, which AWS alone has.
+    `query` is encoded already. Of an answer longer than `limit` bytes the rest is not read.
+    `accelerate` takes the way of S3 Transfer Acceleration, which AWS alone has. `prefix` is what a
+    listing asks for, for errors to name.
     """
 
     method: str
@@ -68,14 +72,18 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str] = {}
     limit: int = _ERROR_BYTES
     accelerate: bool = False
+    prefix: str = ""
 
     @property
     def subject(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
+        return f"s3://{self.bucket}/{self.key or self.prefix}"
 
 
 class Answer(NamedTuple):
-    """What the store answered; the names of `headers` are in lower case."""
+    """What the store answered; the names of `headers` are in lower case.
+
+    The body ends soon after the request's limit where it is longer.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -87,22 +95,42 @@ class Answer(NamedTuple):
 
     @property
     def code(self) -> str:
-        """The name of the error."""
-        return self.element("Code") or _NAMELESS.get(self.status, "")
+        """The name that the store gives its error, empty for none."""
+        return self.refusal.code
 
     @property
-    def etag(self) -> str:
-        return self.headers.get("etag", "").strip('"')
+    def refusal(self) -> Refusal:
+        """What an answer that is no success says."""
+        return refusal(self.status, self.headers, self.body)
 
     def explained(self, request: Request) -> DownloaderError:
         """Return what an answer that is no success means."""
-        told = f"{self.code}: {self.element('Message')} status code: {self.status}"
-        return explain(told, request.subject)
+        return explained(self.refusal, request.subject, of_bucket=not request.key)
 
-    def element(self, name: str) -> str:
-        """Return the text of the first XML element `name` in the body, empty without one."""
-        found = re.search(_ELEMENT.format(name), self.body.decode(errors="replace"))
-        return found[1] if found else ""
+
+class NoLengthError(HTTPException):
+    """The answer's Content-Length is no number of bytes."""
+
+
+class _Response(HTTPResponse):
+    """A response whose head comes to its end: http.client takes one that breaks off for whole."""
+
+    def begin(self) -> None:
+        """Read the head. Raises IncompleteRead where it breaks off, and as http.client does."""
+        self.fp = lines = _Lines(self.fp.detach())
+        super().begin()
+        if not lines.last:
+            raise IncompleteRead(b"")
+
+
+class _Lines(BufferedReader):
+    """Keeps the last line that was read, which is empty at the end of a file."""
+
+    last = b""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self.last = super().readline(size)
+        return self.last
 
 
 class Begun:
@@ -116,25 +144,67 @@ class Begun:
         self._connection = connection
         self._response = response
         self._idle = idle
+        self._is_broken = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the body has come to the end that it told, not to that of the connection."""
+        if self._response.chunked:
+            return self._response.isclosed() and not self._is_broken
+        return self._response.length == 0
 
     def read_some(self, buffer: memoryview) -> int:
         """Read what is there of the body into `buffer`; wait for a byte at least, 0 is the end."""
         response = self._response
-        if response.length is None or response.chunked:
-            return response.readinto(buffer)
+        if response.chunked:
+            came = self._read_chunk(len(buffer))
+            buffer[: len(came)] = came
+            return len(came)
+        if response.length is None:
+            return response.fp.readinto1(buffer)
+        if not response.length:
+            return 0
         count = response.fp.readinto1(buffer[: response.length])
         response.length -= count
         return count
 
-    def answer(self, limit: int) -> Answer:
-        """Read the rest, of at most about `limit` bytes, and let go of the connection."""
+    def _read_chunk(self, most: int) -> bytes:
         try:
-            body = self._response.read(max(limit, _ERROR_BYTES))
-            if not self._response.length:
-                self._response.read()
+            return self._response.read1(most)
+        except HTTPException:
+            self._is_broken = True  # http.client closes it as if it had come to its end
+            raise
+
+    def answer(self, limit: int, patience: float) -> Answer:
+        """Read the body, or a little more than `limit` bytes of it, and let go of the connection.
+
+        Raises TimeoutError where too little comes for `patience` seconds, IncompleteRead where the
+        body ends before it should, and NoLengthError.
+        """
+        body = bytearray()
+        block, rate = memoryview(bytearray(_BLOCK_BYTES)), MinimumRate(patience)
+        limit = max(limit, _ERROR_BYTES)
+        try:
+            if self._has_odd_length:
+                raise NoLengthError(self.headers["content-length"])
+            while len(body) <= limit:
+                since = time.monotonic()
+                count = self.read_some(block)
+                if not count:
+                    break
+                body += block[:count]
+                rate.came(count, time.monotonic() - since)
+            if self._response.length and len(body) <= limit:
+                raise IncompleteRead(bytes(body), self._response.length)
         finally:
             self.end()
-        return Answer(self.status, self.headers, body)
+        return Answer(self.status, self.headers, bytes(body))
+
+    @property
+    def _has_odd_length(self) -> bool:
+        """Whether nobody can know where the body ends, as Content-Length is no number."""
+        response = self._response
+        return response.length is None and not response.chunked and "content-length" in self.headers
 
     def end(self, *, keep: bool = True) -> None:
         """Let go of the connection: it is kept, unless the body was not read to its end."""
@@ -189,48 +259,70 @@ class S3Http:
         return self._regions.get(bucket, self._credentials.region)
 
     async def send(self, request: Request) -> Answer:
-        """Return the answer to `request`; raise what an answer that is no success means.
+        """Return the answer to `request`; raise what an answer that is no success means."""
+        answer = await self.ask(request)
+        if not answer.is_success:
+            raise asks_for_time(answer.explained(request), answer.headers)
+        return answer
+
+    async def ask(self, request: Request) -> Answer:
+        """Return the answer to `request`, also where it is no success.
 
         New credentials are fetched where the store says that they have expired, and the bucket's
         own region is asked where that is another one; nothing else is tried again.
         """
-        for _ in range(3):
-            keys = await self._credentials.get()
+        keys = await self._credentials.get()
+        for _ in range(TRIES):
             answer = await self._send(request, keys)
-            if answer.is_success or not self.learns(request, answer, keys):
+            learned = None if answer.is_success else await self.learns(request, answer, keys)
+            if learned is None:
                 break
-        if not answer.is_success:
-            raise answer.explained(request)
+            keys = learned
         return answer
 
-    def learns(self, request: Request, answer: Answer, keys: Keys) -> bool:
-        """Tell whether the answer taught something that makes it worth asking again."""
-        if answer.code in _EXPIRED:
+    async def learns(self, request: Request, answer: Answer, keys: Keys) -> Keys | None:
+        """Return the keys to ask again with, where the answer taught something; else None.
+
+        The same keys would be refused as those that have expired. Raises CREDENTIALS_UNAVAILABLE.
+        """
+        told = answer.refusal
+        if told.code in EXPIRED:
             self._credentials.forget(keys)
-            return True
-        region = answer.headers.get("x-amz-bucket-region", self.region(request.bucket))
-        if self._endpoint_url or region == self.region(request.bucket):
-            return False
-        self._regions[request.bucket] = region
-        return True
+            renewed = await self._credentials.get()
+            return renewed if renewed != keys else None
+        if self._endpoint_url or told.region in ("", self.region(request.bucket)):
+            return None
+        self._regions[request.bucket] = told.region
+        return keys
 
     async def _send(self, request: Request, keys: Keys) -> Answer:
-        loop = asyncio.get_running_loop()
-        answer = await loop.run_in_executor(self._threads, self._exchange, request, keys)
+        answer = await self._exchange(request, keys)
         if request.method != "HEAD" or answer.is_success:
             return answer
         # An answer to HEAD has no body, so the error has no name: this one has.
         asking = msgspec.structs.replace(
             request, method="GET", headers={**request.headers, "range": "bytes=0-0"}
         )
-        named = await loop.run_in_executor(self._threads, self._exchange, asking, keys)
+        named = await self._exchange(asking, keys)
         return answer if named.is_success else named
 
-    def _exchange(self, request: Request, keys: Keys) -> Answer:
+    async def _exchange(self, request: Request, keys: Keys) -> Answer:
+        loop = asyncio.get_running_loop()
+        deadline = Deadline(self.patience)
+
+        def exchange() -> Answer:
+            loop.call_soon_threadsafe(deadline.start)  # not while it waits for a thread
+            try:
+                begun = self.begin(request, keys, deadline.watch)
+                deadline.begun()
+                return begun.answer(request.limit, self.patience)
+            except (OSError, HTTPException) as error:
+                raise unanswered(TimeoutError() if deadline.is_over else error, request) from error
+
         try:
-            return self.begin(request, keys).answer(request.limit)
-        except (OSError, HTTPException) as error:
-            raise unanswered(error, request) from error
+            return await loop.run_in_executor(self._threads, exchange)
+        finally:
+            deadline.stop()
 
     def begin(
         self,
@@ -266,7 +358,9 @@ class S3Http:
             if connection.sock is None:
                 self._open(connection)
                 watch(connection.sock)
-            connection.request(signed.method, signed.path, headers=dict(signed.headers))
+            # Not signed, since proxies change it: the signature would be wrong.
+            headers = {**dict(signed.headers), "accept-encoding": "identity"}
+            connection.request(signed.method, signed.path, headers=headers)
             return Begun(connection, connection.getresponse(), self._idle.setdefault(place, []))
         except BaseException:
             connection.close()
@@ -300,6 +394,7 @@ class S3Http:
             if scheme == "https"
             else HTTPConnection(via, timeout=seconds)
         )
+        connection.response_class = _Response
         if proxy:
             connection.set_tunnel(host, headers=_proxy_authorization(proxy))
         return connection
@@ -350,16 +445,17 @@ def address(
 ) -> tuple[str, str, str]:
     """Return scheme, host and path of an object, the path encoded once and not normalised.
 
-    AWS's own endpoint has the bucket in the host, unless it has a dot, which no certificate
-    matches; others have it in the path.
+    Of the bucket itself where `key` is empty. AWS's own endpoint has the bucket in the host, unless
+    it has a dot, which no certificate matches; others have it in the path.
     """
     path = "/" + quote(key, safe="/")
+    below = path if key else ""
     if endpoint_url:
         url = urlsplit(endpoint_url)
-        return url.scheme, url.netloc, f"{url.path.rstrip('/')}/{bucket}{path}"
+        return url.scheme, url.netloc, f"{url.path.rstrip('/')}/{bucket}{below}"
     if accelerate:
         return "https", f"{bucket}.s3-accelerate.amazonaws.com", path
     host = f"s3.{region}.amazonaws.com" + (".cn" if region.startswith("cn-") else "")
     if "." in bucket:
-        return "https", host, f"/{bucket}{path}"
+        return "https", host, f"/{bucket}{below}"
     return "https", f"{bucket}.{host}", path

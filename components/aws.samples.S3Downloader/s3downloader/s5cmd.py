@@ -31,15 +31,11 @@ _REMARK = "session: "  # a failed look-up of the bucket's region; s5cmd goes on
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line of `s5cmd --json`: an object of a listing, a copy that is done, or an error."""
+    """One line of `s5cmd --json`: a copy that is done, or an error."""
 
     command: str = ""
     error: str = ""
     destination: str = ""
-    key: str = ""
-    etag: str = ""
-    size: int = 0
-    type: str = ""
 
 
 _decoder = msgspec.json.Decoder(Line)
@@ -81,7 +77,7 @@ class S5cmd:
     async def run(
         self, *command: str, retry_count: int, numworkers: int = 1, accelerate: bool = False
     ) -> AsyncIterator[Process]:
-        """Run one command, such as `ls s3://bucket/*`; on leaving, it has ended.
+        """Run one command, such as `run`; on leaving, it has ended.
 
         A request that fails is repeated `retry_count` times with exponential back-off. s5cmd has
         no read timeout: where the store falls silent, only the caller's patience ends it.

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 _ROUNDS = 3
 """How often a download follows a source that changes under it before it gives up."""
 
-_TOLD_BY_THE_NEXT_PLAN = {
+_MAY_BE_TOLD_BY_THE_NEXT_PLAN = {
     ErrorCode.OBJECT_NOT_FOUND,
     ErrorCode.SIZE_MISMATCH,
     ErrorCode.SOURCE_CHANGED,
@@ -63,6 +63,7 @@ class Course:
         self._checksum = checksum
         self._on_fault = on_fault
         self._begins = False
+        self._relisted = False
 
     async def run(self, before_publishing: Callable[[Download], object]) -> None:
         """Go the course. `before_publishing` may object by raising."""
@@ -91,45 +92,56 @@ class Course:
         self._check_space(self._entry)
         for _ in range(_ROUNDS):
             await self._advance(self._entry, State.DOWNLOADING)
-            await self._fetch()
+            fault = await self._fetch()
             await self._advance(self._entry, State.VERIFYING, plan=self._entry.download.plan + 1)
-            if await self._verify():
+            differences = await self._verify()
+            if self._entry.download.files_done == self._entry.download.files_total:
                 return
+            has_changed = bool(differences.gone or differences.replaced)
+            if fault and not has_changed and self._relisted:
+                raise fault
+            self._relisted = bool(fault) and not has_changed
         raise DownloaderError(
             ErrorCode.SOURCE_CHANGED,
             "the source changed again and again while it was downloaded;"
             " resume when its upload has ended",
         )
 
-    async def _plan(self) -> None:
+    async def _plan(self) -> Differences:
         """Bring the plan up to date with the source, and the record with the plan."""
         download = self._entry.download
         differences = await make_plan(download, self._listing, self._store)
         if differences.replaced and download.started:
             self._on_fault(download, _replaced(download, differences))
+        if differences.left_out and not download.started:
+            fault = _left_out(download, differences)
+            log.warning("%s: %s", download.download_id, fault)
+            self._on_fault(download, fault)
         totals = await self._store.totals(download.download_id)
         same = totals.bytes_total == download.bytes_total and not differences.gone
         self._entry.meter.restart(totals.bytes_done, keep_peak=same)
         self._entry.download = msgspec.structs.replace(self._entry.download, **totals._asdict())
+        return differences
 
-    async def _fetch(self) -> None:
-        """Fetch what is missing; what is not there as planned shows in the next plan."""
+    async def _fetch(self) -> DownloaderError | None:
+        """Fetch what is missing; return what is not there as planned, for the next plan to show."""
         self._begins = True
         try:
             await self._engine.fetch(self._job, self._files(done=False), self)
         except DownloaderError as error:
-            if error.code not in _TOLD_BY_THE_NEXT_PLAN:
+            if error.code not in _MAY_BE_TOLD_BY_THE_NEXT_PLAN:
                 raise
             log.warning("%s: %s", self._entry.download.download_id, error)
+            return error
+        return None
 
-    async def _verify(self) -> bool:
-        """Tell whether all files are whole and the source is still the one that was planned."""
+    async def _verify(self) -> Differences:
+        """See which files are whole, and in what the source is another than was planned."""
         broken = await self._broken_files()
         if broken:
             await self._store.mark_missing(broken)
             log.warning("%s: %d files are not whole", self._entry.download.download_id, len(broken))
-        await self._plan()
-        return self._entry.download.files_done == self._entry.download.files_total
+        return await self._plan()
 
     async def _broken_files(self) -> list[FileRecord]:
         download = self._entry.download
@@ -166,6 +178,7 @@ class Course:
             staging=Path(download.staging),
             options=download.options,
             share=self._share,
+            relisted=self._relisted,
         )
 
     def progress(self, in_flight: int) -> None:
@@ -185,16 +198,32 @@ class Course:
 
 
 def _replaced(download: Download, differences: Differences) -> DownloaderError:
-    subject = f"s3://{download.bucket}/{differences.first_replaced}"
-    others = differences.replaced - 1
-    more = f" and {others} other{'s' if others > 1 else ''}" if others else ""
+    what = _objects(download, differences.first_replaced, differences.replaced)
     return DownloaderError(
         ErrorCode.SOURCE_CHANGED,
-        f"{subject}{more} changed in the source on the way; what had arrived of the earlier"
-        " version is given up, and the present one is fetched",
+        f"{what} changed in the source on the way; what had arrived of the earlier version is given"
+        " up, and the present one is fetched",
         key=differences.first_replaced,
         objects=differences.replaced,
     )
+
+
+def _left_out(download: Download, differences: Differences) -> DownloaderError:
+    what = _objects(download, differences.first_left_out, differences.left_out)
+    return DownloaderError(
+        ErrorCode.UNSAFE_KEY,
+        f"{what} cannot become a file, as the key ends in /, though it has content; it is left out,"
+        " so rename it in the store if it is needed",
+        key=differences.first_left_out,
+        objects=differences.left_out,
+    )
+
+
+def _objects(download: Download, first: str, count: int) -> str:
+    """Name the first of some objects, and how many others there are."""
+    others = count - 1
+    more = f" and {others} other{'s' if others > 1 else ''}" if others else ""
+    return f"s3://{download.bucket}/{first}{more}"
 
 
 class _Files(AsyncIterable[FileRecord]):

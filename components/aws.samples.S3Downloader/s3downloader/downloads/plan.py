@@ -19,7 +19,7 @@ __all__ = ["Differences", "Listing", "make_plan"]
 
 
 class Listed(Protocol):
-    """What a listing tells of an object."""
+    """What a listing tells of an object; `etag` is its validator, which may be empty."""
 
     @property
     def key(self) -> str: ...
@@ -33,13 +33,16 @@ class Listing(Protocol):
     """What the plan needs of a source."""
 
     def list(self, bucket: str, prefix: str) -> AsyncIterator[Listed]:
-        """Go through the objects under a prefix, without folder markers."""
+        """Go through the objects under a prefix, without empty folder markers.
+
+        Raises LISTING_INCOMPLETE rather than leave objects out.
+        """
 
     async def head(self, bucket: str, key: str) -> Listed:
         """Return one object; raise BUCKET_NOT_FOUND or OBJECT_NOT_FOUND."""
 
-    async def read(self, bucket: str, key: str, etag: str, limit: int) -> bytes:
-        """Return a small object; raise SOURCE_CHANGED if it has another ETag or is longer."""
+    async def read(self, bucket: str, key: str, etag: str, size: int) -> bytes:
+        """Return a small object; raise SOURCE_CHANGED if it has another validator or size."""
 
 
 class Differences(NamedTuple):
@@ -50,6 +53,10 @@ class Differences(NamedTuple):
     replaced: int
     """How many are another object now."""
     first_replaced: str
+    """The key of one of these, empty for none."""
+    left_out: int = 0
+    """How many objects cannot become files: they have content, and keys that end in `/`."""
+    first_left_out: str = ""
     """The key of one of these, empty for none."""
 
 
@@ -62,13 +69,17 @@ async def make_plan(download: Download, listing: Listing, store: Store) -> Diffe
     DESTINATION_NOT_WRITABLE, and the listing's errors.
     """
     found = False
+    left_out, first_left_out = 0, ""
     replaced, first_replaced = 0, ""
     sums: list[Item] = []
     destination = Path(download.destination)
     merges = destination.exists() and not (download.replaces and download.is_prefix)
     check_place = limits.PlaceCheck(destination) if merges else None
-    async for batch in batches(_items(download, listing)):
-        found = True
+    async for items in batches(_items(download, listing)):
+        batch = [item for item in items if not item.key.endswith("/")]
+        left_out += len(items) - len(batch)
+        first_left_out = first_left_out or _first_folder(items)
+        found = found or bool(batch)
         for item in batch:
             limits.check_path(destination, item.path, item.key)
         sums += [item for item in batch if is_sums(item.path)]
@@ -80,8 +91,9 @@ async def make_plan(download: Download, listing: Listing, store: Store) -> Diffe
     if not found:
         raise DownloaderError(
             ErrorCode.NO_OBJECTS_MATCHED,
-            f"there is no object under s3://{download.bucket}/{download.key};"
-            " check the prefix, or leave the / at its end away to name one object",
+            f"there is no object under s3://{download.bucket}/{download.key}"
+            + (f" but {left_out} whose key ends in /" if left_out else "")
+            + "; check the prefix, or leave the / at its end away to name one object",
         )
     outdated = await store.outdated(download.download_id, download.plan)
     # The files go before their records, so that an interruption in between forgets none of them.
@@ -89,7 +101,7 @@ async def make_plan(download: Download, listing: Listing, store: Store) -> Diffe
     await store.drop_outdated(download.download_id, download.plan)
     if download.is_prefix:
         await _expect_sums(download, listing, store, sums if download.options.verify else [])
-    return Differences(len(outdated), replaced, first_replaced)
+    return Differences(len(outdated), replaced, first_replaced, left_out, first_left_out)
 
 
 async def _expect_sums(
@@ -108,7 +120,7 @@ async def _expect_sums(
                 f"s3://{download.bucket}/{item.key} has {item.size} bytes, and at most"
                 f" {MOST_BYTES} are read; divide it among the folders, or set verify to false",
             )
-        text = await listing.read(download.bucket, item.key, item.etag, MOST_BYTES)
+        text = await listing.read(download.bucket, item.key, item.etag, item.size)
         await asyncio.to_thread(sums.add, item.path, text)
     async for batch in batches(store.files(download.download_id)):
         wanted = [(sums.of(file.path), file) for file in batch]
@@ -116,6 +128,10 @@ async def _expect_sums(
         if changed:
             await store.expect(changed)
     sums.check_given()
+
+
+def _first_folder(items: list[Item]) -> str:
+    return next((item.key for item in items if item.key.endswith("/")), "")
 
 
 async def _items(download: Download, listing: Listing) -> AsyncIterator[Item]:

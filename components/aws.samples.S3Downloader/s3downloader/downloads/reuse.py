@@ -16,8 +16,10 @@ from pathlib import Path
 
 import msgspec
 
+from .. import validators
 from ..aio import batches
 from ..checksums import md5_etag
+from ..errors import DownloaderError, ErrorCode
 from ..records import Download, FileRecord
 from ..store import Published, Store
 from .folders import sync
@@ -28,6 +30,7 @@ __all__ = ["forget_gone", "known_as", "remember", "take_unchanged"]
 AskChecksum = Callable[[str, str, str, int], Awaitable[str]]
 """Returns the checksum that the store has of an object, by bucket, key, ETag and size, if any."""
 
+_NOT_AS_LISTED = {ErrorCode.SOURCE_CHANGED, ErrorCode.OBJECT_NOT_FOUND}
 _FICLONE = 0x40049409  # linux/fs.h
 _NOT_POSSIBLE = {
     errno.EINVAL,
@@ -108,11 +111,16 @@ async def _is_same(known: Published, file: FileRecord, bucket: str, ask: AskChec
         return False
     if file.sha256:
         return known.sha256 == file.sha256
-    if known.etag == file.etag:
-        return bool(file.etag)
+    if validators.same(known.etag, file.etag):
+        return True
     if not known.checksum or (md5_etag(known.etag) and md5_etag(file.etag)):
         return False
-    told = await ask(bucket, file.key, file.etag, file.size)
+    try:
+        told = await ask(bucket, file.key, file.etag, file.size)
+    except DownloaderError as error:
+        if error.code not in _NOT_AS_LISTED:
+            raise
+        return False  # the fetch finds out what it is
     return told == known.checksum
 
 

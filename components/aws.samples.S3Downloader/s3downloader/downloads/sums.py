@@ -17,7 +17,8 @@ MOST_BYTES = 16 << 20
 """The largest SHA256SUMS that is read: one of some 100,000 files."""
 
 _NAME = "SHA256SUMS"
-_LINE = re.compile(r"(\\?)([0-9A-Fa-f]{64}) [ *](.+)")
+_LINE = re.compile(r"(\\?)(?P<sha256>[0-9A-Fa-f]{64}) [ *](?P<name>.+)")
+_TAGGED = re.compile(r"(\\?)SHA256 ?\((?P<name>.+)\) ?= ?(?P<sha256>[0-9A-Fa-f]{64})")
 _ESCAPES = {r"\\": "\\", r"\n": "\n", r"\r": "\r"}
 _ESCAPED = re.compile(r"\\.?")
 _SHOWN = 60
@@ -41,10 +42,15 @@ class Sums:
         self._missing = set(given)
 
     def add(self, path: str, text: bytes) -> None:
-        """Take up the SHA256SUMS that lies at `path`. Raises INVALID_CHECKSUMS."""
+        """Take up the SHA256SUMS that lies at `path`. Raises INVALID_CHECKSUMS.
+
+        What it says of itself is left out: no file can hold its own SHA-256, and one that was
+        there while it was written has that of what it was then.
+        """
         folder = path.removesuffix(_NAME)
         for name, sha256 in parse_sums(text, path):
-            self._found[folder + name] = sha256
+            if name != _NAME:
+                self._found[folder + name] = sha256
 
     def of(self, path: str) -> str:
         """Return the SHA-256 that the file must have, in hex, empty where none is known."""
@@ -68,10 +74,10 @@ class Sums:
 def parse_sums(text: bytes, source: str) -> Iterator[tuple[str, bytes]]:
     r"""Go through the lines of a SHA256SUMS: each file's path below its folder, and its SHA-256.
 
-    Takes what `sha256sum` writes, in text and binary mode, also `./path`, names with `\n`, `\r`
-    and `\\` in lines that begin with a backslash, empty lines, comments, and the line ends of
-    Windows. A path that leads out of the folder names no file of the download, and is left out.
-    Raises INVALID_CHECKSUMS, naming `source` and the line.
+    Takes what `sha256sum` writes, in text and binary mode and with `--tag`, as BSD does, also
+    `./path`, names with `\n`, `\r` and `\\` in lines that begin with a backslash, empty lines,
+    comments, and the line ends of Windows. A path that leads out of the folder names no file of
+    the download, and is left out. Raises INVALID_CHECKSUMS, naming `source` and the line.
     """
     for number, raw in enumerate(_lines(text), 1):
         try:
@@ -80,13 +86,12 @@ def parse_sums(text: bytes, source: str) -> Iterator[tuple[str, bytes]]:
             raise _bad(source, number, "is not UTF-8") from None
         if not line.strip() or line.startswith("#"):
             continue
-        match = _LINE.fullmatch(line)
+        match = _LINE.fullmatch(line) or _TAGGED.fullmatch(line)
         if not match:
             raise _bad(source, number, f"is no SHA-256 and name: {line[:_SHOWN]!r}")
-        escaped, sha256, name = match.groups()
-        path = normpath(_unescaped(name) if escaped else name)
+        path = normpath(_unescaped(match["name"]) if match[1] else match["name"])
         if not path.startswith(("/", "../")):
-            yield path, bytes.fromhex(sha256)
+            yield path, bytes.fromhex(match["sha256"])
 
 
 def _lines(text: bytes) -> Iterable[bytes]:

@@ -20,6 +20,7 @@ OF_ONE_OBJECT = frozenset(
         ErrorCode.ACCESS_DENIED,
         ErrorCode.SOURCE_CHANGED,
         ErrorCode.SIZE_MISMATCH,
+        ErrorCode.ENCODING_CHANGED,
         ErrorCode.CHECKSUM_MISMATCH,
         ErrorCode.ENGINE_FAILED,
     }
@@ -30,6 +31,8 @@ OF_ONE_OBJECT = frozenset(
 class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
     """Where to fetch from and to. Finished files go to `staging/"files"/path`, whole and named.
 
+    `relisted` says that a request had found an object changed, and that the source, listed again,
+    is as it was: then an object's own validator counts, where its listing tells another.
     `share` is the bandwidth that the fetch may take; an engine that heeds limits asks it first.
     A file that lies there already may share its inode with a published one: it is never written
     into, a new one is renamed over it.
@@ -40,6 +43,7 @@ class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
     staging: Path
     options: Options
     share: Share
+    relisted: bool = False
 
 
 def goes_on_inside_files(options: Options, share: Share) -> bool:

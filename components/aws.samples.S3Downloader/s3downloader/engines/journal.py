@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from .. import validators
 from .disk import Disk
 from .parts import Layout, PartState
 
@@ -34,7 +35,8 @@ _PART = struct.Struct("<QQ")  # done, CRC
 class Head(msgspec.Struct, frozen=True):
     """What a file is of: the object's version, how it is cut, and which CRC its parts have.
 
-    `inode` is that of the file on disk.
+    `etag` is the validator that its listing tells, `own` the one that the object itself has where
+    that is another. `inode` is that of the file on disk.
     """
 
     etag: str
@@ -42,6 +44,20 @@ class Head(msgspec.Struct, frozen=True):
     crc: str
     inode: int
     version: int = _VERSION
+    own: str = ""
+
+    @property
+    def pin(self) -> str:
+        """The validator of the object that the bytes are of, empty for none."""
+        return self.own or self.etag
+
+    def continues(self, etag: str) -> bool:
+        """Tell whether the file can be continued where the listing tells the validator `etag`.
+
+        Without any validator it cannot: nothing tells that the object is the same.
+        """
+        is_listed = validators.same(self.etag, etag) or (not self.etag and not etag)
+        return bool(self.pin) and is_listed
 
 
 class Journal:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from ..clock import Clock
 from ..errors import DownloaderError, ErrorCode
 
 __all__ = ["REQUESTS", "Pace", "Retries"]
+
+T = TypeVar("T")
 
 REQUESTS = 64
 """More requests than this are never under way for one download: each has a thread and a buffer."""
@@ -118,18 +121,29 @@ class Retries:
         self._tries = 0
 
     def progress(self) -> None:
-        """A byte has arrived: the tries count anew."""
+        """Something has arrived: the tries count anew."""
         self._tries = 0
 
     async def after(self, error: DownloaderError) -> None:
         """Return when it is time to ask again, or raise `error` where that would be in vain.
 
-        The waits double with each try, with jitter, to at most a minute. Where the network is
-        away, a few tries show it: then the download waits as a whole.
+        The waits double with each try, with jitter, to at most a minute; a store that asks for
+        more time gets that, to at most a minute too. Where the network is away, a few tries show
+        it: then the download waits as a whole.
         """
         self._tries += 1
         most = min(self._retry_count, _MOST_TRIES.get(error.code, 0))
         if self._tries > most:
             raise error
         wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (self._tries - 1))
-        await self._clock.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311  # jitter
+        wait *= random.uniform(0.5, 1.0)  # noqa: S311  # jitter
+        asked_for = min(_LONGEST_WAIT, error.details.get("retry_after", 0.0))
+        await self._clock.sleep(max(wait, asked_for))
+
+    async def until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until there is an answer, or raise the error that is left."""
+        while True:
+            try:
+                return await ask()
+            except DownloaderError as error:
+                await self.after(error)

@@ -33,6 +33,11 @@ class Layout(msgspec.Struct, frozen=True):
         blocks, rest = divmod(self.size, self.block)
         return blocks * self._in_a_block + -(-rest // self.part)
 
+    def index(self, offset: int) -> int:
+        """Return the part that the byte at `offset` is in."""
+        block, within = divmod(offset, self.block)
+        return block * self._in_a_block + within // self.part
+
     def start(self, index: int) -> int:
         """Return the offset of a part in the object."""
         block, within = divmod(index, self._in_a_block)

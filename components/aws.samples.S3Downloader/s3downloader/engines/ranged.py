@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from ..allocator import give_back
 from ..clock import Clock
@@ -23,8 +24,10 @@ from .disk import Disk
 from .fetching import Fetch
 from .journal import Journal
 from .keeper import Keeper
+from .learned import Learned
 from .pace import REQUESTS
-from .staging import Staging
+from .pins import Pins
+from .staging import Staging, is_left
 from .stores import BucketReader
 from .verification import Heads, Verifier
 
@@ -55,6 +58,7 @@ class RangedEngine:
         self._heads = heads
         self._clock = clock
         self._disk = disk or Disk()
+        self._learned = Learned(clock)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ranged")
 
     async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
@@ -64,7 +68,7 @@ class RangedEngine:
         """
         staging = self._staging(job)
         await asyncio.to_thread(staging.make)
-        waiting = await self._waiting(staging, files)
+        there = await self._there(staging, files)
         threads = ThreadPoolExecutor(REQUESTS, thread_name_prefix="range")
         reader = BucketReader(
             job.bucket,
@@ -72,17 +76,29 @@ class RangedEngine:
             credentials=self._credentials,
             share=job.share,
             threads=threads,
+            learned=self._learned,
             accelerate=job.options.s3_transfer_acceleration,
         )
+        verifier = Verifier(job, self._heads)
         fetch = Fetch(
             job,
             staging=staging,
             disk=self._disk,
             reader=reader,
-            verifier=Verifier(job, self._heads),
-            keeper=Keeper(staging, sink, self._clock, waiting),
+            verifier=verifier,
+            keeper=Keeper(
+                staging, sink, self._clock, {number: left.size for number, left in there.items()}
+            ),
             clock=self._clock,
             threads=self._threads,
+            learned=self._learned,
+            pins=Pins(
+                job,
+                verifier,
+                self._learned,
+                self._clock,
+                {number: left.own for number, left in there.items() if left.own},
+            ),
         )
         try:
             await fetch.run(files)
@@ -112,10 +128,10 @@ class RangedEngine:
             async for file in files
             if file.number in left
             and file.number not in continued
-            and left[file.number] in (None, file.etag)
+            and is_left(file, left[file.number])
         ]
         here = await asyncio.to_thread(staging.take, found)
-        whole, _ = await Verifier(job, self._heads).sift(staging, here)
+        whole = (await Verifier(job, self._heads).sift(staging, here)).good
         if whole:
             sink.progress(sum(file.size for file in whole))
             await sink.finished(whole)
@@ -129,27 +145,35 @@ class RangedEngine:
             staging.reclaim(file, found[0].head.inode)
             found[0].close()
 
-    async def _waiting(self, staging: Staging, files: AsyncIterable[FileRecord]) -> dict[int, int]:
-        """Return how many bytes are here of the files that can be continued, by number.
+    async def _there(self, staging: Staging, files: AsyncIterable[FileRecord]) -> dict[int, _Left]:
+        """Return what is here of the files that can be continued, by number.
 
         Removes what belongs to files that are not planned any more.
         """
-        waiting: dict[int, int] = {}
+        there: dict[int, _Left] = {}
         continued = await asyncio.to_thread(staging.continued)
         if continued:
             async for file in files:
                 if file.number in continued:
                     continued.discard(file.number)
-                    waiting[file.number] = await asyncio.to_thread(self._there, staging, file)
+                    there[file.number] = await asyncio.to_thread(self._left_of, staging, file)
         await asyncio.to_thread(staging.forget, *continued)
-        return waiting
+        return there
 
-    def _there(self, staging: Staging, file: FileRecord) -> int:
+    def _left_of(self, staging: Staging, file: FileRecord) -> _Left:
         path, journal_path = staging.partial(file.number)
         found = Journal.open(journal_path, self._disk)
         if not found:
-            return 0
+            return _Left()
         journal, states = found
         journal.close()
-        fits = journal.head.etag == file.etag and path.exists()
-        return sum(state.done for state in states) if fits else 0
+        if not journal.head.continues(file.etag) or not path.exists():
+            return _Left()
+        return _Left(sum(state.done for state in states), journal.head.own)
+
+
+class _Left(NamedTuple):
+    """How many bytes are here of a file, and the validator of their object if it is not listed."""
+
+    size: int = 0
+    own: str = ""

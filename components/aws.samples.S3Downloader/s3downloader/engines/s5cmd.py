@@ -13,7 +13,7 @@ from ..faults import explain
 from ..records import FileRecord
 from ..s5cmd import Line, Process, S5cmd
 from .base import OF_ONE_OBJECT, FetchJob, Sink
-from .staging import Staging, number_in
+from .staging import Staging, is_left, number_in
 from .verification import Heads, Verifier, mismatch_error
 
 __all__ = ["S5cmdEngine"]
@@ -21,6 +21,7 @@ __all__ = ["S5cmdEngine"]
 Damaged = tuple[FileRecord, Mismatch]
 
 _PART = 50 << 20  # what s5cmd asks for at once
+_MORE_THAN_ASKED = "EOF"  # all that its SDK says of an answer with more bytes than a part has
 _TICK = 0.5
 _SAVE_INTERVAL = 1.0
 _SAVE_BYTES = 64 << 20
@@ -87,9 +88,9 @@ class S5cmdEngine:
         left = await asyncio.to_thread(staging.leftovers)
         if not left:
             return
-        found = [f async for f in files if f.number in left and left[f.number] in (None, f.etag)]
+        found = [f async for f in files if f.number in left and is_left(f, left[f.number])]
         here = await asyncio.to_thread(staging.take, found)
-        whole, _ = await Verifier(job, self._heads).sift(staging, here)
+        whole = (await Verifier(job, self._heads).sift(staging, here)).good
         if whole:
             sink.progress(sum(file.size for file in whole))
             await sink.finished(whole)
@@ -159,6 +160,8 @@ class _Fetch:
                 await self._room.wait()
             if self._fault:
                 break
+            if not file.etag and file.size > _PART:
+                raise self._unfit(file, "tells neither ETag nor date of it: it could be replaced")
             self._outstanding[file.number] = file
             self._requests += self._weight(file)
             await self._process.write(
@@ -202,6 +205,8 @@ class _Fetch:
     def _heed_error(self, text: str, file: FileRecord | None) -> None:
         """Remember the fault of one object until the others are through; raise any other."""
         error = explain(text, f"s3://{self._bucket}/{file.key if file else ''}")
+        if file and text == _MORE_THAN_ASKED:
+            error = self._unfit(file, "sends more bytes than s5cmd asks for")
         if not file or error.code not in OF_ONE_OBJECT:
             raise error
         self._fault = self._fault or error
@@ -230,11 +235,12 @@ class _Fetch:
         if not files:
             return
         whole = await asyncio.to_thread(self._staging.take, files)
-        good, damaged = await self._verifier.sift(self._staging, whole)
-        self.damaged += damaged
+        sifted = await self._verifier.sift(self._staging, whole)
+        self.damaged += sifted.damaged
+        self._fault = self._fault or next(iter(sifted.gone), None)
         self._report()
-        if good:
-            await self._sink.finished(good)
+        if sifted.good:
+            await self._sink.finished(sifted.good)
         self._arrived_bytes -= sum(file.size for file in files)
         if len(whole) < len(files):
             broken = next(file for file in files if file not in whole)
@@ -254,6 +260,13 @@ class _Fetch:
             ErrorCode.SIZE_MISMATCH,
             f"s3://{self._bucket}/{file.key} did not arrive with its {file.size} bytes; it was "
             "replaced meanwhile, so resume to fetch it as it is now",
+        )
+
+    def _unfit(self, file: FileRecord, why: str) -> DownloaderError:
+        return DownloaderError(
+            ErrorCode.ENGINE_FAILED,
+            f"s5cmd cannot fetch s3://{self._bucket}/{file.key}: the store {why}; fetch it with"
+            " engine auto",
         )
 
     def _stalled(self) -> DownloaderError:

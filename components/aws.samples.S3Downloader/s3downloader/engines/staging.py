@@ -10,10 +10,11 @@ from pathlib import Path
 
 import msgspec
 
+from .. import validators
 from ..records import FileRecord
 from .disk import Disk
 
-__all__ = ["Staging", "number_in"]
+__all__ = ["Staging", "is_left", "number_in"]
 
 _ARRIVED = ".object"
 _CONTINUED = (".part", ".journal")
@@ -125,7 +126,7 @@ class Staging:
     def leftovers(self) -> dict[int, str | None]:
         """Return the numbers of files that an earlier fetch left whole; remove those it did not.
 
-        With a number comes the ETag that its file must have, None for any.
+        With a number comes the validator that its file must have, None for any; see `is_left`.
         """
         if not self._in_flight.exists():
             return {}
@@ -184,6 +185,11 @@ class Staging:
         if size - self._written_back.get(entry.name, 0) >= _WRITEBACK:
             self._written_back[entry.name] = size
             _with(entry, self._disk.write_back)
+
+
+def is_left(file: FileRecord, validator: str | None) -> bool:
+    """Tell whether what is left, of an object with that validator, is the file that is planned."""
+    return validator is None or validators.same(file.etag, validator)
 
 
 def number_in(path: str) -> int | None:

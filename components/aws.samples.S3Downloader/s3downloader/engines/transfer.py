@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from threading import Lock
 
+from .. import validators
 from ..checksums import CRCS, Crc, Mismatch
 from ..records import FileRecord
 from .disk import Disk
@@ -23,9 +24,11 @@ _BLOCK = 1 << 20
 class Transfer:
     """The file on disk, its journal, and how far each part is.
 
-    `write`, `sync`, `mend` and `close` block on the disk and raise OSError; they are for threads,
-    `write` for several at once, each with a part of its own. A file that is closed is not synced
-    any more. What a sync that failed was to bring to safety counts as missing from then on.
+    `file.etag` is the validator of the object that the bytes are of.
+
+    `write`, `rewind`, `sync`, `mend` and `close` block on the disk and raise OSError; they are for
+    threads, `write` for several at once, each with a part of its own. A file that is closed is not
+    synced any more. What a sync that failed was to bring to safety counts as missing from then on.
     """
 
     def __init__(
@@ -64,6 +67,11 @@ class Transfer:
         return sum(state.done for state in self._states)
 
     @property
+    def is_complete(self) -> bool:
+        """Whether all bytes are here."""
+        return self.bytes_done == self.layout.size
+
+    @property
     def bytes_unsynced(self) -> int:
         """How many bytes a loss of power would take."""
         return self.bytes_done - sum(state.done for state in self._journal.synced)
@@ -94,6 +102,38 @@ class Transfer:
         state = PartState(state.done + len(data), self.crc.extend(state.crc, data))
         self._states[index] = state
         self._journal.record(index, state)
+
+    def write_through(self, offset: int, data: memoryview) -> None:
+        """Put bytes of an answer that began at the first byte in their places, by their offset.
+
+        Those that are there already are passed over.
+        """
+        while data:
+            index = self.layout.index(offset)
+            start, end = self.missing(index)
+            count = min(len(data), end - offset)
+            fresh = data[max(0, start - offset) : count]
+            if fresh:
+                self.write(index, fresh)
+            offset, data = offset + count, data[count:]
+
+    def state(self, index: int) -> PartState:
+        """Return how far a part is, for `rewind`."""
+        return self._states[index]
+
+    def states(self) -> dict[int, PartState]:
+        """Return how far all parts are, for `rewind`."""
+        return dict(enumerate(self._states))
+
+    def rewind(self, states: Mapping[int, PartState]) -> None:
+        """Forget what has come of these parts since they were so far."""
+        with self._lock:
+            synced = list(self._journal.synced)
+            for index, state in states.items():
+                self._states[index] = state
+                synced[index] = min(synced[index], state, key=lambda known: known.done)
+                self._journal.record(index, state)
+            self._journal.commit(synced)
 
     def sync(self) -> None:
         """Bring what is here to safety: first the data, then the journal that tells of it."""
@@ -182,25 +222,36 @@ class Transfer:
 
 
 def begin_or_continue(
-    file: FileRecord, path: Path, journal_path: Path, *, layout: Layout, crc: Crc, disk: Disk
+    file: FileRecord,
+    path: Path,
+    journal_path: Path,
+    *,
+    listed: str | None = None,
+    layout: Layout,
+    crc: Crc,
+    disk: Disk,
 ) -> Transfer:
     """Open the transfer of `file` to `path`, from where it was left or from its beginning.
 
-    Another ETag voids what is there. What is there but does not fit the journal, because the file
-    was replaced or cut, is checked part by part. `layout` and `crc` are for a new beginning.
+    `file.etag` is the validator of the object, `listed` the one in its listing, where that is
+    another. Another validator, or none, voids what is there. What is there but does not fit the
+    journal, because the file was replaced or cut, is checked part by part. `layout` and `crc` are
+    for a new beginning.
     """
+    listed = file.etag if listed is None else listed
     found = Journal.open(journal_path, disk)
     if found:
         journal, states = found
         with contextlib.suppress(FileNotFoundError):
-            if journal.head.etag == file.etag and journal.head.layout.size == file.size:
+            if _is_of(journal.head, file, listed):
                 return _continue(file, path, journal, states, disk)
         journal.close()
     journal_path.unlink(missing_ok=True)  # a new file may get the inode of which that tells
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
         disk.allocate(descriptor, file.size)
-        head = Head(file.etag, layout, crc.name, os.fstat(descriptor).st_ino)
+        own = "" if file.etag == listed else file.etag
+        head = Head(listed, layout, crc.name, os.fstat(descriptor).st_ino, own=own)
         journal = Journal.create(journal_path, head, disk)
     except BaseException:
         os.close(descriptor)
@@ -208,6 +259,11 @@ def begin_or_continue(
         path.unlink()  # on a full disk it has what was left
         raise
     return Transfer(file, path, descriptor, journal, [PartState()] * len(layout), disk)
+
+
+def _is_of(head: Head, file: FileRecord, listed: str) -> bool:
+    is_same = head.continues(listed) and validators.same(head.pin, file.etag)
+    return is_same and head.layout.size == file.size
 
 
 def _continue(

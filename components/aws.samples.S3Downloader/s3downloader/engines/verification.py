@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -29,7 +29,7 @@ from .base import FetchJob
 from .staging import Staging
 from .transfer import Transfer
 
-__all__ = ["Heads", "Verifier", "block_of", "crc_for", "empty_answer", "label_of", "mismatch_error"]
+__all__ = ["Heads", "Verifier", "block_of", "crc_for", "label_of", "mismatch_error"]
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ _ASK_FROM = 16 << 20
 Below it, the MD5 that an ETag may be costs less than the request.
 """
 
+_GONE = {ErrorCode.SOURCE_CHANGED, ErrorCode.OBJECT_NOT_FOUND}
+
 
 class Heads(Protocol):
     """What tells the checksums that a store keeps of its objects."""
@@ -46,15 +48,34 @@ class Heads(Protocol):
     async def expected(self, bucket: str, key: str, etag: str, size: int) -> Expected | None:
         """Return the best that is known of an object; None where the store knows nothing.
 
-        Raises SOURCE_CHANGED where it has another ETag.
+        Raises SOURCE_CHANGED where it has another validator.
+        """
+
+    async def validator(self, bucket: str, key: str, size: int) -> str:
+        """Return the validator that an object itself has, empty for none.
+
+        Raises SOURCE_CHANGED where it has not `size` bytes.
         """
 
     def close_idle(self) -> None:
         """Close the connections that are kept for later."""
 
 
+class Sifted(NamedTuple):
+    """Files that have been compared: the good ones, and why the others are not."""
+
+    good: list[FileRecord]
+    damaged: list[tuple[FileRecord, Mismatch]]
+    gone: list[DownloaderError]
+    """Of those whose objects are others by now."""
+
+
 class Verifier:
-    """Compares the files of one fetch with what the store, or the command, says of them."""
+    """Compares the files of one fetch with what the command, or else the store, says of them.
+
+    A SHA-256 that was given decides by itself: a store's checksum may be none, such as an ETag that
+    only looks like an MD5.
+    """
 
     def __init__(self, job: FetchJob, heads: Heads) -> None:
         self._job = job
@@ -73,18 +94,25 @@ class Verifier:
         """Return what an answer with the whole object tells that its checksum is."""
         return told(headers, file.etag, file.size) if self._job.options.verify else None
 
+    async def own(self, file: FileRecord) -> str:
+        """Return the validator that the object itself has, whatever its listing tells."""
+        return await self._heads.validator(self._job.bucket, file.key, file.size)
+
     async def check_transfer(
         self, transfer: Transfer, expected: Expected | None
     ) -> tuple[str, Mismatch | None]:
         """Compare a file whose parts have arrived; without a second read where that can be."""
+        mismatch: Mismatch | None = None
         if expected and expected.algorithm == transfer.crc.name:
             lengths = [length for length, _ in transfer.ranges]
             if can_check_ranges(expected, lengths):
                 mismatch = check_ranges(expected, transfer.ranges)
-                if mismatch or not transfer.file.sha256:
+                if not transfer.file.sha256:
                     return expected.label, mismatch
-                expected = None
-        return await self.check_file(transfer.path, transfer.file, expected)
+        label, found = await self.check_file(transfer.path, transfer.file, expected)
+        if found and mismatch:
+            found = msgspec.structs.replace(found, damaged=mismatch.damaged)
+        return label, found
 
     async def check_file(
         self, path: Path, file: FileRecord, expected: Expected | None
@@ -102,41 +130,58 @@ class Verifier:
             mismatch = await asyncio.to_thread(self.read, path, file, expected)
         return label_of(file, expected), mismatch
 
-    async def sift(
-        self, staging: Staging, files: Iterable[FileRecord]
-    ) -> tuple[list[FileRecord], list[tuple[FileRecord, Mismatch]]]:
-        """Compare files in their places; return those that are good, and remove the others."""
-        good, damaged = [], []
+    async def sift(self, staging: Staging, files: Iterable[FileRecord]) -> Sifted:
+        """Compare files in their places, and remove those that are not good."""
+        sifted = Sifted([], [], [])
         for file in files:
             place = staging.place(file)
-            label, mismatch = await self.check_file(place, file, await self.expected(file))
+            try:
+                label, mismatch = await self.check_file(place, file, await self.expected(file))
+            except DownloaderError as error:
+                if error.code not in _GONE:
+                    raise
+                log.warning("%s is not kept: %s", file.key, error)
+                place.unlink()
+                sifted.gone.append(error)
+                continue
             if mismatch:
                 log.warning("%s has a wrong checksum: %s", file.key, mismatch)
                 place.unlink()
-                damaged.append((file, mismatch))
+                sifted.damaged.append((file, mismatch))
             else:
-                good.append(msgspec.structs.replace(file, checksum=label))
-        return good, damaged
+                sifted.good.append(msgspec.structs.replace(file, checksum=label))
+        return sifted
 
     def check_body(
         self, body: bytearray | memoryview, file: FileRecord, expected: Expected | None
     ) -> Mismatch | None:
         """Tell what does not fit of a file that is in memory."""
-        given = [expected] if expected else []
+        given = _deciding(file, expected)
         mismatches = check_blocks([body], file.size, given, file.sha256)
         return mismatches[0] if mismatches else None
 
     def read(self, path: Path, file: FileRecord, expected: Expected | None) -> Mismatch | None:
         """Read a file, and tell what does not fit. Blocks on the disk and raises OSError."""
-        given = [expected] if expected else []
+        given = _deciding(file, expected)
         if not given and not file.sha256:
             return None
         mismatches = check_file(path, given, file.sha256)
         return mismatches[0] if mismatches else None
 
     async def _ask(self, file: FileRecord) -> Expected | None:
-        expected = await self._heads.expected(self._job.bucket, file.key, file.etag, file.size)
-        return expected if expected and expected.layout(file.size) else None
+        bucket, key, size = self._job.bucket, file.key, file.size
+        try:
+            expected = await self._heads.expected(bucket, key, file.etag, size)
+        except DownloaderError as error:
+            if error.code is not ErrorCode.SOURCE_CHANGED or not self._job.relisted:
+                raise
+            expected = await self._heads.expected(bucket, key, await self.own(file), size)
+        return expected if expected and expected.layout(size) else None
+
+
+def _deciding(file: FileRecord, expected: Expected | None) -> list[Expected]:
+    """Return what a file is compared with beside its SHA-256: nothing where that was given."""
+    return [expected] if expected and not file.sha256 else []
 
 
 def block_of(expected: Expected | None, size: int) -> int | None:
@@ -161,19 +206,17 @@ def crc_for(expected: Expected | None) -> Crc:
 
 def mismatch_error(job: FetchJob, file: FileRecord, mismatch: Mismatch) -> DownloaderError:
     """Return the error for a file that does not fit, although it was fetched twice."""
+    advice = "compare the object with its origin, then resume"
+    if mismatch.algorithm == "MD5":
+        advice = (
+            "either the object is damaged, or the store's ETag is no MD5: then give the sha256 of"
+            " the file, or set verify to false"
+        )
     return DownloaderError(
         ErrorCode.CHECKSUM_MISMATCH,
         f"s3://{job.bucket}/{file.key} arrived twice with a wrong checksum: {mismatch}; nothing"
-        " of it is kept. Compare the object with its origin, then resume",
+        f" of it is kept; {advice}",
         algorithm=mismatch.algorithm,
         wanted=mismatch.wanted,
         got=mismatch.got,
-    )
-
-
-def empty_answer(job: FetchJob, file: FileRecord) -> DownloaderError:
-    """Return the error for a request that was answered well, but with no byte."""
-    return DownloaderError(
-        ErrorCode.TIMEOUT,
-        f"the store sends nothing of s3://{job.bucket}/{file.key}; it is asked again later",
     )

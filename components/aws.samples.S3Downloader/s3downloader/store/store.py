@@ -273,7 +273,9 @@ def _plan(
             " VALUES (?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (download_id, path) DO UPDATE SET"
             " key = CASE plan WHEN excluded.plan THEN key ELSE excluded.key END,"
-            " done = done AND etag = excluded.etag AND size = excluded.size"
+            # A weak ETag is compared by what makes it strong, as `validators.same` does.
+            " done = done AND size = excluded.size"
+            " AND (excluded.etag IN (etag, 'W/' || etag) OR etag = 'W/' || excluded.etag)"
             " AND excluded.sha256 IN ('', sha256),"
             " size = excluded.size, etag = excluded.etag,"
             " sha256 = coalesce(nullif(excluded.sha256, ''), sha256),"
@@ -293,8 +295,8 @@ def _plan(
 def _is_another(connection: sqlite3.Connection, download_id: str, plan: int, item: Item) -> bool:
     """Tell whether an earlier plan had another object in the place of `item`."""
     found = connection.execute(
-        "SELECT 1 FROM files WHERE download_id = ? AND path = ? AND plan <> ?"
-        " AND (etag <> ? OR size <> ?)",
+        "SELECT 1 FROM files WHERE download_id = ?1 AND path = ?2 AND plan <> ?3"
+        " AND (size <> ?5 OR NOT (?4 IN (etag, 'W/' || etag) OR etag = 'W/' || ?4))",
         (download_id, item.path, plan, item.etag, item.size),
     )
     return found.fetchone() is not None

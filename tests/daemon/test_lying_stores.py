@@ -1,0 +1,294 @@
+"""What a store that lies sends is never announced as complete, and takes no good model away."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from s3downloader.credentials import Credentials
+from s3downloader.engines.auto import AutoEngine
+from s3downloader.engines.ranged import RangedEngine
+from s3downloader.engines.s5cmd import S5cmdEngine
+from s3downloader.errors import TRANSIENT, ErrorCode
+from s3downloader.heads import ObjectHeads
+from s3downloader.records import State
+from s3downloader.s5cmd import S5cmd
+from s3downloader.sources import ObjectInfo
+
+from ..engines.objects import Served
+from ..lying_store import Asked, LyingStore, Reply, error_reply, login_page
+from ..support import LeapingClock
+from .rig import Rig
+from .stand_ins import Source
+
+KIB, MIB = 1 << 10, 1 << 20
+GOOD = random.Random(1).randbytes(3 * MIB)
+NEW = random.Random(2).randbytes(3 * MIB)
+KEYS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION": "us-east-1"}
+
+
+class ListedSource(Source):
+    """A listing of the objects that the test says."""
+
+    def serve(self, key: str, served: Served, etag: str | None = None) -> None:
+        self.objects[key] = len(served.content)
+        self.etags[key] = served.etag or "" if etag is None else etag
+
+
+class Device:
+    """A daemon with the real engines on a store that lies."""
+
+    def __init__(self, rig: Rig, store: LyingStore) -> None:
+        self.rig = rig
+        self.store = store
+        self.source = ListedSource()
+        self.clock = rig.clock = LeapingClock()
+        credentials = Credentials(KEYS, self.clock)
+        self.heads = ObjectHeads(store.endpoint, credentials)
+        ranged = RangedEngine(
+            endpoint_url=store.endpoint,
+            credentials=credentials,
+            heads=self.heads,
+            clock=self.clock,
+            stall_timeout=2.0,
+        )
+        s5cmd = S5cmdEngine(S5cmd(endpoint_url=store.endpoint), self.clock, self.heads)
+        rig.real = (self.source, AutoEngine(s5cmd=s5cmd, ranged=ranged))
+        rig.configuration["ProcessInterval"] = 0.2
+
+    def serve(self, served: Served, etag: str | None = None, key: str = "model") -> None:
+        """Have an object, listed with its own ETag unless one is given."""
+        self.source.serve(key, served, etag)
+        self.store.answer = served
+
+    async def download(self, download_id: str, **fields: Any) -> None:
+        fields = {"publish": "replace", "part_size": MIB, **fields}
+        response = await self.rig.download("model", download_id, **fields)
+        assert response["success"], response
+
+    @property
+    def published(self) -> bytes:
+        return (self.rig.downloads / "model").read_bytes()
+
+
+@pytest.fixture
+async def device(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Device]:
+    for name, value in KEYS.items():
+        monkeypatch.setenv(name, value)  # for s5cmd
+    async with LyingStore(Served(b"")) as store:
+        device = Device(rig, store)
+        yield device
+        device.heads.close()
+
+
+def longer(served: Served) -> Callable[[Asked], Reply]:
+    def answer(asked: Asked) -> Reply:
+        reply = served(asked)
+        if asked.method == "HEAD":
+            return reply
+        assert isinstance(reply.body, bytes)
+        return replace(reply, body=[reply.body, b"more"], chunked=True)
+
+    return answer
+
+
+def compressed(served: Served) -> Callable[[Asked], Reply]:
+    def answer(asked: Asked) -> Reply:
+        reply = served(asked)
+        if asked.method == "HEAD":
+            return reply
+        assert isinstance(reply.body, bytes)
+        told = {**reply.headers, "Content-Encoding": "gzip"}
+        return Reply(reply.status, told, gzip.compress(reply.body), chunked=True)
+
+    return answer
+
+
+def another(served: Served) -> Callable[[Asked], Reply]:
+    def answer(asked: Asked) -> Reply:
+        reply = served(asked)
+        if asked.method == "HEAD":
+            return reply
+        return replace(reply, headers={**reply.headers, "ETag": '"another"'})
+
+    return answer
+
+
+def portal(served: Served) -> Callable[[Asked], Reply]:
+    return lambda asked: served(asked) if asked.method == "HEAD" else login_page()
+
+
+Lie = Callable[[Served], Callable[[Asked], Reply]]
+LIES: list[tuple[Lie, str, str]] = [
+    (longer, "failed", "size_mismatch"),
+    (compressed, "failed", "encoding_changed"),
+    (another, "failed", "source_changed"),
+    (portal, "waiting", "network_unreachable"),
+]
+
+
+@pytest.mark.parametrize(("lie", "status", "code"), LIES, ids=[lie.__name__ for lie, *_ in LIES])
+async def test_a_lie_leaves_the_good_model_where_it_is(
+    device: Device, lie: Lie, status: str, code: str
+) -> None:
+    rig = device.rig
+    new = Served(NEW, etag="new")
+    async with rig.running():
+        device.serve(Served(GOOD, etag="good"))
+        await device.download("good")
+        await rig.completed("good")
+        device.serve(new)
+        device.store.answer = lie(new)
+        await device.download("bad")
+        await rig.until(lambda: rig.told("bad")["status"] == status)
+        assert rig.told("bad")["error_code"] == code
+        assert "download_completed" not in rig.events("bad")
+        assert device.published == GOOD
+        device.store.answer = new
+        if status == "waiting":
+            device.clock.leap(60)
+        else:
+            await rig.ask("resume", download_id="bad")
+        await rig.completed("bad")
+    assert device.published == NEW
+
+
+async def test_an_object_without_an_etag_that_is_replaced_is_not_mixed(device: Device) -> None:
+    rig = device.rig
+    old = Served(GOOD, etag=None)
+    new = Served(NEW, etag=None, modified="Wed, 25 Nov 2026 11:00:00 GMT")
+
+    def replaced(asked: Asked) -> Reply:
+        """Heed no condition."""
+        served = old if len(device.store.requests) < 4 else new
+        if served is new:
+            device.source.serve("model", new, new.modified)
+        return served(replace(asked, headers={**asked.headers, "if-unmodified-since": ""}))
+
+    async with rig.running():
+        device.serve(old, etag=old.modified)
+        device.store.answer = replaced
+        await device.download("moving")
+        await rig.completed("moving")
+    assert device.published == NEW
+
+
+@pytest.mark.parametrize("etag", ["listed", "W/own", ""])
+async def test_what_is_listed_with_another_etag_for_good_arrives(device: Device, etag: str) -> None:
+    async with device.rig.running():
+        device.serve(Served(NEW, etag="own"), etag=etag)
+        await device.download("odd")
+        await device.rig.completed("odd")
+    assert device.published == NEW
+    assert not device.rig.notices
+
+
+class ChangingSource(ListedSource):
+    """One in which the object is replaced just before it is listed for the third time."""
+
+    def __init__(self, change: Callable[[], None]) -> None:
+        super().__init__()
+        self._change = change
+
+    async def head(self, bucket: str, key: str) -> ObjectInfo:
+        if self.tries == 2:
+            self._change()
+        return await super().head(bucket, key)
+
+
+async def test_a_change_is_seen_also_where_listed_etags_are_not_the_objects(
+    device: Device,
+) -> None:
+    """The object's own validator pins the requests, the listing tells whether it has changed."""
+    rig = device.rig
+
+    def change() -> None:
+        device.serve(Served(NEW, etag="own-2"), etag="listed-2")
+
+    device.source = ChangingSource(change)
+    assert rig.real
+    rig.real = (device.source, rig.real[1])
+    async with rig.running():
+        device.serve(Served(GOOD, etag="own-1"), etag="listed-1")
+        await device.download("odd")
+        await rig.completed("odd")
+        await rig.until(lambda: rig.notices)
+    assert device.published == NEW
+    assert [notice["error_code"] for notice in rig.notices] == ["source_changed"]
+
+
+async def test_a_store_without_ranges_sends_at_most_twice_the_object(device: Device) -> None:
+    served = Served(GOOD)
+    sent = 0
+
+    def whole(asked: Asked) -> Reply:
+        nonlocal sent
+        sent += len(GOOD) if asked.method == "GET" else 0
+        return served.whole(asked)
+
+    async with device.rig.running():
+        device.serve(served)
+        device.store.answer = whole
+        await device.download("whole")
+        await device.rig.completed("whole")
+    assert device.published == GOOD
+    assert sent <= 2 * len(GOOD)
+
+
+async def test_expired_keys_that_stay_so_are_tried_seldom(device: Device) -> None:
+    rig = device.rig
+    rig.transient = TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}
+    async with rig.running():
+        device.serve(Served(GOOD))
+        device.store.answer = lambda _: error_reply(400, "ExpiredToken")
+        await device.download("expired")
+        for _ in range(3):
+            await rig.becomes(State.WAITING, "expired")
+            assert rig.told("expired")["error_code"] == "credentials_unavailable"
+            device.clock.leap(60)
+            await rig.becomes(State.DOWNLOADING, "expired")
+        await rig.becomes(State.WAITING, "expired")
+        assert len(device.store.requests) <= 4 * 4, "two tries, each with a second request"
+        device.store.answer = Served(GOOD)
+        device.clock.leap(60)
+        await rig.completed("expired")
+    assert device.published == GOOD
+
+
+def rangeless(served: Served) -> Callable[[Asked], Reply]:
+    return served.whole
+
+
+S5CMD_LIES = [
+    (longer, "engine_failed"),
+    (portal, "size_mismatch"),
+    (rangeless, "engine_failed"),
+]
+
+
+@pytest.mark.parametrize(("lie", "code"), S5CMD_LIES, ids=[lie.__name__ for lie, _ in S5CMD_LIES])
+async def test_s5cmd_publishes_no_lie_either(device: Device, lie: Lie, code: str) -> None:
+    served = Served(bytes(101 * MIB))
+    async with device.rig.running():
+        device.serve(served)
+        device.store.answer = lie(served)
+        await device.download("s5cmd", engine="s5cmd", retry_count=1)
+        error = await device.rig.hears("download_error", "s5cmd")
+    assert error["error_code"] == code
+    assert not (device.rig.downloads / "model").exists()
+
+
+async def test_s5cmd_is_not_given_what_nothing_holds_together(device: Device) -> None:
+    """Its requests for an object are not pinned, and nothing would tell that it was replaced."""
+    served = Served(bytes(101 * MIB), etag=None, modified=None)
+    async with device.rig.running():
+        device.serve(served)
+        await device.download("s5cmd", engine="s5cmd")
+        error = await device.rig.hears("download_error", "s5cmd")
+    assert error["error_code"] == "engine_failed"
+    assert "engine auto" in error["error"]

@@ -1,0 +1,74 @@
+"""A store that lets its answers drip, a byte at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+
+__all__ = ["DrippingStore"]
+
+
+class DrippingStore:
+    """Answers requests for `content`; an async context manager.
+
+    From the place in an answer at which `drips` says, a byte comes each `pause` seconds.
+    """
+
+    def __init__(self, content: bytes, *, pause: float = 0.02) -> None:
+        self.connections = 0
+        self.drips: dict[int, int] = {}
+        """By the number of a connection from 1, after how many bytes of its answer it drips."""
+        self.always: int | None = None
+        """The same for all connections."""
+        self._content = content
+        self._pause = pause
+        self._serving: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> DrippingStore:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.create_task(self._serve(self.connections, reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())
+
+    async def _serve(
+        self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                asked = (await reader.readuntil(b"\r\n\r\n")).decode()
+                await self._send(number, self._answer(asked), writer)
+
+    async def _send(self, number: int, answer: bytes, writer: asyncio.StreamWriter) -> None:
+        at = self.drips.get(number, len(answer)) if self.always is None else self.always
+        writer.write(answer[:at])
+        await writer.drain()
+        for drop in range(at, len(answer)):
+            await asyncio.sleep(self._pause)
+            writer.write(answer[drop : drop + 1])
+            await writer.drain()
+
+    def _answer(self, asked: str) -> bytes:
+        found = re.search(r"range: bytes=(\d+)-(\d+)", asked.lower())
+        start, end = (int(found[1]), int(found[2]) + 1) if found else (0, len(self._content))
+        ranged = f"Content-Range: bytes {start}-{end - 1}/{len(self._content)}\r\n" if found else ""
+        status = "206 Partial Content" if found else "200 OK"
+        head = (
+            f'HTTP/1.1 {status}\r\nETag: "etag-2"\r\n{ranged}Content-Length: {end - start}\r\n\r\n'
+        )
+        return head.encode() + (b"" if asked.startswith("HEAD") else self._content[start:end])

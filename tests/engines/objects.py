@@ -1,0 +1,127 @@
+"""An object as an honest store answers for it, to be changed in one thing; and a fetch of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from s3downloader.engines.disk import Disk
+from s3downloader.engines.journal import Journal
+from s3downloader.errors import DownloaderError
+from s3downloader.records import FileRecord, Options
+from tests.lying_store import Asked, LyingStore, Reply, error_reply
+
+from .support import FastClock, Files, ForgivingRecorder, by_ranges, job, names
+
+__all__ = [
+    "BOTH",
+    "KIB",
+    "LARGE",
+    "MIB",
+    "PARTS",
+    "SMALL",
+    "Served",
+    "content",
+    "fetch",
+    "file_of",
+    "refused",
+    "told",
+]
+
+KIB = 1 << 10
+MIB = 1 << 20
+SMALL = random.Random(1).randbytes(100 * KIB)
+LARGE = random.Random(2).randbytes(3 * MIB)
+PARTS = Options(part_size=MIB)
+Answer = Callable[[Asked], Reply]
+
+BOTH = pytest.mark.parametrize("bytes_", [SMALL, LARGE], ids=["small", "large"])
+
+
+@dataclass(frozen=True)
+class Served:
+    """One object; what is None is not told. Conditions and ranges are heeded."""
+
+    content: bytes
+    etag: str | None = "0123456789abcdef0123456789abcdef-3"
+    modified: str | None = "Wed, 25 Nov 2026 10:00:00 GMT"
+    more: dict[str, str | None] = field(default_factory=dict)
+
+    def __call__(self, asked: Asked) -> Reply:
+        if self._is_another(asked):
+            return error_reply(412, "PreconditionFailed")
+        if not asked.span or asked.method == "HEAD":
+            return Reply(200, self.named, self.content)
+        start, end = asked.span
+        if start >= len(self.content):
+            return error_reply(416, "InvalidRange")
+        told = {"Content-Range": f"bytes {start}-{end - 1}/{len(self.content)}"}
+        return Reply(206, {**self.named, **told}, self.content[start:end])
+
+    @property
+    def named(self) -> dict[str, str | None]:
+        """What tells that it is this object."""
+        etag = self.etag and (self.etag if self.etag.startswith("W/") else f'"{self.etag}"')
+        return {"ETag": etag, "Last-Modified": self.modified, **self.more}
+
+    def whole(self, asked: Asked) -> Reply:
+        """Answer as if no range had been asked for."""
+        return self(replace(asked, headers={**asked.headers, "range": ""}))
+
+    def _is_another(self, asked: Asked) -> bool:
+        wanted = asked.headers.get("if-match", "").strip('"')
+        since = asked.headers.get("if-unmodified-since")
+        return bool(wanted and wanted != self.etag) or bool(since and since != self.modified)
+
+
+def file_of(
+    served: Served,
+    path: str = "model",
+    *,
+    number: int = 1,
+    etag: str | None = None,
+    sha256: str = "",
+) -> FileRecord:
+    """Return the file that an object is to become, listed with its own ETag unless one is given."""
+    listed = served.etag or "" if etag is None else etag
+    return FileRecord(number, path, path, len(served.content), listed, sha256=sha256)
+
+
+async def fetch(
+    endpoint: str, staging: Path, *files: FileRecord, relisted: bool = False, **options: Any
+) -> ForgivingRecorder:
+    """Fetch files with an engine of their own."""
+    sink = ForgivingRecorder()
+    told = msgspec.structs.replace(PARTS, **options)
+    of = msgspec.structs.replace(job(staging, told), relisted=relisted)
+    await by_ranges(endpoint, FastClock()).fetch(of, Files(files), sink)
+    return sink
+
+
+async def refused(answer: Answer, staging: Path, file: FileRecord, **how: Any) -> DownloaderError:
+    """Return why a file is not had from a store that answers so; nothing of it may be there."""
+    async with LyingStore(answer) as store:
+        with pytest.raises(DownloaderError) as caught:
+            await fetch(store.endpoint, staging, file, **how)
+    assert names(staging / "files") == []
+    assert not (staging / "ranged" / f"{file.number}.object").exists()
+    if found := Journal.open(staging / "ranged" / f"{file.number}.journal", Disk()):
+        found[0].close()
+        assert not any(state.done for state in found[1]), "a later fetch would go on from that"
+    return caught.value
+
+
+def content(staging: Path, path: str = "model") -> bytes:
+    return (staging / "files" / path).read_bytes()
+
+
+def told(reply: Reply, **headers: str | None) -> Reply:
+    """Return a reply that tells other headers."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return replace(reply, headers={**reply.headers, **named})

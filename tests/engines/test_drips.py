@@ -1,0 +1,97 @@
+"""Connections that bring next to nothing are dropped, and never hold a download."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from s3downloader.clock import SystemClock
+from s3downloader.credentials import Credentials
+from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.patience import LEAST_BYTES, Deadline, MinimumRate
+from s3downloader.records import FileRecord, Options
+from s3downloader.s3http import Request, S3Http
+
+from .dripping_store import DrippingStore
+from .support import FastClock, Files, ForgivingRecorder, Recorder, by_ranges, job, names
+
+MIB = 1 << 20
+LARGE = random.Random(1).randbytes(3 * MIB)
+SMALL = LARGE[: 100 << 10]
+PATIENCE = 0.3
+IN_THE_HEAD, IN_THE_BODY = 30, 50_000
+UNVERIFIED = Options(verify=False, part_size=MIB)
+
+
+@pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("place", [IN_THE_HEAD, IN_THE_BODY])
+async def test_a_connection_that_drips_is_dropped_and_its_work_done_by_another(
+    tmp_path: Path, content: bytes, place: int
+) -> None:
+    file = FileRecord(1, "model", "model", len(content), "etag-2")
+    async with DrippingStore(content) as store:
+        store.drips = {1: place, 2: place}
+        sink = Recorder()  # which sees to it that nothing that came is given up
+        engine = by_ranges(store.endpoint, FastClock(), stall_timeout=PATIENCE)
+        await engine.fetch(job(tmp_path, UNVERIFIED), Files([file]), sink)
+    assert (tmp_path / "files" / "model").read_bytes() == content
+
+
+@pytest.mark.parametrize("place", [IN_THE_HEAD, 200])
+async def test_a_store_that_only_drips_is_told_and_what_came_is_kept(
+    tmp_path: Path, place: int
+) -> None:
+    file = FileRecord(1, "model", "model", len(LARGE), "etag-2")
+    async with DrippingStore(LARGE) as store:
+        store.always = place
+        sink = ForgivingRecorder()
+        engine = by_ranges(store.endpoint, FastClock(), stall_timeout=PATIENCE)
+        options = Options(verify=False, concurrency=1, retry_count=2)
+        with pytest.raises(DownloaderError) as caught:
+            await engine.fetch(job(tmp_path, options), Files([file]), sink)
+        assert caught.value.code is ErrorCode.STALLED
+        assert store.connections == 3, "a drip is no progress that begins the tries anew"
+    assert names(tmp_path / "ranged") == ["1.journal", "1.part"]
+    assert (sink.total > 0) == (place == 200)
+
+
+@pytest.mark.parametrize("place", [IN_THE_HEAD, 200])
+async def test_an_answer_to_a_small_request_has_its_time_too(place: int) -> None:
+    async with DrippingStore(LARGE) as store:
+        store.always = place
+        keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
+        http = S3Http(store.endpoint, Credentials(keys, SystemClock()), patience=PATIENCE)
+        with pytest.raises(DownloaderError) as caught:
+            await http.send(Request(method="GET", bucket="models", key="model"))
+        assert caught.value.code is ErrorCode.TIMEOUT
+        http.close()
+
+
+def test_a_slow_connection_is_no_drip() -> None:
+    rate = MinimumRate(30.0)
+    for _ in range(1_000):
+        rate.came(LEAST_BYTES // 29, 1.0)
+
+
+def test_a_connection_below_the_least_rate_is_a_drip() -> None:
+    rate = MinimumRate(30.0)
+    for _ in range(29):
+        rate.came(LEAST_BYTES // 31, 1.0)
+    with pytest.raises(TimeoutError, match="bytes came in 30 s"):
+        rate.came(LEAST_BYTES // 31, 1.0)
+
+
+def test_what_came_long_ago_does_not_count() -> None:
+    rate = MinimumRate(30.0)
+    rate.came(1 << 30, 1.0)
+    with pytest.raises(TimeoutError):
+        rate.came(1, 30.0)
+
+
+async def test_a_connection_made_after_the_time_is_over_is_not_waited_for() -> None:
+    deadline = Deadline(0.0)
+    deadline._end()
+    with pytest.raises(TimeoutError):
+        deadline.watch(None)

@@ -1,0 +1,50 @@
+"""Whether a store heeds ranges: one request finds out, the others wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from s3downloader.engines.learned import RangeSupport
+from tests.support import ManualClock
+
+
+async def test_one_request_finds_out_and_the_others_wait() -> None:
+    ranges = RangeSupport(ManualClock())
+    assert await ranges.turn()
+    others = [asyncio.create_task(ranges.turn()) for _ in range(3)]
+    await asyncio.sleep(0)
+    assert not any(other.done() for other in others)
+    ranges.heeded()
+    assert await asyncio.gather(*others) == [False] * 3
+    assert not await ranges.turn(), "known from now on"
+
+
+async def test_a_request_that_fails_holds_nobody() -> None:
+    ranges = RangeSupport(ManualClock())
+    assert await ranges.turn()
+    other = asyncio.create_task(ranges.turn())
+    await asyncio.sleep(0)
+    ranges.end_turn()
+    assert not await other
+    assert await ranges.turn(), "the next one finds out"
+
+
+async def test_a_store_that_ignores_ranges_is_asked_again_after_an_hour() -> None:
+    clock = ManualClock()
+    ranges = RangeSupport(clock)
+    assert await ranges.turn()
+    ranges.ignored()
+    ranges.end_turn()
+    ignored = [ranges.is_ignored]
+    assert not await ranges.turn()
+    clock.advance(3_600)
+    ignored.append(ranges.is_ignored)
+    assert ignored == [True, False]
+    assert await ranges.turn()
+
+
+async def test_a_store_that_stops_heeding_ranges_is_believed() -> None:
+    ranges = RangeSupport(ManualClock())
+    ranges.heeded()
+    ranges.ignored()
+    assert ranges.is_ignored

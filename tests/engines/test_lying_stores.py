@@ -1,0 +1,305 @@
+"""Stores that lie, or leave something out: what they send never becomes a file by mistake."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from s3downloader.errors import DownloaderError, ErrorCode
+from tests.lying_store import Asked, LyingStore, Reply, error_reply, login_page
+
+from .objects import (
+    BOTH,
+    KIB,
+    LARGE,
+    MIB,
+    SMALL,
+    Served,
+    content,
+    fetch,
+    file_of,
+    refused,
+    told,
+)
+from .support import names
+
+# --- Sizes ----------------------------------------------------------------------------------------
+
+
+async def test_an_empty_file_is_asked_for(tmp_path: Path) -> None:
+    empty = Served(b"", etag=hashlib.md5(b"").hexdigest())  # noqa: S324  # as S3 has it
+    async with LyingStore(empty) as store:
+        sink = await fetch(store.endpoint, tmp_path, file_of(empty))
+        assert store.asked == ["GET model"]
+    assert content(tmp_path) == b""
+    assert sink.files[0].checksum.startswith("MD5:")
+
+
+async def test_an_empty_file_whose_object_has_bytes_is_none(tmp_path: Path) -> None:
+    file = msgspec.structs.replace(file_of(Served(SMALL)), size=0)
+    assert (await refused(Served(SMALL), tmp_path, file)).code is ErrorCode.SIZE_MISMATCH
+
+
+async def test_an_empty_file_whose_object_is_another_is_none(tmp_path: Path) -> None:
+    file = file_of(Served(b"", etag="listed"))
+    error = await refused(Served(b"", etag="another"), tmp_path, file)
+    assert error.code is ErrorCode.SOURCE_CHANGED
+
+
+@BOTH
+async def test_a_body_longer_than_the_object_is_not_cut_to_its_size(
+    tmp_path: Path, bytes_: bytes
+) -> None:
+    served = Served(bytes_)
+
+    def longer(asked: Asked) -> Reply:
+        reply = served(asked)
+        if asked.method == "HEAD":
+            return reply
+        assert isinstance(reply.body, bytes)
+        return replace(reply, body=[reply.body, b"more"], chunked=True)
+
+    error = await refused(longer, tmp_path, file_of(served), concurrency=1)
+    assert error.code is ErrorCode.SIZE_MISMATCH
+    assert "more bytes" in error.message
+
+
+@BOTH
+async def test_a_body_that_ends_before_the_object_is_not_continued(
+    tmp_path: Path, bytes_: bytes
+) -> None:
+    served = Served(bytes_)
+
+    def shorter(asked: Asked) -> Reply:
+        reply = served(asked)
+        if asked.method == "HEAD" or (asked.span and asked.span[0] % MIB):
+            return reply
+        assert isinstance(reply.body, bytes)
+        return replace(reply, body=reply.body[: 64 * KIB], chunked=True)
+
+    error = await refused(shorter, tmp_path, file_of(served), concurrency=1)
+    assert error.code is ErrorCode.SIZE_MISMATCH
+    assert "too few" in error.message
+
+
+@BOTH
+async def test_chunks_that_make_up_the_object_are_taken(tmp_path: Path, bytes_: bytes) -> None:
+    served = Served(bytes_)
+
+    def chunked(asked: Asked) -> Reply:
+        reply = served(asked)
+        assert isinstance(reply.body, bytes)
+        half = len(reply.body) // 2
+        return replace(reply, body=[reply.body[:half], reply.body[half:]], chunked=True)
+
+    async with LyingStore(chunked) as store:
+        await fetch(store.endpoint, tmp_path, file_of(served))
+    assert content(tmp_path) == bytes_
+
+
+@BOTH
+async def test_what_an_answer_without_a_length_brought_before_it_broke_is_dropped(
+    tmp_path: Path, bytes_: bytes
+) -> None:
+    """It could be of anything: the rest is not put behind it, the file comes once more."""
+    served = Served(bytes_)
+    has_broken = False
+
+    def breaking(asked: Asked) -> Reply:
+        nonlocal has_broken
+        reply = served(asked) if bytes_ is SMALL else served.whole(asked)
+        if asked.method == "HEAD" or asked.span or has_broken:
+            return reply
+        has_broken = True
+        wrong = bytes(len(bytes_) // 2)
+        return Reply(200, {**served.named, "Content-Length": None}, wrong, cut=True)
+
+    async with LyingStore(breaking) as store:
+        await fetch(store.endpoint, tmp_path, file_of(served))
+        assert has_broken
+    assert content(tmp_path) == bytes_
+
+
+@BOTH
+async def test_a_size_that_is_not_the_listed_one_shows_in_the_head(
+    tmp_path: Path, bytes_: bytes
+) -> None:
+    served = Served(bytes_)
+    file = msgspec.structs.replace(file_of(served), size=len(bytes_) - 1)
+
+    def longer(asked: Asked) -> Reply:
+        reply = served(asked)
+        return told(reply, Content_Length=str(file.size)) if asked.method == "HEAD" else reply
+
+    error = await refused(longer, tmp_path, file)
+    assert error.code is ErrorCode.SIZE_MISMATCH
+
+
+# --- Encodings ------------------------------------------------------------------------------------
+
+
+@BOTH
+async def test_what_is_compressed_on_the_way_is_an_error(tmp_path: Path, bytes_: bytes) -> None:
+    """A whole answer compressed, with plain ranges after it, made a file of both."""
+    served = Served(bytes_)
+    zipped = gzip.compress(bytes(len(bytes_)))
+
+    def compressing(asked: Asked) -> Reply:
+        if asked.method == "HEAD":
+            return served(asked)
+        return Reply(
+            206 if asked.span else 200,
+            {**served(asked).headers, "Content-Encoding": "gzip"},
+            zipped,
+            chunked=True,
+        )
+
+    error = await refused(compressing, tmp_path, file_of(served))
+    assert error.code is ErrorCode.ENCODING_CHANGED
+    assert "proxy" in error.message
+
+
+@BOTH
+async def test_what_is_stored_compressed_comes_as_it_is_stored(
+    tmp_path: Path, bytes_: bytes
+) -> None:
+    served = Served(bytes_, more={"Content-Encoding": "gzip"})
+    async with LyingStore(served) as store:
+        await fetch(store.endpoint, tmp_path, file_of(served))
+        assert {asked.headers["accept-encoding"] for asked in store.requests} == {"identity"}
+    assert content(tmp_path) == bytes_
+
+
+# --- Something else than the store ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bytes_", [b"", SMALL, LARGE], ids=["empty", "small", "large"])
+@pytest.mark.parametrize("status", [200, 302, 511])
+async def test_a_page_to_log_in_at_is_no_object(tmp_path: Path, bytes_: bytes, status: int) -> None:
+    served = Served(bytes_)
+
+    def portal(asked: Asked) -> Reply:
+        return served(asked) if asked.method == "HEAD" else login_page(status)
+
+    error = await refused(portal, tmp_path, file_of(served))
+    assert error.code is ErrorCode.NETWORK_UNREACHABLE
+    assert "something between the device and the store" in error.message
+
+
+async def test_a_page_as_long_as_the_object_is_none(tmp_path: Path) -> None:
+    page = login_page().body
+    assert isinstance(page, bytes)
+    served = Served(bytes(len(page)))
+    error = await refused(lambda _: login_page(ETag='"any"'), tmp_path, file_of(served))
+    assert error.code is ErrorCode.NETWORK_UNREACHABLE
+
+
+class CutHead(Served):
+    """One whose answers break off within their heads, before what would tell the size."""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f'HTTP/1.1 200 OK\r\nETag: "{self.etag}"\r\n'.encode())
+        writer.close()
+
+
+@pytest.mark.parametrize("bytes_", [b"", SMALL, LARGE], ids=["empty", "small", "large"])
+async def test_a_head_that_breaks_off_is_no_head(tmp_path: Path, bytes_: bytes) -> None:
+    served = CutHead(bytes_)
+    server = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+    async with server:
+        endpoint = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        with pytest.raises(DownloaderError) as caught:
+            await fetch(endpoint, tmp_path, file_of(served), verify=False)
+    assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE
+    assert names(tmp_path / "files") == []
+
+
+# --- What a store does not know -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, "InvalidArgument"), (501, "NotImplemented")])
+async def test_a_store_that_knows_no_checksums_is_asked_once(
+    tmp_path: Path, status: int, code: str
+) -> None:
+    served = Served(SMALL)
+
+    def plain(asked: Asked) -> Reply:
+        if "x-amz-checksum-mode" in asked.headers:
+            return error_reply(status, code)
+        return served(asked)
+
+    files = [file_of(served, str(n), number=n) for n in range(1, 4)]
+    async with LyingStore(plain) as store:
+        sink = await fetch(store.endpoint, tmp_path, *files, numworkers=1)
+        assert [a.key for a in store.requests] == ["1", "1", "2", "3"]
+    assert sink.numbers == [1, 2, 3]
+
+
+async def test_a_request_that_is_refused_either_way_teaches_nothing(tmp_path: Path) -> None:
+    served = Served(SMALL)
+
+    def choosy(asked: Asked) -> Reply:
+        return error_reply(400, "InvalidArgument") if asked.key == "odd" else served(asked)
+
+    files = [file_of(served, "odd"), file_of(served, "good", number=2)]
+    async with LyingStore(choosy) as store:
+        with pytest.raises(DownloaderError):
+            await fetch(store.endpoint, tmp_path, *files, numworkers=1)
+        assert store.asked == ["GET odd", "GET odd", "GET good"]
+        assert "x-amz-checksum-mode" in store.requests[-1].headers
+
+
+# --- Checksums ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bytes_", [SMALL, LARGE], ids=["small", "large"])
+async def test_a_sha256_that_was_given_goes_before_an_etag_that_is_no_md5(
+    tmp_path: Path, bytes_: bytes
+) -> None:
+    served = Served(bytes_, etag="0" * 32)
+    file = file_of(served, sha256=hashlib.sha256(bytes_).hexdigest())
+    async with LyingStore(served) as store:
+        sink = await fetch(store.endpoint, tmp_path, file)
+        assert sum(len(a.headers.get("range", "x")) > 1 for a in store.requests) <= 3
+    assert sink.files[0].checksum == f"SHA256:{file.sha256}"
+
+
+async def test_a_sha256_that_was_given_goes_before_a_crc_of_the_store(tmp_path: Path) -> None:
+    served = Served(
+        LARGE,
+        more={"x-amz-checksum-crc32c": "AAAAAA==", "x-amz-checksum-type": "FULL_OBJECT"},
+    )
+    file = file_of(served, sha256=hashlib.sha256(LARGE).hexdigest())
+    async with LyingStore(served) as store:
+        sink = await fetch(store.endpoint, tmp_path, file)
+    assert sink.files[0].checksum == f"SHA256:{file.sha256}"
+
+
+async def test_an_etag_like_an_md5_that_does_not_fit_twice_is_told_with_what_helps(
+    tmp_path: Path,
+) -> None:
+    served = Served(SMALL, etag="0" * 32)
+    error = await refused(served, tmp_path, file_of(served))
+    assert error.code is ErrorCode.CHECKSUM_MISMATCH
+    assert "give the sha256" in error.message
+
+
+# --- Keys -----------------------------------------------------------------------------------------
+
+
+async def test_keys_that_have_expired_and_stay_so_are_not_tried_for_ever(tmp_path: Path) -> None:
+    served = Served(SMALL)
+    expired = error_reply(400, "ExpiredToken", "The provided token has expired.")
+    files = [file_of(served, str(n), number=n) for n in range(1, 40)]
+    async with LyingStore(lambda _: expired) as store:
+        with pytest.raises(DownloaderError) as caught:
+            await fetch(store.endpoint, tmp_path, *files)
+        assert caught.value.code is ErrorCode.CREDENTIALS_UNAVAILABLE
+        assert len(store.requests) <= 2 * 16, "two tries for each request at once"

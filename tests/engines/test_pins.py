@@ -1,0 +1,234 @@
+"""What requests are pinned to, where a store tells no ETag, or another in its listing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from s3downloader.aio import stop
+from s3downloader.clock import SystemClock
+from s3downloader.credentials import Credentials
+from s3downloader.engines.learned import Learned
+from s3downloader.engines.reading import Taker
+from s3downloader.engines.stores import BucketReader
+from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.records import Options
+from s3downloader.s3http import S3Http
+from s3downloader.throttle import Throttle
+from tests.lying_store import Asked, LyingStore, Reply
+from tests.support import eventually
+
+from .objects import (
+    BOTH,
+    KIB,
+    LARGE,
+    MIB,
+    PARTS,
+    Served,
+    content,
+    fetch,
+    file_of,
+    refused,
+    told,
+)
+from .support import Files, ForgivingRecorder, by_ranges, job, names
+
+
+@BOTH
+async def test_an_answer_with_another_etag_is_not_taken(tmp_path: Path, bytes_: bytes) -> None:
+    """Of a store that does not heed If-Match."""
+    served = Served(bytes_)
+
+    def heedless(asked: Asked) -> Reply:
+        reply = served(asked)
+        return reply if asked.method == "HEAD" else told(reply, ETag='"another"')
+
+    error = await refused(heedless, tmp_path, file_of(served))
+    assert error.code is ErrorCode.SOURCE_CHANGED
+    assert names(tmp_path / "ranged") == []
+
+
+async def test_of_an_answer_with_another_etag_no_byte_is_taken() -> None:
+    """Of a store that does not heed If-Match, for a range of a large file."""
+    other = Served(LARGE, etag="another")
+
+    def heedless(asked: Asked) -> Reply:
+        return other(replace(asked, headers={**asked.headers, "if-match": ""}))
+
+    taken: list[int] = []
+    credentials, clock = Credentials(os.environ, SystemClock()), SystemClock()
+    with ThreadPoolExecutor(1) as threads:
+        async with LyingStore(heedless) as store:
+            reader = BucketReader(
+                "models",
+                http=S3Http(store.endpoint, credentials),
+                credentials=credentials,
+                share=Throttle(clock, lambda: 0).open(),
+                threads=threads,
+                learned=Learned(clock),
+                accelerate=False,
+            )
+            file = file_of(other, etag="listed")
+            with pytest.raises(DownloaderError) as caught:
+                await reader.read(
+                    file, (0, MIB), Taker(lambda c: taken.append(len(c)), lambda: None)
+                )
+            assert [asked.headers["if-match"] for asked in store.requests] == ['"listed"']
+    assert caught.value.code is ErrorCode.SOURCE_CHANGED
+    assert taken == []
+
+
+@BOTH
+async def test_without_an_etag_the_date_pins_an_object(tmp_path: Path, bytes_: bytes) -> None:
+    served = Served(bytes_, etag=None)
+    file = file_of(served, etag=served.modified)
+    async with LyingStore(served) as store:
+        await fetch(store.endpoint, tmp_path, file)
+        pins = {a.headers["if-unmodified-since"] for a in store.requests if a.method == "GET"}
+        assert pins == {served.modified}
+    assert content(tmp_path) == bytes_
+
+
+async def test_without_an_etag_a_replaced_object_is_never_mixed(tmp_path: Path) -> None:
+    """Also where the store does not heed If-Unmodified-Since."""
+    old = Served(LARGE, etag=None)
+    new = Served(bytes(len(LARGE)), etag=None, modified="Wed, 25 Nov 2026 10:00:01 GMT")
+
+    def heedless(asked: Asked) -> Reply:
+        served = new if asked.span and asked.span[0] else old
+        return served(replace(asked, headers={**asked.headers, "if-unmodified-since": ""}))
+
+    error = await refused(heedless, tmp_path, file_of(old, etag=old.modified))
+    assert error.code is ErrorCode.SOURCE_CHANGED
+    assert names(tmp_path / "ranged") == []
+
+
+@BOTH
+async def test_without_any_validator_an_object_comes_whole_and_is_looked_at_again(
+    tmp_path: Path, bytes_: bytes
+) -> None:
+    served = Served(bytes_, etag=None, modified=None)
+    async with LyingStore(served) as store:
+        await fetch(store.endpoint, tmp_path, file_of(served), verify=False)
+        assert store.asked == ["HEAD model", "GET model", "HEAD model"]
+        assert not any(asked.span for asked in store.requests)
+    assert content(tmp_path) == bytes_
+
+
+@BOTH
+async def test_without_any_validator_an_object_is_begun_anew_once(
+    tmp_path: Path, bytes_: bytes
+) -> None:
+    served = Served(bytes_, etag=None, modified=None)
+
+    def breaking(asked: Asked) -> Reply:
+        if asked.method == "HEAD":
+            return served(asked)
+        length = str(len(bytes_))
+        return Reply(200, {"Content-Length": length}, bytes_[: len(bytes_) // 2], cut=True)
+
+    async with LyingStore(breaking) as store:
+        with pytest.raises(DownloaderError, match="cannot be continued") as caught:
+            await fetch(store.endpoint, tmp_path, file_of(served), verify=False)
+        assert store.asked == ["HEAD model", "GET model", "GET model"]
+    assert caught.value.code is ErrorCode.ENGINE_FAILED
+    assert names(tmp_path / "files") == []
+
+
+async def test_without_any_validator_nothing_is_continued_later(tmp_path: Path) -> None:
+    served = Served(LARGE, etag=None, modified=None)
+    rest = asyncio.Event()
+
+    def halting(asked: Asked) -> Reply:
+        if asked.method == "HEAD" or rest.is_set():
+            return served(asked)
+        return Reply(200, {"Content-Length": str(len(LARGE))}, [bytes(MIB), rest])
+
+    async with LyingStore(halting) as store:
+        engine, sink = by_ranges(store.endpoint), ForgivingRecorder()
+        of = job(tmp_path, Options(verify=False))
+        fetching = asyncio.create_task(engine.fetch(of, Files([file_of(served)]), sink))
+        await eventually(lambda: sink.total > MIB // 2)
+        await stop(fetching)
+        rest.set()
+        again = ForgivingRecorder()
+        await engine.fetch(of, Files([file_of(served)]), again)
+    assert content(tmp_path) == LARGE
+
+
+@BOTH
+async def test_an_object_with_a_validator_that_its_listing_lacks_is_pinned_to_it(
+    tmp_path: Path, bytes_: bytes
+) -> None:
+    served = Served(bytes_)
+    async with LyingStore(served) as store:
+        await fetch(store.endpoint, tmp_path, file_of(served, etag=""))
+        pins = {a.headers.get("if-match") for a in store.requests if a.method == "GET"}
+        assert pins == {f'"{served.etag}"'}
+    assert content(tmp_path) == bytes_
+
+
+@BOTH
+@pytest.mark.parametrize("own", ["own", "W/own"])
+async def test_what_is_listed_with_another_etag_comes_once_the_source_is_known_to_rest(
+    tmp_path: Path, bytes_: bytes, own: str
+) -> None:
+    served = Served(bytes_, etag=own)
+    file = file_of(served, etag="listed")
+    async with LyingStore(served) as store:
+        with pytest.raises(DownloaderError) as caught:
+            await fetch(store.endpoint, tmp_path, file)
+        assert caught.value.code is ErrorCode.SOURCE_CHANGED
+        sink = await fetch(store.endpoint, tmp_path, file, relisted=True)
+    assert content(tmp_path) == bytes_
+    assert sink.files[0].etag == "listed", "what a listing tells is compared with a listing"
+
+
+@BOTH
+async def test_a_weak_etag_is_the_same_as_the_strong_one(tmp_path: Path, bytes_: bytes) -> None:
+    served = Served(bytes_, etag="W/tag")
+    listed = file_of(served, etag="tag")
+
+    def heedless(asked: Asked) -> Reply:
+        return served(replace(asked, headers={**asked.headers, "if-match": ""}))
+
+    async with LyingStore(heedless) as store:
+        await fetch(store.endpoint, tmp_path, listed)
+        await fetch(store.endpoint, tmp_path / "2", file_of(served))
+    assert content(tmp_path) == content(tmp_path / "2") == bytes_
+
+
+async def test_what_is_not_as_listed_is_continued_after_a_pause(tmp_path: Path) -> None:
+    served = Served(LARGE, etag="own")
+    file = file_of(served, etag="listed")
+    rest = asyncio.Event()
+
+    def halting(asked: Asked) -> Reply:
+        reply = served(asked)
+        if asked.method == "HEAD" or reply.status != 206 or rest.is_set():
+            return reply
+        assert isinstance(reply.body, bytes)
+        return Reply(
+            206,
+            {**reply.headers, "Content-Length": str(len(reply.body))},
+            [reply.body[: 128 * KIB], rest],
+        )
+
+    async with LyingStore(halting) as store:
+        of = msgspec.structs.replace(job(tmp_path, PARTS), relisted=True)
+        engine, sink = by_ranges(store.endpoint), ForgivingRecorder()
+        fetching = asyncio.create_task(engine.fetch(of, Files([file]), sink))
+        await eventually(lambda: sink.total >= 3 * 96 * KIB)
+        await stop(fetching)
+        rest.set()
+        before = len(store.requests)
+        await fetch(store.endpoint, tmp_path, file)
+        spans = [a.span for a in store.requests[before:] if a.span]
+        assert sum(end - start for start, end in spans) == len(LARGE) - sink.total
+    assert content(tmp_path) == LARGE

@@ -1,0 +1,127 @@
+"""Stores that send other bytes than the range that was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from s3downloader.aio import stop
+from s3downloader.errors import DownloaderError, ErrorCode
+from tests.lying_store import Asked, LyingStore, Reply
+from tests.support import eventually
+
+from .objects import (
+    KIB,
+    LARGE,
+    MIB,
+    PARTS,
+    Served,
+    content,
+    fetch,
+    file_of,
+    told,
+)
+from .support import Files, ForgivingRecorder, by_ranges, job
+
+
+class Rangeless:
+    """A store that sends whole objects whatever it is asked for, and counts."""
+
+    def __init__(self, served: Served) -> None:
+        self.ranges = 0
+        self.wholes = 0
+        self._served = served
+
+    def __call__(self, asked: Asked) -> Reply:
+        if asked.method == "GET":
+            self.ranges += bool(asked.span)
+            self.wholes += not asked.span
+        return self._served.whole(asked)
+
+
+async def test_a_store_without_ranges_sends_an_object_once(tmp_path: Path) -> None:
+    served = Served(LARGE)
+    files = [file_of(served, str(n), number=n) for n in range(1, 4)]
+    answer = Rangeless(served)
+    async with LyingStore(answer) as store:
+        await fetch(store.endpoint, tmp_path, *files)
+        assert (answer.ranges, answer.wholes) == (1, 3), "one request found out, and went alone"
+    assert all(content(tmp_path, file.path) == LARGE for file in files)
+
+
+@pytest.mark.parametrize(
+    "content_range",
+    [None, "bytes 0-9/3145728", "bytes */3145728", "multipart"],
+)
+async def test_a_store_that_sends_other_ranges_is_asked_for_whole_objects(
+    tmp_path: Path, content_range: str | None
+) -> None:
+    served = Served(LARGE)
+
+    def odd(asked: Asked) -> Reply:
+        reply = served(asked)
+        if content_range == "multipart":
+            return told(reply, Content_Range=None, Content_Type="multipart/byteranges; boundary=x")
+        return told(reply, Content_Range=content_range) if reply.status == 206 else reply
+
+    async with LyingStore(odd) as store:
+        await fetch(store.endpoint, tmp_path, file_of(served))
+    assert content(tmp_path) == LARGE
+
+
+async def test_what_is_here_is_passed_over_where_ranges_are_ignored_later(tmp_path: Path) -> None:
+    served = Served(LARGE)
+    rest = asyncio.Event()
+
+    def halting(asked: Asked) -> Reply:
+        if asked.method == "HEAD" or rest.is_set():
+            return served.whole(asked)
+        reply = served(asked)
+        assert isinstance(reply.body, bytes)
+        told = {**reply.headers, "Content-Length": str(len(reply.body))}
+        return Reply(reply.status, told, [reply.body[: 128 * KIB], rest])
+
+    async with LyingStore(halting) as store:
+        engine, sink = by_ranges(store.endpoint), ForgivingRecorder()
+        of = job(tmp_path, PARTS)
+        fetching = asyncio.create_task(engine.fetch(of, Files([file_of(served)]), sink))
+        await eventually(lambda: sink.total >= 3 * 96 * KIB)
+        await stop(fetching)
+        rest.set()
+        sink = Growing(sink.total)
+        await engine.fetch(of, Files([file_of(served)]), sink)
+    assert content(tmp_path) == LARGE
+
+
+class Growing(ForgivingRecorder):
+    """A sink for which progress never falls below what was there."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__()
+        self._least = least
+
+    def progress(self, in_flight: int) -> None:
+        super().progress(in_flight)
+        assert self.total >= self._least
+        self._least = self.total
+
+
+async def test_a_store_without_ranges_that_breaks_off_is_not_asked_for_ever(
+    tmp_path: Path,
+) -> None:
+    served = Served(LARGE)
+
+    def breaking(asked: Asked) -> Reply:
+        whole = served.whole(asked)
+        if asked.method == "HEAD":
+            return whole
+        told = {**whole.headers, "Content-Length": str(len(LARGE))}
+        return Reply(200, told, LARGE[: 2 * MIB], cut=True)
+
+    async with LyingStore(breaking) as store:
+        with pytest.raises(DownloaderError, match="broke off twice") as caught:
+            await fetch(store.endpoint, tmp_path, file_of(served))
+        assert caught.value.code is ErrorCode.ENGINE_FAILED
+        assert sum(not a.span for a in store.requests if a.method == "GET") == 2

@@ -1,0 +1,276 @@
+"""A store that answers whatever a test says, also what no store should: over HTTP/1.1, for real.
+
+The test gives a function from a request to its reply. What it does not say is done as a server
+does: Content-Length is told, connections are kept, a HEAD has no body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+from xml.sax.saxutils import escape
+
+__all__ = [
+    "LOGIN_PAGE",
+    "Asked",
+    "HonestStore",
+    "LyingStore",
+    "Reply",
+    "error_reply",
+    "listing_reply",
+    "login_page",
+]
+
+_TITLE = b"<title>Guest WLAN</title>"
+LOGIN_PAGE = b"<!DOCTYPE html>\n<html><head>" + _TITLE + b"</head><body>Log in</body></html>"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request: the key and query are decoded, the names of headers in lower case."""
+
+    method: str
+    target: str
+    """Path and query as they came."""
+    headers: Mapping[str, str]
+
+    @property
+    def bucket(self) -> str:
+        return self._path[0]
+
+    @property
+    def key(self) -> str:
+        return unquote(self._path[1])
+
+    @property
+    def query(self) -> dict[str, str]:
+        told = parse_qs(urlsplit(self.target).query, keep_blank_values=True)
+        return {name: values[0] for name, values in told.items()}
+
+    @property
+    def lists(self) -> bool:
+        """Whether it asks for a page of a listing."""
+        return "list-type" in self.query
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """The range that it asks for, from its start to before its end; None for the whole."""
+        told = self.headers.get("range")
+        if not told:
+            return None
+        start, _, last = told.removeprefix("bytes=").partition("-")
+        return int(start), int(last) + 1
+
+    @property
+    def _path(self) -> list[str]:
+        bucket, _, key = urlsplit(self.target).path[1:].partition("/")
+        return [bucket, key]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer.
+
+    A header whose value is None is not sent, also where a server would by itself. The body comes
+    in one piece or in several, with events to be waited for between them. `chunked` sends each
+    piece as a chunk, without Content-Length; `cut` closes the connection after the body.
+    """
+
+    status: int = 200
+    headers: Mapping[str, str | None] = field(default_factory=dict)
+    body: bytes | Sequence[bytes | asyncio.Event] = b""
+    chunked: bool = False
+    cut: bool = False
+
+    @property
+    def pieces(self) -> Sequence[bytes | asyncio.Event]:
+        return [self.body] if isinstance(self.body, bytes) else self.body
+
+    def head(self) -> bytes:
+        told: dict[str, str | None] = {}
+        if self.chunked:
+            told["Transfer-Encoding"] = "chunked"
+        else:
+            told["Content-Length"] = str(sum(len(p) for p in self.pieces if isinstance(p, bytes)))
+        told |= self.headers
+        if self.cut:
+            told["Connection"] = "close"
+        phrases = {status.value: status.phrase for status in HTTPStatus}
+        lines = [f"HTTP/1.1 {self.status} {phrases.get(self.status, 'Odd')}"]
+        lines += [f"{name}: {value}" for name, value in told.items() if value is not None]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+class LyingStore:
+    """Answers each request as `answer` says; an async context manager.
+
+    `answer` may be changed between requests. The store counts them in `requests`.
+    """
+
+    def __init__(self, answer: Callable[[Asked], Reply]) -> None:
+        self.answer = answer
+        self.requests: list[Asked] = []
+        self.connections = 0
+        self._serving: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> LyingStore:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    @property
+    def asked(self) -> list[str]:
+        """Method and key of each request so far, `list` for a page of a listing."""
+        return ["list" if a.lists else f"{a.method} {a.key}" for a in self.requests]
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        task.add_done_callback(lambda _: writer.close())  # also where it never came to begin
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            try:
+                while await self._serve_one(reader, writer):
+                    pass
+            except asyncio.CancelledError:
+                writer.transport.abort()  # what is to be sent yet would keep it open
+                raise
+            finally:
+                writer.close()
+
+    async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer a request; return whether the connection stays open."""
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()
+        method, target, _ = lines[0].split(" ")
+        headers = {
+            name.lower(): value for name, value in (li.split(": ", 1) for li in lines[1:] if li)
+        }
+        asked = Asked(method, target, headers)
+        self.requests.append(asked)
+        reply = self.answer(asked)
+        writer.write(reply.head())
+        for piece in () if method == "HEAD" else reply.pieces:
+            if isinstance(piece, asyncio.Event):
+                await writer.drain()
+                await piece.wait()
+            elif reply.chunked:
+                writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            else:
+                writer.write(piece)
+        if reply.chunked and method != "HEAD" and not reply.cut:
+            writer.write(b"0\r\n\r\n")
+        await writer.drain()
+        return not reply.cut
+
+
+def login_page(status: int = 200, **headers: str) -> Reply:
+    """What a captive portal answers to anything."""
+    return Reply(status, {"Content-Type": "text/html; charset=utf-8", **headers}, LOGIN_PAGE)
+
+
+def error_reply(status: int, code: str, message: str = "", **more: str) -> Reply:
+    """An error as S3 tells it; `more` are further elements of its document."""
+    elements = {"Code": code, "Message": message, **more}
+    text = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in elements.items())
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{text}</Error>'.encode()
+    return Reply(status, {"Content-Type": "application/xml", "x-amz-request-id": "4442587F"}, body)
+
+
+def listing_reply(
+    entries: Sequence[Mapping[str, str]],
+    *,
+    truncated: bool | None = False,
+    token: str = "",
+    encoded: bool = True,
+) -> Reply:
+    """A page of ListObjectsV2.
+
+    Each entry has the elements that it is to have, such as Key, Size, ETag and LastModified, as
+    they go onto the wire but for XML's own escapes. `truncated` None leaves IsTruncated out.
+    """
+    contents = "".join(
+        "<Contents>"
+        + "".join(f"<{name}>{escape(value)}</{name}>" for name, value in entry.items())
+        + "</Contents>"
+        for entry in entries
+    )
+    body = (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>models</Name>'
+        + ("<EncodingType>url</EncodingType>" if encoded else "")
+        + ("" if truncated is None else f"<IsTruncated>{str(truncated).lower()}</IsTruncated>")
+        + (f"<NextContinuationToken>{escape(token)}</NextContinuationToken>" if token else "")
+        + f"<KeyCount>{len(entries)}</KeyCount>{contents}</ListBucketResult>"
+    ).encode()
+    return Reply(200, {"Content-Type": "application/xml", "x-amz-request-id": "4442587F"}, body)
+
+
+class HonestStore:
+    """Answers as S3 does, for objects that a test puts there by key: what a lie is put over."""
+
+    def __init__(self, objects: Mapping[str, bytes]) -> None:
+        self.objects = dict(objects)
+
+    def __call__(self, asked: Asked) -> Reply:
+        return self._page(asked.query) if asked.lists else self._object(asked)
+
+    def etag(self, key: str) -> str:
+        return hashlib.md5(self.objects[key], usedforsecurity=False).hexdigest()
+
+    def _page(self, query: Mapping[str, str]) -> Reply:
+        after = query.get("continuation-token") or query.get("start-after", "")
+        keys = sorted(k for k in self.objects if k.startswith(query.get("prefix", "")))
+        follow = [key for key in keys if key > after]
+        now = follow[: int(query.get("max-keys", "1000"))]
+        more = len(follow) > len(now)
+        return listing_reply(
+            [
+                {
+                    "Key": quote(key),
+                    "LastModified": "2026-11-25T13:02:32.000Z",
+                    "ETag": f'"{self.etag(key)}"',
+                    "Size": str(len(self.objects[key])),
+                }
+                for key in now
+            ],
+            truncated=more,
+            token=now[-1] if more else "",
+        )
+
+    def _object(self, asked: Asked) -> Reply:
+        data = self.objects.get(asked.key)
+        if data is None:
+            return error_reply(404, "NoSuchKey" if asked.key else "NoSuchBucket")
+        told = {
+            "ETag": f'"{self.etag(asked.key)}"',
+            "Last-Modified": "Wed, 25 Nov 2026 13:02:32 GMT",
+            "Content-Type": "binary/octet-stream",
+            "x-amz-request-id": "4442587F",
+        }
+        if asked.headers.get("if-match", told["ETag"]) != told["ETag"]:
+            return error_reply(412, "PreconditionFailed")
+        if asked.span is None:
+            return Reply(200, told, data)
+        start, end = asked.span
+        part = data[start:end]
+        if not part:
+            return error_reply(416, "InvalidRange", ActualObjectSize=str(len(data)))
+        told["Content-Range"] = f"bytes {start}-{start + len(part) - 1}/{len(data)}"
+        return Reply(206, told, part)

@@ -1,0 +1,457 @@
+"""Listings of stores that leave things out, repeat themselves, or are no stores at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.sources import ObjectInfo, S3Source
+from sandbox.servers import ObjectServer
+
+from ..lying_store import Asked, LyingStore, Reply, error_reply, listing_reply, login_page
+from .conftest import source_at
+
+ETAG = '"0123456789abcdef0123456789abcdef"'
+MODIFIED = "2026-11-25T13:02:32.000Z"
+DATE = "Wed, 25 Nov 2026 13:02:32 GMT"
+STORE = {"x-amz-request-id": "4442587F"}
+KEYS = [f"m/{number:02}" for number in range(7)]
+
+
+def entry(key: str, **changes: str | None) -> dict[str, str]:
+    """What a listing tells of an object; an element that is None is left out."""
+    told: dict[str, str | None] = {
+        "Key": key,
+        "LastModified": MODIFIED,
+        "ETag": ETAG,
+        "Size": "3",
+        **changes,
+    }
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def page(keys: Sequence[str], **how: Any) -> Reply:
+    return listing_reply([entry(key) for key in keys], **how)
+
+
+class Keys:
+    """A store of KEYS with pages of three, which goes on by token and by start-after."""
+
+    def __init__(self) -> None:
+        self.asked: list[Mapping[str, str]] = []
+        self.change: Callable[[Mapping[str, str], list[str], bool], Reply | None] = lambda *_: None
+        """Replies in its place, from what is asked, the keys that follow and whether more do."""
+
+    def __call__(self, asked: Asked) -> Reply:
+        query = asked.query
+        self.asked.append(query)
+        after = query.get("continuation-token") or query.get("start-after", "")
+        follow = [key for key in KEYS if key > after]
+        now, more = follow[:3], len(follow) > 3
+        if reply := self.change(query, now, more):
+            return reply
+        return page(now, truncated=more, token=now[-1] if more else "")
+
+
+@asynccontextmanager
+async def lying(answer: Callable[[Asked], Reply], **how: Any) -> AsyncIterator[S3Source]:
+    async with LyingStore(answer) as store:
+        yield source_at(store.endpoint, **{"retry_count": 0, **how})
+
+
+async def listed(source: S3Source, prefix: str = "m/") -> list[ObjectInfo]:
+    return [info async for info in source.list("models", prefix)]
+
+
+async def keys_of(source: S3Source) -> list[str]:
+    return [info.key for info in await listed(source)]
+
+
+async def refusal_of(answer: Callable[[Asked], Reply], **how: Any) -> DownloaderError:
+    async with lying(answer, **how) as source:
+        with pytest.raises(DownloaderError) as caught:
+            await asyncio.wait_for(listed(source), 20)
+    return caught.value
+
+
+async def test_pages_follow_each_other_by_their_tokens() -> None:
+    store = Keys()
+    async with lying(store) as source:
+        assert await keys_of(source) == KEYS
+    assert [query.get("continuation-token") for query in store.asked] == [None, "m/02", "m/05"]
+    assert all(query["encoding-type"] == "url" for query in store.asked)
+    assert all("start-after" not in query for query in store.asked)
+
+
+async def test_without_a_token_the_last_key_leads_on() -> None:
+    store = Keys()
+    store.change = lambda _, now, more: page(now, truncated=more)
+    async with lying(store) as source:
+        assert await keys_of(source) == KEYS
+    assert [query.get("start-after") for query in store.asked] == [None, "m/02", "m/05"]
+
+
+async def test_where_a_page_does_not_say_that_it_is_the_last_it_is_not() -> None:
+    store = Keys()
+    store.change = lambda _, now, __: page(now, truncated=None)
+    async with lying(store) as source:
+        assert await keys_of(source) == KEYS
+    assert store.asked[-1]["start-after"] == KEYS[-1]
+
+
+async def test_the_same_token_again_is_not_followed() -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.query.get("continuation-token"):
+            return page(KEYS[:3], truncated=True, token="same")
+        return (
+            Keys()(asked)
+            if "start-after" in asked.query
+            else page(KEYS[:3], truncated=True, token="same")
+        )
+
+    async with lying(answer) as source:
+        assert await keys_of(source) == KEYS
+
+
+async def test_the_same_page_under_new_tokens_is_not_followed() -> None:
+    tokens = iter(range(1_000))
+
+    def answer(asked: Asked) -> Reply:
+        if "start-after" in asked.query:
+            return Keys()(asked)
+        return page(KEYS[:3], truncated=True, token=f"t{next(tokens)}")
+
+    async with lying(answer) as source:
+        assert await keys_of(source) == KEYS
+
+
+async def test_an_earlier_page_that_says_it_is_the_last_is_not() -> None:
+    def answer(asked: Asked) -> Reply:
+        if "start-after" in asked.query:
+            return Keys()(asked)
+        return page(KEYS[:3], truncated="continuation-token" not in asked.query, token="t")
+
+    async with lying(answer) as source:
+        assert await keys_of(source) == KEYS
+
+
+async def test_a_token_that_the_store_refuses_is_not_needed() -> None:
+    store = Keys()
+    store.change = lambda query, *_: (
+        error_reply(400, "InvalidArgument", "The continuation token provided is incorrect")
+        if "continuation-token" in query
+        else None
+    )
+    async with lying(store) as source:
+        assert await keys_of(source) == KEYS
+
+
+async def test_a_token_that_xml_has_damaged_is_not_followed() -> None:
+    store = Keys()
+    store.change = lambda query, now, more: page(
+        now, truncated=more, token="m/\N{REPLACEMENT CHARACTER}" if more else ""
+    )
+    async with lying(store) as source:
+        assert await keys_of(source) == KEYS
+
+
+async def test_empty_pages_are_gone_through() -> None:
+    def answer(asked: Asked) -> Reply:
+        number = int(asked.query.get("continuation-token", "0"))
+        if number == 50:
+            return page(KEYS)
+        return page([], truncated=True, token=str(number + 1))
+
+    async with lying(answer) as source:
+        assert await keys_of(source) == KEYS
+
+
+async def test_a_store_that_lists_in_no_order_goes_by_its_tokens() -> None:
+    pages = [["m/5", "m/1"], ["m/4", "m/0"], ["m/2"]]
+
+    def answer(asked: Asked) -> Reply:
+        number = int(asked.query.get("continuation-token", "0"))
+        more = number + 1 < len(pages)
+        return page(pages[number], truncated=more, token=str(number + 1) if more else "")
+
+    async with lying(answer) as source:
+        assert await keys_of(source) == [key for keys in pages for key in keys]
+
+
+def in_no_order_and_without_tokens(asked: Asked) -> Reply:
+    """Going on after the last key would lose `m/0`."""
+    return page(["m/2"]) if "start-after" in asked.query else page(["m/5", "m/1"], truncated=True)
+
+
+def deaf_to_where_it_goes_on(_: Asked) -> Reply:
+    return page(KEYS[:3], truncated=True)
+
+
+def nothing_and_more_of_it(_: Asked) -> Reply:
+    return page([], truncated=True)
+
+
+class _EmptyPages:
+    """Empty pages under ever new tokens."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+    def __call__(self, _: Asked) -> Reply:
+        self.requests += 1
+        return page([], truncated=True, token=f"t{self.requests}")
+
+
+def in_a_circle(asked: Asked) -> Reply:
+    following = {"": "a", "a": "b", "b": "a"}[asked.query.get("continuation-token", "")]
+    keys = {"": ["m/3"], "a": ["m/2"], "b": ["m/1"]}[asked.query.get("continuation-token", "")]
+    return page(keys, truncated=True, token=following)
+
+
+def of_another_prefix(_: Asked) -> Reply:
+    return page(["m/0", "other/1"])
+
+
+def an_object_without_a_key(_: Asked) -> Reply:
+    return listing_reply([{"Size": "3"}])
+
+
+def cut_in_the_middle(_: Asked) -> Reply:
+    body = page(KEYS).body
+    assert isinstance(body, bytes)
+    return Reply(200, {"Content-Type": "application/xml", **STORE}, body[:-60])
+
+
+def with_raw_control_characters(_: Asked) -> Reply:
+    return page(["m/a\x01"], encoded=False)
+
+
+def far_too_large(_: Asked) -> Reply:
+    return Reply(200, STORE, b"<ListBucketResult>" + b" " * (9 << 20) + b"</ListBucketResult>")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        in_no_order_and_without_tokens,
+        deaf_to_where_it_goes_on,
+        nothing_and_more_of_it,
+        in_a_circle,
+        of_another_prefix,
+        an_object_without_a_key,
+        cut_in_the_middle,
+        with_raw_control_characters,
+        far_too_large,
+    ],
+)
+async def test_a_part_of_a_listing_is_not_taken_for_all(answer: Callable[[Asked], Reply]) -> None:
+    error = await refusal_of(answer)
+    assert error.code is ErrorCode.LISTING_INCOMPLETE
+    assert "does not list all of s3://models/m/" in error.message
+    assert ";" in error.message
+
+
+async def test_empty_pages_without_end_are_given_up() -> None:
+    store = _EmptyPages()
+    assert (await refusal_of(store)).code is ErrorCode.LISTING_INCOMPLETE
+    assert 100 <= store.requests <= 110
+
+
+def no_listing(_: Asked) -> Reply:
+    return Reply(200, {"Content-Type": "application/xml"}, b"<rss><channel/></rss>")
+
+
+def nothing_at_all(_: Asked) -> Reply:
+    return Reply(200)
+
+
+def no_content(_: Asked) -> Reply:
+    return Reply(204)
+
+
+def a_message(_: Asked) -> Reply:
+    return Reply(200, {"Content-Type": "application/json"}, b'{"login": "needed"}')
+
+
+def with_entities(_: Asked) -> Reply:
+    body = b'<!DOCTYPE a [<!ENTITY b "ccc">]><ListBucket>&b;&b;</ListBucket>'
+    return Reply(200, {"Content-Type": "application/xml"}, body)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda _: login_page(),
+        lambda _: login_page(302, Location="https://login.example/"),
+        lambda _: login_page(511),
+        lambda _: login_page(403),
+        no_listing,
+        nothing_at_all,
+        no_content,
+        a_message,
+        with_entities,
+    ],
+)
+async def test_what_is_no_listing_is_not_the_store(answer: Callable[[Asked], Reply]) -> None:
+    error = await refusal_of(answer)
+    assert error.code is ErrorCode.NETWORK_UNREACHABLE
+    assert "something between the device and the store answers" in error.message
+
+
+async def test_an_error_in_the_place_of_a_listing() -> None:
+    reply = error_reply(200, "SlowDown", "Please reduce your request rate.")
+    error = await refusal_of(lambda _: reply)
+    assert error.code is ErrorCode.TIMEOUT
+    assert "Please reduce your request rate." in error.message
+
+
+async def test_entities_are_never_expanded_in_a_listing() -> None:
+    def answer(_: Asked) -> Reply:
+        body = (
+            b'<!DOCTYPE a [<!ENTITY b "m/k">]><ListBucketResult><Contents><Key>&b;</Key></Contents>'
+            b"</ListBucketResult>"
+        )
+        return Reply(200, STORE, body)
+
+    error = await refusal_of(answer)
+    assert error.code is ErrorCode.LISTING_INCOMPLETE
+    assert "document type" in error.message
+
+
+def heads(**told: str | None) -> Callable[[Asked], Reply]:
+    """A store that lists `m/a` as the test says, and heads it with an ETag and five bytes."""
+
+    def answer(asked: Asked) -> Reply:
+        if asked.lists:
+            return listing_reply([entry("m/a", **told)])
+        assert asked.key == "m/a"
+        return Reply(200, {"ETag": '"of-the-head"', "Content-Length": "5", **STORE})
+
+    return answer
+
+
+@pytest.mark.parametrize("size", [None, "", "abc", "-3", "1e3", "9" * 30])
+async def test_a_size_that_is_not_listed_is_asked_for(size: str | None) -> None:
+    async with lying(heads(Size=size)) as source:
+        assert await listed(source) == [ObjectInfo("m/a", 5, "of-the-head")]
+        assert await source.browse("models", "m/", None, 10) == (
+            [ObjectInfo("m/a", 5, "of-the-head")],
+            False,
+        )
+
+
+async def test_without_an_etag_the_date_tells_one_state_from_another() -> None:
+    async with lying(heads(ETag=None)) as source:
+        assert await listed(source) == [ObjectInfo("m/a", 3, DATE)]
+
+
+@pytest.mark.parametrize("modified", [None, "yesterday"])
+async def test_without_etag_and_date_the_head_tells(modified: str | None) -> None:
+    async with lying(heads(ETag=None, LastModified=modified)) as source:
+        assert await listed(source) == [ObjectInfo("m/a", 5, "of-the-head")]
+
+
+async def test_without_anything_the_validator_is_empty() -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.lists:
+            return listing_reply([{"Key": "m/a", "Size": "5"}])
+        return Reply(200, {"Content-Length": "5"})
+
+    async with lying(answer) as source:
+        assert await listed(source) == [ObjectInfo("m/a", 5, "")]
+
+
+async def test_a_head_that_contradicts_the_listing_ends_it() -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.lists:
+            return listing_reply([entry("m/a", Size=None), entry("m/b")])
+        return error_reply(404, "NoSuchKey")
+
+    error = await refusal_of(answer)
+    assert error.code is ErrorCode.OBJECT_NOT_FOUND
+    assert "s3://models/m/a" in error.message
+
+
+async def test_folder_markers_are_listed_where_they_have_content() -> None:
+    entries = [entry("m/", Size="0"), entry("m/x/", Size="12"), entry("m/x/y")]
+    async with lying(lambda _: listing_reply(entries)) as source:
+        assert await keys_of(source) == ["m/x/", "m/x/y"]
+
+
+async def test_a_marker_whose_size_is_asked_for_is_one() -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.lists:
+            return listing_reply([entry("m/x/", Size=None), entry("m/y/", Size=None)])
+        return Reply(200, STORE, b"content" if asked.key == "m/y/" else b"")
+
+    async with lying(answer) as source:
+        assert await keys_of(source) == ["m/y/"]
+
+
+async def test_a_silent_store_is_asked_once() -> None:
+    never = asyncio.Event()
+    async with LyingStore(lambda _: Reply(200, {"Content-Length": "1"}, [never])) as store:
+        source = source_at(store.endpoint, patience=0.2)
+        with pytest.raises(DownloaderError) as caught:
+            await listed(source)
+        assert caught.value.code is ErrorCode.TIMEOUT
+        assert store.asked == ["list"]
+
+
+@pytest.mark.parametrize(
+    ("name", "encoded", "key"),
+    [
+        ("m/a+b%2Bc%20d", True, "m/a b+c d"),
+        ("m/a+b%20c", False, "m/a+b%20c"),
+        ("m/t%01%0A%00", True, "m/t\x01\n\0"),
+        ("m/%E6%97%A5%F0%9F%98%80", True, "m/日😀"),
+        ("m/日&<>", False, "m/日&<>"),
+    ],
+)
+async def test_keys_come_as_they_are(name: str, encoded: bool, key: str) -> None:
+    async with lying(lambda _: page([name], encoded=encoded)) as source:
+        assert await keys_of(source) == [key]
+
+
+async def test_a_key_that_is_not_utf_8_is_refused() -> None:
+    error = await refusal_of(lambda _: page(["m/%FF%FE"]))
+    assert error.code is ErrorCode.UNSAFE_KEY
+    assert "'m/%FF%FE'" in error.message
+
+
+async def test_a_page_that_fails_in_passing_is_asked_for_again() -> None:
+    replies = iter([page(KEYS), error_reply(503, "SlowDown"), page(KEYS)])
+    async with lying(lambda _: next(replies), retry_count=2) as source:
+        assert await keys_of(source) == KEYS
+        assert await keys_of(source) == KEYS
+
+
+async def test_a_page_is_one_request_over_one_connection(object_server: ObjectServer) -> None:
+    store = Keys()
+    async with LyingStore(store) as server:
+        source = source_at(server.endpoint)
+        for _ in range(3):
+            assert await keys_of(source) == KEYS
+        assert (len(server.requests), server.connections) == (9, 1)
+
+
+async def test_browsing_a_deaf_store_does_not_go_in_a_circle() -> None:
+    async with lying(lambda _: page(KEYS[:3])) as source:
+        with pytest.raises(DownloaderError, match="does not go on after the key 'm/01'") as caught:
+            await source.browse("models", "m/", "m/01", 10)
+    assert caught.value.code is ErrorCode.LISTING_INCOMPLETE
+
+
+async def test_the_real_store_is_listed_in_small_pages(object_server: ObjectServer) -> None:
+    """SeaweedFS puts a key into its token, and a control character there is damaged."""
+    keys = ["small/a\x01b", "small/a\x02c", "small/ab", "small/b c+d", "small/e/f", "small/é"]
+    for key in keys:
+        await object_server.put(key, b"x")
+    for size in (1, 2, 3):
+        found = await listed(source_at(object_server.endpoint, page=size), "small/")
+        assert [info.key for info in found] == keys

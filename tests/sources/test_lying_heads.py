@@ -1,0 +1,326 @@
+"""Heads of stores that leave things out, and of what is no store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+import pytest
+
+from s3downloader.checksums import Expected
+from s3downloader.clock import SystemClock
+from s3downloader.credentials import Credentials
+from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.heads import ObjectHeads
+from s3downloader.sources import ObjectInfo, S3Source
+from sandbox.servers import ObjectServer
+
+from ..lying_store import Asked, LyingStore, Reply, error_reply, login_page
+from .conftest import source_at
+
+KEYS = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "eu-west-1"}
+MD5 = "0123456789abcdef0123456789abcdef"
+DATE = "Wed, 25 Nov 2026 13:02:32 GMT"
+STORE = {"x-amz-request-id": "4442587F"}
+OBJECT = {"ETag": f'"{MD5}"', "Last-Modified": DATE, **STORE}
+
+
+@asynccontextmanager
+async def lying(answer: Callable[[Asked], Reply]) -> AsyncIterator[tuple[S3Source, LyingStore]]:
+    async with LyingStore(answer) as store:
+        yield source_at(store.endpoint, retry_count=0), store
+
+
+async def headed(answer: Callable[[Asked], Reply]) -> ObjectInfo:
+    async with lying(answer) as (source, _):
+        return await source.head("models", "k")
+
+
+async def refusal_of(answer: Callable[[Asked], Reply]) -> DownloaderError:
+    with pytest.raises(DownloaderError) as caught:
+        await headed(answer)
+    return caught.value
+
+
+def measured(head: Mapping[str, str | None], get: Reply) -> Callable[[Asked], Reply]:
+    """A store with such a head, and such an answer to a GET of the first byte."""
+
+    def answer(asked: Asked) -> Reply:
+        if asked.method == "HEAD":
+            return Reply(200, {**OBJECT, **head})
+        assert asked.span == (0, 1)
+        return get
+
+    return answer
+
+
+FIRST_BYTE = Reply(206, {**OBJECT, "Content-Range": "bytes 0-0/84"}, b"x")
+
+
+@pytest.mark.parametrize("told", [None, "", "abc", "-1", "84, 84", "9" * 30])
+async def test_a_size_that_the_head_does_not_tell_is_asked_for(told: str | None) -> None:
+    assert await headed(measured({"Content-Length": told}, FIRST_BYTE)) == ObjectInfo("k", 84, MD5)
+
+
+async def test_a_head_that_says_empty_and_has_the_md5_of_something() -> None:
+    assert await headed(measured({"Content-Length": "0"}, FIRST_BYTE)) == ObjectInfo("k", 84, MD5)
+
+
+@pytest.mark.parametrize("etag", ["d41d8cd98f00b204e9800998ecf8427e", "x-0", ""])
+async def test_an_object_is_empty_where_the_store_says_so(etag: str) -> None:
+    async with lying(lambda _: Reply(200, {**OBJECT, "ETag": f'"{etag}"'})) as (source, store):
+        assert (await source.head("models", "k")).size == 0
+        assert store.asked == ["HEAD k"]
+
+
+@pytest.mark.parametrize(
+    ("get", "size"),
+    [
+        (Reply(200, OBJECT, b"x" * 84), 84),
+        (Reply(200, OBJECT, b"x" * (1 << 20)), 1 << 20),
+        (Reply(200, OBJECT), 0),
+        (Reply(416, {**OBJECT, "Content-Range": "bytes */0"}), 0),
+        (error_reply(416, "InvalidRange", ActualObjectSize="0"), 0),
+    ],
+)
+async def test_a_store_that_knows_no_ranges_tells_the_size_too(get: Reply, size: int) -> None:
+    answer = measured({"Content-Length": None}, get)
+    assert await headed(answer) == ObjectInfo("k", size, MD5)
+
+
+@pytest.mark.parametrize(
+    "get",
+    [
+        Reply(206, {**OBJECT, "Content-Range": "bytes 0-0/*"}, b"x"),
+        Reply(206, {**OBJECT, "Content-Range": "bytes 0-0/abc"}, b"x"),
+        Reply(206, OBJECT, b"x"),
+        Reply(200, OBJECT, b"x" * 84, chunked=True),
+        Reply(416, OBJECT),
+    ],
+)
+async def test_a_size_that_nobody_tells_is_not_guessed(get: Reply) -> None:
+    error = await refusal_of(measured({"Content-Length": None}, get))
+    assert error.code is ErrorCode.SIZE_UNKNOWN
+    assert "does not say how many bytes s3://models/k has" in error.message
+
+
+async def test_a_chunked_body_without_end_is_not_read() -> None:
+    answer = measured({"Content-Length": None}, Reply(200, OBJECT, [b"x" * (1 << 20)] * 100, True))
+    assert (await refusal_of(answer)).code is ErrorCode.SIZE_UNKNOWN
+
+
+@pytest.mark.parametrize("status", [200, 204, 302, 307, 403, 404, 511])
+async def test_a_login_page_is_no_object(status: int) -> None:
+    error = await refusal_of(lambda _: login_page(status, Location="https://login.example/"))
+    assert error.code is ErrorCode.NETWORK_UNREACHABLE
+    assert "something between the device and the store answers for s3://models/k" in error.message
+
+
+async def test_a_page_in_the_place_of_a_size() -> None:
+    answer = measured({"Content-Length": None}, login_page())
+    assert (await refusal_of(answer)).code is ErrorCode.NETWORK_UNREACHABLE
+
+
+async def test_an_object_that_is_a_page_is_one(object_server: ObjectServer) -> None:
+    page = b"<!DOCTYPE html><html>A model card</html>"
+    await object_server.put("card.html", page, ContentType="text/html")
+    source = source_at(object_server.endpoint)
+    info = await source.head("models", "card.html")
+    assert info.size == len(page)
+    assert await source.read("models", "card.html", info.etag, info.size) == page
+    [listed] = [info async for info in source.list("models", "card.html")]
+    assert listed == info
+
+
+async def test_the_kind_of_a_store_with_nothing_but_dates() -> None:
+    assert await headed(lambda _: Reply(200, {"Last-Modified": DATE}, b"abc")) == ObjectInfo(
+        "k", 3, DATE
+    )
+
+
+async def test_one_request_over_one_connection_tells_an_object() -> None:
+    async with lying(lambda _: Reply(200, OBJECT, b"abc")) as (source, store):
+        for _ in range(5):
+            assert await source.head("models", "k") == ObjectInfo("k", 3, MD5)
+        assert (store.asked, store.connections) == (["HEAD k"] * 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("bucket_status", "code"),
+    [
+        (200, ErrorCode.OBJECT_NOT_FOUND),
+        (403, ErrorCode.OBJECT_NOT_FOUND),
+        (404, ErrorCode.BUCKET_NOT_FOUND),
+    ],
+)
+async def test_a_refusal_without_a_name_is_of_the_key_or_of_the_bucket(
+    bucket_status: int, code: ErrorCode
+) -> None:
+    error = await refusal_of(lambda asked: Reply(404 if asked.key else bucket_status, STORE))
+    assert error.code is code
+
+
+async def test_a_refusal_with_a_name_needs_no_other_request() -> None:
+    async with lying(lambda _: error_reply(404, "NoSuchKey")) as (source, store):
+        with pytest.raises(DownloaderError) as caught:
+            await source.head("models", "k")
+        assert caught.value.code is ErrorCode.OBJECT_NOT_FOUND
+        assert store.asked == ["HEAD k", "GET k"]
+
+
+@pytest.mark.parametrize("status", [301, 307])
+async def test_a_redirect_without_a_code_names_its_goal(status: int) -> None:
+    to = {"Location": "http://eu.store.example/models/k?secret=1"}
+    error = await refusal_of(lambda _: Reply(status, to))
+    assert error.code is ErrorCode.NETWORK_UNREACHABLE
+    assert "pointing to http://eu.store.example/models/k)" in error.message
+
+
+async def test_a_get_with_a_length_that_is_none_is_not_waited_for() -> None:
+    async with lying(lambda _: Reply(200, {**OBJECT, "Content-Length": "abc"}, b"abc")) as (s, _):
+        with pytest.raises(DownloaderError) as caught:
+            await s.read("models", "k", MD5, 3)
+    assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE
+
+
+@pytest.mark.parametrize(
+    ("reply", "code"),
+    [
+        (Reply(200, OBJECT, b"ab"), ErrorCode.SOURCE_CHANGED),
+        (Reply(200, OBJECT, b"abcd"), ErrorCode.SOURCE_CHANGED),
+        (Reply(200, OBJECT, b"abcd", chunked=True), ErrorCode.SOURCE_CHANGED),
+        (Reply(200, OBJECT, b"a" * (1 << 20), chunked=True), ErrorCode.SOURCE_CHANGED),
+        (Reply(200, {**OBJECT, "Content-Length": "3"}, b"ab", cut=True), "network_unreachable"),
+        (Reply(200, OBJECT, b"ab", chunked=True, cut=True), "network_unreachable"),
+        (Reply(200, {**STORE, "Last-Modified": DATE}, b"abc"), ErrorCode.SOURCE_CHANGED),
+        (Reply(200, {**OBJECT, "ETag": '"other"'}, b"abc"), ErrorCode.SOURCE_CHANGED),
+        (login_page(), ErrorCode.NETWORK_UNREACHABLE),
+        (login_page(200, ETag='"5f3a-54"'), ErrorCode.NETWORK_UNREACHABLE),
+        (Reply(200, {}, b"abc"), ErrorCode.SOURCE_CHANGED),
+        (Reply(206, OBJECT, b"abc"), None),
+        (Reply(200, {**OBJECT, "ETag": f'W/"{MD5}"'}, b"abc"), None),
+        (Reply(200, OBJECT, b"abc", chunked=True), None),
+    ],
+)
+async def test_a_small_object_is_the_one_that_was_listed(
+    reply: Reply, code: ErrorCode | str | None
+) -> None:
+    async with lying(lambda _: reply) as (source, _):
+        if code is None:
+            assert await source.read("models", "k", MD5, 3) == b"abc"
+            return
+        with pytest.raises(DownloaderError) as caught:
+            await source.read("models", "k", MD5, 3)
+        assert caught.value.code is ErrorCode(code)
+
+
+@asynccontextmanager
+async def heads_of(
+    answer: Callable[[Asked], Reply],
+) -> AsyncIterator[tuple[ObjectHeads, LyingStore]]:
+    async with LyingStore(answer) as store:
+        heads = ObjectHeads(store.endpoint, Credentials(KEYS, SystemClock()))
+        yield heads, store
+        heads.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(400, "InvalidArgument"), (501, "NotImplemented"), (403, "SignatureDoesNotMatch"), (400, "")],
+)
+async def test_a_store_that_knows_no_checksums_is_asked_once(status: int, code: str) -> None:
+    def answer(asked: Asked) -> Reply:
+        if "x-amz-checksum-mode" in asked.headers:
+            return error_reply(status, code)
+        return Reply(200, OBJECT, b"abc")
+
+    async with heads_of(answer) as (heads, store):
+        assert heads.checksum_mode.headers
+        for key in ("k", "l"):
+            assert await heads.expected("models", key, MD5, 3) == Expected(
+                algorithm="MD5", value=MD5
+            )
+        assert store.asked == ["HEAD k", "GET k", "HEAD k", "HEAD l"]
+        assert not heads.checksum_mode.headers
+
+
+async def test_a_refusal_of_another_cause_is_not_put_down_to_checksums() -> None:
+    async with heads_of(lambda _: error_reply(403, "AccessDenied", "No.")) as (heads, _):
+        with pytest.raises(DownloaderError, match=r"AccessDenied: No\.") as caught:
+            await heads.expected("models", "k", MD5, 3)
+        assert caught.value.code is ErrorCode.ACCESS_DENIED
+        assert heads.checksum_mode.headers
+
+
+async def test_expired_credentials_are_not_put_down_to_checksums() -> None:
+    async with heads_of(lambda _: error_reply(400, "ExpiredToken")) as (heads, store):
+        with pytest.raises(DownloaderError) as caught:
+            await heads.expected("models", "k", MD5, 3)
+        assert caught.value.code is ErrorCode.CREDENTIALS_UNAVAILABLE
+        assert all("x-amz-checksum-mode" in asked.headers for asked in store.requests)
+
+
+async def test_what_is_not_supported_is_not_called_busy() -> None:
+    async with heads_of(lambda _: error_reply(501, "NotImplemented", "No.")) as (heads, _):
+        with pytest.raises(DownloaderError) as caught:
+            await heads.expected("models", "k", MD5, 3)
+        assert caught.value.code is ErrorCode.ENGINE_FAILED
+
+
+@pytest.mark.parametrize(
+    ("etag", "agrees"),
+    [(MD5, True), (f"W/{MD5}", True), (DATE, True), ("", True), ("x", False), (DATE[1:], False)],
+)
+async def test_the_checksum_is_of_the_object_that_was_listed(etag: str, agrees: bool) -> None:
+    async with heads_of(lambda _: Reply(200, OBJECT, b"abc")) as (heads, _):
+        if agrees:
+            assert await heads.expected("models", "k", etag, 3)
+            return
+        with pytest.raises(DownloaderError) as caught:
+            await heads.expected("models", "k", etag, 3)
+        assert caught.value.code is ErrorCode.SOURCE_CHANGED
+
+
+@pytest.mark.parametrize("told", [None, "abc", "-1"])
+async def test_a_head_without_a_proper_length_still_tells_a_checksum(told: str | None) -> None:
+    head = {**OBJECT, "Content-Length": told, "x-amz-checksum-crc32": "AAAAAA=="}
+    async with heads_of(lambda _: Reply(200, head)) as (heads, _):
+        expected = await heads.expected("models", "k", MD5, 3)
+        assert expected == Expected(algorithm="CRC32", value="AAAAAA==")
+
+
+COMPOSITE = {**OBJECT, "ETag": '"x-2"', "x-amz-checksum-crc32": "AAAAAA==-2"}
+
+
+def attributes(*sizes: int, **elements: str) -> Reply:
+    """A page of the attributes of an object in parts."""
+    told = "".join(f"<{name}>{value}</{name}>" for name, value in elements.items())
+    told += "".join(f"<Part><Size>{size}</Size></Part>" for size in sizes)
+    body = f"<GetObjectAttributesResponse><ObjectParts>{told}</ObjectParts>"
+    return Reply(200, STORE, f"{body}</GetObjectAttributesResponse>".encode())
+
+
+async def test_pages_of_parts_advance_or_end() -> None:
+    def answer(asked: Asked) -> Reply:
+        if "attributes" in asked.query:
+            return attributes(1, IsTruncated="true", NextPartNumberMarker="1")
+        return Reply(200, COMPOSITE, b"abc")
+
+    async with heads_of(answer) as (heads, store):
+        assert await heads.expected("models", "k", "x-2", 3) is None
+        assert [a for a in store.asked if a.startswith("GET")] == ["GET k", "GET k"]
+
+
+@pytest.mark.parametrize("when", ["attributes", "partNumber"])
+async def test_a_login_page_among_the_parts_is_no_lack_of_a_checksum(when: str) -> None:
+    def answer(asked: Asked) -> Reply:
+        if when in asked.query:
+            return login_page()
+        if "attributes" in asked.query:
+            return error_reply(403, "AccessDenied")
+        return Reply(200, COMPOSITE, b"abc")
+
+    async with heads_of(answer) as (heads, _):
+        with pytest.raises(DownloaderError) as caught:
+            await heads.expected("models", "k", "x-2", 3)
+        assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE
