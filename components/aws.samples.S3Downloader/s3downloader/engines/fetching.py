@@ -147,6 +147,7 @@ class Fetch:
         pinned = await self._pins.of(file)
         try:
             await fetch(file, pinned)
+            self._pins.held(file, pinned)
         except DownloaderError as error:
             if error.code is not ErrorCode.SOURCE_CHANGED:
                 raise
