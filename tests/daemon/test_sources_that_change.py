@@ -85,3 +85,19 @@ async def test_a_source_that_never_rests_is_given_up_and_can_be_resumed(rig: Rig
     async with rig.running():
         await rig.ask("resume", download_id="x")
         await rig.completed("x")
+
+
+@pytest.mark.parametrize("etag", ["tag", ""])
+async def test_what_has_no_validator_is_fetched_again_after_a_pause(rig: Rig, etag: str) -> None:
+    """Nothing tells that the object is still the one of which the file is."""
+    rig.source.objects = {"m/a": 10, "m/weights": 10}
+    rig.source.etags = {"m/a": etag}
+    rig.engine.hold("m/weights")
+    async with rig.running():
+        await rig.download("m/", "x", "m")
+        await rig.engine.stands_at("m/weights")
+        await rig.ask("pause", download_id="x")
+        rig.engine.release()
+        await rig.ask("resume", download_id="x")
+        await rig.completed("x")
+    assert rig.engine.fetched.count("m/a") == (1 if etag else 2)

@@ -154,6 +154,27 @@ async def test_objects_in_folders_go_before_those_above(planner: Planner, bucket
     assert bucket.reads == [f"{PREFIX}SHA256SUMS", f"{PREFIX}deep/SHA256SUMS"]
 
 
+class OddBucket(Bucket):
+    """One whose listing tells other ETags than its objects have."""
+
+    async def list(self, bucket: str, prefix: str) -> AsyncIterator[ObjectInfo]:
+        async for info in super().list(bucket, prefix):
+            yield msgspec.structs.replace(info, etag=f"listed-{info.etag}")
+
+    async def read(self, bucket: str, key: str, etag: str, limit: int) -> bytes:
+        if etag != self._info(key).etag:
+            raise DownloaderError(ErrorCode.SOURCE_CHANGED, "it has another ETag")
+        return await super().read(bucket, key, etag, limit)
+
+
+async def test_an_object_that_is_listed_with_another_etag_is_read(
+    tmp_path: Path, store: Store
+) -> None:
+    bucket = OddBucket()
+    bucket.put(a="a", SHA256SUMS=f"{A}  a\n")
+    assert await Planner(tmp_path, store, bucket).plan() == {"a": A}
+
+
 async def test_the_command_goes_before_the_object(planner: Planner, bucket: Bucket) -> None:
     bucket.put(SHA256SUMS=f"{C}  a\n{B}  b\n")
     assert await planner.plan(sha256={"a": A}) == {"a": A, "b": B}

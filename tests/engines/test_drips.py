@@ -15,7 +15,7 @@ from s3downloader.records import FileRecord, Options
 from s3downloader.s3http import Request, S3Http
 
 from .dripping_store import DrippingStore
-from .support import FastClock, Files, ForgivingRecorder, Recorder, by_ranges, job, names
+from .support import FastClock, Files, ForgivingRecorder, Recorder, by_ranges, by_s5cmd, job, names
 
 MIB = 1 << 20
 LARGE = random.Random(1).randbytes(3 * MIB)
@@ -55,6 +55,16 @@ async def test_a_store_that_only_drips_is_told_and_what_came_is_kept(
         assert store.connections == 3, "a drip is no progress that begins the tries anew"
     assert names(tmp_path / "ranged") == ["1.journal", "1.part"]
     assert (sink.total > 0) == (place == 200)
+
+
+async def test_a_store_that_drips_holds_s5cmd_no_longer_than_a_silent_one(tmp_path: Path) -> None:
+    file = FileRecord(1, "model", "model", len(LARGE), "etag-2")
+    async with DrippingStore(LARGE) as store:
+        store.always = IN_THE_BODY
+        engine = by_s5cmd(store.endpoint, FastClock())  # on which it drips for a minute
+        with pytest.raises(DownloaderError) as caught:
+            await engine.fetch(job(tmp_path), Files([file]), Recorder())
+    assert caught.value.code is ErrorCode.STALLED
 
 
 @pytest.mark.parametrize("place", [IN_THE_HEAD, 200])

@@ -30,6 +30,7 @@ from .objects import (
     LARGE,
     MIB,
     PARTS,
+    SMALL,
     Served,
     content,
     fetch,
@@ -37,7 +38,7 @@ from .objects import (
     refused,
     told,
 )
-from .support import Files, ForgivingRecorder, by_ranges, job, names
+from .support import FastClock, Files, ForgivingRecorder, by_ranges, job, names
 
 
 @BOTH
@@ -232,3 +233,24 @@ async def test_what_is_not_as_listed_is_continued_after_a_pause(tmp_path: Path) 
         spans = [a.span for a in store.requests[before:] if a.span]
         assert sum(end - start for start, end in spans) == len(LARGE) - sink.total
     assert content(tmp_path) == LARGE
+
+
+async def test_a_listing_is_believed_again_once_an_object_is_as_listed(tmp_path: Path) -> None:
+    """A replaced object looks as one that is not as listed, until the source is listed again."""
+    odd, plain = Served(SMALL, etag="own"), Served(SMALL)
+    async with LyingStore(odd) as store:
+        engine = by_ranges(store.endpoint, FastClock())
+        listed = file_of(odd, etag="listed")
+
+        async def fetch_listed(relisted: bool) -> None:
+            of = msgspec.structs.replace(job(tmp_path, PARTS), relisted=relisted)
+            await engine.fetch(of, Files([listed]), ForgivingRecorder())
+
+        await fetch_listed(relisted=True)
+        await fetch_listed(relisted=False)  # as is known of the bucket by now
+        store.answer = plain
+        await engine.fetch(job(tmp_path, PARTS), Files([file_of(plain)]), ForgivingRecorder())
+        store.answer = odd
+        with pytest.raises(DownloaderError) as caught:
+            await fetch_listed(relisted=False)
+    assert caught.value.code is ErrorCode.SOURCE_CHANGED

@@ -49,6 +49,32 @@ async def test_a_store_that_is_too_busy_is_asked_again(
     assert store.refused > 20
 
 
+class NotingClock(FastClock):
+    """A quick clock that notes for how long somebody slept."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        await super().sleep(seconds)
+
+
+async def test_a_store_that_asks_for_time_gets_it(
+    object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "stores/later/")
+    await plan.put("model", DATA)
+    later = refusal(503, "SlowDown").replace(b"\r\n", b"\r\nRetry-After: 17\r\n", 1)
+    times = itertools.count()
+    clock = NotingClock()
+    async with BusyStore(object_server.port, lambda _: None if next(times) else later) as store:
+        sink = Recorder()
+        await by_ranges(store.endpoint, clock).fetch(job(tmp_path), Files(plan.files), sink)
+    plan.check(tmp_path, sink)
+    assert 17.0 in clock.slept
+
+
 async def test_a_store_that_stays_too_busy_is_told(
     object_server: ObjectServer, tmp_path: Path
 ) -> None:
@@ -231,10 +257,11 @@ async def test_of_a_damaged_object_is_fetched_again_what_is_known_to_be_damaged(
     plan = Plan(object_server, "stores/")
     await plan.put("told", content)
     heads = Told(told_by_aws(content, algorithm, with_parts=with_parts))
+    options = Options(part_size=part_size, concurrency=1)  # which part is hit is no chance
     link.corrupt_after(7 * MIB)
     sink = ForgivingRecorder()
     engine = by_ranges(link.endpoint, heads=heads)
-    await engine.fetch(job(tmp_path, Options(part_size=part_size)), Files(plan.files), sink)
+    await engine.fetch(job(tmp_path, options), Files(plan.files), sink)
     plan.check(tmp_path, sink)
     assert sink.files[0].checksum.startswith(f"{algorithm}:")
     assert 0 <= link.bytes_down - plan.size - again < MIB

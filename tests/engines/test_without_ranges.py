@@ -13,6 +13,7 @@ from tests.lying_store import Asked, LyingStore, Reply
 from tests.support import eventually
 
 from .objects import (
+    BOTH,
     KIB,
     LARGE,
     MIB,
@@ -125,3 +126,22 @@ async def test_a_store_without_ranges_that_breaks_off_is_not_asked_for_ever(
             await fetch(store.endpoint, tmp_path, file_of(served))
         assert caught.value.code is ErrorCode.ENGINE_FAILED
         assert sum(not a.span for a in store.requests if a.method == "GET") == 2
+
+
+@BOTH
+async def test_a_store_that_sends_a_part_where_all_was_asked_for_is_given_up(
+    tmp_path: Path, bytes_: bytes
+) -> None:
+    served = Served(bytes_)
+
+    def partial(asked: Asked) -> Reply:
+        if asked.method == "HEAD":
+            return served(asked)
+        told = {"Content-Range": f"bytes 0-99/{len(bytes_)}"}
+        return Reply(206, {**served.named, **told}, bytes_[:100])
+
+    async with LyingStore(partial) as store:
+        with pytest.raises(DownloaderError) as caught:
+            await fetch(store.endpoint, tmp_path, file_of(served))
+        assert len(store.requests) <= 3
+    assert caught.value.code is ErrorCode.ENGINE_FAILED

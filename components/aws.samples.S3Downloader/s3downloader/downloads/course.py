@@ -85,6 +85,7 @@ class Course:
         await self._advance(self._entry, State.PLANNING, plan=self._entry.download.plan + 1)
         await asyncio.to_thread(prepare, self._entry.download)
         await self._engine.recover(self._job, self._files(done=False), self)
+        await self._store.doubt_unpinned(self._entry.download.download_id)
         await self._plan()
         async for taken in reuse.take_unchanged(self._entry.download, self._store, self._checksum):
             await self.finished(taken)

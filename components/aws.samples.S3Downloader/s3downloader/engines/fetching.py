@@ -147,6 +147,7 @@ class Fetch:
         pinned = await self._pins.of(file)
         try:
             await fetch(file, pinned)
+            self._pins.held(file, pinned)
         except DownloaderError as error:
             if error.code is not ErrorCode.SOURCE_CHANGED:
                 raise
@@ -203,8 +204,11 @@ class Fetch:
             if small.arrived and not self._can_continue(file):
                 self._again_from_start(file)
                 small.drop()
-            with contextlib.suppress(RangesIgnoredError):  # which is heeded from now on
+            try:
                 is_here = await self._ask(file, small.missing, small.taker(), retries)
+            except RangesIgnoredError:
+                if not small.arrived:  # all of it was asked for
+                    raise
         if not file.size:
             await self._in_thread(small.put_empty)
         self._keeper.received(file.size)

@@ -68,6 +68,11 @@ class Pins:
         self._own[file.number] = own
         return msgspec.structs.replace(file, etag=own)
 
+    def held(self, file: FileRecord, fetched: FileRecord) -> None:
+        """Note that a file has been fetched: by the listed validator, its bucket's are the own."""
+        if fetched is file:
+            self._learned.unlike_listed.discard(self._job.bucket)
+
     async def look_again(self, file: FileRecord, fetched: FileRecord) -> None:
         """See that an object whose listing tells no validator is still the one that was fetched.
 

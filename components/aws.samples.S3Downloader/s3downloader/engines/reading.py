@@ -175,7 +175,8 @@ class Reading:
 
     def _undo_part_of(self, begun: Begun, body: Body) -> None:
         """Let a part of a body count only where the answer told of which bytes it is."""
-        if not body.is_placed or begun.has_ended:
+        is_other = begun.has_ended and not body.is_framed
+        if is_other or not body.is_placed:
             self._taker.undo()
 
     def _fall_short(self, begun: Begun, missing: int) -> None:

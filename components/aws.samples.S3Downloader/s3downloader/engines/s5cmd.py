@@ -10,6 +10,7 @@ from ..checksums import Mismatch
 from ..clock import Clock
 from ..errors import DownloaderError, ErrorCode
 from ..faults import explain
+from ..patience import LEAST_BYTES
 from ..records import FileRecord
 from ..s5cmd import Line, Process, S5cmd
 from .base import OF_ONE_OBJECT, FetchJob, Sink
@@ -30,8 +31,8 @@ _SAVE_BYTES = 64 << 20
 class S5cmdEngine:
     """Fetches with s5cmd. A file that is whole survives every end; one that is not is begun anew.
 
-    Where nothing moves for `stall_timeout` seconds a fetch ends with STALLED: s5cmd itself would
-    wait for a silent store for ever.
+    Where next to nothing moves for `stall_timeout` seconds a fetch ends with STALLED: s5cmd itself
+    would wait for a silent store for ever.
     """
 
     def __init__(
@@ -214,15 +215,15 @@ class _Fetch:
     async def _keep(self) -> None:
         """Report progress, bring what arrived to safety, and watch for a stall."""
         saved = moved = self._clock.monotonic()
-        before: object = None
+        before, outstanding = 0, [*self._outstanding]
         while True:
             await self._clock.sleep(_TICK)
             self._sizes = await asyncio.to_thread(self._staging.measure)
             self._report()
             now = self._clock.monotonic()
-            state = (self._in_flight, [*self._outstanding])
-            if state != before or not self._outstanding:
-                before, moved = state, now
+            is_drip = abs(self._in_flight - before) < LEAST_BYTES
+            if not is_drip or [*self._outstanding] != outstanding or not outstanding:
+                before, outstanding, moved = self._in_flight, [*self._outstanding], now
             elif now - moved >= self._stall_timeout:
                 raise self._stalled()
             if self._arrived_bytes >= _SAVE_BYTES or now - saved >= _SAVE_INTERVAL:

@@ -83,10 +83,10 @@ class Verifier:
 
     async def expected(self, file: FileRecord) -> Expected | None:
         """Return the checksum that the store has of a file, None where it has none to compare."""
-        if not self._job.options.verify or not file.size:
+        if not self._job.options.verify:
             return None
         by_etag = md5_etag(file.etag)
-        if by_etag and file.size < _ASK_FROM:
+        if not file.size or (by_etag and file.size < _ASK_FROM):
             return by_etag
         return await self._ask(file)
 

@@ -193,6 +193,17 @@ class Store:
         """Remember that these files are not whole."""
         await self._mark([(False, "", file.number) for file in files])
 
+    async def doubt_unpinned(self, download_id: str) -> None:
+        """Remember that files whose objects have no validator are not whole.
+
+        Nothing tells that they are still the same, but for a SHA-256 that they must have.
+        """
+        await self._fetch(
+            "UPDATE files SET done = 0, checksum = ''"
+            " WHERE download_id = ? AND etag = '' AND sha256 = ''",
+            download_id,
+        )
+
     async def versions(self) -> list[Version]:
         """Return the kept and the doomed versions of all places by their numbers."""
         return await self._database.transact(published.versions)
