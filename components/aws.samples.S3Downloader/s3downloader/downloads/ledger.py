@@ -40,9 +40,9 @@ class Ledger:
         outbox: Outbox,
         clock: Clock,
         max_bytes: Callable[[], int],
-        on_change: Callable[[], None],
+        on_change: Callable[[Entry], None],
     ) -> None:
-        """`max_bytes` bounds each message; `on_change` is called after every change of a state."""
+        """`max_bytes` bounds each message; `on_change` is called after each change of a state."""
         self._outbox = outbox
         self._clock = clock
         self._max_bytes = max_bytes
@@ -137,7 +137,7 @@ class Ledger:
             entry.working_since = entry.entered if state in _WORKING else None
             entry.active_since = entry.entered if state in ACTIVE else None
         log.info("download %s is %s", download.download_id, state.value)
-        self._on_change()
+        self._on_change(entry)
 
     async def _record(
         self,

@@ -91,7 +91,7 @@ class DownloadManager:
         self._on_fault = on_fault
         self._versions = Versions(store=store, record=outbox.record, registry=registry, clock=clock)
         self._entries: dict[str, Entry] = {}
-        self._deadlines = Deadlines(clock, self._entries.values)
+        self._deadlines = Deadlines(clock)
         self._ledger = Ledger(outbox, clock, lambda: settings().max_payload_bytes, self._changed)
         self._queue: deque[Entry] = deque()
         self._working: set[Entry] = set()
@@ -110,9 +110,10 @@ class DownloadManager:
             entry.meter.restart(totals.bytes_done, keep_peak=True)
             if download.state in ACTIVE:
                 self._take_up(entry)
+                self._deadlines.changed(entry)
 
-    def _changed(self) -> None:
-        self._deadlines.changed()
+    def _changed(self, entry: Entry) -> None:
+        self._deadlines.changed(entry)
         self._on_change()
 
     async def run(self) -> None:
@@ -180,8 +181,9 @@ class DownloadManager:
             except DownloaderError:
                 del self._entries[download.download_id]
                 raise
+            entry.entered = self._clock.monotonic()
             self._enqueue(entry)
-        self._changed()
+        self._changed(entry)
 
     async def pause(self, download_id: str, asked: Asked) -> None:
         """Stop the traffic of a download and keep what it has."""
@@ -253,7 +255,7 @@ class DownloadManager:
 
     def _check_rollback(self, place: Path) -> None:
         limits.resolve_destination(str(place.parent), self._settings().destination_roots)
-        check_free(place, self._entries.values())
+        check_free(str(place), self._entries.values())
 
     @asynccontextmanager
     async def _locked(self, download_id: str) -> AsyncIterator[Entry]:
