@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from s3downloader.records import Version
 from s3downloader.store import Change, Store
 
 
@@ -17,6 +18,7 @@ class Gate:
     """Where a caller of the store is held from when it is `reached` until the test opens it."""
 
     def __init__(self) -> None:
+        self.waiting = 0
         self._reached = asyncio.Event()
         self._opened = asyncio.Event()
 
@@ -32,7 +34,9 @@ class Gate:
 
     async def pass_through(self) -> None:
         self._reached.set()
+        self.waiting += 1
         await self._opened.wait()
+        self.waiting -= 1
 
 
 Gates = dict[str, tuple[Callable[[Any], bool], Gate]]
@@ -62,6 +66,11 @@ class GatedStore(Store):
     async def drop_outdated(self, download_id: str, plan: int) -> None:
         await super().drop_outdated(download_id, plan)
         await self._gate("drop_outdated", download_id)
+
+    async def versions(self) -> list[Version]:
+        versions = await super().versions()
+        await self._gate("versions", versions)
+        return versions
 
     async def forget_answers(self, *, before: float, most: int) -> None:
         await super().forget_answers(before=before, most=most)

@@ -110,18 +110,23 @@ def _writes(entry: Entry) -> bool:
 
 
 def check_space(entry: Entry, entries: Iterable[Entry], reserve: int) -> None:
-    """Raise INSUFFICIENT_SPACE unless what `entry` still needs fits beside what others need."""
+    """Promise `entry` the space that it still needs, beside what is promised to others.
+
+    Raises INSUFFICIENT_SPACE where that is too much.
+    """
+    entry.has_room = False
     destination = Path(entry.download.destination)
     device = limits.device(destination)
     promised = sum(
         _unwritten(other)
         for other in entries
-        if other is not entry
+        if other.has_room
         and _missing(other)
         and limits.device(Path(other.download.destination)) == device
     )
     needed = _unwritten(entry)
     limits.check_space(destination, needed=needed, promised=promised, reserve=reserve)
+    entry.has_room = True
 
 
 def _missing(entry: Entry) -> int:

@@ -99,6 +99,8 @@ class Entry:
         self.share: Share | None = None
         """Its part of the bandwidth while it works."""
         self.failures_in_a_row = 0
+        self.has_room = download.started
+        """Whether what it has still to bring is promised to it, and to no other."""
 
     def active(self, now: float) -> float:
         """Return the seconds in active states that are not in the record yet."""
