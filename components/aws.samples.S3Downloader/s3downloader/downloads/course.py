@@ -18,7 +18,7 @@ from ..throttle import Share
 from . import limits, replace, reuse
 from .entry import Entry
 from .plan import Differences, Listing, make_plan
-from .publish import prepare, publish_files, publish_whole, sync_directories, verify_sizes
+from .publish import prepare, publish_files, publish_whole, sync_published, verify_sizes
 
 __all__ = ["Course"]
 
@@ -151,7 +151,7 @@ class Course:
         touched: set[Path] = set()
         async for batch in batches(self._files(done=True)):
             touched |= await asyncio.to_thread(publish_files, download, batch)
-        await asyncio.to_thread(sync_directories, touched)
+        await asyncio.to_thread(sync_published, Path(download.destination), touched)
 
     def _files(self, *, done: bool) -> AsyncIterable[FileRecord]:
         """Return the files that are done, or not; to be gone through as often as one likes."""

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from threading import Lock
 
-__all__ = ["make_directories", "shared_parents", "sync", "sync_tree"]
+__all__ = ["make_directories", "shared_parents", "sync", "sync_above", "sync_tree"]
 
 shared_parents = Lock()
 """Held while a folder that several downloads share comes or goes."""
@@ -27,6 +27,18 @@ def sync(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_above(place: Path) -> None:
+    """Make the name of `place` survive, and those of the directories above it.
+
+    An end of the process may have come between the making of one and its sync. Those above a
+    directory that this user may not write are not its own.
+    """
+    for folder in place.parents:
+        if not os.access(folder, os.R_OK | os.W_OK):
+            return
+        sync(folder)
 
 
 def sync_tree(directory: Path) -> None:

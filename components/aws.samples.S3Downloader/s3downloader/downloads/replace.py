@@ -21,7 +21,7 @@ from ..errors import DownloaderError, ErrorCode
 from ..records import Download, Exchange
 from . import limits
 from .exchange import exchange, rename_new
-from .folders import make_directories, shared_parents, sync, sync_tree
+from .folders import make_directories, shared_parents, sync, sync_above, sync_tree
 
 __all__ = [
     "begin",
@@ -240,9 +240,10 @@ def _settle(place: Path, kept: Path) -> None:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, FileExistsError):
         rename_new(kept / limits.STAGING, place / limits.STAGING)
         sync(place)
-    if kept.parent.is_dir():
-        sync(kept.parent)
-    sync(place.parent)
+    for folder in kept.parents[:3]:  # the slot, and the downloader's own folders above it
+        if folder.is_dir():
+            sync(folder)
+    sync_above(place)
 
 
 def _drop_empty(directory: Path) -> None:
