@@ -42,10 +42,19 @@ _CAUSES = (
         "writable for the component's user",
     ),
     _Cause(
-        ErrorCode.ENGINE_FAILED,
+        ErrorCode.RESOURCES_EXHAUSTED,
         "too many open files",
         "max open file limit",
         says="fetching {subject} needed too many open files; lower numworkers, or raise ulimit -n",
+    ),
+    _Cause(
+        ErrorCode.RESOURCES_EXHAUSTED,
+        "cannot allocate memory",
+        "out of memory",
+        "can't start new thread",
+        "failed to create new OS thread",
+        says="fetching {subject} needed more memory or threads than there are; lower numworkers or "
+        "MaxConcurrentDownloads",
     ),
     # Credentials.
     _Cause(

@@ -20,6 +20,7 @@ from .downloads.limits import check_source
 from .downloads.manager import DownloadManager
 from .downloads.plan import Listed
 from .downloads.views import details_view, disk_usage, download_view, file_view, limit_view
+from .errors import from_system
 from .models.registry import Registry
 from .outbox import Outbox
 from .records import ACTIVE, FINISHED, Download, FileRecord
@@ -87,7 +88,12 @@ class Handlers:
         """Carry out `command` and answer it; raise DownloaderError to refuse it."""
         if isinstance(command, commands.List | commands.Details | commands.Status):
             await self._manager.save_progress()
-        await self._table[type(command)](command)
+        try:
+            await self._table[type(command)](command)
+        except (OSError, RuntimeError, MemoryError) as error:
+            if told := from_system(error):
+                raise told from error
+            raise
 
     def status(self, since: float = math.inf) -> responses.Status:
         """Return what the device is doing now.

@@ -17,7 +17,7 @@ from ..aio import TaskGroup, stop, uninterrupted
 from ..clock import Clock
 from ..contract import commands
 from ..engines.base import Engine
-from ..errors import DownloaderError, ErrorCode, from_os_error
+from ..errors import DownloaderError, ErrorCode, from_system
 from ..models.registry import Answering, Registry
 from ..outbox import Outbox
 from ..records import ACTIVE, FINISHED, Download, Failure, State, Version
@@ -330,9 +330,9 @@ class DownloadManager:
             await self._versions.sweep()
         except DownloaderError as error:
             return error
-        except OSError as error:
-            return from_os_error(error)
         except Exception as error:
+            if told := from_system(error):
+                return told
             log.exception("%s: the downloader itself failed", entry.download.download_id)
             return DownloaderError(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
         return None
@@ -360,14 +360,16 @@ class DownloadManager:
             await self._settle(entry, State.FAILED, events=[events.failed], failure=failure)
             self._on_fault(entry.download, error)
             return
-        await self._settle(entry, State.WAITING, failure=failure)
+        if entry.download.state is not State.PUBLISHING:  # which is carried to its end
+            await self._settle(entry, State.WAITING, failure=failure)
         wait = min(_LONGEST_WAIT, 2.0 ** min(entry.failures_in_a_row, 10))
         entry.failures_in_a_row += 1
         await self._clock.sleep(wait * random.uniform(0.5, 1.0))
         await uninterrupted(self._end_wait(entry))
 
     async def _end_wait(self, entry: Entry) -> None:
-        await self._settle(entry, State.QUEUED)
+        if entry.download.state is not State.PUBLISHING:
+            await self._settle(entry, State.QUEUED)
         self._enqueue(entry)
 
     async def _settle(self, entry: Entry, state: State, **changes: Any) -> None:
@@ -410,8 +412,11 @@ class DownloadManager:
             await self._versions.tidy()
             unfinished = [e.download for e in self.entries if e.download.state not in FINISHED]
             await forget_gone(self._store, tuple(known_as(d) for d in unfinished if d.exchange))
-        except DownloaderError as error:
-            log.warning("nothing old could be forgotten: %s", error)
+        except Exception as error:
+            told = error if isinstance(error, DownloaderError) else from_system(error)
+            if told is None:
+                raise
+            log.warning("nothing old could be forgotten: %s", told)
 
     def _outlived(self) -> list[Entry]:
         ended = [entry for entry in self._entries.values() if entry.download.state in _ENDED]
