@@ -11,6 +11,7 @@ __all__ = [
     "TRANSIENT",
     "DownloaderError",
     "ErrorCode",
+    "Vanished",
     "exhausted",
     "from_os_error",
     "from_system",
@@ -117,6 +118,14 @@ class DownloaderError(Exception):
         self.details = details
 
 
+class Vanished(DownloaderError):
+    """What a download had written is not there any more: it is to begin again with what is left."""
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(ErrorCode.DESTINATION_NOT_WRITABLE, message, **details)
+
+
+_GONE = {errno.ENOENT, errno.ESTALE}
 _MANY_FILES = {errno.EMFILE, errno.ENFILE}
 _EXHAUSTED = {*_MANY_FILES, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -127,16 +136,12 @@ _REMEDIES: tuple[tuple[set[int], str], ...] = (
     ),
     ({errno.EROFS}, "mount it writable, or choose another destination, then resume"),
     (
-        {errno.ENOENT},
-        "something removed it meanwhile; resume to fetch what is missing",
-    ),
-    (
         {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ELOOP},
         "something else stands there, perhaps a symbolic link; remove it, then resume",
     ),
     ({errno.EBUSY, errno.ETXTBSY}, "another program uses it; stop that, then resume"),
     (
-        {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT},
+        {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT},
         "the disk below it fails or is gone; see that it is sound and mounted, then resume",
     ),
     (
@@ -172,6 +177,8 @@ def from_os_error(error: OSError) -> DownloaderError:
         return DownloaderError(
             ErrorCode.DISK_FULL, f"{where}; free some space there, then resume the download"
         )
+    if error.errno in _GONE:
+        return Vanished(f"{where}; something removed it: resume to fetch what is missing")
     for numbers, remedy in _REMEDIES:
         if error.errno in numbers:
             return DownloaderError(ErrorCode.DESTINATION_NOT_WRITABLE, f"{where}; {remedy}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from .errors import DownloaderError, ErrorCode
+from .errors import DownloaderError, ErrorCode, Vanished
 
 __all__ = ["explain", "unaccelerated"]
 
@@ -187,6 +187,9 @@ def explain(text: str, subject: str) -> DownloaderError:
     for cause in _CAUSES:
         if cause.pattern.search(told):
             return DownloaderError(cause.code, cause.says.format(subject=subject), cause=text)
+    if "no such file or directory" in told:
+        message = f"the folder that {subject} was written to is gone; resume to fetch it again"
+        return Vanished(message, cause=text)
     return DownloaderError(
         ErrorCode.ENGINE_FAILED,
         f"fetching {subject} failed in a way nobody foresaw; the details have its words",

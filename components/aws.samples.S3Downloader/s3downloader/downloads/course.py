@@ -11,7 +11,7 @@ import msgspec
 
 from ..aio import batches
 from ..engines.base import Engine, FetchJob
-from ..errors import DownloaderError, ErrorCode
+from ..errors import DownloaderError, ErrorCode, Vanished
 from ..records import Download, FileRecord, State
 from ..store import Store
 from ..throttle import Share
@@ -83,6 +83,7 @@ class Course:
         """Return once every file lies whole in the staging folder."""
         await self._advance(self._entry, State.PLANNING, plan=self._entry.download.plan + 1)
         await asyncio.to_thread(prepare, self._entry.download)
+        await self._forget_broken()
         await self._engine.recover(self._job, self._files(done=False), self)
         await self._plan()
         async for taken in reuse.take_unchanged(self._entry.download, self._store, self._checksum):
@@ -124,12 +125,15 @@ class Course:
 
     async def _verify(self) -> bool:
         """Tell whether all files are whole and the source is still the one that was planned."""
-        broken = await self._broken_files()
-        if broken:
-            await self._store.mark_missing(broken)
-            log.warning("%s: %d files are not whole", self._entry.download.download_id, len(broken))
+        await self._forget_broken()
         await self._plan()
         return self._entry.download.files_done == self._entry.download.files_total
+
+    async def _forget_broken(self) -> None:
+        """Have those files fetched again that are recorded as done and are not whole."""
+        if broken := await self._broken_files():
+            await self._store.mark_missing(broken)
+            log.warning("%s: %d files are not whole", self._entry.download.download_id, len(broken))
 
     async def _broken_files(self) -> list[FileRecord]:
         download = self._entry.download
@@ -140,6 +144,8 @@ class Course:
 
     async def _publish(self) -> None:
         download = self._entry.download
+        if not download.exchange or await asyncio.to_thread(replace.is_staged, download):
+            await self._check_whole()
         if download.exchange:
             await asyncio.to_thread(replace.put_in_place, download)
             return
@@ -152,6 +158,14 @@ class Course:
         async for batch in batches(self._files(done=True)):
             touched |= await asyncio.to_thread(publish_files, download, batch)
         await asyncio.to_thread(sync_published, Path(download.destination), touched)
+
+    async def _check_whole(self) -> None:
+        """Raise Vanished where a file went after it was verified: none is published without it."""
+        if broken := await self._broken_files():
+            raise Vanished(
+                f"{broken[0].path} and {len(broken) - 1} other files vanished before they were"
+                " published; resume to fetch them again"
+            )
 
     def _files(self, *, done: bool) -> AsyncIterable[FileRecord]:
         """Return the files that are done, or not; to be gone through as often as one likes."""

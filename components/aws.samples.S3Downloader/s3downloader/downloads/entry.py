@@ -99,6 +99,8 @@ class Entry:
         self.share: Share | None = None
         """Its part of the bandwidth while it works."""
         self.failures_in_a_row = 0
+        self.beginnings = 0
+        """How often it has begun again, in this process, because something removed its files."""
         self.has_room = download.started
         """Whether what it has still to bring is promised to it, and to no other."""
 

@@ -17,7 +17,7 @@ from ..aio import TaskGroup, stop, uninterrupted
 from ..clock import Clock
 from ..contract import commands
 from ..engines.base import Engine
-from ..errors import DownloaderError, ErrorCode, from_system
+from ..errors import DownloaderError, ErrorCode, Vanished, from_system
 from ..models.registry import Answering, Registry
 from ..outbox import Outbox
 from ..records import ACTIVE, FINISHED, Download, Failure, State, Version
@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 60.0
 _WRITE_AGAIN = 10.0
+_BEGINNINGS = 3
+"""How often a download begins again because something removes its files, before it gives up."""
 _KEPT_SECONDS = 7 * 86_400.0
 _KEPT_DOWNLOADS = 1_000
 _KEPT_ANSWERS = 10_000
@@ -204,7 +206,7 @@ class DownloadManager:
             self._versions.check_free(entry.download.place)
             await stop(entry.task)
             check_resumable(entry.download)
-            entry.failures_in_a_row = 0
+            entry.failures_in_a_row = entry.beginnings = 0
             await self._ledger.advance(
                 entry, State.QUEUED, events=[events.resumed], asked=asked, active_seconds=0.0
             )
@@ -353,7 +355,15 @@ class DownloadManager:
             self._versions.adopt(also.versions)
 
     async def _stumble(self, entry: Entry, error: DownloaderError) -> None:
-        """Wait where a fault passes by itself; fail for any other."""
+        """Wait where a fault passes by itself, begin again where files are gone, or else fail."""
+        if isinstance(error, Vanished):
+            if entry.beginnings < _BEGINNINGS:
+                log.warning("%s begins again: %s", entry.download.download_id, error)
+                self._on_fault(entry.download, error)
+                entry.beginnings += 1
+                await uninterrupted(self._queue_again(entry))
+                return
+            error = _given_up(error)
         failure = Failure(error.code, error.message, error.details)
         log.warning("%s: %s: %s", entry.download.download_id, error.code.value, error.message)
         if error.code not in self._transient:
@@ -365,11 +375,13 @@ class DownloadManager:
         wait = min(_LONGEST_WAIT, 2.0 ** min(entry.failures_in_a_row, 10))
         entry.failures_in_a_row += 1
         await self._clock.sleep(wait * random.uniform(0.5, 1.0))
-        await uninterrupted(self._end_wait(entry))
+        if entry.download.state is State.PUBLISHING:
+            self._enqueue(entry)
+        else:
+            await uninterrupted(self._queue_again(entry))
 
-    async def _end_wait(self, entry: Entry) -> None:
-        if entry.download.state is not State.PUBLISHING:
-            await self._settle(entry, State.QUEUED)
+    async def _queue_again(self, entry: Entry) -> None:
+        await self._settle(entry, State.QUEUED)
         self._enqueue(entry)
 
     async def _settle(self, entry: Entry, state: State, **changes: Any) -> None:
@@ -435,3 +447,12 @@ class DownloadManager:
         now, monotonic = self._began
         drift = (self._clock.now() - now) - (self._clock.monotonic() - monotonic)
         return abs(drift) > _PRUNE_INTERVAL
+
+
+def _given_up(error: Vanished) -> DownloaderError:
+    return DownloaderError(
+        error.code,
+        f"{error.message}. It happened {_BEGINNINGS + 1} times: first find out what removes files"
+        " there, such as a job that cleans up",
+        **error.details,
+    )

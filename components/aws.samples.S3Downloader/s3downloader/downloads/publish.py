@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..errors import DownloaderError, ErrorCode
+from ..errors import DownloaderError, ErrorCode, Vanished
 from ..records import Download, FileRecord, State
 from . import exchange, limits, replace
 from .folders import make_directories, shared_parents, sync, sync_above, sync_tree
@@ -100,10 +100,8 @@ def _publish_file(download: Download, place: Path, file: FileRecord) -> Path:
         source.unlink(missing_ok=True)  # rename(2) leaves it where both are links to one inode
     except FileNotFoundError:
         if _size(place) != file.size:
-            raise DownloaderError(
-                ErrorCode.SIZE_MISMATCH,
-                f"{place} disappeared while it was published; resume to fetch it again",
-            ) from None
+            message = f"{place} disappeared while it was published; resume to fetch it again"
+            raise Vanished(message) from None
     except IsADirectoryError:
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_WRITABLE,
@@ -120,8 +118,12 @@ def remove_staged(download: Download, paths: Iterable[str]) -> None:
 
 
 def prepare(download: Download) -> None:
-    """Make the staging folder; raise DESTINATION_NOT_WRITABLE where nothing can be replaced."""
+    """Make the staging folder, which may have been removed since.
+
+    Raises DESTINATION_NOT_WRITABLE where that cannot be, or nothing can be replaced.
+    """
     with shared_parents:
+        limits.check_own(Path(download.staging).parent)
         make_directories(Path(download.staging))
     if download.replaces:
         exchange.check_supported(Path(download.staging))
