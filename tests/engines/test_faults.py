@@ -53,7 +53,10 @@ WORDS = [
     ("open /d/in-flight/7.object1: permission denied", "destination_not_writable"),
     ("write /d/in-flight/7.object1: input/output error", "destination_not_writable"),
     ("write /d/in-flight/7.object1: file too large", "destination_not_writable"),
-    ("WARNING: s5cmd is hitting the max open file limit allowed by your OS.", "resources_exhausted"),
+    (
+        "WARNING: s5cmd is hitting the max open file limit allowed by your OS.",
+        "resources_exhausted",
+    ),
     ("s5cmd was killed by SIGKILL", "engine_failed"),
     ("fatal error: runtime: out of memory", "resources_exhausted"),
     ("fork/exec /usr/bin/s5cmd: cannot allocate memory", "resources_exhausted"),

@@ -82,15 +82,15 @@ class StatusReporter:
         )
         self._noticed.set()
 
-    async def run(self, status: Take, prepare: Callable[[], Awaitable[None]]) -> None:
-        """Report until cancelled; `prepare` is awaited before each `status` is taken."""
-        await together(self._tell_status(status, prepare), self._tell_notices())
+    async def run(self, status: Take, save: Callable[[], Awaitable[None]]) -> None:
+        """Report until cancelled; what a `status` tells is on disk when `save` has returned."""
+        await together(self._tell_status(status, save), self._tell_notices())
 
-    async def _tell_status(self, status: Take, prepare: Callable[[], Awaitable[None]]) -> None:
+    async def _tell_status(self, status: Take, save: Callable[[], Awaitable[None]]) -> None:
         while True:
             self._changed.clear()
             began = self._clock.monotonic()
-            active = await self._report(status, prepare)
+            active = await self._report(status, save)
             settings = self._settings()
             interval = settings.process_interval if active else settings.idle_process_interval
             await first_of(self._changed.wait(), self._clock.sleep(interval))
@@ -105,11 +105,11 @@ class StatusReporter:
                 return
             await first_of(self._reconfigured.wait(), self._clock.sleep(left))
 
-    async def _report(self, status: Take, prepare: Callable[[], Awaitable[None]]) -> bool:
+    async def _report(self, status: Take, save: Callable[[], Awaitable[None]]) -> bool:
         """Publish the status; tell whether anything is active."""
-        await prepare()
         taken_at = self._clock.monotonic()
         current = status(self._told_at)
+        await save()
         if await self._send(current):
             self._told_at = taken_at
             self._noticed.set()

@@ -82,9 +82,11 @@ class Course:
     async def _arrive(self) -> None:
         """Return once every file lies whole in the staging folder."""
         await self._advance(self._entry, State.PLANNING, plan=self._entry.download.plan + 1)
-        await asyncio.to_thread(prepare, self._entry.download)
-        await self._forget_broken()
-        await self._engine.recover(self._job, self._files(done=False), self)
+        is_new = await asyncio.to_thread(prepare, self._entry.download)
+        if self._entry.download.plan > 1:
+            await self._forget_broken()
+        if not is_new:
+            await self._engine.recover(self._job, self._files(done=False), self)
         await self._plan()
         async for taken in reuse.take_unchanged(self._entry.download, self._store, self._checksum):
             await self.finished(taken)

@@ -22,6 +22,9 @@ __all__ = ["Asked", "Ledger", "check_resumable", "require"]
 
 log = logging.getLogger(__name__)
 
+_PASSING = frozenset({State.PLANNING, State.VERIFYING})
+"""States whose record needs no sync of its own: no event tells them, and a loss of power that takes
+them leaves the download queued, or downloading, from where it comes to them again."""
 _WORKING = frozenset({State.PLANNING, State.DOWNLOADING, State.VERIFYING, State.PUBLISHING})
 
 
@@ -154,6 +157,7 @@ class Ledger:
                 at=at,
                 downloads=[download],
                 unplanned=[download.download_id] if download.state is State.CANCELLED else [],
+                durable=bool(events or asked) or download.state not in _PASSING,
                 answers=[(asked.command_id, asked.answer(download))] if asked else [],
                 events=[
                     encode(announce(download, command_id, at), self._max_bytes())

@@ -117,17 +117,19 @@ def remove_staged(download: Download, paths: Iterable[str]) -> None:
             staged(download, path).unlink()
 
 
-def prepare(download: Download) -> None:
-    """Make the staging folder, which may have been removed since.
+def prepare(download: Download) -> bool:
+    """Make the staging folder where there is none, or none any more; tell whether that was so.
 
     Raises DESTINATION_NOT_WRITABLE where that cannot be, or nothing can be replaced.
     """
     with shared_parents:
         limits.check_own(Path(download.staging).parent)
+        is_new = not Path(download.staging).is_dir()
         make_directories(Path(download.staging))
     if download.replaces:
         exchange.check_supported(Path(download.staging))
         replace.retract(download)
+    return is_new
 
 
 def discard(download: Download) -> None:
