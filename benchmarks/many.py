@@ -16,6 +16,7 @@ from sandbox.servers import ObjectServer
 
 from .figures import table
 from .stage import Stage, stage
+from .usage import cpu_seconds
 
 __all__ = ["ROUNDS", "run"]
 
@@ -26,10 +27,12 @@ _KINDS = ("response", "events", "status", "notices")
 
 
 class _Cost(NamedTuple):
-    """Of so many downloads: seconds to the last completion, and messages and bytes by kind."""
+    """Of so many downloads: seconds to the last completion, of them CPU time of the daemon and the
+    processes that it started; messages and bytes by kind."""
 
     downloads: int
     seconds: float
+    cpu: float
     messages: Counter[str]
     bytes: Counter[str]
 
@@ -74,12 +77,15 @@ async def _measure(directory: Path, server: ObjectServer, count: int) -> _Cost:
         await _idle(scene)
         upstream.messages.clear()
         upstream.bytes.clear()
+        pid = scene.device.pid
+        cpu = cpu_seconds(pid, with_ended_children=True)
         names = [f"d-{number:04}" for number in range(count)]
         start = time.perf_counter()
         await _download(scene, directory / "models", names)
         seconds = time.perf_counter() - start
+        cpu = cpu_seconds(pid, with_ended_children=True) - cpu
         await _idle(scene)
-        return _Cost(count, seconds, upstream.messages, upstream.bytes)
+        return _Cost(count, seconds, cpu, upstream.messages, upstream.bytes)
 
 
 async def _download(scene: Stage, models: Path, names: list[str]) -> None:
@@ -115,11 +121,17 @@ async def _idle(scene: Stage) -> None:
 
 
 def _times(costs: list[_Cost]) -> str:
+    head = ["downloads at once", "to the last completion", "for each", "CPU time for each"]
     rows = [
-        [f"{c.downloads:,}", f"{c.seconds:.2f} s", f"{1_000 * c.seconds / c.downloads:.1f} ms"]
+        [
+            f"{c.downloads:,}",
+            f"{c.seconds:.2f} s",
+            f"{1_000 * c.seconds / c.downloads:.1f} ms",
+            f"{1_000 * c.cpu / c.downloads:.1f} ms",
+        ]
         for c in costs
     ]
-    return table(["downloads at once", "to the last completion", "for each"], rows)
+    return table(head, rows)
 
 
 def _upstream(costs: list[_Cost]) -> str:

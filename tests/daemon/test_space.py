@@ -22,7 +22,7 @@ async def test_space_that_another_download_needs_is_not_free(rig: Rig) -> None:
         error = await rig.hears("download_error", "second")
         assert error["error_code"] == "insufficient_space"
         assert f"{size} promised to other downloads" in error["error"]
-        [notice] = rig.notices
+        [notice] = await rig.until(lambda: rig.notices)
         assert notice["error_details"]["needed"] == size
 
         rig.engine.release()

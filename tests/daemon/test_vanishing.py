@@ -101,6 +101,7 @@ async def test_what_goes_before_it_is_published_is_fetched_again(
         await rig.completed("x")
         assert sizes(rig) == OBJECTS
         assert rig.events("x") == STARTED_AND_COMPLETED
+        await rig.until(lambda: rig.notices)
         assert [notice["level"] for notice in rig.notices] == ["warning"]
 
 

@@ -94,6 +94,8 @@ async def test_publishing_goes_on_once_there_are_descriptors(
             await rig.download("a", "x", "new")
             await rig.while_time_passes(lambda: tries > 2)
             assert rig.told("x")["status"] == "publishing"
+            [notice] = rig.notices
+            assert (notice["level"], notice["error_code"]) == ("warning", "resources_exhausted")
         await rig.while_time_passes(lambda: rig.event("download_completed", "x"))
     assert rig.events("x") == ["download_started", "download_completed"]
 

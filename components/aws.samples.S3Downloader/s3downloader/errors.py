@@ -159,7 +159,7 @@ _REMEDIES: tuple[tuple[set[int], str], ...] = (
             errno.EOPNOTSUPP,
             errno.EXDEV,
         },
-        "a directory was moved meanwhile, or its file system cannot do that; resume, or go to ext4",
+        "a directory was moved meanwhile, or its file system cannot do it: resume, or choose ext4",
     ),
 )
 

@@ -173,6 +173,8 @@ _CAUSES = (
         says="the store of {subject} cannot be reached; check the network and EndpointUrl",
     ),
 )
+_GONE = re.compile(r"\.object\d*: no such file or directory")
+"""How s5cmd tells that the folder is gone to which it downloads (engines/staging.py)."""
 _SECRETS = re.compile(r"(X-Amz-[\w-]+=)[^&\s\"']+", re.IGNORECASE)
 
 
@@ -187,7 +189,7 @@ def explain(text: str, subject: str) -> DownloaderError:
     for cause in _CAUSES:
         if cause.pattern.search(told):
             return DownloaderError(cause.code, cause.says.format(subject=subject), cause=text)
-    if "no such file or directory" in told:
+    if _GONE.search(told):
         message = f"the folder that {subject} was written to is gone; resume to fetch it again"
         return Vanished(message, cause=text)
     return DownloaderError(

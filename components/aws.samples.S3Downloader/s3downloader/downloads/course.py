@@ -164,9 +164,10 @@ class Course:
     async def _check_whole(self) -> None:
         """Raise Vanished where a file went after it was verified: none is published without it."""
         if broken := await self._broken_files():
+            first, count = broken[0].path, len(broken)
             raise Vanished(
-                f"{broken[0].path} and {len(broken) - 1} other files vanished before they were"
-                " published; resume to fetch them again"
+                f"{count} files vanished before they were published, {first} among them;"
+                " resume to fetch them again"
             )
 
     def _files(self, *, done: bool) -> AsyncIterable[FileRecord]:

@@ -32,11 +32,12 @@ def sync(directory: Path) -> None:
 def sync_above(place: Path) -> None:
     """Make the name of `place` survive, and those of the directories above it.
 
-    An end of the process may have come between the making of one and its sync. Those above a
-    directory that this user may not write are not its own.
+    An end of the process may have come between the making of one and its sync. What lies on
+    another file system, or where this user may not write, the downloader has not made.
     """
+    device = place.parent.stat().st_dev
     for folder in place.parents:
-        if not os.access(folder, os.R_OK | os.W_OK):
+        if folder.stat().st_dev != device or not os.access(folder, os.R_OK | os.W_OK):
             return
         sync(folder)
 

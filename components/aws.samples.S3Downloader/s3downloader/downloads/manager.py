@@ -372,6 +372,8 @@ class DownloadManager:
             return
         if entry.download.state is not State.PUBLISHING:  # which is carried to its end
             await self._settle(entry, State.WAITING, failure=failure)
+        elif not entry.failures_in_a_row:
+            self._on_fault(entry.download, error)
         wait = min(_LONGEST_WAIT, 2.0 ** min(entry.failures_in_a_row, 10))
         entry.failures_in_a_row += 1
         await self._clock.sleep(wait * random.uniform(0.5, 1.0))
