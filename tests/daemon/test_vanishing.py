@@ -37,7 +37,9 @@ def staging(rig: Rig) -> Path:
 
 
 def all_of_it(rig: Rig) -> None:
-    shutil.rmtree(staging(rig).parent)
+    """Remove it in one step, while files may be made in it."""
+    folder = staging(rig).parent
+    shutil.rmtree(folder.rename(rig.directory / f"removed-{folder.stat().st_ino}"))
 
 
 def one_file(rig: Rig) -> None:
