@@ -16,6 +16,7 @@ from . import (
     idle,
     kills,
     latency,
+    many,
     peers,
     planning,
     rough,
@@ -35,6 +36,7 @@ BENCHMARKS = {
         idle,
         latency,
         burst,
+        many,
         planning,
         start,
     )

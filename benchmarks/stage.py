@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,15 +31,20 @@ class Stage(NamedTuple):
 
 @asynccontextmanager
 async def stage(
-    directory: Path, mode: str, server: ObjectServer, endpoint: str | None = None
+    directory: Path,
+    mode: str,
+    server: ObjectServer,
+    endpoint: str | None = None,
+    observe: Callable[[str, bytes], None] = lambda topic, payload: None,
 ) -> AsyncIterator[Stage]:
     """Start a broker and a device in `directory`, in greengrass mode with a nucleus between.
 
-    `endpoint` is the way to the server, where that is not the server's own.
+    `endpoint` is the way to the server, where that is not the server's own. `observe` is called
+    with the topic and payload of each message that the operator sends or receives.
     """
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(Broker(directory / "broker"))
-        operator = await stack.enter_async_context(Operator(broker.port, _THING))
+        operator = await stack.enter_async_context(Operator(broker.port, _THING, observe=observe))
         environment = {
             **server.environment,
             "AWS_ENDPOINT_URL_S3": endpoint or server.endpoint,

@@ -57,6 +57,7 @@ class World:
                 "DownloadDir": str(self.models),
                 "AllowedDestinations": [str(self.models)],
                 "ProcessInterval": 0.5,
+                "StatusMinInterval": 0.5,
                 "MinFreeBytes": 0,
             },
         )

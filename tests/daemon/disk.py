@@ -8,8 +8,9 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from s3downloader.records import Version
 from s3downloader.store import Change, Store
 
 
@@ -17,6 +18,7 @@ class Gate:
     """Where a caller of the store is held from when it is `reached` until the test opens it."""
 
     def __init__(self) -> None:
+        self.waiting = 0
         self._reached = asyncio.Event()
         self._opened = asyncio.Event()
 
@@ -32,7 +34,9 @@ class Gate:
 
     async def pass_through(self) -> None:
         self._reached.set()
+        self.waiting += 1
         await self._opened.wait()
+        self.waiting -= 1
 
 
 Gates = dict[str, tuple[Callable[[Any], bool], Gate]]
@@ -63,6 +67,11 @@ class GatedStore(Store):
         await super().drop_outdated(download_id, plan)
         await self._gate("drop_outdated", download_id)
 
+    async def versions(self) -> list[Version]:
+        versions = await super().versions()
+        await self._gate("versions", versions)
+        return versions
+
     async def forget_answers(self, *, before: float, most: int) -> None:
         await super().forget_answers(before=before, most=most)
         await self._gate("forget_answers", before)
@@ -73,11 +82,20 @@ class GatedStore(Store):
             await gate.pass_through()
 
 
+class Commit(NamedTuple):
+    """A transaction: whether its end waits for a sync, and whether it has a message to be told."""
+
+    is_synced: bool
+    tells: bool
+
+
 class Disk:
     """The disk below StateDir, which can be full for statements that the test names."""
 
     def __init__(self) -> None:
         self.refused = 0
+        self.commits: list[Commit] = []
+        """The transactions that wrote something, in order."""
         self._full: re.Pattern[str] | None = None
         self._times = 0.0
 
@@ -105,15 +123,24 @@ def connection_on(disk: Disk) -> type[sqlite3.Connection]:
 
     class Connection(sqlite3.Connection):
         doomed = False
+        syncs = True
+        tells = False
+        committed = 0
 
         def execute(self, sql: str, values: Any = ()) -> sqlite3.Cursor:
-            if sql == "PRAGMA synchronous = FULL":
+            if sql.startswith("PRAGMA synchronous = "):
+                self.syncs = sql.endswith("FULL")
                 return super().execute("PRAGMA synchronous = OFF")
             if sql == "COMMIT" and self.doomed:
                 self.doomed = False
                 super().execute("ROLLBACK")
                 disk.refused += 1
                 raise sqlite3.OperationalError("database or disk is full")
+            if sql == "COMMIT" and self.total_changes > self.committed:
+                self.committed = self.total_changes
+                disk.commits.append(Commit(self.syncs, self.tells))
+                self.tells = False
+            self.tells = self.tells or "INTO outbox" in sql or "INTO answers" in sql
             self.doomed = self.doomed or disk.refuses(f"{sql} {values!r}")
             return super().execute(sql, values)
 

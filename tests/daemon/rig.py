@@ -65,6 +65,7 @@ class Rig:
             "MinFreeBytes": 0,
             "ProcessInterval": 3_600,
             "IdleProcessInterval": 3_600,
+            "StatusMinInterval": 0,
         }
         self.component: dict[str, Any] = {}
         """The component's configuration in the nucleus; what is above goes over it."""

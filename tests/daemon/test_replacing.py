@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,11 @@ def tree(place: Path) -> dict[str, int]:
 
 def kept(rig: Rig) -> list[dict[str, int]]:
     """The versions that are kept of what lies below DownloadDir."""
-    slots = (rig.downloads / ".s3downloader" / "versions").glob("*/*")
-    return [tree(slot) for slot in slots]
+    found = []
+    for slot in (rig.downloads / ".s3downloader" / "versions").glob("*/*"):
+        with contextlib.suppress(FileNotFoundError):  # it is being removed
+            found.append(tree(slot))
+    return found
 
 
 async def order(rig: Rig, version: str, **fields: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.records import State
 
+from ..support import ManualClock
 from .rig import Rig
 
 
@@ -53,3 +54,61 @@ async def test_progress_never_passes_what_there_is(rig: Rig) -> None:
         await rig.engine.stands_at("a")
         [told] = (await rig.ask("list"))["downloads"]
         assert (told["progress"], told["bytes_done"], told["bytes_total"]) == (100, 1_000, 1_000)
+
+
+async def test_changes_in_a_row_share_one_status(rig: Rig, clock: ManualClock) -> None:
+    rig.configuration["StatusMinInterval"] = 1
+    rig.source.objects = {"a": 10, "b": 10}
+    rig.engine.hold("a", "b")
+    async with rig.running():
+        await rig.pass_time(1)
+        await rig.download("a", "x", "x")
+        await rig.until(lambda: len(rig.statuses) == 2)  # the first change is told at once
+        await rig.download("b", "y", "y")
+        await rig.engine.stands_at("a", "b")
+        await rig.pass_time(0.9)
+        await rig.ask("status")
+        assert len(rig.statuses) == 2
+        await rig.pass_time(0.1)
+        await rig.becomes(State.DOWNLOADING, "x", "y")
+        assert len(rig.statuses) == 3
+
+
+async def test_a_shorter_interval_takes_effect_at_once(rig: Rig, clock: ManualClock) -> None:
+    del rig.configuration["StatusMinInterval"]
+    rig.component = {"StatusMinInterval": 3_600}
+    rig.source.objects = {"a": 10}
+    rig.engine.hold("a")
+    async with rig.running():
+        await rig.download("a", "x")
+        await rig.engine.stands_at("a")
+        await rig.ask("status")
+        assert len(rig.statuses) == 1
+        rig.reconfigure(StatusMinInterval=0)
+        await rig.becomes(State.DOWNLOADING, "x")
+
+
+async def test_a_status_shows_what_changed_before_all_else(rig: Rig, clock: ManualClock) -> None:
+    rig.source.objects = {"live": 10, "late": 10}
+    rig.engine.hold("live", "late")
+    async with rig.running():
+        for name in ("failed-1", "failed-2"):
+            await rig.download(f"{name}/", name, name)
+            await rig.becomes(State.FAILED, name)
+        await rig.download("live", "live", "live")
+        await rig.becomes(State.DOWNLOADING, "live")
+        await rig.pass_time(1)
+        rig.source.objects = {}
+        await rig.download("failed-3/", "failed-3", "failed-3")
+        await rig.becomes(State.FAILED, "failed-3")
+        shown = [download["download_id"] for download in rig.statuses[-1]["downloads"]]
+        assert shown == ["failed-3", "live", "failed-1", "failed-2"]
+
+
+async def test_a_notice_does_not_wait_for_the_status(rig: Rig, clock: ManualClock) -> None:
+    rig.configuration["StatusMinInterval"] = 1
+    rig.source.error = DownloaderError(ErrorCode.ACCESS_DENIED, "refused")
+    async with rig.running():
+        await rig.download("a", "x")
+        await rig.until(lambda: rig.notices)
+        assert len(rig.statuses) == 1

@@ -65,6 +65,7 @@ async def make_bench(
         "AllowedDestinations": [str(directory / "device" / "downloads")],
         "ProcessInterval": 0.2,
         "IdleProcessInterval": 1,
+        "StatusMinInterval": 0,
         "MinFreeBytes": 0,
         **configuration,
     }

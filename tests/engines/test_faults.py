@@ -53,9 +53,16 @@ WORDS = [
     ("open /d/in-flight/7.object1: permission denied", "destination_not_writable"),
     ("write /d/in-flight/7.object1: input/output error", "destination_not_writable"),
     ("write /d/in-flight/7.object1: file too large", "destination_not_writable"),
-    ("WARNING: s5cmd is hitting the max open file limit allowed by your OS.", "engine_failed"),
+    (
+        "WARNING: s5cmd is hitting the max open file limit allowed by your OS.",
+        "resources_exhausted",
+    ),
     ("s5cmd was killed by SIGKILL", "engine_failed"),
-    ("fatal error: runtime: out of memory", "engine_failed"),
+    ("fatal error: runtime: out of memory", "resources_exhausted"),
+    ("fork/exec /usr/bin/s5cmd: cannot allocate memory", "resources_exhausted"),
+    ("runtime: failed to create new OS thread (have 5 already; errno=11)", "resources_exhausted"),
+    ("OSError: [Errno 24] Too many open files", "resources_exhausted"),
+    ("open /d/in-flight/7.object1: no such file or directory", "destination_not_writable"),
     # As Python's HTTP client and the errors of S3's API say them.
     ("ConnectionRefusedError: [Errno 111] Connection refused", "network_unreachable"),
     ("gaierror: [Errno -2] Name or service not known", "network_unreachable"),

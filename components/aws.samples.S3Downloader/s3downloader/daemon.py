@@ -178,4 +178,4 @@ class Daemon:
             log.warning("a restart is needed for the change of %s", ", ".join(waiting))
         self._bandwidth.follow_configuration()
         self._manager.schedule()
-        self._status.changed()
+        self._status.reconfigured()

@@ -6,7 +6,16 @@ import errno
 from enum import Enum
 from typing import Any
 
-__all__ = ["MEANINGS", "TRANSIENT", "DownloaderError", "ErrorCode", "from_os_error"]
+__all__ = [
+    "MEANINGS",
+    "TRANSIENT",
+    "DownloaderError",
+    "ErrorCode",
+    "Vanished",
+    "exhausted",
+    "from_os_error",
+    "from_system",
+]
 
 
 class ErrorCode(str, Enum):
@@ -39,6 +48,7 @@ class ErrorCode(str, Enum):
     STALLED = "stalled"
     INSUFFICIENT_SPACE = "insufficient_space"
     DISK_FULL = "disk_full"
+    RESOURCES_EXHAUSTED = "resources_exhausted"
     DESTINATION_NOT_WRITABLE = "destination_not_writable"
     SOURCE_CHANGED = "source_changed"
     INVALID_CHECKSUMS = "invalid_checksums"
@@ -79,6 +89,7 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.STALLED: "No byte arrived for too long.",
     ErrorCode.INSUFFICIENT_SPACE: "The download would not leave MinFreeBytes free.",
     ErrorCode.DISK_FULL: "The disk filled up while writing.",
+    ErrorCode.RESOURCES_EXHAUSTED: "The device is out of open files, memory or threads.",
     ErrorCode.DESTINATION_NOT_WRITABLE: "The destination cannot be written.",
     ErrorCode.SOURCE_CHANGED: "The source keeps changing while it is downloaded.",
     ErrorCode.INVALID_CHECKSUMS: "A SHA256SUMS object beside the files cannot be read.",
@@ -92,7 +103,14 @@ MEANINGS: dict[ErrorCode, str] = {
 }
 """The table of the documentation: every code and what it means."""
 
-TRANSIENT = frozenset({ErrorCode.NETWORK_UNREACHABLE, ErrorCode.TIMEOUT, ErrorCode.STALLED})
+TRANSIENT = frozenset(
+    {
+        ErrorCode.NETWORK_UNREACHABLE,
+        ErrorCode.TIMEOUT,
+        ErrorCode.STALLED,
+        ErrorCode.RESOURCES_EXHAUSTED,
+    }
+)
 """Codes of faults that pass by themselves: a download waits and tries again."""
 
 
@@ -106,29 +124,89 @@ class DownloaderError(Exception):
         self.details = details
 
 
+class Vanished(DownloaderError):
+    """What a download had written is not there any more: it is to begin again with what is left."""
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(ErrorCode.DESTINATION_NOT_WRITABLE, message, **details)
+
+
+_GONE = {errno.ENOENT, errno.ESTALE}
+_MANY_FILES = {errno.EMFILE, errno.ENFILE}
+_EXHAUSTED = {*_MANY_FILES, errno.EAGAIN, errno.ENOMEM, errno.ENOBUFS}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_NOT_WRITABLE = {
-    errno.EACCES,
-    errno.EEXIST,
-    errno.EISDIR,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.EROFS,
-    errno.EXDEV,
-}
+_REMEDIES: tuple[tuple[set[int], str], ...] = (
+    (
+        {errno.EACCES, errno.EPERM},
+        "let the component's user write there, then resume the download",
+    ),
+    ({errno.EROFS}, "mount it writable, or choose another destination, then resume"),
+    (
+        {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ELOOP},
+        "something else stands there, perhaps a symbolic link; remove it, then resume",
+    ),
+    ({errno.EBUSY, errno.ETXTBSY}, "another program uses it; stop that, then resume"),
+    (
+        {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT},
+        "the disk below it fails or is gone; see that it is sound and mounted, then resume",
+    ),
+    (
+        {errno.EFBIG, errno.EOVERFLOW},
+        "its file system, or ulimit -f, allows no file as large; choose another destination",
+    ),
+    ({errno.ENAMETOOLONG}, "choose a destination with a shorter path"),
+    ({errno.EMLINK}, "its directory holds as many as it can; choose another destination"),
+    (
+        {
+            errno.EINVAL,
+            errno.ENOSYS,
+            errno.ENOTSUP,
+            errno.ENOTTY,
+            errno.EOPNOTSUPP,
+            errno.EXDEV,
+        },
+        "a directory was moved meanwhile, or its file system cannot do it: resume, or choose ext4",
+    ),
+)
 
 
 def from_os_error(error: OSError) -> DownloaderError:
-    """Turn a file system's error into one of the family."""
-    where = f"{error.filename}: {error.strerror}"
+    """Turn a file system's error into one of the family.
+
+    Source of what they mean: errno(3), and the pages of open(2), rename(2) and fsync(2).
+    """
+    said = error.strerror or str(error)
+    where = f"{error.filename}: {said}" if error.filename else said
+    if error.errno in _EXHAUSTED:
+        return exhausted(where, of_files=error.errno in _MANY_FILES)
     if error.errno in _FULL:
         return DownloaderError(
             ErrorCode.DISK_FULL, f"{where}; free some space there, then resume the download"
         )
-    if error.errno in _NOT_WRITABLE:
-        return DownloaderError(
-            ErrorCode.DESTINATION_NOT_WRITABLE,
-            f"{where}; let the component's user write there, then resume the download",
-        )
+    if error.errno in _GONE:
+        return Vanished(f"{where}; something removed it: resume to fetch what is missing")
+    for numbers, remedy in _REMEDIES:
+        if error.errno in numbers:
+            return DownloaderError(ErrorCode.DESTINATION_NOT_WRITABLE, f"{where}; {remedy}")
     return DownloaderError(ErrorCode.INTERNAL_ERROR, where)
+
+
+def from_system(error: Exception) -> DownloaderError | None:
+    """The same for all errors of the system that Python raises; None for any other."""
+    if isinstance(error, OSError):
+        return from_os_error(error)
+    if isinstance(error, MemoryError):
+        return exhausted("out of memory")
+    if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
+        return exhausted(str(error))  # Python has no class of its own for it
+    return None
+
+
+def exhausted(what: str, *, of_files: bool = False) -> DownloaderError:
+    """Return the error for a lack that may pass: of open files, or else of memory or threads."""
+    remedy = (
+        "lower numworkers, or raise ulimit -n"
+        if of_files
+        else "lower numworkers or MaxConcurrentDownloads, or leave the device more memory"
+    )
+    return DownloaderError(ErrorCode.RESOURCES_EXHAUSTED, f"{what}; {remedy}")

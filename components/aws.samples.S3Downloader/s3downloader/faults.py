@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from .errors import DownloaderError, ErrorCode
+from .errors import DownloaderError, ErrorCode, Vanished
 
 __all__ = ["clipped", "explain", "unaccelerated", "without_secrets"]
 
@@ -42,10 +42,19 @@ _CAUSES = (
         "writable for the component's user",
     ),
     _Cause(
-        ErrorCode.ENGINE_FAILED,
+        ErrorCode.RESOURCES_EXHAUSTED,
         "too many open files",
         "max open file limit",
         says="fetching {subject} needed too many open files; lower numworkers, or raise ulimit -n",
+    ),
+    _Cause(
+        ErrorCode.RESOURCES_EXHAUSTED,
+        "cannot allocate memory",
+        "out of memory",
+        "can't start new thread",
+        "failed to create new OS thread",
+        says="fetching {subject} needed more memory or threads than there are; lower numworkers or "
+        "MaxConcurrentDownloads",
     ),
     # Credentials.
     _Cause(
@@ -178,6 +187,8 @@ _CAUSES = (
         says="the store of {subject} cannot be reached; check the network and EndpointUrl",
     ),
 )
+_GONE = re.compile(r"\.object\d*: no such file or directory")
+"""How s5cmd tells that the folder is gone to which it downloads (engines/staging.py)."""
 _QUOTED = 400
 _SECRETS = re.compile(
     r"((?:X-Amz-[\w-]+|AWSAccessKeyId|Credential|Signature|password|token)=|"
@@ -202,6 +213,9 @@ def explain(text: str, subject: str) -> DownloaderError:
             return DownloaderError(
                 cause.code, f"{says} ({clipped(text, _QUOTED)})" if quoted else says, cause=text
             )
+    if _GONE.search(told):
+        message = f"the folder that {subject} was written to is gone; resume to fetch it again"
+        return Vanished(message, cause=text)
     return DownloaderError(
         ErrorCode.ENGINE_FAILED,
         f"fetching {subject} failed in a way nobody foresaw ({clipped(text, _QUOTED)}); see the log"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
@@ -28,6 +29,7 @@ from .downloads.limits import check_source
 from .downloads.manager import DownloadManager
 from .downloads.plan import Listed
 from .downloads.views import details_view, disk_usage, download_view, file_view, limit_view
+from .errors import from_system
 from .models.registry import Registry
 from .outbox import Outbox
 from .records import ACTIVE, FINISHED, Download, FileRecord
@@ -95,12 +97,26 @@ class Handlers:
         """Carry out `command` and answer it; raise DownloaderError to refuse it."""
         if isinstance(command, commands.List | commands.Details | commands.Status):
             await self._manager.save_progress()
-        await self._table[type(command)](command)
+        try:
+            await self._table[type(command)](command)
+        except (OSError, RuntimeError, MemoryError) as error:
+            if told := from_system(error):
+                raise told from error
+            raise
 
-    def status(self) -> responses.Status:
-        """Return what the device is doing now, first what is active."""
+    def status(self, since: float = math.inf) -> responses.Status:
+        """Return what the device is doing now.
+
+        First what has changed its state `since` that moment of the monotonic clock, then what is
+        active: where the list is cut, it shows the news.
+        """
+
+        def rank(entry: Entry) -> tuple[bool, bool]:
+            is_news = entry.entered is not None and entry.entered >= since
+            return not is_news, entry.download.state not in ACTIVE
+
         shown = [e for e in self._manager.entries if e.download.state not in FINISHED]
-        shown.sort(key=lambda entry: entry.download.state not in ACTIVE)
+        shown.sort(key=rank)
         return responses.Status(
             device_id=self._device_id,
             timestamp=self._clock.now(),

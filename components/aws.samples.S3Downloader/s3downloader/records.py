@@ -51,7 +51,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.PLANNING: frozenset({State.DOWNLOADING, *_INTERRUPTS}),
     State.DOWNLOADING: frozenset({State.VERIFYING, *_INTERRUPTS}),
     State.VERIFYING: frozenset({State.DOWNLOADING, State.PUBLISHING, *_INTERRUPTS}),
-    State.PUBLISHING: frozenset({State.COMPLETED, State.FAILED}),
+    State.PUBLISHING: frozenset({State.COMPLETED, State.QUEUED, State.FAILED}),
     State.WAITING: frozenset({State.QUEUED, State.PAUSED, State.FAILED, State.CANCELLED}),
     State.PAUSED: frozenset({State.QUEUED, State.CANCELLED}),
     State.FAILED: frozenset({State.QUEUED, State.CANCELLED}),
@@ -59,9 +59,9 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.CANCELLED: frozenset(),
 }
 """The states a download may enter from each state. Back to `queued` leads a resume, the end of a
-wait, and a restart of the daemon, which takes up again whatever was under way. Publishing alone is
-never left half way: after a restart it is carried on, and so it is by a resume where the exchange
-of a `publish: replace` had taken place."""
+wait, a restart of the daemon, which takes up again whatever was under way, and a loss of files that
+were not published yet. But for that, publishing is never left half way: after a restart it is
+carried on, and so it is by a resume where the exchange of a `publish: replace` had taken place."""
 
 ACTIVE = frozenset(
     {

@@ -21,6 +21,7 @@ __all__ = ["LIVE", "LiveSettings", "Settings", "load", "read_file", "unknown"]
 _LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _Seconds = Annotated[float, msgspec.Meta(ge=0.1, le=86_400)]
 _Delay = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
+_Apart = Annotated[float, msgspec.Meta(ge=0, le=3_600)]
 _Count = Annotated[int, msgspec.Meta(ge=1, le=64)]
 _Bytes = Annotated[int, msgspec.Meta(ge=0)]
 _Patterns = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
@@ -40,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=parameter_name)
     download_dir: Annotated[str, msgspec.Meta(pattern="^/")] = "/data/downloads/model"
     process_interval: _Seconds = 10.0
     idle_process_interval: _Seconds = 60.0
+    status_min_interval: _Apart = 1.0
     log_level: _LogLevel = "INFO"
     s5cmd_version: Annotated[str, msgspec.Meta(pattern=r"^\d+\.\d+\.\d+\Z")] = "2.3.0"
     state_dir: str = "state"
@@ -64,6 +66,7 @@ LIVE = frozenset(
         "LogLevel",
         "ProcessInterval",
         "IdleProcessInterval",
+        "StatusMinInterval",
         "MaxConcurrentDownloads",
         "MaxBandwidth",
         "AllowedSources",
@@ -81,6 +84,7 @@ _ALLOWED = {
     "DownloadDir": "an absolute path",
     "ProcessInterval": "seconds from 0.1 to 86400",
     "IdleProcessInterval": "seconds from 0.1 to 86400",
+    "StatusMinInterval": "seconds from 0 to 3600",
     "LogLevel": "DEBUG, INFO, WARNING, ERROR or CRITICAL",
     "S5cmdVersion": "a version such as 2.3.0",
     "StateDir": "a path",

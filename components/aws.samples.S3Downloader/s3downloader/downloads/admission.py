@@ -82,19 +82,19 @@ def model_id(download: Download) -> str:
 
 def check_place(download: Download, entries: Iterable[Entry]) -> None:
     """Raise DESTINATION_BUSY where another download is to write to the same place."""
-    mine = Path(download.place)
-    check_free(mine, (e for e in entries if e.download.download_id != download.download_id))
+    others = (e for e in entries if e.download.download_id != download.download_id)
+    check_free(download.place, others)
 
 
-def check_free(place: Path, entries: Iterable[Entry]) -> None:
+def check_free(place: str, entries: Iterable[Entry]) -> None:
     """Raise DESTINATION_BUSY where one of `entries` is to write to `place`."""
     for entry in entries:
-        other = entry.download
-        if _writes(entry) and limits.overlap(place, Path(other.place)):
+        if limits.overlap(place, entry.place) and _writes(entry):
+            other = entry.download
             raise DownloaderError(
                 ErrorCode.DESTINATION_BUSY,
                 f"the download {other.download_id!r} is {other.state.value} and writes to"
-                f" {other.place}; wait for it, cancel it, or choose another destination",
+                f" {entry.place}; wait for it, cancel it, or choose another destination",
                 download_id=other.download_id,
             )
 
@@ -110,18 +110,31 @@ def _writes(entry: Entry) -> bool:
 
 
 def check_space(entry: Entry, entries: Iterable[Entry], reserve: int) -> None:
-    """Raise INSUFFICIENT_SPACE unless what `entry` still needs fits beside what others need."""
+    """Promise `entry` the space that it still needs, beside what is promised to others.
+
+    Raises INSUFFICIENT_SPACE where that is too much.
+    """
+    entry.has_room = False
     destination = Path(entry.download.destination)
     device = limits.device(destination)
     promised = sum(
         _unwritten(other)
         for other in entries
-        if other is not entry
-        and other.download.state in ACTIVE
+        if other.has_room
+        and _missing(other)
         and limits.device(Path(other.download.destination)) == device
     )
     needed = _unwritten(entry)
     limits.check_space(destination, needed=needed, promised=promised, reserve=reserve)
+    entry.has_room = True
+
+
+def _missing(entry: Entry) -> int:
+    """Return the bytes that an active download has still to bring, as far as it is planned."""
+    download = entry.download
+    if download.state not in ACTIVE or download.state is State.PUBLISHING:
+        return 0
+    return max(0, download.bytes_total - entry.meter.bytes_settled)
 
 
 def _unwritten(entry: Entry) -> int:
@@ -129,8 +142,4 @@ def _unwritten(entry: Entry) -> int:
 
     Files on their way have theirs already, also for what has not arrived of them.
     """
-    download = entry.download
-    if download.state is State.PUBLISHING:
-        return 0
-    missing = download.bytes_total - entry.meter.bytes_settled
-    return max(0, missing - limits.allocated(Path(download.staging)))
+    return max(0, _missing(entry) - limits.allocated(Path(entry.download.staging)))

@@ -11,14 +11,14 @@ import msgspec
 
 from ..aio import batches
 from ..engines.base import Engine, FetchJob
-from ..errors import DownloaderError, ErrorCode
+from ..errors import DownloaderError, ErrorCode, Vanished
 from ..records import Download, FileRecord, State
 from ..store import Store
 from ..throttle import Share
 from . import limits, replace, reuse
 from .entry import Entry
 from .plan import Differences, Listing, make_plan
-from .publish import prepare, publish_files, publish_whole, sync_directories, verify_sizes
+from .publish import prepare, publish_files, publish_whole, sync_published, verify_sizes
 
 __all__ = ["Course"]
 
@@ -83,9 +83,13 @@ class Course:
     async def _arrive(self) -> None:
         """Return once every file lies whole in the staging folder."""
         await self._advance(self._entry, State.PLANNING, plan=self._entry.download.plan + 1)
-        await asyncio.to_thread(prepare, self._entry.download)
-        await self._engine.recover(self._job, self._files(done=False), self)
-        await self._store.doubt_unpinned(self._entry.download.download_id)
+        is_new = await asyncio.to_thread(prepare, self._entry.download)
+        if self._entry.download.plan > 1:
+            await self._forget_broken()
+        if not is_new:
+            await self._engine.recover(self._job, self._files(done=False), self)
+        if self._entry.download.plan > 1:
+            await self._store.doubt_unpinned(self._entry.download.download_id)
         await self._plan()
         async for taken in reuse.take_unchanged(self._entry.download, self._store, self._checksum):
             await self.finished(taken)
@@ -138,11 +142,14 @@ class Course:
 
     async def _verify(self) -> Differences:
         """See which files are whole, and in what the source is another than was planned."""
-        broken = await self._broken_files()
-        if broken:
+        await self._forget_broken()
+        return await self._plan()
+
+    async def _forget_broken(self) -> None:
+        """Have those files fetched again that are recorded as done and are not whole."""
+        if broken := await self._broken_files():
             await self._store.mark_missing(broken)
             log.warning("%s: %d files are not whole", self._entry.download.download_id, len(broken))
-        return await self._plan()
 
     async def _broken_files(self) -> list[FileRecord]:
         download = self._entry.download
@@ -153,6 +160,8 @@ class Course:
 
     async def _publish(self) -> None:
         download = self._entry.download
+        if not download.exchange or await asyncio.to_thread(replace.is_staged, download):
+            await self._check_whole()
         if download.exchange:
             await asyncio.to_thread(replace.put_in_place, download)
             return
@@ -164,7 +173,16 @@ class Course:
         touched: set[Path] = set()
         async for batch in batches(self._files(done=True)):
             touched |= await asyncio.to_thread(publish_files, download, batch)
-        await asyncio.to_thread(sync_directories, touched)
+        await asyncio.to_thread(sync_published, Path(download.destination), touched)
+
+    async def _check_whole(self) -> None:
+        """Raise Vanished where a file went after it was verified: none is published without it."""
+        if broken := await self._broken_files():
+            first, count = broken[0].path, len(broken)
+            raise Vanished(
+                f"{count} files vanished before they were published, {first} among them;"
+                " resume to fetch them again"
+            )
 
     def _files(self, *, done: bool) -> AsyncIterable[FileRecord]:
         """Return the files that are done, or not; to be gone through as often as one likes."""

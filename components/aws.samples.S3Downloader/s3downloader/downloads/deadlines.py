@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 from ..aio import first_of
 from ..clock import Clock
@@ -20,22 +20,28 @@ _ENDS = ACTIVE - {State.PUBLISHING}
 
 
 class Deadlines:
-    """Watches the time that downloads have been active."""
+    """Watches the time that downloads with a timeout have been active."""
 
-    def __init__(self, clock: Clock, entries: Callable[[], Iterable[Entry]]) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._entries = entries
+        self._running: set[Entry] = set()
         self._changed = asyncio.Event()
 
-    def changed(self) -> None:
-        """Look again: a download came, or entered another state."""
+    def changed(self, entry: Entry) -> None:
+        """Look at a download again: it came, or entered another state."""
+        if entry.download.options.timeout is None:
+            return
+        if self._ends(entry):
+            self._running.add(entry)
+        else:
+            self._running.discard(entry)
         self._changed.set()
 
     async def watch(self, end: Callable[[Entry], Awaitable[None]]) -> None:
         """Have each download whose time is over ended by `end`, until cancelled."""
         while True:
             self._changed.clear()
-            left = {entry: self._left(entry) for entry in self._entries() if self._ends(entry)}
+            left = {entry: self._left(entry) for entry in self._running}
             over = [entry for entry, seconds in left.items() if seconds <= 0]
             for entry in over:
                 await end(entry)

@@ -85,6 +85,7 @@ class Entry:
 
     def __init__(self, download: Download, clock: Clock) -> None:
         self.download = download
+        self.place = download.place
         self.meter = Meter(clock, download.bytes_done)
         self.lock = asyncio.Lock()
         self.task: asyncio.Task[None] | None = None
@@ -98,6 +99,10 @@ class Entry:
         self.share: Share | None = None
         """Its part of the bandwidth while it works."""
         self.failures_in_a_row = 0
+        self.beginnings = 0
+        """How often it has begun again, in this process, because something removed its files."""
+        self.has_room = download.started
+        """Whether what it has still to bring is promised to it, and to no other."""
 
     def active(self, now: float) -> float:
         """Return the seconds in active states that are not in the record yet."""

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from threading import Lock
 
-__all__ = ["make_directories", "shared_parents", "sync", "sync_tree"]
+__all__ = ["make_directories", "shared_parents", "sync", "sync_above", "sync_tree"]
 
 shared_parents = Lock()
 """Held while a folder that several downloads share comes or goes."""
@@ -27,6 +27,19 @@ def sync(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_above(place: Path) -> None:
+    """Make the name of `place` survive, and those of the directories above it.
+
+    An end of the process may have come between the making of one and its sync. What lies on
+    another file system, or where this user may not write, the downloader has not made.
+    """
+    device = place.parent.stat().st_dev
+    for folder in place.parents:
+        if folder.stat().st_dev != device or not os.access(folder, os.R_OK | os.W_OK):
+            return
+        sync(folder)
 
 
 def sync_tree(directory: Path) -> None:

@@ -22,6 +22,9 @@ __all__ = ["Asked", "Ledger", "check_resumable", "require"]
 
 log = logging.getLogger(__name__)
 
+_PASSING = frozenset({State.PLANNING, State.VERIFYING})
+"""States whose record needs no sync of its own: no event tells them, and a loss of power that takes
+them leaves the download queued, or downloading, from where it comes to them again."""
 _WORKING = frozenset({State.PLANNING, State.DOWNLOADING, State.VERIFYING, State.PUBLISHING})
 
 
@@ -40,9 +43,9 @@ class Ledger:
         outbox: Outbox,
         clock: Clock,
         max_bytes: Callable[[], int],
-        on_change: Callable[[], None],
+        on_change: Callable[[Entry], None],
     ) -> None:
-        """`max_bytes` bounds each message; `on_change` is called after every change of a state."""
+        """`max_bytes` bounds each message; `on_change` is called after each change of a state."""
         self._outbox = outbox
         self._clock = clock
         self._max_bytes = max_bytes
@@ -137,7 +140,7 @@ class Ledger:
             entry.working_since = entry.entered if state in _WORKING else None
             entry.active_since = entry.entered if state in ACTIVE else None
         log.info("download %s is %s", download.download_id, state.value)
-        self._on_change()
+        self._on_change(entry)
 
     async def _record(
         self,
@@ -154,6 +157,7 @@ class Ledger:
                 at=at,
                 downloads=[download],
                 unplanned=[download.download_id] if download.state is State.CANCELLED else [],
+                durable=bool(events or asked) or download.state not in _PASSING,
                 answers=[(asked.command_id, asked.answer(download))] if asked else [],
                 events=[
                     encode(announce(download, command_id, at), self._max_bytes())

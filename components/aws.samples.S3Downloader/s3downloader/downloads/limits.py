@@ -183,9 +183,13 @@ def check_directory(path: Path) -> None:
         )
 
 
-def overlap(one: Path, other: Path) -> bool:
-    """Tell whether one of two places is, or lies in, the other."""
-    return one.is_relative_to(other) or other.is_relative_to(one)
+def overlap(one: str, other: str) -> bool:
+    """Tell whether one of two places, absolute paths, is, or lies in, the other.
+
+    Compared as text: each new download is compared with all that are listed.
+    """
+    one, other = one.rstrip("/") + "/", other.rstrip("/") + "/"
+    return one.startswith(other) or other.startswith(one)
 
 
 def mounts_below(path: Path) -> list[Path]:

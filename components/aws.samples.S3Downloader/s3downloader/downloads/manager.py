@@ -17,7 +17,7 @@ from ..aio import TaskGroup, stop, uninterrupted
 from ..clock import Clock
 from ..contract import commands
 from ..engines.base import Engine
-from ..errors import DownloaderError, ErrorCode, from_os_error
+from ..errors import DownloaderError, ErrorCode, Vanished, from_system
 from ..models.registry import Answering, Registry
 from ..outbox import Outbox
 from ..records import ACTIVE, FINISHED, Download, Failure, State, Version
@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 60.0
 _WRITE_AGAIN = 10.0
+_BEGINNINGS = 3
+"""How often a download begins again because something removes its files, before it gives up."""
 _KEPT_SECONDS = 7 * 86_400.0
 _KEPT_DOWNLOADS = 1_000
 _KEPT_ANSWERS = 10_000
@@ -91,7 +93,7 @@ class DownloadManager:
         self._on_fault = on_fault
         self._versions = Versions(store=store, record=outbox.record, registry=registry, clock=clock)
         self._entries: dict[str, Entry] = {}
-        self._deadlines = Deadlines(clock, self._entries.values)
+        self._deadlines = Deadlines(clock)
         self._ledger = Ledger(outbox, clock, lambda: settings().max_payload_bytes, self._changed)
         self._queue: deque[Entry] = deque()
         self._working: set[Entry] = set()
@@ -110,9 +112,10 @@ class DownloadManager:
             entry.meter.restart(totals.bytes_done, keep_peak=True)
             if download.state in ACTIVE:
                 self._take_up(entry)
+                self._deadlines.changed(entry)
 
-    def _changed(self) -> None:
-        self._deadlines.changed()
+    def _changed(self, entry: Entry) -> None:
+        self._deadlines.changed(entry)
         self._on_change()
 
     async def run(self) -> None:
@@ -180,8 +183,9 @@ class DownloadManager:
             except DownloaderError:
                 del self._entries[download.download_id]
                 raise
+            entry.entered = self._clock.monotonic()
             self._enqueue(entry)
-        self._changed()
+        self._changed(entry)
 
     async def pause(self, download_id: str, asked: Asked) -> None:
         """Stop the traffic of a download and keep what it has."""
@@ -202,7 +206,7 @@ class DownloadManager:
             self._versions.check_free(entry.download.place)
             await stop(entry.task)
             check_resumable(entry.download)
-            entry.failures_in_a_row = 0
+            entry.failures_in_a_row = entry.beginnings = 0
             await self._ledger.advance(
                 entry, State.QUEUED, events=[events.resumed], asked=asked, active_seconds=0.0
             )
@@ -253,7 +257,7 @@ class DownloadManager:
 
     def _check_rollback(self, place: Path) -> None:
         limits.resolve_destination(str(place.parent), self._settings().destination_roots)
-        check_free(place, self._entries.values())
+        check_free(str(place), self._entries.values())
 
     @asynccontextmanager
     async def _locked(self, download_id: str) -> AsyncIterator[Entry]:
@@ -328,9 +332,9 @@ class DownloadManager:
             await self._versions.sweep()
         except DownloaderError as error:
             return error
-        except OSError as error:
-            return from_os_error(error)
         except Exception as error:
+            if told := from_system(error):
+                return told
             log.exception("%s: the downloader itself failed", entry.download.download_id)
             return DownloaderError(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
         return None
@@ -351,20 +355,34 @@ class DownloadManager:
             self._versions.adopt(also.versions)
 
     async def _stumble(self, entry: Entry, error: DownloaderError) -> None:
-        """Wait where a fault passes by itself; fail for any other."""
+        """Wait where a fault passes by itself, begin again where files are gone, or else fail."""
+        if isinstance(error, Vanished):
+            if entry.beginnings < _BEGINNINGS:
+                log.warning("%s begins again: %s", entry.download.download_id, error)
+                self._on_fault(entry.download, error)
+                entry.beginnings += 1
+                await uninterrupted(self._queue_again(entry))
+                return
+            error = _given_up(error)
         failure = Failure(error.code, error.message, error.details)
         log.warning("%s: %s: %s", entry.download.download_id, error.code.value, error.message)
         if error.code not in self._transient:
             await self._settle(entry, State.FAILED, events=[events.failed], failure=failure)
             self._on_fault(entry.download, error)
             return
-        await self._settle(entry, State.WAITING, failure=failure)
+        if entry.download.state is not State.PUBLISHING:  # which is carried to its end
+            await self._settle(entry, State.WAITING, failure=failure)
+        elif not entry.failures_in_a_row:
+            self._on_fault(entry.download, error)
         wait = min(_LONGEST_WAIT, 2.0 ** min(entry.failures_in_a_row, 10))
         entry.failures_in_a_row += 1
         await self._clock.sleep(wait * random.uniform(0.5, 1.0))
-        await uninterrupted(self._end_wait(entry))
+        if entry.download.state is State.PUBLISHING:
+            self._enqueue(entry)
+        else:
+            await uninterrupted(self._queue_again(entry))
 
-    async def _end_wait(self, entry: Entry) -> None:
+    async def _queue_again(self, entry: Entry) -> None:
         await self._settle(entry, State.QUEUED)
         self._enqueue(entry)
 
@@ -408,8 +426,11 @@ class DownloadManager:
             await self._versions.tidy()
             unfinished = [e.download for e in self.entries if e.download.state not in FINISHED]
             await forget_gone(self._store, tuple(known_as(d) for d in unfinished if d.exchange))
-        except DownloaderError as error:
-            log.warning("nothing old could be forgotten: %s", error)
+        except Exception as error:
+            told = error if isinstance(error, DownloaderError) else from_system(error)
+            if told is None:
+                raise
+            log.warning("nothing old could be forgotten: %s", told)
 
     def _outlived(self) -> list[Entry]:
         ended = [entry for entry in self._entries.values() if entry.download.state in _ENDED]
@@ -428,3 +449,12 @@ class DownloadManager:
         now, monotonic = self._began
         drift = (self._clock.now() - now) - (self._clock.monotonic() - monotonic)
         return abs(drift) > _PRUNE_INTERVAL
+
+
+def _given_up(error: Vanished) -> DownloaderError:
+    return DownloaderError(
+        error.code,
+        f"{error.message}. It happened {_BEGINNINGS + 1} times: first find out what removes files"
+        " there, such as a job that cleans up",
+        **error.details,
+    )

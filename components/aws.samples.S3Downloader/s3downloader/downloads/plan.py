@@ -95,10 +95,10 @@ async def make_plan(download: Download, listing: Listing, store: Store) -> Diffe
             + (f" but {left_out} whose key ends in /" if left_out else "")
             + "; check the prefix, or leave the / at its end away to name one object",
         )
-    outdated = await store.outdated(download.download_id, download.plan)
-    # The files go before their records, so that an interruption in between forgets none of them.
-    await asyncio.to_thread(remove_staged, download, outdated)
-    await store.drop_outdated(download.download_id, download.plan)
+    if outdated := await store.outdated(download.download_id, download.plan):
+        # The files go before their records: an interruption in between forgets none of them.
+        await asyncio.to_thread(remove_staged, download, outdated)
+        await store.drop_outdated(download.download_id, download.plan)
     if download.is_prefix:
         await _expect_sums(download, listing, store, sums if download.options.verify else [])
     return Differences(len(outdated), replaced, first_replaced, left_out, first_left_out)

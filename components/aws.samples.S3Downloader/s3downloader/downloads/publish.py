@@ -9,10 +9,10 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..errors import DownloaderError, ErrorCode
+from ..errors import DownloaderError, ErrorCode, Vanished
 from ..records import Download, FileRecord, State
 from . import exchange, limits, replace
-from .folders import make_directories, shared_parents, sync, sync_tree
+from .folders import make_directories, shared_parents, sync, sync_above, sync_tree
 
 __all__ = [
     "discard",
@@ -21,7 +21,7 @@ __all__ = [
     "publish_whole",
     "remove_staged",
     "staged",
-    "sync_directories",
+    "sync_published",
     "verify_sizes",
 ]
 
@@ -71,7 +71,7 @@ def publish_whole(download: Download) -> bool:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
         return False  # another download has just made it
-    sync(destination.parent)
+    sync_above(destination)
     return True
 
 
@@ -84,10 +84,12 @@ def publish_files(download: Download, files: Iterable[FileRecord]) -> set[Path]:
     return {_publish_file(download, limits.target(destination, file.path), file) for file in files}
 
 
-def sync_directories(directories: Iterable[Path]) -> None:
-    """Make the names in `directories` survive a loss of power."""
-    for directory in sorted(directories):
-        sync(directory)
+def sync_published(destination: Path, touched: Iterable[Path]) -> None:
+    """Make the names in the `touched` directories survive a loss of power, and their own names."""
+    folders = {folder for place in touched for folder in (place, *place.parents)}
+    for folder in sorted(folders - set(destination.parents)):
+        sync(folder)
+    sync_above(destination)
 
 
 def _publish_file(download: Download, place: Path, file: FileRecord) -> Path:
@@ -98,10 +100,8 @@ def _publish_file(download: Download, place: Path, file: FileRecord) -> Path:
         source.unlink(missing_ok=True)  # rename(2) leaves it where both are links to one inode
     except FileNotFoundError:
         if _size(place) != file.size:
-            raise DownloaderError(
-                ErrorCode.SIZE_MISMATCH,
-                f"{place} disappeared while it was published; resume to fetch it again",
-            ) from None
+            message = f"{place} disappeared while it was published; resume to fetch it again"
+            raise Vanished(message) from None
     except IsADirectoryError:
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_WRITABLE,
@@ -117,13 +117,19 @@ def remove_staged(download: Download, paths: Iterable[str]) -> None:
             staged(download, path).unlink()
 
 
-def prepare(download: Download) -> None:
-    """Make the staging folder; raise DESTINATION_NOT_WRITABLE where nothing can be replaced."""
+def prepare(download: Download) -> bool:
+    """Make the staging folder where there is none, or none any more; tell whether that was so.
+
+    Raises DESTINATION_NOT_WRITABLE where that cannot be, or nothing can be replaced.
+    """
     with shared_parents:
-        Path(download.staging).mkdir(parents=True, exist_ok=True)
+        limits.check_own(Path(download.staging).parent)
+        is_new = not Path(download.staging).is_dir()
+        make_directories(Path(download.staging))
     if download.replaces:
         exchange.check_supported(Path(download.staging))
         replace.retract(download)
+    return is_new
 
 
 def discard(download: Download) -> None:

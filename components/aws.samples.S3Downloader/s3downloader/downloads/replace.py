@@ -17,11 +17,11 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..errors import DownloaderError, ErrorCode
+from ..errors import DownloaderError, ErrorCode, Vanished
 from ..records import Download, Exchange
 from . import limits
 from .exchange import exchange, rename_new
-from .folders import make_directories, shared_parents, sync, sync_tree
+from .folders import make_directories, shared_parents, sync, sync_above, sync_tree
 
 __all__ = [
     "begin",
@@ -30,6 +30,7 @@ __all__ = [
     "exchange_kept",
     "inode",
     "is_in_place",
+    "is_staged",
     "kept_path",
     "put_in_place",
     "remove_kept",
@@ -98,6 +99,12 @@ def is_in_place(download: Download) -> bool:
     return arrived and not os.path.lexists(_staged(download))
 
 
+def is_staged(download: Download) -> bool:
+    """Tell whether the new is still where it was fetched to: no step has been taken yet."""
+    assert download.exchange
+    return inode(_staged(download)) == download.exchange.inode
+
+
 def put_in_place(download: Download) -> None:
     """Exchange the new with what stands in its place, or give it its name where nothing does.
 
@@ -123,10 +130,9 @@ def _bring_in(download: Download, new: Path, place: Path, kept: Path) -> None:
     if inode(place) != number:
         source = kept if inode(kept) == number else new
         if inode(source) != number:
-            raise DownloaderError(
-                ErrorCode.DESTINATION_NOT_WRITABLE,
+            raise Vanished(
                 f"what was to be published at {place} disappeared meanwhile;"
-                " resume to fetch what is missing",
+                " resume to fetch what is missing"
             )
         _swap_in(source, place)
 
@@ -240,9 +246,10 @@ def _settle(place: Path, kept: Path) -> None:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, FileExistsError):
         rename_new(kept / limits.STAGING, place / limits.STAGING)
         sync(place)
-    if kept.parent.is_dir():
-        sync(kept.parent)
-    sync(place.parent)
+    for folder in kept.parents[:3]:  # the slot, and the downloader's own folders above it
+        if folder.is_dir():
+            sync(folder)
+    sync_above(place)
 
 
 def _drop_empty(directory: Path) -> None:

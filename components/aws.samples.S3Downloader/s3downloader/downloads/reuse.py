@@ -19,7 +19,7 @@ import msgspec
 from .. import validators
 from ..aio import batches
 from ..checksums import md5_etag
-from ..errors import DownloaderError, ErrorCode
+from ..errors import DownloaderError, ErrorCode, from_os_error
 from ..records import Download, FileRecord
 from ..store import Published, Store
 from .folders import sync
@@ -142,7 +142,9 @@ def _stage(
 def _clone(known: Published, target: Path, cloner: _Cloner) -> bool:
     try:
         source = os.open(known.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+    except OSError as error:
+        if from_os_error(error).code is ErrorCode.RESOURCES_EXHAUSTED:
+            raise
         return False  # gone, or not ours to read: it is fetched
     try:
         status = os.fstat(source)

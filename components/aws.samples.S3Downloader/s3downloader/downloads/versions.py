@@ -67,7 +67,7 @@ class Versions:
     def check_free(self, place: str) -> None:
         """Raise DESTINATION_BUSY while a rollback is under way where a download is to write."""
         for version in self._versions.values():
-            if version.rollback and limits.overlap(Path(version.place), Path(place)):
+            if version.rollback and limits.overlap(version.place, place):
                 raise DownloaderError(
                     ErrorCode.DESTINATION_BUSY,
                     f"{version.place} is being rolled back; send the command again in a moment",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ..aio import first_of, uninterrupted
 from ..clock import Clock
-from ..errors import DownloaderError, ErrorCode
+from ..errors import Vanished
 from ..records import FileRecord
 from .base import Sink
 from .staging import Staging
@@ -115,9 +115,7 @@ class Keeper:
         await self._sink.finished(whole)
         await asyncio.to_thread(self._staging.forget, *(f.number for f, t in arrived if t))
         if len(whole) < len(arrived):
-            raise DownloaderError(
-                ErrorCode.SIZE_MISMATCH, "files vanished from the staging folder; resume"
-            )
+            raise Vanished("files vanished from the staging folder; resume to fetch them again")
 
     def _bring_home(self, arrived: list[tuple[FileRecord, Transfer | None]]) -> list[FileRecord]:
         for file, transfer in arrived:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -136,10 +137,15 @@ class Transfer:
             self._journal.commit(synced)
 
     def sync(self) -> None:
-        """Bring what is here to safety: first the data, then the journal that tells of it."""
+        """Bring what is here to safety: first the data, then the journal that tells of it.
+
+        Raises FileNotFoundError where the file has lost its name: nobody could ever use it.
+        """
         with self._lock:
             if not self._is_open or not self._is_sound:
                 return
+            if self.path.stat().st_ino != os.fstat(self._descriptor).st_ino:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
             states = list(self._states)
             try:
                 self._disk.sync(self._descriptor)

@@ -26,7 +26,9 @@ class Database:
     """Transactions on one thread; those that wait together are committed together.
 
     A commit is on disk when it returns (WAL with synchronous=FULL), so the cost of the sync is
-    shared by all that wait for it.
+    shared by all that wait for it. One that is not `durable` outlives the process at once, and a
+    loss of power with the next one that is: SQLite appends to the WAL in order, and its sync is of
+    all that was appended ("Write-Ahead Logging", and PRAGMA synchronous, in SQLite's manual).
     """
 
     def __init__(self, directory: Path, schema: str, migrations: Sequence[str]) -> None:
@@ -60,7 +62,8 @@ class Database:
             ) from error
         self._connection = self._open_sound(schema, migrations)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
+        self._waiting: list[tuple[Work, asyncio.Future[Any], bool]] = []
+        self._syncs = True
         self._flushing: asyncio.Task[None] | None = None
 
     def _open_sound(self, schema: str, migrations: Sequence[str]) -> sqlite3.Connection:
@@ -110,14 +113,15 @@ class Database:
             script = "; ".join([*steps, f"PRAGMA user_version = {present}"])
             connection.executescript(f"BEGIN; {script}; COMMIT")
 
-    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def transact(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run `work` in a transaction and return its result once that is on disk.
 
+        One that is not `durable` may be lost with the power until the next one that is.
         When `work` raises, what it did is undone and the error is raised here. Once begun, it is
         carried out even if the caller is cancelled.
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((work, future))
+        self._waiting.append((work, future, durable))
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush())
         return await future
@@ -134,10 +138,11 @@ class Database:
         loop = asyncio.get_running_loop()
         while self._waiting:
             batch, self._waiting = self._waiting, []
+            durable = any(durable for *_, durable in batch)
             outcomes = await loop.run_in_executor(
-                self._thread, self._run, [work for work, _ in batch]
+                self._thread, self._run, [work for work, *_ in batch], durable
             )
-            for (_, future), (result, error) in zip(batch, outcomes, strict=True):
+            for (_, future, _), (result, error) in zip(batch, outcomes, strict=True):
                 if future.cancelled():
                     continue
                 if error is None:
@@ -145,8 +150,12 @@ class Database:
                 else:
                     future.set_exception(error)
 
-    def _run(self, batch: list[Work]) -> list[tuple[Any, Exception | None]]:
+    def _run(self, batch: list[Work], durable: bool) -> list[tuple[Any, Exception | None]]:
         try:
+            if durable is not self._syncs:
+                level = "FULL" if durable else "NORMAL"
+                self._connection.execute(f"PRAGMA synchronous = {level}")
+                self._syncs = durable
             self._connection.execute("BEGIN IMMEDIATE")
             outcomes = [self._run_one(work) for work in batch]
             self._connection.execute("COMMIT")

@@ -28,7 +28,7 @@ class Change(msgspec.Struct, kw_only=True):
     `models` maps model ids to their entries, None to remove one. `answers` are pairs of a command
     id and the response given to it. `versions` are new or changed ones, `removed` those that are
     there no more. `moved` are pairs of an old and a new path of published files. `at` is the time
-    of the change.
+    of the change. One that is not `durable` is on disk for good with the next one that is.
     """
 
     at: float = 0.0
@@ -42,6 +42,7 @@ class Change(msgspec.Struct, kw_only=True):
     versions: Sequence[Version] = ()
     removed: Sequence[Version] = ()
     moved: Sequence[tuple[str, str]] = ()
+    durable: bool = True
 
 
 class Item(NamedTuple):
@@ -78,7 +79,9 @@ class Store:
 
     async def record(self, change: Change) -> list[int]:
         """Write `change`; return the numbers of its events in the outbox, once it is on disk."""
-        return await self._database.transact(lambda connection: _record(connection, change))
+        return await self._database.transact(
+            lambda connection: _record(connection, change), durable=change.durable
+        )
 
     async def downloads(self) -> list[Download]:
         """Return all downloads, the oldest first."""
@@ -124,9 +127,11 @@ class Store:
         Plans count from 1. Returns the keys of those that an earlier plan had with another ETag
         or size.
         An item without a `sha256` leaves that of its file as it is; `expect` changes it.
-        Raises UNSAFE_KEY when two keys would become one file.
+        Raises UNSAFE_KEY when two keys would become one file. Not durable by itself.
         """
-        return await self._database.transact(lambda c: _plan(c, download_id, plan, items))
+        return await self._database.transact(
+            lambda c: _plan(c, download_id, plan, items), durable=False
+        )
 
     async def expect(self, values: Sequence[tuple[str, int]]) -> None:
         """Set the SHA-256 that files must have; each value is that and the file's number.
@@ -209,8 +214,8 @@ class Store:
         return await self._database.transact(published.versions)
 
     async def publish(self, files: Sequence[Published]) -> None:
-        """Remember files as they were published."""
-        await self._database.transact(lambda c: published.put(c, files))
+        """Remember files as they were published. Not durable by itself."""
+        await self._database.transact(lambda c: published.put(c, files), durable=False)
 
     async def published(self, files: Iterable[str]) -> list[Published]:
         """Return what is known of those of `files`, absolute paths, that have been published."""

@@ -1,0 +1,167 @@
+"""What is announced as published has a name that survives a loss of power."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s3downloader.downloads import replace
+from s3downloader.records import State
+from s3downloader.store import Change
+
+from .rig import Rig
+
+
+class Journal:
+    """What happens to directories, by their inodes, and to the download, in order."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.steps: list[tuple[str, int | str]] = []
+        self.heeds_syncs = True
+        self._patch = monkeypatch
+        for owner, name in [
+            (Path, "rename"),
+            (Path, "replace"),
+            (Path, "mkdir"),
+            (replace, "exchange"),
+            (replace, "rename_new"),
+        ]:
+            self._observe(owner, name)
+        sync = os.fsync
+
+        def observed(descriptor: int) -> None:
+            sync(descriptor)
+            if self.heeds_syncs:
+                self.steps.append(("synced", os.fstat(descriptor).st_ino))
+
+        monkeypatch.setattr(os, "fsync", observed)
+
+    def _observe(self, owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        def observed(path: Path, *others: Any, **named: Any) -> Any:
+            result = real(path, *others, **named)
+            targets = [o for o in others if isinstance(o, Path)] or [path]
+            if name == "exchange":
+                targets.append(path)
+            self.steps += [("changed", target.parent.stat().st_ino) for target in targets]
+            return result
+
+        self._patch.setattr(owner, name, observed)
+
+    def heed(self, change: Change) -> bool:
+        """Write a record down; hold nobody."""
+        self.steps += [("recorded", download.state.value) for download in change.downloads]
+        return False
+
+    def unsynced(
+        self, folders: dict[int, Path], since: State = State.VERIFYING, end: State = State.COMPLETED
+    ) -> list[Path]:
+        """Return those of `folders` that are not synced between their last change and the `end`.
+
+        Files are made before `verifying`, which therefore counts as a change of all.
+        """
+        steps = self.steps[: self.steps.index(("recorded", end.value))]
+        changes = [("recorded", since.value)]
+
+        def last_change(inode: int) -> int:
+            changing = [*changes, ("changed", inode)]
+            return max(at for at, step in enumerate(steps) if step in changing)
+
+        return [p for i, p in folders.items() if ("synced", i) not in steps[last_change(i) :]]
+
+
+def folders_of(rig: Rig) -> dict[int, Path]:
+    """The directories that hold what is published, and those above them, by their inodes."""
+    below = [rig.downloads, *(p for p in rig.downloads.rglob("*") if p.is_dir())]
+    return {path.stat().st_ino: path for path in [rig.downloads.parent, *below]}
+
+
+def nothing(place: Path) -> None:
+    return
+
+
+def another_version(place: Path) -> None:
+    place.mkdir(parents=True)
+    (place / "old").write_text("old")
+
+
+@pytest.mark.parametrize("publish", ["merge", "replace"])
+@pytest.mark.parametrize("before", [nothing, another_version])
+@pytest.mark.parametrize("key", ["m/", "m/a"])
+async def test_every_directory_is_synced_before_it_is_told(
+    rig: Rig,
+    monkeypatch: pytest.MonkeyPatch,
+    publish: str,
+    before: Callable[[Path], None],
+    key: str,
+) -> None:
+    rig.source.objects = {"m/a": 10, "m/deep/er/b": 20}
+    place = rig.downloads / "team" / "model"
+    before(place)
+    kept = (
+        {place.stat().st_ino} if place.exists() and (publish, key) == ("replace", "m/") else set()
+    )
+    journal = Journal(monkeypatch)
+    rig.hold("record", journal.heed)
+    async with rig.running():
+        await rig.download(key, "x", "team/model", publish=publish)
+        await rig.completed("x")
+    folders = {inode: path for inode, path in folders_of(rig).items() if inode not in kept}
+    assert journal.unsynced(folders) == []
+
+
+async def test_where_files_gather_is_synced_before_they_come(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.source.objects = {"m/a": 10}
+    rig.engine.hold("m/a")
+    journal = Journal(monkeypatch)
+    rig.hold("record", journal.heed)
+    async with rig.running():
+        await rig.download("m/", "x", "team/model")
+        await rig.engine.stands_at("m/a")
+        above = {p.stat().st_ino: p for p in (rig.downloads, rig.downloads / ".s3downloader")}
+        assert journal.unsynced(above, since=State.QUEUED, end=State.DOWNLOADING) == []
+
+
+async def test_names_of_an_attempt_that_ended_early_are_synced_too(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(place: Path) -> None:
+        raise OSError(errno.EIO, "the end")
+
+    rig.source.objects = {"m/a": 10, "m/deep/b": 20}
+    journal = Journal(monkeypatch)
+    rig.hold("record", journal.heed)
+    async with rig.running():
+        with monkeypatch.context() as patch:
+            patch.setattr(journal, "heeds_syncs", False)
+            patch.setattr("s3downloader.downloads.publish.sync_above", end)
+            await rig.download("m/", "x", "team/model")
+            await rig.hears("download_error", "x")
+        assert rig.files("team/model") == {"a", "deep/b"}
+        await rig.ask("resume", download_id="x")
+        await rig.completed("x")
+    assert journal.unsynced(folders_of(rig)) == []
+
+
+async def test_a_small_download_waits_for_five_syncs_of_the_state(rig: Rig) -> None:
+    """Of its command, its start, its file, its publishing and its end; each event is another."""
+    rig.configuration["StatusMinInterval"] = 3_600
+    rig.source.objects = {"a": 10}
+    async with rig.running():
+        await rig.ask("status")
+        rig.disk.commits.clear()
+        await rig.download("a", "x")
+        await rig.completed("x")
+        await rig.ask("status")
+    synced = [commit for commit in rig.disk.commits if commit.is_synced]
+    assert len(synced) <= 5 + len(rig.events("x")) + 1  # the answer to the status
+    assert sum(commit.tells for commit in synced) == 4
+    assert not any(commit.tells for commit in rig.disk.commits if not commit.is_synced)

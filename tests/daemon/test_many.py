@@ -1,0 +1,70 @@
+"""What a download costs does not grow with the number of those that are listed."""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+from typing import Any
+
+from s3downloader.records import Download, Options, State
+from s3downloader.store import Change, Store
+
+from ..support import ManualClock
+from .rig import Rig
+
+
+class Calls:
+    """Counts the calls of Python functions in this thread while it is open."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> Calls:
+        sys.setprofile(self._heed)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _heed(self, frame: FrameType, event: str, argument: Any) -> None:
+        self.count += event == "call"
+
+
+def paused(rig: Rig, number: int) -> Download:
+    place = str(rig.downloads / f"paused-{number}")
+    return Download(
+        download_id=f"paused-{number}",
+        command_id="before",
+        bucket="models",
+        key="m/",
+        destination=place,
+        staging=f"{place}/.s3downloader/0",
+        options=Options(),
+        state=State.PAUSED,
+        created_at=number,
+        updated_at=number,
+    )
+
+
+async def calls_of_a_download(rig: Rig, name: str) -> int:
+    with Calls() as calls:
+        await rig.download(name, name, name)
+        await rig.completed(name)
+    return calls.count
+
+
+async def test_the_work_for_a_download_does_not_grow_with_those_listed(
+    rig: Rig, clock: ManualClock
+) -> None:
+    rig.configuration["StatusMinInterval"] = 3_600
+    rig.source.objects = dict.fromkeys(["first", "alone", "among"], 10)
+    async with rig.running():
+        await calls_of_a_download(rig, "first")
+        alone = await calls_of_a_download(rig, "alone")
+    others = [paused(rig, n) for n in range(500)]
+    store = Store(rig.directory / "state")
+    await store.record(Change(downloads=others))
+    await store.close()
+    async with rig.running():
+        among = await calls_of_a_download(rig, "among")
+    assert among < 2 * alone
