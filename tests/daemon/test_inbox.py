@@ -65,6 +65,24 @@ async def test_a_command_that_was_answered_is_not_carried_out_again(rig: Rig) ->
         assert len(responses(rig)) == 4
 
 
+async def test_a_command_that_ends_every_process_is_given_up(rig: Rig) -> None:
+    recording = rig.hold("record", lambda change: bool(change.answers and change.models))
+    async with rig.running():
+        await rig.send("model_add", model_meta={"model_id": "m"})
+        await recording.reached()
+    for _ in range(4):
+        async with rig.running():
+            await recording.reached()
+        assert len(inbox(rig)) == 1
+    async with rig.running():
+        [refusal] = await rig.responses("c1")
+        assert refusal["error_code"] == "internal_error"
+        assert "ended 5 times" in refusal["error"]
+        recording.open()
+        assert (await rig.ask("model_add", model_meta={"model_id": "m"}))["success"]
+    assert inbox(rig) == []
+
+
 async def test_each_of_several_deliveries_leaves_the_inbox(rig: Rig) -> None:
     async with rig.running():
         for _ in range(3):

@@ -111,11 +111,12 @@ class Daemon:
             settings=live,
             clock=clock,
         )
+        self._inbox = Inbox(self._store, clock)
         self._service = S3CommandService(
             bus=bus,
             topic=f"{topics}/commands",
             store=self._store,
-            inbox=Inbox(self._store, clock),
+            inbox=self._inbox,
             outbox=self._outbox,
             handle=self._handlers.handle,
             settings=live,
@@ -167,6 +168,7 @@ class Daemon:
                 " were under way are forgotten, so send their commands again",
                 ErrorCode.INTERNAL_ERROR,
             )
+        await self._inbox.load()
         await self._registry.load()
         await self._bandwidth.load()
         await self._manager.load()

@@ -14,7 +14,7 @@ from .clock import Clock
 from .errors import DownloaderError
 from .store import Arrived, Backlog, Store
 
-__all__ = ["Command", "Inbox"]
+__all__ = ["Delivery", "Inbox"]
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +25,17 @@ def _nobody_waits() -> None:
     return
 
 
-class Command(NamedTuple):
-    """One delivery of a command. Its id is one that was made for it where it brought none.
+class Delivery(NamedTuple):
+    """A command as it was delivered. Where it brought no id, it has one that was made for it.
 
-    `unrecorded` is why it is not on disk.
+    `unrecorded` is why it is not on disk, `takeovers` how many processes have found it there.
     """
 
     command_id: str
     payload: bytes
     unrecorded: DownloaderError | None = None
     on_answered: Callable[[], None] = _nobody_waits
+    takeovers: int = 0
 
 
 class Inbox:
@@ -47,8 +48,15 @@ class Inbox:
         self._store = store
         self._clock = clock
         self._recorded: Backlog[Arrived] = Backlog(store.arrived)
-        self._unrecorded: deque[Command] = deque()
+        self._unrecorded: deque[Delivery] = deque()
         self._arrived = asyncio.Event()
+
+    async def load(self) -> None:
+        """Take over what an earlier process left."""
+        try:
+            await self._store.take_over()
+        except DownloaderError as error:
+            log.error("it is not counted that commands are taken over: %s", error)
 
     async def put(self, command_id: str, payload: bytes, *, retained: bool) -> bool:
         """Take a command in; return once it is on disk. Raises what Store does.
@@ -63,19 +71,19 @@ class Inbox:
         self._arrived.set()
         return True
 
-    def put_unrecorded(self, command: Command) -> None:
+    def put_unrecorded(self, delivery: Delivery) -> None:
         """Take in a command that is not to be on disk."""
-        self._unrecorded.append(command)
+        self._unrecorded.append(delivery)
         self._arrived.set()
 
-    async def take(self) -> Command:
+    async def take(self) -> Delivery:
         """Return the next command, once there is one; those on disk come first."""
         while True:
             self._arrived.clear()
             legible = bool(self._recorded.ready) or await self._read_on()
             if self._recorded.ready:
-                arrived = self._recorded.ready.popleft()
-                return Command(arrived.command_id, arrived.payload)
+                _, command_id, payload, takeovers = self._recorded.ready.popleft()
+                return Delivery(command_id, payload, takeovers=takeovers)
             if self._unrecorded:
                 return self._unrecorded.popleft()
             if legible:

@@ -10,7 +10,7 @@ from functools import partial
 from .aio import TaskGroup
 from .contract import commands, decode_command, encode, new_command_id, peek, responses
 from .errors import DownloaderError, ErrorCode
-from .inbox import Command, Inbox
+from .inbox import Delivery, Inbox
 from .messaging.bus import Bus, Message
 from .outbox import Outbox
 from .records import GENERATED
@@ -22,6 +22,9 @@ __all__ = ["AT_ONCE", "S3CommandService"]
 log = logging.getLogger(__name__)
 
 _MAX_COMMAND_BYTES = 128 * 1024
+_MOST_TAKEOVERS = 4
+"""Processes that carry out what others left: a command that ends each of them is given up."""
+
 AT_ONCE = 128
 """Commands that are carried out side by side; the others wait in the inbox."""
 
@@ -95,13 +98,13 @@ class S3CommandService:
         command_id = self._peek(message.payload)[0] or new_command_id()
         acknowledge = partial(safe.set_result, None)
         if len(message.payload) > _MAX_COMMAND_BYTES:  # it is refused, and need not be kept
-            self._inbox.put_unrecorded(Command(command_id, message.payload, None, acknowledge))
+            self._inbox.put_unrecorded(Delivery(command_id, message.payload, None, acknowledge))
             return
         try:
             new = await self._inbox.put(command_id, message.payload, retained=message.retained)
         except DownloaderError as error:
             log.error("the command %s is not recorded: %s", command_id, error)
-            self._inbox.put_unrecorded(Command(command_id, message.payload, error, acknowledge))
+            self._inbox.put_unrecorded(Delivery(command_id, message.payload, error, acknowledge))
             return
         acknowledge()
         if message.retained:
@@ -119,24 +122,24 @@ class S3CommandService:
             ErrorCode.RETAINED_COMMAND,
         )
 
-    async def _answer(self, command: Command) -> None:
+    async def _answer(self, delivery: Delivery) -> None:
         """Answer one command, whatever it is, after earlier ones with the same id."""
-        command_id = command.command_id
+        command_id = delivery.command_id
         while command_id in self._under_way:
             await asyncio.wait([self._under_way[command_id]])
         task = asyncio.current_task()
         assert task is not None
         self._under_way[command_id] = task
         try:
-            await self._answer_once(command)
-            command.on_answered()
+            await self._answer_once(delivery)
+            delivery.on_answered()
         finally:
             if self._under_way.get(command_id) is task:
                 del self._under_way[command_id]
 
-    async def _answer_once(self, command: Command) -> None:
-        command_id = command.command_id
-        _, name = self._peek(command.payload)
+    async def _answer_once(self, delivery: Delivery) -> None:
+        command_id = delivery.command_id
+        _, name = self._peek(delivery.payload)
         log.info("command %s %s", name or "unreadable", command_id)
         try:
             # Looked up without an id too, so that commands keep the order in which they came.
@@ -144,7 +147,7 @@ class S3CommandService:
             if given is not None:
                 await self._outbox.answer(command_id, given)
                 return
-            await self._handle(self._decode(command))
+            await self._handle(self._decode(delivery))
         except DownloaderError as error:
             await self._refuse(error, command_id, name)
         except Exception as error:
@@ -152,14 +155,20 @@ class S3CommandService:
             fault = DownloaderError(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
             await self._refuse(fault, command_id, name)
 
-    def _decode(self, command: Command) -> commands.Command:
+    def _decode(self, delivery: Delivery) -> commands.Command:
         """Return what is to be done; what would not outlive the process changes nothing."""
-        decoded = decode_command(
-            command.payload, max_bytes=_MAX_COMMAND_BYTES, command_id=command.command_id
+        command = decode_command(
+            delivery.payload, max_bytes=_MAX_COMMAND_BYTES, command_id=delivery.command_id
         )
-        if command.unrecorded and not commands.only_reads(decoded):
-            raise command.unrecorded
-        return decoded
+        if delivery.unrecorded and not commands.only_reads(command):
+            raise delivery.unrecorded
+        if delivery.takeovers > _MOST_TAKEOVERS:
+            raise DownloaderError(
+                ErrorCode.INTERNAL_ERROR,
+                f"the downloader has ended {delivery.takeovers} times before this command was"
+                " answered, which may be why; its log may tell more",
+            )
+        return command
 
     async def _refuse(self, error: DownloaderError, command_id: str, name: str | None) -> None:
         log.info("refused %s %s: %s: %s", name, command_id, error.code.value, error.message)

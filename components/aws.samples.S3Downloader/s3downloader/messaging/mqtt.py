@@ -241,9 +241,9 @@ class MqttBus:
             self._deliver(message, acknowledge)
 
     def _drop_unclaimed(self) -> None:
-        """Acknowledge what nobody wants, and want no more of it: it would hold up all else.
+        """Acknowledge what nobody wants, and unsubscribe from it: it would hold up all else.
 
-        A kept session brings it where a topic of earlier is not subscribed to any more.
+        A kept session brings it where an earlier process subscribed to other topics.
         """
         if self._closing:
             return

@@ -18,6 +18,7 @@ __all__ = [
     "outgoing",
     "receive",
     "settle",
+    "take_over",
 ]
 
 _RETAINED = "retained_command"
@@ -25,11 +26,15 @@ _RETAINED = "retained_command"
 
 
 class Arrived(NamedTuple):
-    """A command as it arrived; numbers grow in the order of arrival."""
+    """A command as it arrived; numbers grow in the order of arrival.
+
+    `takeovers` is how many processes have found it unanswered when they started.
+    """
 
     number: int
     command_id: str
     payload: bytes
+    takeovers: int = 0
 
 
 class Outgoing(NamedTuple):
@@ -54,15 +59,21 @@ def receive(
             return None
         connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", note)
     sql = "INSERT INTO inbox (command_id, payload) VALUES (?, ?)"
-    number = connection.execute(sql, (command_id, payload)).lastrowid
-    assert number is not None
-    return Arrived(number, command_id, payload)
+    return Arrived(_insert(connection, sql, command_id, payload), command_id, payload)
 
 
 def arrived(connection: sqlite3.Connection, after: int, limit: int) -> list[Arrived]:
     """Return the first `limit` unanswered commands whose number is greater than `after`."""
-    sql = "SELECT number, command_id, payload FROM inbox WHERE number > ? ORDER BY number LIMIT ?"
+    sql = (
+        "SELECT number, command_id, payload, takeovers FROM inbox"
+        " WHERE number > ? ORDER BY number LIMIT ?"
+    )
     return [Arrived(*row) for row in connection.execute(sql, (after, limit))]
+
+
+def take_over(connection: sqlite3.Connection) -> None:
+    """Count that another process has found what is in the inbox."""
+    connection.execute("UPDATE inbox SET takeovers = takeovers + 1")
 
 
 def answer(connection: sqlite3.Connection, at: float, command_id: str, response: bytes) -> Outgoing:
@@ -89,9 +100,13 @@ def announce(connection: sqlite3.Connection, event: bytes) -> Outgoing:
 
 def _queue(connection: sqlite3.Connection, payload: bytes, *, is_response: bool) -> Outgoing:
     sql = "INSERT INTO outbox (payload, is_response) VALUES (?, ?)"
-    number = connection.execute(sql, (payload, is_response)).lastrowid
+    return Outgoing(_insert(connection, sql, payload, is_response), payload, is_response)
+
+
+def _insert(connection: sqlite3.Connection, sql: str, *values: object) -> int:
+    number = connection.execute(sql, values).lastrowid
     assert number is not None
-    return Outgoing(number, payload, is_response)
+    return number
 
 
 def outgoing(connection: sqlite3.Connection, after: int, limit: int) -> list[Outgoing]:

@@ -26,7 +26,8 @@ _INBOX_AND_RESPONSES = """
 CREATE TABLE inbox (
     number     INTEGER PRIMARY KEY AUTOINCREMENT,
     command_id TEXT NOT NULL,
-    payload    BLOB NOT NULL
+    payload    BLOB NOT NULL,
+    takeovers  INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX inbox_by_command ON inbox (command_id, number);
 ALTER TABLE outbox RENAME COLUMN event TO payload;

@@ -31,7 +31,8 @@ CREATE INDEX answers_by_age ON answers (at);
 CREATE TABLE inbox (
     number     INTEGER PRIMARY KEY AUTOINCREMENT,
     command_id TEXT NOT NULL,
-    payload    BLOB NOT NULL
+    payload    BLOB NOT NULL,
+    takeovers  INTEGER NOT NULL DEFAULT 0
 );
 
 CREATE INDEX inbox_by_command ON inbox (command_id, number);

@@ -124,6 +124,10 @@ class Store:
             lambda c: messages.receive(c, command_id, payload, retained_digest)
         )
 
+    async def take_over(self) -> None:
+        """Count that another process has found the commands that are not answered."""
+        await self._database.transact(messages.take_over)
+
     async def arrived(self, after: int = 0, limit: int = _PAGE) -> list[Arrived]:
         """Return the first commands that are not answered and have a greater number."""
         return await self._database.read(lambda c: messages.arrived(c, after, limit))
