@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from s3downloader.records import Version
-from s3downloader.store import Change, Store
+from s3downloader.store import Change, Outgoing, Store
 
 
 class Gate:
@@ -49,7 +49,7 @@ class GatedStore(Store):
         super().__init__(directory)
         self._gates = gates
 
-    async def record(self, change: Change) -> list[int]:
+    async def record(self, change: Change) -> list[Outgoing]:
         await self._gate("record", change)
         return await super().record(change)
 

@@ -28,7 +28,7 @@ from s3downloader.store import Store
 
 async def main():
     store = Store(Path(sys.argv[1]))
-    print("opened", store.damaged, len(await store.events()))
+    print("opened", store.damaged, len(await store.outgoing()))
     await store.close()
 
 try:
@@ -103,5 +103,5 @@ async def test_the_log_of_a_damaged_file_is_set_aside_with_it(tmp_path: Path) ->
     assert store.damaged
     assert store.damaged.read_bytes().startswith(b"not a database")
     assert b"event 1" in store.damaged.with_name(f"{store.damaged.name}-wal").read_bytes()
-    assert await store.events() == []
+    assert await store.outgoing() == []
     await store.close()

@@ -13,6 +13,7 @@ from .errors import ErrorCode
 __all__ = [
     "ACTIVE",
     "FINISHED",
+    "GENERATED",
     "TRANSITIONS",
     "Download",
     "EngineName",
@@ -25,6 +26,9 @@ __all__ = [
     "State",
     "Version",
 ]
+
+GENERATED = "generated-"
+"""How the id of a command begins that brought none: nobody can ask for its answer again."""
 
 
 class State(str, Enum):

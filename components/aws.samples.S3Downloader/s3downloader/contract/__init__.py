@@ -3,13 +3,13 @@
 from . import commands, responses
 from .decode import decode_command, peek
 from .encode import encode
-from .fields import GENERATED
+from .fields import new_command_id
 
 __all__ = [
-    "GENERATED",
     "commands",
     "decode_command",
     "encode",
+    "new_command_id",
     "peek",
     "responses",
 ]

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ..errors import DownloaderError, ErrorCode
 
@@ -19,7 +19,16 @@ __all__ = ["Database"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], Any]
+
+
+class _Work(NamedTuple):
+    """What is to be done with the connection."""
+
+    run: Callable[[sqlite3.Connection], Any]
+    reads: bool
+    """Whether it writes nothing."""
+    durable: bool
+    """Whether it is to survive a loss of power once it is committed."""
 
 
 class Database:
@@ -62,7 +71,7 @@ class Database:
             ) from error
         self._connection = self._open_sound(schema, migrations)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._waiting: list[tuple[Work, asyncio.Future[Any], bool]] = []
+        self._waiting: list[tuple[_Work, asyncio.Future[Any]]] = []
         self._syncs = True
         self._flushing: asyncio.Task[None] | None = None
 
@@ -120,8 +129,20 @@ class Database:
         When `work` raises, what it did is undone and the error is raised here. Once begun, it is
         carried out even if the caller is cancelled.
         """
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((work, future, durable))
+        result: T = await self._enqueue(_Work(work, reads=False, durable=durable))
+        return result
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work`, which writes nothing, in its turn; return its result.
+
+        It sees what was asked for before it, and is not refused with it where the disk is full.
+        """
+        result: T = await self._enqueue(_Work(work, reads=True, durable=False))
+        return result
+
+    async def _enqueue(self, work: _Work) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, future))
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush())
         return await future
@@ -138,11 +159,10 @@ class Database:
         loop = asyncio.get_running_loop()
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            durable = any(durable for *_, durable in batch)
             outcomes = await loop.run_in_executor(
-                self._thread, self._run, [work for work, *_ in batch], durable
+                self._thread, self._run, [work for work, _ in batch]
             )
-            for (_, future, _), (result, error) in zip(batch, outcomes, strict=True):
+            for (_, future), (result, error) in zip(batch, outcomes, strict=True):
                 if future.cancelled():
                     continue
                 if error is None:
@@ -150,25 +170,33 @@ class Database:
                 else:
                     future.set_exception(error)
 
-    def _run(self, batch: list[Work], durable: bool) -> list[tuple[Any, Exception | None]]:
+    def _run(self, batch: list[_Work]) -> list[tuple[Any, Exception | None]]:
         try:
-            if durable is not self._syncs:
-                level = "FULL" if durable else "NORMAL"
-                self._connection.execute(f"PRAGMA synchronous = {level}")
-                self._syncs = durable
+            self._sync_commits(any(work.durable for work in batch))
             self._connection.execute("BEGIN IMMEDIATE")
             outcomes = [self._run_one(work) for work in batch]
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            return [(None, _explain(error))] * len(batch)
+            refused = (None, _explain(error))
+            return [
+                self._run([work._replace(reads=False)])[0] if work.reads else refused
+                for work in batch
+            ]
         return outcomes
 
-    def _run_one(self, work: Work) -> tuple[Any, Exception | None]:
+    def _sync_commits(self, durable: bool) -> None:
+        """Have SQLite sync its log with each commit from now on, or leave that out."""
+        if durable is not self._syncs:
+            level = "FULL" if durable else "NORMAL"
+            self._connection.execute(f"PRAGMA synchronous = {level}")
+            self._syncs = durable
+
+    def _run_one(self, work: _Work) -> tuple[Any, Exception | None]:
         self._connection.execute("SAVEPOINT work")
         try:
-            result = work(self._connection)
+            result = work.run(self._connection)
         except Exception as error:
             if not self._connection.in_transaction:
                 raise  # SQLite gave the whole transaction up, as it does when the disk is full
