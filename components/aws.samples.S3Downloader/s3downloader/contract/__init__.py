@@ -5,6 +5,7 @@ from .decode import decode_command, peek
 from .encode import encode
 from .fields import GENERATED
 from .paging import item_after, page_token
+from .refit import refit
 
 __all__ = [
     "GENERATED",
@@ -14,5 +15,6 @@ __all__ = [
     "item_after",
     "page_token",
     "peek",
+    "refit",
     "responses",
 ]
