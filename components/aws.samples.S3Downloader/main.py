@@ -55,4 +55,5 @@ async def serve(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    run_until_stopped(serve(parse(sys.argv[1:], os.environ)))
+    given = parse(sys.argv[1:], os.environ)
+    run_until_stopped(serve(given), by_nucleus=given.messaging == "greengrass")
