@@ -50,7 +50,7 @@ async def serve(arguments: Arguments) -> None:
             clock=clock,
             transient=connection.transient,
         )
-        await connection.watch(daemon.reconfigure, daemon.defer_update)
+        await connection.watch(daemon.reconfigure, daemon.defer_update, daemon.warn)
         await daemon.serve(connection.report_running)
 
 

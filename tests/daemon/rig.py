@@ -73,7 +73,7 @@ class Rig:
         self.statuses: list[Message] = []
         self.notices: list[Message] = []
         self._operator = operator
-        self._hub = hub
+        self.hub = hub
         self._numbers = itertools.count(1)
         self._daemon: Daemon | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -93,7 +93,7 @@ class Rig:
         """Start the daemon; at the end it must be up still, and stop cleanly when cancelled."""
         heard = len(self.statuses)
         source, engine = self.real or (self.source, self.engine)
-        async with MemoryBus(self._hub) as bus:
+        async with MemoryBus(self.hub) as bus:
             self._daemon = Daemon(
                 thing_name="edge",
                 live=LiveSettings(

@@ -58,7 +58,7 @@ async def make_bench(
     server: S3Server,
     configuration: dict[str, Any],
 ) -> AsyncIterator[Bench]:
-    """Put a device on the bench; it is not started yet."""
+    """Put a device on the bench, via "mqtt", "greengrass" or "lite"; it is not started yet."""
     thing = f"device-{next(_numbers)}"
     configuration = {
         "DownloadDir": str(directory / "device" / "downloads"),
@@ -74,10 +74,15 @@ async def make_bench(
         environment = {**server.environment, "AWS_ENDPOINT_URL_S3": link.endpoint}
         nucleus = None
         device: Device
-        if via == "greengrass":
+        if via != "mqtt":
             (directory / "nucleus").mkdir()
             nucleus = await stack.enter_async_context(
-                Nucleus(thing_name=thing, directory=directory / "nucleus", broker_port=broker.port)
+                Nucleus(
+                    thing_name=thing,
+                    directory=directory / "nucleus",
+                    broker_port=broker.port,
+                    personality="lite" if via == "lite" else "java",
+                )
             )
             device = GreengrassDevice(
                 directory / "device", environment, nucleus=nucleus, configuration=configuration

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from .downloads.deferral import Deferral
 from .downloads.manager import DownloadManager
 from .engines.base import Engine
 from .errors import DownloaderError, ErrorCode
+from .fitting import publish_fitting
 from .handlers import Browser, Handlers
 from .messaging.bus import Bus, Shadow
 from .models.registry import Registry
@@ -29,6 +31,8 @@ from .store import Store
 __all__ = ["Daemon"]
 
 log = logging.getLogger(__name__)
+
+_LISTEN_AGAIN = 15.0
 
 Report = Callable[[], Coroutine[Any, Any, None]]
 
@@ -60,13 +64,14 @@ class Daemon:
         topics = f"{live().topic_prefix}/{thing_name}"
         self._live = live
         self._bus = bus
+        self._clock = clock
         self._store = Store(Path(live().state_dir))
         self._outbox = Outbox(
-            self._store, lambda payload: bus.publish(f"{topics}/responses", payload, qos=1), clock
+            self._store, partial(publish_fitting, bus, f"{topics}/responses", qos=1), clock
         )
         self._status = StatusReporter(
             device_id=thing_name,
-            publish=lambda payload: bus.publish(f"{topics}/status", payload, qos=0),
+            publish=partial(publish_fitting, bus, f"{topics}/status", qos=0),
             settings=live,
             clock=clock,
         )
@@ -141,12 +146,29 @@ class Daemon:
                 group.create_task(self._outbox.run())
                 group.create_task(self._registry.sync())
                 group.create_task(self._manager.run())
-                await self._service.listen(group)
-                group.create_task(report_running())
+                tried = asyncio.Event()
+                group.create_task(self._listen(group, report_running, tried))
+                await tried.wait()  # whoever hears the first status may send commands
                 await self._status.run(self._handlers.status, self._manager.save_progress)
         finally:
             await self._manager.save_progress()
             await self._store.close()
+
+    async def _listen(self, group: TaskGroup, report_running: Report, tried: asyncio.Event) -> None:
+        """Take commands as soon as messaging lets it: a policy may be mended while it runs."""
+        told = ""
+        while True:
+            try:
+                await self._service.listen(group)
+                break
+            except DownloaderError as error:
+                if error.message != told:
+                    self.warn(f"no command is heard: {error.message}", error.code)
+                told = error.message
+            tried.set()
+            await self._clock.sleep(_LISTEN_AGAIN)
+        tried.set()
+        await report_running()
 
     async def _load(self) -> None:
         if self._store.damaged:
@@ -159,6 +181,10 @@ class Daemon:
         await self._outbox.load()
         await self._bandwidth.load()
         await self._manager.load()
+
+    def warn(self, message: str, code: ErrorCode) -> None:
+        """Log a warning and publish it beside the status."""
+        self._status.warn(message, code)
 
     def defer_update(self, deployment_id: str) -> float:
         """Return by how many seconds an update of components shall be put off, 0 for not at all."""
