@@ -50,9 +50,10 @@ async def serve(arguments: Arguments) -> None:
             clock=clock,
             transient=connection.transient,
         )
-        await connection.watch(daemon.reconfigure, daemon.defer_update)
+        await connection.watch(daemon.reconfigure, daemon.defer_update, daemon.warn)
         await daemon.serve(connection.report_running)
 
 
 if __name__ == "__main__":
-    run_until_stopped(serve(parse(sys.argv[1:], os.environ)))
+    given = parse(sys.argv[1:], os.environ)
+    run_until_stopped(serve(given), by_nucleus=given.messaging == "greengrass")

@@ -85,6 +85,11 @@ class IotCore:
         """Return once the loss of the broker has been noticed."""
         await self._connection.wait_offline()
 
+    @property
+    def unacked(self) -> int:
+        """How many publishes without a spool wait for their acknowledgement."""
+        return len(self._unacked)
+
     async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> None:
         """Publish, or raise ServiceError; returns when the broker or the spool has it."""
         _check_topic(topic)
@@ -102,8 +107,12 @@ class IotCore:
     ) -> Callable[[], None]:
         """Call `callback` for each message; returns what ends the subscription.
 
+        While the broker is away it waits for its return, or raises ServiceError, as the
+        personality has it.
         Subscriptions to one filter share one subscription at the broker, of the highest QoS.
         """
+        if self._connection.client is None and not self._personality.subscribes_offline:
+            raise ServiceError(f"Subscribe to topic {topic_filter} failed: the broker is away")
         known = self._filters.get(topic_filter)
         if known is None:
             known = self._filters[topic_filter] = _Filter(topic_filter, next(self._identifiers))
@@ -132,7 +141,7 @@ class IotCore:
             await self._subscribe_at_broker(client, known)
 
     def _dispatch(self, message: aiomqtt.Message) -> None:
-        if len(message.payload) > self._personality.max_receive:
+        if self._faults.deaf or len(message.payload) > self._personality.max_receive:
             return
         identifiers = getattr(message.properties, "SubscriptionIdentifier", [])
         for known in list(self._filters.values()):

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from .operations.iot_core import IotCoreOperations
 from .operations.lifecycle import ComponentUpdates
 from .operations.pubsub import LocalTopics
 from .operations.shadows import ShadowOperations
-from .personality import PERSONALITIES
+from .personality import PERSONALITIES, Personality
 from .server import Json, RpcServer
 
 __all__ = ["Nucleus"]
@@ -45,7 +45,7 @@ class Nucleus:
         thing_name: str,
         directory: Path,
         broker_port: int,
-        personality: Literal["java", "lite"] = "java",
+        personality: Literal["java", "lite"] | Personality = "java",
         shadows: ShadowStore | None = None,
         region: str = "us-east-1",
         credentials: Mapping[str, str] | None = None,
@@ -54,12 +54,14 @@ class Nucleus:
         self.region = region
         self.faults = Faults()
         self.shadows = shadows or ShadowStore()
-        self.personality = PERSONALITIES[personality]
+        if isinstance(personality, str):
+            personality = PERSONALITIES[personality]
+        self.personality = personality
         self.iot_core = IotCore(broker_port, self.personality, self.faults)
         self._directory = directory
         self._tokens: dict[str, str] = {}
         self._access: dict[str, AccessControl] = {}
-        self._configurations = Configurations()
+        self._configurations = Configurations(self.faults)
         self._updates = ComponentUpdates()
         self._topics = LocalTopics(self._access)
         self._shadow_operations = ShadowOperations(
@@ -81,10 +83,14 @@ class Nucleus:
                     **self._topics.operations(),
                     **self._shadow_operations.operations(),
                     **self._configurations.operations(),
-                    **self._updates.operations(),
+                    **self._updates.operations(
+                        asks_before_updates=self.personality.asks_before_updates
+                    ),
                 },
                 authenticate=self._authenticate,
                 with_messages=self.personality.error_messages,
+                refuses_by_closing=self.personality.refuses_by_closing,
+                max_request=self.personality.max_request,
             )
             stack.callback(self.shadows.listen(self._shadow_operations.publish))
             await stack.enter_async_context(self.iot_core)
@@ -133,6 +139,10 @@ class Nucleus:
         """Merge `patch` into the component's configuration and notify its subscribers."""
         self._configurations.merge(component, patch)
 
+    def replace_configuration(self, component: str, configuration: Mapping[str, Any]) -> None:
+        """Give the component another configuration, without a word to its subscribers."""
+        self._configurations.register(component, configuration)
+
     def configuration(self, component: str) -> Json:
         """The component's present configuration."""
         return self._configurations.get(component)
@@ -170,19 +180,47 @@ class Nucleus:
         """Cut the component's IPC connection; it may connect again."""
         await self._server.drop(component)
 
+    def end_streams(self, component: str) -> None:
+        """End the component's subscriptions, and say so; the connection stays."""
+        self._server.end_streams(component)
+
     async def restart(self, *, forget_tokens: bool = False) -> None:
         """Restart the IPC server; with `forget_tokens` no client from before gets in again."""
+        async with self.away():
+            if forget_tokens:
+                self._tokens = {component: _new_token() for component in self._tokens}
+
+    @contextlib.asynccontextmanager
+    async def away(self) -> AsyncIterator[None]:
+        """Stop the IPC server, and start it again afterwards."""
         await self._server.stop()
-        if forget_tokens:
-            self._tokens = {component: _new_token() for component in self._tokens}
+        yield
         await self._server.start()
 
     async def forget_subscriptions(self) -> None:
         """Let every SubscribeToIoTCore die silently: its stream stays open, nothing comes."""
         await self.iot_core.forget_subscriptions()
 
+    @property
+    def configuration_watchers(self) -> int:
+        """How many SubscribeToConfigurationUpdate are told of changes."""
+        return self._configurations.watchers
+
+    def forget_configuration_subscriptions(self) -> None:
+        """Let every SubscribeToConfigurationUpdate die silently."""
+        self._configurations.forget_watchers()
+
+    def set_access_control(self, component: str, access_control: Mapping[str, Any]) -> None:
+        """Give a component other policies, as a deployment does that does not restart it."""
+        self._access[component] = AccessControl(
+            component, access_control, thing_name=self.thing_name
+        )
+
     def _authenticate(self, token: str) -> str | None:
         if self.faults.refuse_connections:
+            return None
+        if self.faults.cut_handshakes:
+            self.faults.cut_handshakes -= 1
             return None
         return next((name for name, known in self._tokens.items() if known == token), None)
 

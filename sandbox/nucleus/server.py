@@ -60,10 +60,6 @@ class Stream:
         else:
             self._backlog.append(event)
 
-    def drop_connection(self) -> None:
-        """Cut the component's connection, as a nucleus does that cannot go on with it."""
-        self._connection.abort()
-
     def respond(self, payload: Json, *, last: bool) -> None:
         """Send the response, and the events that waited for it; `last` ends the stream."""
         flags = _TERMINATE if last else MessageFlag.NONE
@@ -107,7 +103,8 @@ class RpcServer:
     """Serves `operations`, by name without namespace, on the Unix socket `path`.
 
     `authenticate` turns the token of a connecting client into its component's name, or None to
-    refuse it. Errors carry their message only `with_messages`.
+    refuse it: by closing the connection without a word if `refuses_by_closing`. Errors carry their
+    message only `with_messages`. A message of more than `max_request` bytes cuts the connection.
     """
 
     def __init__(
@@ -117,11 +114,15 @@ class RpcServer:
         *,
         authenticate: Callable[[str], str | None],
         with_messages: bool,
+        refuses_by_closing: bool = False,
+        max_request: int | None = None,
     ) -> None:
         self._path = path
         self._operations = operations
         self._authenticate = authenticate
         self._with_messages = with_messages
+        self.refuses_by_closing = refuses_by_closing
+        self.max_request = max_request
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
 
@@ -142,6 +143,12 @@ class RpcServer:
     async def drop(self, component: str) -> None:
         """Cut the connections of one component; returns when their streams have closed."""
         await self._end({c for c in self._connections if c.component == component})
+
+    def end_streams(self, component: str) -> None:
+        """End every subscription of one component, whose connection stays."""
+        for connection in self._connections:
+            if connection.component == component:
+                connection.end_streams()
 
     @staticmethod
     async def _end(connections: set[_Connection]) -> None:
@@ -211,19 +218,25 @@ class _Connection:
     async def serve(self) -> None:
         try:
             if await self._accept():
-                while (message := await read_message(self._reader)) is not None:
+                while (message := await self._read()) is not None:
                     self._receive(message)
         except (WireError, ConnectionError) as error:
             self._send(MessageType.PROTOCOL_ERROR, payload=str(error).encode())
         finally:
             await self._close()
 
+    async def _read(self) -> Message | None:
+        """Return the next message; None at the end, and for one that the server has no room for."""
+        return await read_message(self._reader, self._server.max_request)
+
     async def _accept(self) -> bool:
-        message = await read_message(self._reader)
+        message = await self._read()
         if message is None:
             return False
         component = self._server.component_of(message.payload)
         if message.headers.get(":version") != _VERSION or component is None:
+            if self._server.refuses_by_closing:
+                return False
             self._send(MessageType.CONNECT_ACK)
             await self._reader.read()  # the client closes; sooner, it would miss the reason
             return False
@@ -266,6 +279,16 @@ class _Connection:
         finally:
             if not stays_open:
                 self._close_stream(stream_id)
+
+    def end_streams(self) -> None:
+        for stream_id in list(self._streams):
+            headers: dict[str, HeaderValue] = {
+                ":message-type": MessageType.APPLICATION_MESSAGE,
+                ":message-flags": _TERMINATE,
+                ":stream-id": stream_id,
+            }
+            self.write(Message(headers))
+            self._close_stream(stream_id)
 
     def _close_stream(self, stream_id: int) -> None:
         stream = self._streams.pop(stream_id, None)

@@ -86,8 +86,13 @@ class Message:
         return cls(headers, data[payload_start : -_CRC.size])
 
 
-async def read_message(reader: asyncio.StreamReader) -> Message | None:
-    """Read the next message; None when the stream ends between two messages."""
+async def read_message(
+    reader: asyncio.StreamReader, max_bytes: int | None = None
+) -> Message | None:
+    """Read the next message; None when the stream ends between two messages.
+
+    None also where what follows the prelude is more than `max_bytes`, which is then not read.
+    """
     try:
         prelude = await reader.readexactly(_PRELUDE.size)
     except asyncio.IncompleteReadError as error:
@@ -95,6 +100,8 @@ async def read_message(reader: asyncio.StreamReader) -> Message | None:
             raise WireError("the stream ends inside a prelude") from None
         return None
     total, _ = _decode_prelude(prelude)
+    if max_bytes is not None and total - _PRELUDE.size > max_bytes:
+        return None
     try:
         rest = await reader.readexactly(total - _PRELUDE.size)
     except asyncio.IncompleteReadError:

@@ -60,7 +60,7 @@ async def make_bench(
     *,
     broker_port: int | None = None,
 ) -> AsyncIterator[Bench]:
-    """Put a device on the bench; it is not started yet.
+    """Put a device on the bench, via "mqtt", "greengrass" or "lite"; it is not started yet.
 
     `broker_port` is where an MQTT device finds the broker, if not at its own port.
     """
@@ -80,10 +80,15 @@ async def make_bench(
         environment = {**server.environment, "AWS_ENDPOINT_URL_S3": link.endpoint}
         nucleus = None
         device: Device
-        if via == "greengrass":
+        if via != "mqtt":
             (directory / "nucleus").mkdir()
             nucleus = await stack.enter_async_context(
-                Nucleus(thing_name=thing, directory=directory / "nucleus", broker_port=broker.port)
+                Nucleus(
+                    thing_name=thing,
+                    directory=directory / "nucleus",
+                    broker_port=broker.port,
+                    personality="lite" if via == "lite" else "java",
+                )
             )
             device = GreengrassDevice(
                 directory / "device", environment, nucleus=nucleus, configuration=configuration

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -12,11 +13,13 @@ from typing import Any, Literal
 import pytest
 
 from s3downloader.messaging.bus import IOT_CORE_MAX_PAYLOAD, Bus
-from s3downloader.messaging.greengrass import MAX_PAYLOAD, GreengrassBus
+from s3downloader.messaging.greengrass import GreengrassBus
 from s3downloader.messaging.ipc import IpcClient
 from s3downloader.messaging.memory import Hub, MemoryBus
+from s3downloader.messaging.message_sizes import MAX_PAYLOAD, MessageSizes
 from s3downloader.messaging.mqtt import MqttBus
 from sandbox.nucleus import Nucleus
+from sandbox.nucleus.personality import PERSONALITIES
 from sandbox.servers import Broker
 from sandbox.shadows import ShadowStore
 
@@ -44,7 +47,10 @@ def prefix() -> str:
 
 @pytest.fixture
 def start_nucleus(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartNucleus:
-    """Start a nucleus that knows COMPONENT; this process becomes that component."""
+    """Start a nucleus that knows COMPONENT; this process becomes that component.
+
+    Further arguments are habits that the nucleus has instead of those of its personality.
+    """
 
     @asynccontextmanager
     async def start(
@@ -54,12 +60,13 @@ def start_nucleus(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         access: dict[str, Any] | None = None,
         configuration: dict[str, Any] | None = None,
         shadows: ShadowStore | None = None,
+        **habits: Any,
     ) -> AsyncIterator[Nucleus]:
         async with Nucleus(
             thing_name=THING,
             directory=tmp_path,
             broker_port=broker.port,
-            personality=personality,
+            personality=dataclasses.replace(PERSONALITIES[personality], **habits),
             shadows=shadows,
         ) as nucleus:
             nucleus.register(
@@ -104,5 +111,7 @@ async def pair(
         nucleus = await stack.enter_async_context(start_nucleus(request.param))
         ipc = await stack.enter_async_context(IpcClient())
         max_sent = MAX_PAYLOAD if lite else IOT_CORE_MAX_PAYLOAD
-        bus = await stack.enter_async_context(GreengrassBus(ipc, max_payload=lambda: max_sent))
+        bus = await stack.enter_async_context(
+            GreengrassBus(ipc, sizes=MessageSizes(lambda: max_sent))
+        )
         yield Pair(bus, peer, max_sent, nucleus.personality.max_receive)

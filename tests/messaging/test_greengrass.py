@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pytest
 
@@ -14,11 +12,12 @@ from s3downloader.aio import timeout
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.messaging import greengrass, ipc
 from s3downloader.messaging.bus import MessagingError
-from s3downloader.messaging.greengrass import GreengrassBus
 from s3downloader.messaging.ipc import IpcClient
+from s3downloader.messaging.message_sizes import MessageSizes
 from sandbox.servers import Broker
-from tests.support import eventually
 
+from ..support import eventually
+from .buses import open_bus, publish_until_heard
 from .conftest import COMPONENT, StartNucleus
 from .inbox import Inbox
 
@@ -28,23 +27,6 @@ pytestmark = pytest.mark.usefixtures("_quick_retries")
 @pytest.fixture
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(greengrass, "FIRST_PAUSE", 0.01)
-
-
-@asynccontextmanager
-async def open_bus(*, patience: float = 60, **options: Any) -> AsyncIterator[GreengrassBus]:
-    async with IpcClient(patience=patience) as client, GreengrassBus(client, **options) as bus:
-        yield bus
-
-
-async def publish_until_heard(bus: GreengrassBus, topic: str, inbox: Inbox) -> None:
-    """Publish until a message comes back, as a subscription may be renewed a little later."""
-    async with timeout(10):
-        while not inbox.messages:
-            try:
-                await bus.publish(topic, b"ping", qos=1)
-            except MessagingError:
-                await asyncio.sleep(0.02)
-            await asyncio.sleep(0.02)
 
 
 class TestConnection:
@@ -97,29 +79,59 @@ class TestConnection:
             await inbox.holds(topics[-1].encode())
         assert inbox.payloads == [topic.encode() for topic in topics]
 
-    async def test_a_forgotten_token_is_the_end(self, start_nucleus: StartNucleus) -> None:
-        async with start_nucleus() as nucleus, open_bus() as bus:
+    @pytest.mark.parametrize("personality", ["java", "lite"])
+    async def test_a_forgotten_token_is_the_end(
+        self, start_nucleus: StartNucleus, personality: Literal["java", "lite"]
+    ) -> None:
+        async with start_nucleus(personality) as nucleus, open_bus() as bus:
             await nucleus.restart(forget_tokens=True)
-            async with timeout(5):
+            async with timeout(3):
                 reason = await bus.wait_lost()
         assert "must be started again" in reason.message
 
-    async def test_a_nucleus_that_stays_away_is_the_end(self, start_nucleus: StartNucleus) -> None:
-        async with start_nucleus() as nucleus:
-            client = IpcClient(patience=0.3)
-            await client.__aenter__()
-        async with timeout(5):
-            reason = await client.wait_lost()
-        await client.__aexit__()
-        assert str(nucleus.socket_path) in reason.message
+    async def test_a_handshake_that_is_cut_is_no_refusal(
+        self, start_nucleus: StartNucleus, prefix: str
+    ) -> None:
+        inbox = Inbox()
+        async with start_nucleus("lite") as nucleus, open_bus() as bus:
+            await bus.subscribe(prefix, inbox)
+            nucleus.faults.cut_handshakes = ipc.REFUSALS - 1
+            await nucleus.drop_connection(COMPONENT)
+            await publish_until_heard(bus, prefix, inbox)
+            assert nucleus.faults.cut_handshakes == 0
 
-    async def test_without_a_nucleus_nothing_starts(self, start_nucleus: StartNucleus) -> None:
-        async with start_nucleus() as nucleus:
+    async def test_a_nucleus_that_is_away_is_waited_for(
+        self, start_nucleus: StartNucleus, prefix: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        inbox = Inbox()
+        async with start_nucleus("lite") as nucleus, open_bus() as bus:
+            await bus.subscribe(prefix, inbox)
+            async with nucleus.away():
+                await eventually(lambda: "No nucleus answers" in caplog.text)
+            await publish_until_heard(bus, prefix, inbox)
+
+    async def test_a_start_waits_for_the_nucleus(
+        self, start_nucleus: StartNucleus, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with start_nucleus("lite") as nucleus:
+            async with nucleus.away():
+                starting = asyncio.create_task(IpcClient().__aenter__())
+                await eventually(lambda: "No nucleus answers" in caplog.text)
+                assert not starting.done()
+            async with timeout(5):
+                client = await starting
+            assert nucleus.connected(COMPONENT)
+            await client.__aexit__()
+
+    @pytest.mark.parametrize("personality", ["java", "lite"])
+    async def test_a_start_with_a_token_that_is_refused_fails(
+        self, start_nucleus: StartNucleus, personality: Literal["java", "lite"]
+    ) -> None:
+        async with start_nucleus(personality) as nucleus:
             nucleus.faults.refuse_connections = True
-            with pytest.raises(MessagingError, match="refuses"):
-                await IpcClient().__aenter__()
-        with pytest.raises(MessagingError, match="No nucleus answers"):
-            await IpcClient().__aenter__()
+            async with timeout(3):
+                with pytest.raises(MessagingError, match="refuses"):
+                    await IpcClient().__aenter__()
 
     @pytest.mark.parametrize("variable", [ipc.SOCKET_VARIABLE, ipc.TOKEN_VARIABLE])
     async def test_the_nucleus_sets_the_environment(
@@ -197,7 +209,7 @@ class TestPublishing:
         self, start_nucleus: StartNucleus, prefix: str
     ) -> None:
         inbox = Inbox()
-        async with start_nucleus() as nucleus, open_bus(max_payload=lambda: 100_000) as bus:
+        async with start_nucleus() as nucleus, open_bus(sizes=MessageSizes(lambda: 100_000)) as bus:
             nucleus.faults.ack_delay = 0.02
             await bus.subscribe(prefix, inbox)
             sent = [bytes([number]) * size for number, size in enumerate([10, 50_000, 5_000] * 5)]
@@ -223,47 +235,6 @@ class TestAccess:
             with pytest.raises(DownloaderError, match=f"SubscribeToIoTCore.*{prefix}/c") as refusal:
                 await bus.subscribe(f"{prefix}/c", Inbox())
             assert refusal.value.code == ErrorCode.ACCESS_DENIED
-
-
-class TestProbe:
-    async def test_subscriptions_that_died_silently_are_renewed(
-        self, start_nucleus: StartNucleus, prefix: str
-    ) -> None:
-        inbox = Inbox()
-        async with (
-            start_nucleus("lite") as nucleus,
-            open_bus(probe_topic=f"{prefix}/probe", probe_interval=0.05, probe_timeout=0.2) as bus,
-        ):
-            await bus.subscribe(f"{prefix}/commands", inbox)
-            await nucleus.forget_subscriptions()
-            await publish_until_heard(bus, f"{prefix}/commands", inbox)
-            inbox.messages.clear()
-            await bus.publish(f"{prefix}/commands", b"once", qos=1)
-            await bus.publish(f"{prefix}/commands", b"last", qos=1)
-            await inbox.holds(b"last")
-            assert inbox.payloads.count(b"once") == 1
-
-    async def test_a_live_subscription_is_left_alone(
-        self, start_nucleus: StartNucleus, prefix: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        probes = Inbox()
-        async with start_nucleus("lite"), open_bus() as witness:
-            await witness.subscribe(f"{prefix}/probe", probes)
-            async with open_bus(probe_topic=f"{prefix}/probe", probe_interval=0.02):
-                await probes.count(10)
-        assert "renewing" not in caplog.text
-
-    async def test_without_leave_to_probe_the_bus_works(
-        self, start_nucleus: StartNucleus, prefix: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        allowed = {"operations": ["*"], "resources": [f"{prefix}/commands"]}
-        access = {"aws.greengrass.ipc.mqttproxy": {"policy": allowed}}
-        inbox = Inbox()
-        async with start_nucleus(access=access), open_bus(probe_topic=f"{prefix}/probe") as bus:
-            await bus.subscribe(f"{prefix}/commands", inbox)
-            await bus.publish(f"{prefix}/commands", b"ok", qos=1)
-            assert await inbox.count(1) == [b"ok"]
-        assert "will not be noticed" in caplog.text
 
 
 class TestLink:

@@ -4,53 +4,145 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Literal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Literal
 
 import pytest
-from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
-from awsiot.greengrasscoreipc.model import (
-    ReportedLifecycleState,
-    SubscribeToValidateConfigurationUpdatesRequest,
-)
+from awsiot.greengrasscoreipc.model import ReportedLifecycleState
 
-from s3downloader.aio import timeout
+from s3downloader.aio import stop, timeout
 from s3downloader.messaging import greengrass_config
-from s3downloader.messaging.bus import Message
+from s3downloader.messaging.bus import MessagingError
 from s3downloader.messaging.greengrass_config import (
     answer_component_updates,
+    follow_configuration,
     get_configuration,
     report_running,
-    watch_configuration,
+    wait_for_configuration,
 )
 from s3downloader.messaging.ipc import IpcClient
 
+from ..support import eventually
 from .conftest import COMPONENT, StartNucleus
-from .inbox import Inbox
 
 
-async def test_the_configuration_is_read_and_watched(start_nucleus: StartNucleus) -> None:
-    changes = Inbox()
+@asynccontextmanager
+async def followed(
+    ipc: IpcClient, known: dict[str, Any], **options: Any
+) -> AsyncIterator[list[dict[str, Any]]]:
+    """The configurations that are handed over while it is followed."""
+    found: list[dict[str, Any]] = []
+    following = asyncio.create_task(follow_configuration(ipc, known, found.append, **options))
+    yield found
+    assert not following.done()
+    await stop(following)
+
+
+async def test_the_configuration_is_read_and_followed(start_nucleus: StartNucleus) -> None:
     configuration = {"TopicPrefix": "p", "Nested": {"a": 1}}
     async with start_nucleus(configuration=configuration) as nucleus, IpcClient() as ipc:
-        assert (await get_configuration(ipc)).items() >= configuration.items()
+        known = await get_configuration(ipc)
+        assert known.items() >= configuration.items()
+        nucleus.set_configuration(COMPONENT, {"TopicPrefix": "changed meanwhile"})
+        async with followed(ipc, known) as found:
+            await eventually(lambda: found)
+            nucleus.set_configuration(COMPONENT, {"Nested": {"a": 2}})
+            await eventually(lambda: len(found) == 2)
+        assert [c["TopicPrefix"] for c in found] == ["changed meanwhile"] * 2
+        assert [c["Nested"] for c in found] == [{"a": 1}, {"a": 2}]
 
-        await watch_configuration(ipc, lambda: changes(Message("changed", b"")))
-        nucleus.set_configuration(COMPONENT, {"Nested": {"a": 2}})
-        await changes.count(1)
-        assert (await get_configuration(ipc))["Nested"] == {"a": 2}
 
-
-async def test_the_watch_outlives_the_connection(start_nucleus: StartNucleus) -> None:
-    changes = Inbox()
-    async with start_nucleus(configuration={"a": 0}) as nucleus, IpcClient() as ipc:
-        await watch_configuration(ipc, lambda: changes(Message("changed", b"")))
+async def test_changes_are_told_also_after_a_lost_connection(start_nucleus: StartNucleus) -> None:
+    async with (
+        start_nucleus(configuration={"a": 0}) as nucleus,
+        IpcClient() as ipc,
+        followed(ipc, {}) as found,
+    ):
+        await eventually(lambda: found)
         await nucleus.drop_connection(COMPONENT)
         async with timeout(10):
             for number in itertools.count(1):
                 nucleus.set_configuration(COMPONENT, {"a": number})
-                if changes.messages:
+                if len(found) > 1:
                     break
                 await asyncio.sleep(0.02)
+
+
+async def test_a_watch_that_died_silently_is_found_and_renewed(
+    start_nucleus: StartNucleus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(greengrass_config, "READ_AGAIN", 0.01)
+    async with (
+        start_nucleus("lite", configuration={"a": 0}) as nucleus,
+        IpcClient() as ipc,
+        followed(ipc, {}, look_every=0.1) as found,
+    ):
+        await eventually(lambda: nucleus.configuration_watchers == 1 and found)
+        nucleus.forget_configuration_subscriptions()
+        assert nucleus.configuration_watchers == 0
+        nucleus.set_configuration(COMPONENT, {"a": 1})
+        await eventually(lambda: found[-1]["a"] == 1)
+        await eventually(lambda: nucleus.configuration_watchers == 1)
+
+
+async def test_a_change_that_cannot_be_read_yet_is_read_later(
+    start_nucleus: StartNucleus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(greengrass_config, "READ_AGAIN", 0.01)
+    async with (
+        start_nucleus("lite", configuration={"a": 0}) as nucleus,
+        IpcClient() as ipc,
+        followed(ipc, {}) as found,
+    ):
+        await eventually(lambda: found)
+        nucleus.faults.fail_configuration = True
+        nucleus.set_configuration(COMPONENT, {"a": 1})
+        await eventually(lambda: "would not be noticed" in caplog.text)
+        nucleus.faults.fail_configuration = False
+        await eventually(lambda: len(found) == 2)
+        assert nucleus.configuration_watchers == 1
+
+
+async def test_a_configuration_that_is_gone_is_no_change(
+    start_nucleus: StartNucleus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(greengrass_config, "READ_AGAIN", 0.01)
+    async with (
+        start_nucleus("lite", configuration={"a": 0}) as nucleus,
+        IpcClient() as ipc,
+        followed(ipc, {}, look_every=0.05) as found,
+    ):
+        await eventually(lambda: found)
+        nucleus.replace_configuration(COMPONENT, {})
+        await eventually(lambda: "has no configuration" in caplog.text)
+        nucleus.replace_configuration(COMPONENT, {"a": 1})
+        await eventually(lambda: len(found) == 2)
+        assert found[-1] == {"a": 1}
+
+
+async def test_a_start_waits_for_a_configuration_that_can_be_read(
+    start_nucleus: StartNucleus, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with start_nucleus("lite", configuration={"a": 0}) as nucleus, IpcClient() as ipc:
+        nucleus.faults.fail_configuration = True
+        reading = asyncio.create_task(wait_for_configuration(ipc))
+        await eventually(lambda: "did not give the configuration" in caplog.text)
+        nucleus.faults.fail_configuration = False
+        async with timeout(5):
+            assert (await reading)["a"] == "0"
+
+
+async def test_a_start_does_not_wait_for_a_nucleus_that_is_lost(
+    start_nucleus: StartNucleus,
+) -> None:
+    async with start_nucleus("lite") as nucleus, IpcClient() as ipc:
+        nucleus.faults.fail_configuration = True
+        reading = asyncio.create_task(wait_for_configuration(ipc))
+        await nucleus.restart(forget_tokens=True)
+        async with timeout(5):
+            with pytest.raises(MessagingError, match="must be started again"):
+                await reading
 
 
 @pytest.mark.parametrize(("defer_seconds", "milliseconds"), [(0, 0), (1.5, 1500)])
@@ -88,19 +180,8 @@ async def test_a_nucleus_that_takes_no_state_is_no_trouble(
 
 
 async def test_a_nucleus_that_never_asks_is_no_trouble(
-    start_nucleus: StartNucleus, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    start_nucleus: StartNucleus, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # An operation that the local nucleus does not know, as nucleus lite does not know the real one.
-    monkeypatch.setattr(
-        GreengrassCoreIPCClient,
-        "new_subscribe_to_component_updates",
-        GreengrassCoreIPCClient.new_subscribe_to_validate_configuration_updates,
-    )
-    monkeypatch.setattr(
-        greengrass_config,
-        "SubscribeToComponentUpdatesRequest",
-        SubscribeToValidateConfigurationUpdatesRequest,
-    )
     caplog.set_level("INFO", "s3downloader")
     async with start_nucleus("lite"), IpcClient() as ipc:
         await answer_component_updates(ipc, lambda _: 0)

@@ -10,6 +10,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
+from awsiot.greengrasscoreipc.model import (
+    BinaryMessage,
+    JsonMessage,
+    PublishMessage,
+    PublishToTopicRequest,
+)
 
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.messaging import shadow_topics
@@ -235,6 +242,26 @@ class TestShadowManager:
             with pytest.raises(DownloaderError, match="No ShadowManager") as error:
                 await IpcShadow(ipc, prefix).get()
         assert error.value.code == UNAVAILABLE
+
+    async def test_what_is_no_answer_of_the_service_is_passed_over(
+        self, start_nucleus: StartNucleus, prefix: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        inbox = Inbox()
+        topic = f"$aws/things/{prefix}/shadow/name/models/update/accepted"
+        nonsense = [
+            PublishMessage(binary_message=BinaryMessage(message=b"{")),
+            PublishMessage(json_message=JsonMessage(message={"state": {}})),
+        ]
+        async with start_nucleus() as nucleus, IpcClient() as ipc:
+            shadow = IpcShadow(ipc, prefix)
+            await shadow.watch(lambda: inbox(Message("change", b"")))
+            for message in nonsense:
+                request = PublishToTopicRequest(topic=topic, publish_message=message)
+                await ipc.request(GreengrassCoreIPCClient.new_publish_to_topic, request)
+            nucleus.shadows.update(prefix, "models", b'{"state": {"reported": {"a": 1}}}')
+            await inbox.count(1)
+        assert caplog.text.count("answer cannot be read") == 2
+        assert "Exception" not in caplog.text
 
     async def test_a_deleted_shadow_is_told_and_made_anew(
         self, start_nucleus: StartNucleus, prefix: str

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from awsiot.greengrasscoreipc.model import InvalidArgumentsError, ResourceNotFoundError
+from awsiot.greengrasscoreipc.model import (
+    InvalidArgumentsError,
+    ResourceNotFoundError,
+    ServiceError,
+)
 
 from sandbox.nucleus import Nucleus
 from tests.nucleus.support import Component, Subscription
@@ -61,6 +65,33 @@ async def test_a_component_updates_its_own_values(nucleus: Nucleus) -> None:
             await component.call(
                 "update_configuration", key_path=["accessControl"], value_to_merge={"s": {}}
             )
+
+
+async def test_the_subscriptions_can_die_silently(lite: Nucleus) -> None:
+    lite.register("a", {}, {"x": 1})
+    async with Component(lite.component_environment("a")) as component:
+        dead = await component.subscribe("subscribe_to_configuration_update")
+        lite.forget_configuration_subscriptions()
+        lite.set_configuration("a", {"x": 2})
+        live = await component.subscribe("subscribe_to_configuration_update")
+        lite.set_configuration("a", {"x": 3})
+        await eventually(lambda: live.events)
+        assert (dead.events, dead.closed.is_set()) == ([], False)
+        assert lite.configuration_watchers == 1
+        await dead.close()
+    await eventually(lambda: lite.configuration_watchers == 0)
+
+
+async def test_the_configuration_can_be_away(lite: Nucleus) -> None:
+    lite.register("a", {}, {"x": 1})
+    async with Component(lite.component_environment("a")) as component:
+        lite.faults.fail_configuration = True
+        with pytest.raises(ServiceError):
+            await component.call("get_configuration")
+        with pytest.raises(ServiceError):
+            await component.subscribe("subscribe_to_configuration_update")
+        lite.faults.fail_configuration = False
+        await component.call("get_configuration")
 
 
 async def test_lite_turns_the_scalars_of_a_recipe_into_strings(lite: Nucleus) -> None:

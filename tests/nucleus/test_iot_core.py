@@ -131,13 +131,19 @@ async def test_java_takes_128_kib_and_no_more(nucleus: Nucleus, broker: Broker) 
             await component.call("publish_to_iot_core", **publish, payload=bytes(131_073))
 
 
-async def test_lite_drops_the_connection_over_7250_bytes(lite: Nucleus) -> None:
+@pytest.mark.parametrize(
+    ("topic", "works", "cuts"),
+    [("s3downloader/dev-01/responses", 7_250, 7_300), ("t" * 250, 7_080, 7_150)],
+)
+async def test_lite_drops_the_connection_at_a_large_request(
+    lite: Nucleus, topic: str, works: int, cuts: int
+) -> None:
     lite.register("a", policies(MQTT, BOTH, ["*"]))
     async with Component(lite.component_environment("a")) as component:
-        publish = {"topic_name": "big", "qos": "0"}
-        await component.call("publish_to_iot_core", **publish, payload=bytes(7250))
+        publish = {"topic_name": topic, "qos": "0"}
+        await component.call("publish_to_iot_core", **publish, payload=bytes(works))
         with pytest.raises(StreamClosedError):
-            await component.call("publish_to_iot_core", **publish, payload=bytes(7251))
+            await component.call("publish_to_iot_core", **publish, payload=bytes(cuts))
         await asyncio.wait_for(component.lost.wait(), 5)
 
 

@@ -90,6 +90,21 @@ async def test_lite_fails_at_once(lite: Nucleus, broker: Broker, qos: Literal["0
         await component.call("publish_to_iot_core", **publish)
 
 
+async def test_lite_refuses_subscriptions_offline(lite: Nucleus, broker: Broker) -> None:
+    lite.register("a", ACCESS)
+    async with Component(lite.component_environment("a")) as component:
+        subscribe = {"topic_name": "t", "qos": "1"}
+        before = await component.subscribe("subscribe_to_iot_core", topic_name="before", qos="1")
+        await go_offline(lite, broker)
+        with pytest.raises(ServiceError):
+            await component.subscribe("subscribe_to_iot_core", **subscribe)
+        await come_back(lite, broker)
+        after = await component.subscribe("subscribe_to_iot_core", **subscribe)
+        for topic in ("t", "before"):
+            await component.call("publish_to_iot_core", topic_name=topic, qos="1", payload=b"")
+        await eventually(lambda: len(before.events) == len(after.events) == 1)
+
+
 @pytest.fixture
 async def link(broker: Broker) -> AsyncIterator[Link]:
     async with Link(broker.port) as link:

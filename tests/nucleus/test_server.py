@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from awscrt.exceptions import AwsCrtError
 from awsiot.eventstreamrpc import AccessDeniedError
 from awsiot.greengrasscoreipc.model import InvalidArgumentsError, ServiceError
 
@@ -23,6 +24,36 @@ async def test_an_unknown_token_is_refused(nucleus: Nucleus) -> None:
     environment = {**nucleus.component_environment("a"), "SVCUID": "unknown"}
     with pytest.raises(AccessDeniedError):
         await Component(environment).__aenter__()
+
+
+async def test_lite_refuses_a_token_without_a_word(lite: Nucleus) -> None:
+    lite.register("a")
+    environment = {**lite.component_environment("a"), "SVCUID": "unknown"}
+    with pytest.raises(AwsCrtError, match="AWS_IO_SOCKET_CLOSED"):
+        await Component(environment).__aenter__()
+    lite.faults.cut_handshakes = 1
+    with pytest.raises(AwsCrtError, match="AWS_IO_SOCKET_CLOSED"):
+        await Component(lite.component_environment("a")).__aenter__()
+    async with Component(lite.component_environment("a")):
+        assert lite.connected("a")
+
+
+async def test_lite_asks_nobody_before_an_update(lite: Nucleus) -> None:
+    lite.register("a")
+    async with Component(lite.component_environment("a")) as component:
+        with pytest.raises(ServiceError):
+            await component.subscribe("subscribe_to_component_updates")
+        assert await lite.propose_update() == {}
+
+
+async def test_streams_can_end_while_the_connection_stays(nucleus: Nucleus) -> None:
+    nucleus.register("a", {}, {"x": 1})
+    async with Component(nucleus.component_environment("a")) as component:
+        stream = await component.subscribe("subscribe_to_configuration_update")
+        nucleus.end_streams("a")
+        await asyncio.wait_for(stream.closed.wait(), 5)
+        assert nucleus.configuration_watchers == 0
+        await component.call("get_configuration")
 
 
 async def test_an_operation_that_is_not_there_is_refused_politely(nucleus: Nucleus) -> None:

@@ -22,6 +22,7 @@ __all__ = ["Connection", "over_greengrass", "over_mqtt"]
 log = logging.getLogger(__name__)
 
 Reconfigure = Callable[[Mapping[str, Any]], None]
+Warn = Callable[[str, ErrorCode], None]
 Defer = Callable[[str], float]
 """Gives the seconds by which a deployment, by its id, shall be put off."""
 
@@ -34,9 +35,9 @@ class Connection(NamedTuple):
     live: LiveSettings
     transient: frozenset[ErrorCode]
     """The faults that pass by themselves."""
-    watch: Callable[[Reconfigure, Defer], Awaitable[None]]
-    """For as long as the connection is open, has a changed configuration handed over, and questions
-    about updates answered."""
+    watch: Callable[[Reconfigure, Defer, Warn], Awaitable[None]]
+    """For as long as the connection is open, has a changed configuration handed over, questions
+    about updates answered, and the operator warned."""
     report_running: Callable[[], Coroutine[Any, Any, None]]
     """Tells who started the component that it serves."""
 
@@ -70,42 +71,53 @@ async def over_greengrass(arguments: Arguments) -> AsyncIterator[Connection]:
     from .messaging.greengrass import GreengrassBus
     from .messaging.greengrass_shadow import FirstAnswering, IpcShadow
     from .messaging.ipc import IpcClient
+    from .messaging.message_sizes import MessageSizes
     from .messaging.shadow_topics import TopicShadow
 
     thing = arguments.thing_name
     async with AsyncExitStack() as stack:
         ipc = await stack.enter_async_context(IpcClient())
-        live = _load(arguments, await greengrass_config.get_configuration(ipc))
-        bus = GreengrassBus(
-            ipc,
-            max_payload=lambda: live().max_payload_bytes,
-            probe_topic=f"{live().topic_prefix}/{thing}/probe",
-        )
+        component = await greengrass_config.wait_for_configuration(ipc)
+        live = _load(arguments, component)
+        tell: Warn = _log_warning
 
-        async def watch(reconfigure: Reconfigure, defer: Defer) -> None:
-            await greengrass_config.answer_component_updates(ipc, defer)
-            changed = asyncio.Event()
-            await greengrass_config.watch_configuration(ipc, changed.set)
-            following = asyncio.create_task(follow(changed, reconfigure))
-            stack.push_async_callback(stop, following)
+        def lowered(size: int, limit: int) -> None:
+            configured = live().max_payload_bytes
+            live.cap_payload(limit)
+            tell(
+                f"the nucleus cuts the connection at a message of {size} bytes: from now on none is"
+                f" larger than {limit}; set MaxPayloadBytes, which is {configured}, to that",
+                ErrorCode.PAYLOAD_TOO_LARGE,
+            )
 
-        async def follow(changed: asyncio.Event, reconfigure: Reconfigure) -> None:
-            while True:
-                await changed.wait()
-                changed.clear()
+        sizes = MessageSizes(lambda: live().max_payload_bytes, lowered)
+        probe_topic = f"{live().topic_prefix}/{thing}/probe"
+        bus = GreengrassBus(ipc, sizes=sizes, probe_topic=probe_topic)
+
+        async def watch(reconfigure: Reconfigure, defer: Defer, warn: Warn) -> None:
+            def changed(component: Mapping[str, Any]) -> None:
                 try:
-                    component = await greengrass_config.get_configuration(ipc)
                     configuration = _configuration(arguments, component)
                 except DownloaderError as error:
-                    log.warning("the changed configuration could not be read: %s", error)
+                    warn(f"{error.message}; the configuration before stays in force", error.code)
                 else:
                     reconfigure(configuration)
+
+            nonlocal tell
+            tell = warn
+            await greengrass_config.answer_component_updates(ipc, defer)
+            following = greengrass_config.follow_configuration(ipc, component, changed)
+            stack.push_async_callback(stop, asyncio.create_task(following))
 
         shadow = FirstAnswering(IpcShadow(ipc, thing), TopicShadow(bus, thing))
         # The nucleus has its credentials from the cloud: they come back when the network does.
         transient = TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}
         report_running = partial(greengrass_config.report_running, ipc)
         yield Connection(bus, shadow, live, transient, watch, report_running)
+
+
+def _log_warning(message: str, code: ErrorCode) -> None:
+    log.warning("%s: %s", code.value, message)
 
 
 def _load(arguments: Arguments, component: Mapping[str, Any]) -> LiveSettings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from .downloads.deferral import Deferral
 from .downloads.manager import DownloadManager
 from .engines.base import Engine
 from .errors import DownloaderError, ErrorCode
+from .fitting import publish_fitting
 from .handlers import Browser, Handlers
 from .inbox import Inbox
 from .messaging.bus import Bus, Shadow
@@ -30,6 +32,7 @@ from .store import Store
 __all__ = ["Daemon"]
 
 log = logging.getLogger(__name__)
+
 
 Report = Callable[[], Coroutine[Any, Any, None]]
 
@@ -66,12 +69,12 @@ class Daemon:
         self._bus = bus
         self._store = Store(Path(live().state_dir))
         self._outbox = Outbox(
-            self._store, lambda payload: bus.publish(f"{topics}/responses", payload, qos=1), clock
+            self._store, partial(publish_fitting, bus, f"{topics}/responses", qos=1), clock
         )
         bus.watch_link(self._outbox.connected)
         self._status = StatusReporter(
             device_id=thing_name,
-            publish=lambda payload: bus.publish(f"{topics}/status", payload, qos=0),
+            publish=partial(publish_fitting, bus, f"{topics}/status", qos=0),
             settings=live,
             clock=clock,
         )
@@ -120,6 +123,7 @@ class Daemon:
             outbox=self._outbox,
             handle=self._handlers.handle,
             settings=live,
+            clock=clock,
             warn=self._status.warn,
         )
 
@@ -155,10 +159,10 @@ class Daemon:
             group.create_task(self._outbox.run())
             group.create_task(self._registry.sync())
             group.create_task(self._manager.run())
-            listening = asyncio.Event()
-            group.create_task(self._service.run(listening.set))
-            await listening.wait()
-            group.create_task(report_running())
+            tried, listening = asyncio.Event(), asyncio.Event()
+            group.create_task(self._service.run(tried.set, listening.set))
+            group.create_task(_report_when(listening, report_running))
+            await tried.wait()  # whoever hears the first status may send commands
             await self._status.run(self._handlers.status, self._manager.save_progress)
 
     async def _load(self) -> None:
@@ -172,6 +176,10 @@ class Daemon:
         await self._registry.load()
         await self._bandwidth.load()
         await self._manager.load()
+
+    def warn(self, message: str, code: ErrorCode) -> None:
+        """Log a warning and publish it beside the status."""
+        self._status.warn(message, code)
 
     def defer_update(self, deployment_id: str) -> float:
         """Return by how many seconds an update of components shall be put off, 0 for not at all."""
@@ -192,3 +200,8 @@ class Daemon:
         self._bandwidth.follow_configuration()
         self._manager.schedule()
         self._status.reconfigured()
+
+
+async def _report_when(listening: asyncio.Event, report_running: Report) -> None:
+    await listening.wait()
+    await report_running()

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from .aio import TaskGroup
+from .clock import Clock
 from .contract import commands, decode_command, encode, new_command_id, peek, responses
 from .errors import DownloaderError, ErrorCode
 from .inbox import Delivery, Inbox
@@ -22,6 +23,7 @@ __all__ = ["AT_ONCE", "S3CommandService"]
 log = logging.getLogger(__name__)
 
 _MAX_COMMAND_BYTES = 128 * 1024
+_LISTEN_AGAIN = 15.0  # seconds after messaging refused to subscribe
 _MOST_TAKEOVERS = 4
 """Processes that carry out what others left: a command that ends each of them is given up."""
 
@@ -42,6 +44,7 @@ class S3CommandService:
         outbox: Outbox,
         handle: Callable[[commands.Command], Awaitable[None]],
         settings: Callable[[], Settings],
+        clock: Clock,
         warn: Callable[[str, ErrorCode], None],
     ) -> None:
         """`handle` carries a command out, records its response, and raises to refuse it."""
@@ -52,28 +55,44 @@ class S3CommandService:
         self._outbox = outbox
         self._handle = handle
         self._settings = settings
+        self._clock = clock
         self._warn = warn
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._listening = False
         self._arriving: set[asyncio.Task[None]] = set()
 
-    async def run(self, on_listening: Callable[[], None]) -> None:
+    async def run(self, on_tried: Callable[[], None], on_listening: Callable[[], None]) -> None:
         """Take commands in and carry them out, in their order, until cancelled.
 
-        What is in the inbox is carried out at once; `on_listening` is called when the bus, too,
-        has subscribed.
+        What is in the inbox is carried out at once. `on_tried` is called when the bus was asked to
+        subscribe, whatever came of it; `on_listening` once it has subscribed.
         """
         self._listening = True
         try:
             async with TaskGroup() as group:
                 group.create_task(self._carry_out(group))
-                await self._bus.subscribe(self._topic, self._receive)
-                log.info("listening on %s", self._topic)
+                await self._listen(on_tried)
                 on_listening()
+                on_tried()
         finally:
             self._listening = False
             if self._arriving:  # what is recorded is acknowledged: else it would come again
                 await asyncio.wait(self._arriving)
+
+    async def _listen(self, on_tried: Callable[[], None]) -> None:
+        """Subscribe as soon as messaging lets it: a policy may be mended while it runs."""
+        told = ""
+        while True:
+            try:
+                await self._bus.subscribe(self._topic, self._receive)
+                break
+            except DownloaderError as error:
+                if error.message != told:
+                    self._warn(f"no command is heard: {error.message}", error.code)
+                told = error.message
+            on_tried()
+            await self._clock.sleep(_LISTEN_AGAIN)
+        log.info("listening on %s", self._topic)
 
     async def _carry_out(self, group: TaskGroup) -> None:
         places = asyncio.Semaphore(AT_ONCE)

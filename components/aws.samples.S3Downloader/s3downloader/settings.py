@@ -193,6 +193,7 @@ class LiveSettings:
         """Load the settings as `load` does."""
         self._arguments = arguments
         self._environment = environment
+        self._payload_cap: int | None = None
         self._current = self._load(configuration)
 
     def __call__(self) -> Settings:
@@ -208,8 +209,18 @@ class LiveSettings:
         fields = {name: parameter_name(name) for name in Settings.__struct_fields__}
         differing = [f for f in fields if getattr(changed, f) != getattr(self._current, f)]
         live = {f: getattr(changed, f) for f in differing if fields[f] in LIVE}
-        self._current = msgspec.structs.replace(self._current, **live)
+        self._current = self._capped(msgspec.structs.replace(self._current, **live))
         return [fields[f] for f in differing if fields[f] not in LIVE]
+
+    def cap_payload(self, limit: int) -> None:
+        """Let MaxPayloadBytes be no more than `limit` from now on, whatever is configured."""
+        self._payload_cap = limit
+        self._current = self._capped(self._current)
+
+    def _capped(self, settings: Settings) -> Settings:
+        if self._payload_cap is None or settings.max_payload_bytes <= self._payload_cap:
+            return settings
+        return msgspec.structs.replace(settings, max_payload_bytes=self._payload_cap)
 
     def _load(self, configuration: Mapping[str, Any]) -> Settings:
         return load(

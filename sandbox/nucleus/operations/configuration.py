@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InvalidArgumentsError, ResourceNotFoundError
+from ..errors import InvalidArgumentsError, ResourceNotFoundError, ServiceError
+from ..faults import Faults
 from ..server import Json, Operation, Stream
 
 __all__ = ["Configurations"]
@@ -25,7 +26,8 @@ class _Watcher:
 class Configurations:
     """The configuration of every component: nested objects by component name."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults) -> None:
+        self._faults = faults
         self._by_component: dict[str, Json] = {}
         self._watchers: list[_Watcher] = []
 
@@ -39,6 +41,7 @@ class Configurations:
         }
 
     def register(self, component: str, configuration: Mapping[str, Any]) -> None:
+        """Give a component a configuration instead of what it had; nobody is told."""
         self._by_component[component] = copy.deepcopy(dict(configuration))
 
     def get(self, component: str) -> Json:
@@ -56,6 +59,15 @@ class Configurations:
                 raise InvalidArgumentsError(f"{'/'.join(at)} is a value, not an object")
         for changed in list(_merge(node, patch, at)):
             self._notify(component, changed)
+
+    @property
+    def watchers(self) -> int:
+        """How many subscriptions there are."""
+        return len(self._watchers)
+
+    def forget_watchers(self) -> None:
+        """Let every subscription die without a word, as when lite's ggconfigd restarts."""
+        self._watchers.clear()
 
     def _notify(self, component: str, changed: _Path) -> None:
         event = {"componentName": component, "keyPath": list(changed)}
@@ -89,10 +101,16 @@ class Configurations:
         self._find(component, path)
         watcher = _Watcher(component, path, stream)
         self._watchers.append(watcher)
-        stream.on_close(lambda: self._watchers.remove(watcher))
+        stream.on_close(lambda: self._forget(watcher))
         return {}
 
+    def _forget(self, watcher: _Watcher) -> None:
+        if watcher in self._watchers:
+            self._watchers.remove(watcher)
+
     def _find(self, component: str, path: _Path) -> Any:
+        if self._faults.fail_configuration:
+            raise ServiceError("the configuration cannot be read")
         node: Any = self._by_component.get(component)
         for key in path:
             node = node.get(key) if isinstance(node, dict) else None

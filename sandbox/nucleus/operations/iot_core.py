@@ -39,8 +39,6 @@ class IotCoreOperations:
         topic, qos = _topic_and_qos(request)
         payload = b64decode(request.get("payload", ""))
         if len(payload) > self._personality.max_publish:
-            if self._personality.oversized_publish_cuts_connection:
-                stream.drop_connection()
             raise ServiceError(
                 f"The publishing message size {len(payload)} bytes exceeds the configured limit "
                 f"of {self._personality.max_publish} bytes"

@@ -25,9 +25,13 @@ class ComponentUpdates:
         self._subscribers: list[Stream] = []
         self._answers: dict[str, asyncio.Future[int]] = {}
 
-    def operations(self) -> dict[str, Operation]:
+    def operations(self, *, asks_before_updates: bool) -> dict[str, Operation]:
+        """The operations; those on updates only where the nucleus asks before it updates."""
+        states = {"UpdateState": Operation(self._update_state)}
+        if not asks_before_updates:
+            return states
         return {
-            "UpdateState": Operation(self._update_state),
+            **states,
             "SubscribeToComponentUpdates": Operation(self._subscribe, _MODEL),
             "DeferComponentUpdate": Operation(self._defer),
         }

@@ -4,6 +4,7 @@ from . import commands, responses
 from .decode import decode_command, peek
 from .encode import encode
 from .fields import new_command_id
+from .refit import refit
 
 __all__ = [
     "commands",
@@ -11,5 +12,6 @@ __all__ = [
     "encode",
     "new_command_id",
     "peek",
+    "refit",
     "responses",
 ]

@@ -22,7 +22,7 @@ from .responses import (
     StatusResponse,
 )
 
-__all__ = ["encode"]
+__all__ = ["encode", "shorten"]
 
 _AnyMessage = TypeVar("_AnyMessage", bound=Message)
 
@@ -65,7 +65,7 @@ def encode(message: Message, max_bytes: int) -> bytes:
         message = _cut_list(message, _LISTINGS[type(message)], max_bytes)
         data = _json.encode(message)
     if len(data) > max_bytes:
-        data = _shorten(message, max_bytes)
+        data = shorten(message, max_bytes)
     return data
 
 
@@ -84,9 +84,11 @@ def _cut_list(message: _AnyMessage, listing: _Listing, max_bytes: int) -> _AnyMe
     return first(max(fitting, 1))
 
 
-def _shorten(message: Message, max_bytes: int) -> bytes:
+def shorten(message: Message | dict[str, Any], max_bytes: int) -> bytes:
+    """Return `message` as JSON of at most `max_bytes` bytes, its texts keeping their ends alone."""
+
     def shortened(limit: int) -> bytes:
-        return _json.encode({**_shortened(message, limit), "truncated": True})
+        return _json.encode({**_shortened_fields(message, limit), "truncated": True})
 
     return shortened(_most(max_bytes, lambda limit: len(shortened(limit)), max_bytes))
 
@@ -102,7 +104,7 @@ def _shortened(value: Any, limit: int) -> Any:
     A text keeps its end, where a chain of errors has its cause and a path its file.
     """
     if isinstance(value, msgspec.Struct):
-        return _shortened_struct(value, limit)
+        return _shortened_fields(value, limit)
     if isinstance(value, dict):
         items = islice(value.items(), limit)
         return {_shortened(key, limit): _shortened(item, limit) for key, item in items}
@@ -113,10 +115,15 @@ def _shortened(value: Any, limit: int) -> Any:
     return value
 
 
-def _shortened_struct(struct: msgspec.Struct, limit: int) -> dict[str, Any]:
-    config = struct.__struct_config__
-    fields = {config.tag_field: config.tag} if config.tag_field else {}
-    for name, value in msgspec.structs.asdict(struct).items():
-        if value is not UNSET:
-            fields[name] = value if name in _IDENTITY else _shortened(value, limit)
-    return fields
+def _shortened_fields(message: msgspec.Struct | dict[str, Any], limit: int) -> dict[str, Any]:
+    if isinstance(message, dict):
+        given = message
+    else:
+        config = message.__struct_config__
+        tag = {config.tag_field: config.tag} if config.tag_field else {}
+        given = {**tag, **msgspec.structs.asdict(message)}
+    return {
+        name: value if name in _IDENTITY else _shortened(value, limit)
+        for name, value in given.items()
+        if value is not UNSET
+    }

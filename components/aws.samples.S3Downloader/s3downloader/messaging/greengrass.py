@@ -20,14 +20,14 @@ from ..aio import timeout
 from ..errors import DownloaderError
 from .backoff import backoff
 from .bus import Message, MessageHandler, MessagingError, check_payload
-from .ipc import IpcClient, Subscription
+from .ipc import ConnectionCutError, IpcClient
+from .ipc_streams import Subscription
+from .message_sizes import MessageSizes
+from .trouble import Trouble
 
 __all__ = ["GreengrassBus"]
 
 logger = logging.getLogger(__name__)
-
-MAX_PAYLOAD = 7000
-"""Bytes. Nucleus lite cuts the connection at a publish over 7,250, less with a long topic."""
 
 MAX_UNACKED = 8
 MAX_UNACKED_BYTES = 12_000
@@ -40,8 +40,12 @@ FIRST_PAUSE = 0.2
 SEEK_INTERVAL = 4
 """Seconds between attempts to publish while nothing goes out."""
 
-MAX_SPACING = 16
-"""By how much probes that find nothing to repair are spaced out at most."""
+PROBE_INTERVAL = 45
+PROBE_TIMEOUT = 10
+PROBE_AGAIN = 10
+"""Seconds between probes of the subscriptions, until one is lost, and after one that could not be
+published. Interval and timeout, with the time to renew, are the minute for which commands may be
+lost."""
 
 
 class GreengrassBus:
@@ -49,8 +53,11 @@ class GreengrassBus:
 
     When the MQTT daemon of nucleus lite restarts, subscriptions die without a word. To notice, the
     bus publishes to `probe_topic` every `probe_interval` seconds and expects to get the message
-    back within `probe_timeout`; if it does not, all subscriptions are renewed. The component needs
-    leave to publish and subscribe to that topic. None turns the probe off.
+    back within `probe_timeout`; if it does not, all subscriptions are renewed, and probed at once.
+    So they are dead for both times at most, and a little. The component needs leave to publish and
+    subscribe to that topic. None turns the probe off.
+
+    `sizes` knows what size of message the nucleus takes.
 
     Do not subscribe to overlapping filters: nucleus lite delivers a message once for each.
     """
@@ -62,13 +69,13 @@ class GreengrassBus:
         self,
         ipc: IpcClient,
         *,
-        max_payload: Callable[[], int] = lambda: MAX_PAYLOAD,
+        sizes: MessageSizes | None = None,
         probe_topic: str | None = None,
-        probe_interval: float = 60,
-        probe_timeout: float = 10,
+        probe_interval: float = PROBE_INTERVAL,
+        probe_timeout: float = PROBE_TIMEOUT,
     ) -> None:
         self._ipc = ipc
-        self._max_payload = max_payload
+        self._sizes = sizes or MessageSizes()
         self._probe_topic = probe_topic
         self._probe_interval = probe_interval
         self._probe_timeout = probe_timeout
@@ -78,7 +85,7 @@ class GreengrassBus:
 
     async def __aenter__(self) -> GreengrassBus:
         if self._probe_topic:
-            await self._start_probe(self._probe_topic)
+            self._probe = asyncio.create_task(self._probe_subscriptions(self._probe_topic))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -90,9 +97,10 @@ class GreengrassBus:
         """Publish; at QoS 1 the nucleus has the message when this returns.
 
         The Java nucleus keeps it until AWS IoT Core has it; from nucleus lite AWS IoT Core has it.
-        ACCESS_DENIED says what the component's accessControl lacks.
+        ACCESS_DENIED says what the component's accessControl lacks, PAYLOAD_TOO_LARGE also that the
+        nucleus has cut the connection at messages of that size; its `limit` is what is sent then.
         """
-        check_payload(topic, payload, self._max_payload())
+        check_payload(topic, payload, self._sizes.limit)
         request = PublishToIoTCoreRequest(topic_name=topic, payload=payload, qos=str(qos))
         if qos == 0:
             await self._publish(request, attempts=1)
@@ -112,8 +120,9 @@ class GreengrassBus:
         """
 
         def on_event(event: IoTCoreMessage) -> None:
-            payload, retained = event.message.payload or b"", bool(event.message.retain)
-            handler(Message(event.message.topic_name, payload, retained=retained))
+            if told := event.message:
+                retained = bool(told.retain)
+                handler(Message(told.topic_name, told.payload or b"", retained=retained))
 
         subscription = Subscription(
             GreengrassCoreIPCClient.new_subscribe_to_iot_core,
@@ -160,10 +169,9 @@ class GreengrassBus:
         return await self._ipc.wait_lost()
 
     async def _publish(self, request: PublishToIoTCoreRequest, *, attempts: int) -> None:
-        new_operation = GreengrassCoreIPCClient.new_publish_to_iot_core
         for attempt, pause in enumerate(backoff(FIRST_PAUSE, 2), start=1):
             try:
-                await self._ipc.request(new_operation, request, resource=request.topic_name)
+                await self._request(request)
                 return
             except GreengrassCoreIPCError as error:
                 if attempt == attempts or not isinstance(error, ServiceError):
@@ -171,37 +179,70 @@ class GreengrassBus:
                     raise MessagingError(message) from error
             await asyncio.sleep(pause)
 
-    async def _start_probe(self, topic: str) -> None:
-        """Subscribe before anyone else does: what kills their subscriptions kills this one too."""
-        echo = asyncio.Event()
+    async def _request(self, request: PublishToIoTCoreRequest) -> None:
+        topic, payload = request.topic_name, request.payload
+        new_operation = GreengrassCoreIPCClient.new_publish_to_iot_core
         try:
-            await self.subscribe(topic, lambda _: echo.set())
-        except DownloaderError as error:
-            logger.warning("Dead subscriptions will not be noticed: %s", error.message)
-        else:
-            self._probe = asyncio.create_task(self._probe_subscriptions(topic, echo))
+            with self._sizes.under_way(topic, len(payload)):
+                await self._ipc.request(new_operation, request, resource=topic)
+        except ConnectionCutError:
+            check_payload(topic, payload, self._sizes.limit)
+            raise
 
-    async def _probe_subscriptions(self, topic: str, echo: asyncio.Event) -> None:
-        misses = 0
+    async def _probe_subscriptions(self, topic: str) -> None:
+        """Find subscriptions that have died, for ever.
+
+        The pause never grows, also where no probe comes back: commands may be lost in it.
+        """
+        echo, vain = asyncio.Event(), False
+        await self._subscribe_probe(topic, echo)
         while True:
-            await asyncio.sleep(self._probe_interval * min(2**misses, MAX_SPACING))
-            misses = 0 if await self._hears(topic, echo) else misses + 1
-            if misses:
-                logger.warning("Subscriptions deliver nothing; renewing them")
-                for subscription in self._subscriptions:
-                    self._ipc.renew(subscription)
+            heard = await self._hears(topic, echo)
+            if heard is False:
+                if not vain:
+                    logger.warning("Subscriptions deliver nothing; renewing them")
+                await self._ipc.renew(*self._subscriptions)
+                heard = await self._hears(topic, echo)
+                if heard is False and not vain:
+                    logger.warning(
+                        "Renewed subscriptions deliver nothing of %s either: let the component and"
+                        " the device publish, subscribe and receive there",
+                        topic,
+                    )
+            if heard is None:
+                await asyncio.sleep(PROBE_AGAIN)
+                continue
+            vain = not heard
+            spent = self._probe_timeout if vain else 0
+            await asyncio.sleep(max(self._probe_interval - spent, 0))
 
-    async def _hears(self, topic: str, echo: asyncio.Event) -> bool:
-        """Whether what is published comes back; true also while nothing can be published."""
+    async def _subscribe_probe(self, topic: str, echo: asyncio.Event) -> None:
+        trouble, denied = Trouble(logger), False
+        while True:
+            try:
+                await self.subscribe(topic, lambda *_: echo.set())
+                break
+            except DownloaderError as error:
+                trouble.report(f"Dead subscriptions will not be noticed: {error.message}")
+                denied = True
+            await asyncio.sleep(self._probe_interval)
+        if denied:  # the others may have died before there was a probe
+            await self._ipc.renew(*self._subscriptions)
+
+    async def _hears(self, topic: str, echo: asyncio.Event) -> bool | None:
+        """Whether what is published comes back; None while nothing can be published."""
         echo.clear()
+        published = False
         try:
-            await self.publish(topic, b"probe", qos=1)
             async with timeout(self._probe_timeout):
+                await self.publish(topic, b"probe", qos=1)
+                published = True
                 await echo.wait()
         except DownloaderError as error:
             logger.debug("No probe: %s", error.message)
+            return None
         except TimeoutError:
-            return False
+            return False if published else None
         return True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
@@ -20,18 +20,27 @@ from awsiot.greengrasscoreipc.model import (
     UpdateStateRequest,
 )
 
+from ..aio import timeout
 from ..errors import DownloaderError
+from .backoff import backoff
 from .bus import MessagingError
-from .ipc import IpcClient, Subscription
+from .ipc import IpcClient
+from .ipc_streams import Subscription
+from .trouble import Trouble
 
 __all__ = [
     "answer_component_updates",
+    "follow_configuration",
     "get_configuration",
     "report_running",
-    "watch_configuration",
+    "wait_for_configuration",
 ]
 
 logger = logging.getLogger(__name__)
+
+LOOK_EVERY = 45
+READ_AGAIN = 5
+"""Seconds between looks at the configuration, and until the next after one that failed."""
 
 
 async def get_configuration(ipc: IpcClient) -> dict[str, Any]:
@@ -49,19 +58,63 @@ async def get_configuration(ipc: IpcClient) -> dict[str, Any]:
     return response.value or {}
 
 
-async def watch_configuration(ipc: IpcClient, on_change: Callable[[], None]) -> None:
-    """Call `on_change` on the event loop's thread for each value of the configuration that changes.
+async def wait_for_configuration(ipc: IpcClient) -> dict[str, Any]:
+    """Return what `get_configuration` does, as soon as the nucleus gives it.
 
-    A deployment that changes several calls it several times.
+    Raises MessagingError once the nucleus is lost for good.
     """
-    await ipc.subscribe(
-        Subscription(
-            GreengrassCoreIPCClient.new_subscribe_to_configuration_update,
-            SubscribeToConfigurationUpdateRequest(),
-            lambda _: on_change(),
-            resource="the configuration",
-        )
+    trouble, pauses = Trouble(logger), backoff(0.2, READ_AGAIN)
+    while True:
+        try:
+            return await get_configuration(ipc)
+        except DownloaderError as error:
+            trouble.report(error.message)
+        await ipc.pause(next(pauses))
+
+
+async def follow_configuration(
+    ipc: IpcClient,
+    known: Mapping[str, Any],
+    on_change: Callable[[dict[str, Any]], None],
+    *,
+    look_every: float = LOOK_EVERY,
+) -> None:
+    """Call `on_change` with each whole configuration that differs from the last, for ever.
+
+    The nucleus tells of changes. When the configuration daemon of nucleus lite restarts, that
+    subscription dies without a word: so the configuration is also read every `look_every` seconds,
+    and where that fails, or shows a change that was not told, the subscription is renewed. None at
+    all where there was one is no change, but a nucleus that has not found it yet.
+    """
+    told = asyncio.Event()
+    told.set()  # for what changed before
+    subscription = Subscription(
+        GreengrassCoreIPCClient.new_subscribe_to_configuration_update,
+        SubscribeToConfigurationUpdateRequest(),
+        lambda _: told.set(),
+        resource="the configuration",
+        optional=True,
     )
+    await ipc.subscribe(subscription)
+    trouble, suspect = Trouble(logger), False
+    while True:
+        announced = await _happens(told, within=READ_AGAIN if suspect else look_every)
+        told.clear()
+        try:
+            if suspect:
+                await ipc.renew(subscription)
+            found = await get_configuration(ipc)
+            if known and not found:
+                raise MessagingError("The nucleus has no configuration of the component")
+        except DownloaderError as error:
+            trouble.report(f"A changed configuration would not be noticed: {error.message}")
+            suspect = True
+            continue
+        trouble.over()
+        suspect = found != known and not announced and not suspect
+        if found != known:
+            known = found
+            on_change(found)
 
 
 async def report_running(ipc: IpcClient) -> None:
@@ -102,6 +155,14 @@ async def answer_component_updates(ipc: IpcClient, defer_seconds: Callable[[str]
             optional=True,
         )
     )
+
+
+async def _happens(event: asyncio.Event, *, within: float) -> bool:
+    try:
+        async with timeout(within):
+            return await event.wait()
+    except TimeoutError:
+        return False
 
 
 async def _defer(ipc: IpcClient, request: DeferComponentUpdateRequest) -> None:

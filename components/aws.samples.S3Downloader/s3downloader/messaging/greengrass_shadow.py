@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -20,7 +21,8 @@ from awsiot.greengrasscoreipc.model import (
 
 from ..errors import DownloaderError, ErrorCode
 from .bus import Shadow, ShadowConflict, ShadowDocument
-from .ipc import IpcClient, Subscription
+from .ipc import IpcClient
+from .ipc_streams import Subscription
 from .shadow_messages import (
     CONFLICT,
     TOO_LARGE,
@@ -33,6 +35,7 @@ from .shadow_messages import (
 
 __all__ = ["FirstAnswering", "IpcShadow"]
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TOO_LARGE = "exceeds the maximum size"
@@ -113,7 +116,11 @@ class IpcShadow:
             raise unavailable(error.message) from error
 
     def _on_message(self, event: SubscriptionResponseMessage) -> None:
-        answer = decode_answer(event.binary_message.message)
+        try:
+            answer = decode_answer(event.binary_message.message if event.binary_message else b"")
+        except DownloaderError as error:
+            logger.warning("%s", error.message)
+            return
         if not self._tokens.own(answer.client_token):
             self._on_change()
 

@@ -10,67 +10,93 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from awscrt.io import SocketDomain, SocketOptions
 from awsiot.eventstreamrpc import (
     AccessDeniedError,
     Connection,
-    LifecycleHandler,
     MessageAmendment,
     Shape,
-    StreamResponseHandler,
+    StreamClosedError,
 )
 from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
 from awsiot.greengrasscoreipc.model import GreengrassCoreIPCError, UnauthorizedError
 
+from ..aio import timeout
 from ..errors import DownloaderError, ErrorCode
 from .backoff import backoff
 from .bus import MessagingError
+from .ipc_streams import Lifecycle, Stream, Subscription
 from .sdk import SDK_ERRORS, EventLoopDoor, client_bootstrap
 from .trouble import Trouble
 
-__all__ = ["IpcClient", "Subscription"]
+__all__ = ["ConnectionCutError", "IpcClient", "Subscription"]
 
 logger = logging.getLogger(__name__)
 
+logging.getLogger("awsiot.eventstreamrpc").setLevel(logging.CRITICAL)
+# What it logs of each attempt to connect is in the errors that it raises.
+
 CONNECT_TIMEOUT = 10
+CONNECT_SPACING = 1
+"""Seconds between attempts to connect, at most: that a token is refused shall be noticed soon."""
+
+OPEN_TIMEOUT = 20
+OPEN_SPACING = 10
+"""Seconds that the nucleus may take to open a subscription, and at most between attempts: together
+the time after which commands are heard when the network is back."""
+
+LOOK_EVERY = 60
+"""Seconds after which a subscription that the component can do without is asked for again."""
+
 REQUEST_TIMEOUT = 30
 CLOSE_TIMEOUT = 1
+
+REFUSALS = 4
+"""So many connections in a row, each closed before it was acknowledged, are a refusal. Fewer may be
+chance: a nucleus that stops in the middle of a handshake."""
+
+SETTLE = 0.1
+"""Seconds between the notice of a damage and its repair: streams end together."""
+
+_CLOSED = "AWS_IO_SOCKET_CLOSED"
 
 SOCKET_VARIABLE = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"
 TOKEN_VARIABLE = "SVCUID"  # noqa: S105 - it names a token, and is none
 
 
+class ConnectionCutError(MessagingError):
+    """The connection ended while a request was under way: it may have been carried out, or not."""
+
+
 class IpcClient:
     """The one IPC connection for everything that the component asks of its nucleus.
 
-    A dropped connection is replaced and its subscriptions are renewed. The nucleus is lost for good
-    when it refuses the component's token, as nucleus lite does after a restart, or when it has been
-    away for `patience` seconds: then the component must be started again.
+    A dropped connection is replaced, a subscription that is closed or was refused is asked for
+    again, for as long as it takes. The nucleus is lost only when it refuses the component's token,
+    as after a restart: then the component must be started again.
     """
 
     _door: EventLoopDoor
     _client: GreengrassCoreIPCClient
     _upkeep: asyncio.Task[MessagingError]
 
-    def __init__(self, *, patience: float = 60) -> None:
+    def __init__(self) -> None:
         """Take the socket and the token from the environment, where the nucleus puts them."""
         try:
             self._socket, self._token = os.environ[SOCKET_VARIABLE], os.environ[TOKEN_VARIABLE]
         except KeyError as error:
             message = f"{error.args[0]} is not set: only a Greengrass nucleus can start this."
             raise DownloaderError(ErrorCode.INVALID_FIELD, message) from None
-        self._patience = patience
         self._connection: Connection | None = None
         self._subscriptions: list[Subscription] = []
-        self._opening = asyncio.Lock()
         self._damage = asyncio.Event()
         self._trouble = Trouble(logger)
 
     async def __aenter__(self) -> IpcClient:
-        """Connect. Raises MessagingError."""
+        """Connect, once the nucleus is there. Raises MessagingError if it refuses the token."""
         self._door = EventLoopDoor()
         await self._connect()
         self._upkeep = asyncio.create_task(self._keep_up())
@@ -93,13 +119,18 @@ class IpcClient:
         """Carry out one operation and return its response.
 
         Raises ACCESS_DENIED, saying what `accessControl` lacks; MessagingError when no answer
-        comes; an operation's other errors as the SDK models them (GreengrassCoreIPCError).
+        comes, and of these ConnectionCutError when the connection ended meanwhile; an operation's
+        other errors as the SDK models them (GreengrassCoreIPCError).
         """
         with _converted_errors(request, resource):
-            return await self._answer(new_operation(self._client), request)
+            operation = new_operation(self._client)
+            return await self._answer(operation, request, within=REQUEST_TIMEOUT)
 
     async def subscribe(self, subscription: Subscription) -> None:
-        """Open a subscription, now or as soon as the nucleus can. Raises ACCESS_DENIED."""
+        """Open a subscription, now or as soon as the nucleus can.
+
+        Raises ACCESS_DENIED unless it is optional, and has then forgotten it.
+        """
         self._subscriptions.append(subscription)
         try:
             await self._open(subscription)
@@ -110,46 +141,76 @@ class IpcClient:
             self._subscriptions.remove(subscription)
             raise
 
-    def renew(self, subscription: Subscription) -> None:
-        """Close a subscription, and have it opened again: two at once would deliver twice."""
-        if stream := subscription.stream:
-            subscription.stream = None
-            stream.close()
-        self._damage.set()
+    async def renew(self, *subscriptions: Subscription) -> None:
+        """Close subscriptions, then open them again: two at once would deliver twice."""
+        for subscription in subscriptions:
+            if stream := subscription.stream:
+                subscription.stream = None
+                stream.close()
+        if not await self._open_all(subscriptions):
+            self._damage.set()
 
     async def wait_lost(self) -> MessagingError:
         """Return once the nucleus is lost for good, with the reason."""
         return await asyncio.shield(self._upkeep)
 
-    async def _answer(self, operation: Any, request: Shape) -> Any:
+    async def pause(self, seconds: float) -> None:
+        """Return after that time. Raises MessagingError once the nucleus is lost for good."""
+        if (await asyncio.wait([self._upkeep], timeout=seconds))[0]:
+            raise self._upkeep.result()
+
+    async def _answer(self, operation: Any, request: Shape, *, within: float) -> Any:
         operation.activate(request)
-        return await self._door.result(operation.get_response(), within=REQUEST_TIMEOUT)
+        return await self._door.result(operation.get_response(), within=within)
 
     async def _open(self, subscription: Subscription) -> None:
-        async with self._opening:
-            if subscription.stream is None:
+        async with subscription.opening:
+            if subscription.stream is None and subscription in self._subscriptions:
                 await self._open_closed(subscription)
 
     async def _open_closed(self, subscription: Subscription) -> None:
-        stream = subscription.stream = _Stream(
+        stream = subscription.stream = Stream(
             self._door, subscription.on_event, lambda: self._on_stream_closed(subscription, stream)
         )
         try:
             with _converted_errors(subscription.request, subscription.resource):
                 stream.operation = subscription.new_operation(self._client, stream)
-                await self._answer(stream.operation, subscription.request)
+                await self._answer(stream.operation, subscription.request, within=OPEN_TIMEOUT)
         except (DownloaderError, GreengrassCoreIPCError) as error:
-            subscription.stream = None
+            if subscription.stream is stream:
+                subscription.stream = None
             stream.close()
-            if isinstance(error, DownloaderError):
-                raise
             message = f"The nucleus gives no subscription to {subscription.resource}: {error!r}"
-            if not subscription.optional:
+            if subscription.optional:
+                subscription.trouble.report(message)
+            elif isinstance(error, DownloaderError):
+                raise
+            else:
                 raise MessagingError(message) from error
-            self._subscriptions.remove(subscription)
-            logger.info("%s", message)
+        else:
+            subscription.trouble.over()
 
     async def _connect(self) -> None:
+        """Connect, however long the nucleus is away. Raises MessagingError if it refuses the token.
+
+        Nucleus lite refuses a token by closing the socket without a word. A socket that is not
+        there, that nobody listens at, or where nothing is said, is a nucleus that starts.
+        """
+        closed = 0
+        for pause in backoff(0.1, CONNECT_SPACING):
+            try:
+                await self._connect_once()
+                return
+            except AccessDeniedError as error:
+                raise _refused() from error
+            except SDK_ERRORS as error:
+                closed = closed + 1 if getattr(error, "name", "") == _CLOSED else 0
+                if closed == REFUSALS:
+                    raise _refused() from error
+                self._trouble.report(f"No nucleus answers at {self._socket}: {error!r}")
+            await asyncio.sleep(pause)
+
+    async def _connect_once(self) -> None:
         options = SocketOptions()
         options.domain = SocketDomain.Local
         connection = self._connection = Connection(
@@ -160,15 +221,13 @@ class IpcClient:
             connect_message_amender=MessageAmendment.create_static_authtoken_amender(self._token),
         )
         self._client = GreengrassCoreIPCClient(connection)
-        lifecycle = _Lifecycle(self._door, lambda: self._on_disconnected(connection))
+        lifecycle = Lifecycle(self._door, lambda: self._on_disconnected(connection))
         try:
             await self._door.result(connection.connect(lifecycle), within=CONNECT_TIMEOUT)
-        except SDK_ERRORS as error:
+        except BaseException:
             self._connection = None
             connection.close()
-            if isinstance(error, AccessDeniedError):
-                raise _RefusedError from error
-            raise MessagingError(f"No nucleus answers at {self._socket}: {error!r}") from error
+            raise
         logger.info("Connected to the nucleus at %s", self._socket)
 
     def _on_disconnected(self, connection: Connection) -> None:
@@ -177,111 +236,51 @@ class IpcClient:
             self._connection = None
             self._damage.set()
 
-    def _on_stream_closed(self, subscription: Subscription, stream: _Stream) -> None:
+    def _on_stream_closed(self, subscription: Subscription, stream: Stream) -> None:
         if subscription.stream is stream:
             subscription.stream = None
             self._damage.set()
 
     async def _keep_up(self) -> MessagingError:
+        """Repair what is damaged, again and again; return the reason once the nucleus is lost."""
+        pauses, whole = backoff(SETTLE, OPEN_SPACING), True
         while True:
-            await self._damage.wait()
+            with contextlib.suppress(TimeoutError):
+                async with timeout(LOOK_EVERY if whole else next(pauses)):
+                    await self._damage.wait()
+            await asyncio.sleep(SETTLE)
             self._damage.clear()
-            try:
-                await self._repair()
-            except MessagingError as loss:
-                return loss
-
-    async def _repair(self) -> None:
-        """Connect, and open what is closed, until all is well. Raises when lost for good."""
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + self._patience
-        for pause in backoff(0.1, 15):
             try:
                 if self._connection is None:
                     await self._connect()
-            except MessagingError as error:
-                if isinstance(error, _RefusedError) or clock() >= deadline:
-                    raise
-                self._trouble.report(error.message)
-            else:
-                if await self._open_all():
-                    self._trouble.over()
-                    return
-                deadline = clock() + self._patience
-            await asyncio.sleep(pause)
+                whole = await self._open_all(self._subscriptions)
+            except MessagingError as loss:
+                return loss
+            except Exception:
+                logger.exception("The connection to the nucleus could not be repaired")
+                whole = False
+            if whole:
+                self._trouble.over()
+                pauses = backoff(SETTLE, OPEN_SPACING)
 
-    async def _open_all(self) -> bool:
-        """Open the closed subscriptions; return whether all are open."""
-        for subscription in list(self._subscriptions):
-            try:
-                await self._open(subscription)
-            except DownloaderError as error:
-                self._trouble.report(error.message)
-        return all(subscription.stream for subscription in self._subscriptions)
-
-
-class Subscription:
-    """An operation that keeps sending events, and who gets them, on the event loop's thread."""
-
-    def __init__(
-        self,
-        new_operation: Callable[[GreengrassCoreIPCClient, StreamResponseHandler], Any],
-        request: Shape,
-        on_event: Callable[[Any], None],
-        *,
-        resource: str = "",
-        optional: bool = False,
-    ) -> None:
-        """`resource` names it in errors. An `optional` one is dropped if the nucleus refuses it."""
-        self.new_operation = new_operation
-        self.request = request
-        self.on_event = on_event
-        self.resource = resource
-        self.optional = optional
-        self.stream: _Stream | None = None
+    async def _open_all(self, subscriptions: Iterable[Subscription]) -> bool:
+        """Open those that are closed, side by side; return whether none is refused."""
+        opening = [self._open(subscription) for subscription in subscriptions]
+        outcomes = await asyncio.gather(*opening, return_exceptions=True)
+        refusals = {str(outcome) for outcome in outcomes if isinstance(outcome, DownloaderError)}
+        for outcome in outcomes:
+            if outcome is not None and not isinstance(outcome, DownloaderError):
+                raise outcome
+        if refusals:
+            self._trouble.report(" ".join(sorted(refusals)))
+        return not refusals
 
 
-class _Stream(StreamResponseHandler):  # type: ignore[misc]  # the SDK is not typed
-    """One opening of a subscription. The SDK calls the handlers on its own thread."""
-
-    def __init__(
-        self, door: EventLoopDoor, on_event: Callable[[Any], None], on_closed: Callable[[], None]
-    ) -> None:
-        self._door = door
-        self._on_event = on_event
-        self._on_closed = on_closed
-        self.operation: Any = None
-
-    def close(self) -> None:
-        if self.operation:
-            self.operation.close()
-
-    def on_stream_event(self, event: Shape) -> None:
-        self._door.call(self._on_event, event)
-
-    def on_stream_error(self, error: Exception) -> bool:
-        logger.warning("The nucleus sent an event that cannot be read: %r", error)
-        return False
-
-    def on_stream_closed(self) -> None:
-        self._door.call(self._on_closed)
-
-
-class _Lifecycle(LifecycleHandler):  # type: ignore[misc]  # the SDK is not typed
-    def __init__(self, door: EventLoopDoor, on_disconnected: Callable[[], None]) -> None:
-        self._door = door
-        self._on_disconnected = on_disconnected
-
-    def on_disconnect(self, reason: Exception | None) -> None:
-        self._door.call(self._on_disconnected)
-
-
-class _RefusedError(MessagingError):
-    def __init__(self) -> None:
-        super().__init__(
-            "The nucleus refuses the component's token, which it forgets when it restarts:"
-            " the component must be started again."
-        )
+def _refused() -> MessagingError:
+    return MessagingError(
+        "The nucleus refuses the component's token, which it forgets when it restarts:"
+        " the component must be started again."
+    )
 
 
 @contextlib.contextmanager
@@ -299,6 +298,9 @@ def _converted_errors(request: Shape, resource: str) -> Iterator[None]:
         ) from error
     except GreengrassCoreIPCError:
         raise
+    except StreamClosedError as error:
+        message = f"The connection to the nucleus ended during {operation}"
+        raise ConnectionCutError(message) from error
     except SDK_ERRORS as error:
         reason = "no answer in time" if isinstance(error, TimeoutError) else repr(error)
         raise MessagingError(f"The nucleus did not carry out {operation}: {reason}") from error

@@ -26,11 +26,13 @@ __all__ = ["Hub", "MemoryBus", "MemoryShadow"]
 class Hub:
     """What the clients of a memory bus are connected to.
 
-    While `online` is false nothing can be published, as when the network is away.
+    While `online` is false nothing can be published, as when the network is away. Topics in
+    `denied` may not be subscribed to.
     """
 
     def __init__(self) -> None:
         self._online = True
+        self.denied: set[str] = set()
         self.clients: list[Subscriptions] = []
         self.watchers: list[Callable[[], None]] = []
 
@@ -73,6 +75,8 @@ class MemoryBus:
 
     async def subscribe(self, topic: str, handler: MessageHandler) -> None:
         """Call `handler` for each message on `topic`, which may hold wildcards."""
+        if topic in self._hub.denied:
+            raise DownloaderError(ErrorCode.ACCESS_DENIED, f"subscribing to {topic} is not allowed")
         self._subscriptions.add(topic, handler)
 
     def watch_link(self, on_up: Callable[[], None]) -> None:

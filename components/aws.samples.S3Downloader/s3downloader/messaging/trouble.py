@@ -10,14 +10,15 @@ __all__ = ["Trouble"]
 class Trouble:
     """Logs a trouble once, however often it is met before it is over."""
 
-    def __init__(self, logger: logging.Logger) -> None:
+    def __init__(self, logger: logging.Logger, level: int = logging.WARNING) -> None:
         self._logger = logger
+        self._level = level
         self._last = ""
 
     def report(self, text: str) -> None:
-        """Log a warning, unless it is the same as the last."""
+        """Log it, unless it is the same as the last."""
         if text != self._last:
-            self._logger.warning("%s", text)
+            self._logger.log(self._level, "%s", text)
         self._last = text
 
     def over(self) -> None:

@@ -1,0 +1,46 @@
+"""An encoded message, made smaller afterwards."""
+
+from __future__ import annotations
+
+import msgspec
+
+from .encode import encode, shorten
+from .responses import EVENTS, RESPONSES, STATUS, Message
+
+__all__ = ["refit"]
+
+_TYPES: dict[type[Message], tuple[frozenset[str], frozenset[str]]] = {
+    kind: (
+        frozenset(field.encode_name for field in msgspec.structs.fields(kind)),
+        frozenset(field.encode_name for field in msgspec.structs.fields(kind) if field.required),
+    )
+    for kind in (*RESPONSES, *EVENTS, *STATUS)
+}
+"""The fields that a message of each type may have, and those that it must have."""
+
+
+def refit(payload: bytes, max_bytes: int) -> bytes:
+    """Return what `encode` would have made of the message with a limit of `max_bytes`.
+
+    A message that no type of the contract fits, as one of an earlier version, has its texts
+    shortened; what is no JSON object comes back as it is.
+    """
+    if len(payload) <= max_bytes:
+        return payload
+    try:
+        fields = msgspec.json.decode(payload, type=dict[str, object])
+    except msgspec.DecodeError:
+        return payload
+    for kind in _fitting(fields):
+        try:
+            return encode(msgspec.json.decode(payload, type=kind), max_bytes)
+        except msgspec.ValidationError:
+            continue
+    return shorten(fields, max_bytes)
+
+
+def _fitting(message: dict[str, object]) -> list[type[Message]]:
+    """Return the types that have all fields of the message, those with the fewest others first."""
+    names = message.keys() - {"event"}
+    fitting = [kind for kind, (may, must) in _TYPES.items() if must <= names <= may]
+    return sorted(fitting, key=lambda kind: len(_TYPES[kind][0]))

@@ -1,0 +1,36 @@
+"""Messaging that does not let the daemon subscribe to its commands."""
+
+from __future__ import annotations
+
+from ..support import ManualClock
+from .rig import Rig
+
+COMMANDS = "s3downloader/edge/commands"
+LISTEN_AGAIN = 15.0
+
+
+async def asks_again(clock: ManualClock) -> None:
+    """Return once the daemon sleeps until it subscribes again."""
+    while await clock.next_sleep() != LISTEN_AGAIN:
+        continue
+
+
+async def test_denied_commands_are_told_once_and_asked_for_again(
+    rig: Rig, clock: ManualClock
+) -> None:
+    rig.hub.denied.add(COMMANDS)
+    async with rig.running():
+        [notice] = await rig.until(lambda: rig.notices)
+        assert notice["error_code"] == "access_denied"
+        assert COMMANDS in notice["message"]
+        for _ in range(3):
+            await asks_again(clock)
+            clock.wake()
+            rig.check_up()
+        await asks_again(clock)
+        assert rig.notices == [notice]
+        rig.hub.denied.clear()
+        clock.wake()
+        daemon = rig.hub.clients[-1]
+        await rig.until(lambda: COMMANDS in daemon.filters)
+        assert (await rig.ask("disk_space"))["success"]

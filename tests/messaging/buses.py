@@ -1,0 +1,76 @@
+"""Buses on a nucleus, and what tests do with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
+from awsiot.greengrasscoreipc.model import SubscribeToIoTCoreRequest
+
+from s3downloader.aio import timeout
+from s3downloader.errors import DownloaderError
+from s3downloader.messaging.bus import Message, MessagingError
+from s3downloader.messaging.greengrass import GreengrassBus
+from s3downloader.messaging.ipc import IpcClient
+from s3downloader.messaging.ipc_streams import Subscription
+
+from .inbox import Inbox
+
+__all__ = [
+    "allow",
+    "open_bus",
+    "optional_subscription",
+    "publish_persistently",
+    "publish_until_heard",
+]
+
+
+@asynccontextmanager
+async def open_bus(**options: Any) -> AsyncIterator[GreengrassBus]:
+    async with IpcClient() as client, GreengrassBus(client, **options) as bus:
+        yield bus
+
+
+async def publish_until_heard(bus: GreengrassBus, topic: str, inbox: Inbox) -> None:
+    """Publish until a message comes back, as a subscription may be renewed a little later."""
+    async with timeout(10):
+        while not inbox.messages:
+            try:
+                await bus.publish(topic, b"ping", qos=1)
+            except MessagingError:
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)
+
+
+async def publish_persistently(
+    bus: GreengrassBus, topic: str, payload: bytes
+) -> DownloaderError | None:
+    """Publish until the nucleus has it, as the outbox does, or return why it never can."""
+    async with timeout(10):
+        while True:
+            try:
+                await bus.publish(topic, payload, qos=1)
+            except MessagingError:
+                await asyncio.sleep(0.02)
+            except DownloaderError as refusal:
+                return refusal
+            else:
+                return None
+
+
+def allow(*topics: str) -> dict[str, Any]:
+    policy = {"operations": ["*"], "resources": list(topics)}
+    return {"aws.greengrass.ipc.mqttproxy": {"policy": policy}}
+
+
+def optional_subscription(topic: str, inbox: Inbox) -> Subscription:
+    return Subscription(
+        GreengrassCoreIPCClient.new_subscribe_to_iot_core,
+        SubscribeToIoTCoreRequest(topic_name=topic, qos="1"),
+        lambda event: inbox(Message(event.message.topic_name, event.message.payload)),
+        resource=topic,
+        optional=True,
+    )
