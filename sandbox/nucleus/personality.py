@@ -14,6 +14,10 @@ class Personality:
     `max_unacked` and `max_unacked_bytes` bound the QoS 1 messages that the broker has not
     acknowledged yet; `spool_bytes` is what is kept while the broker is away (None: nothing is,
     a publish fails at once). `runtime` is its name in the Platform of a manifest.
+
+    `exchange_port_key` is where TokenExchangeService writes its port in its configuration; None
+    for one that tells nobody. `start_burst` is how often a component may be started within
+    `start_interval` seconds; None for without a limit.
     """
 
     runtime: str | None
@@ -27,6 +31,13 @@ class Personality:
     error_messages: bool
     scalars_as_strings: bool
     overlaps_deliver_twice: bool
+    exchange_port_key: str | None
+    unknown_token_status: int
+    exchange_answers_null_without_keys: bool
+    hard_dependencies_bind: bool
+    configuration_restarts: bool
+    start_burst: int | None
+    start_interval: float = 3_600.0
 
 
 JAVA = Personality(
@@ -41,6 +52,12 @@ JAVA = Personality(
     error_messages=True,
     scalars_as_strings=False,
     overlaps_deliver_twice=False,
+    exchange_port_key="activePort",
+    unknown_token_status=403,
+    exchange_answers_null_without_keys=False,
+    hard_dependencies_bind=False,
+    configuration_restarts=False,
+    start_burst=None,
 )
 """The Greengrass nucleus with the ShadowManager component."""
 
@@ -56,6 +73,12 @@ LITE = Personality(
     error_messages=False,
     scalars_as_strings=True,
     overlaps_deliver_twice=True,
+    exchange_port_key="port",
+    unknown_token_status=404,
+    exchange_answers_null_without_keys=True,
+    hard_dependencies_bind=True,
+    configuration_restarts=True,
+    start_burst=3,
 )
 """Greengrass nucleus lite, as measured."""
 

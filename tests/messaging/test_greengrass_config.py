@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
@@ -18,10 +18,12 @@ from s3downloader.messaging import greengrass_config
 from s3downloader.messaging.greengrass_config import (
     answer_component_updates,
     get_configuration,
+    get_token_exchange_url,
     report_running,
     watch_configuration,
 )
 from s3downloader.messaging.ipc import IpcClient
+from sandbox.nucleus.nucleus import TOKEN_EXCHANGE
 
 from .conftest import COMPONENT, StartNucleus
 from .inbox import Inbox
@@ -50,6 +52,45 @@ async def test_the_watch_outlives_the_connection(start_nucleus: StartNucleus) ->
                 if changes.messages:
                     break
                 await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("personality", ["java", "lite"])
+async def test_the_address_of_the_token_exchange_is_told_as_it_is_now(
+    start_nucleus: StartNucleus, personality: Literal["java", "lite"]
+) -> None:
+    async with start_nucleus(personality) as nucleus, IpcClient() as ipc:
+        before = await get_token_exchange_url(ipc)
+        assert before == nucleus.credentials.uri
+        await nucleus.credentials.crash()
+        await nucleus.credentials.start()
+        assert await get_token_exchange_url(ipc) == nucleus.credentials.uri != before
+
+
+@pytest.mark.parametrize(
+    ("configuration", "told"),
+    [
+        ({"port": 0, "activePort": 49152}, "http://localhost:49152/2016-11-01/credentialprovider/"),
+        ({"port": 0}, None),
+        ({"port": "65536"}, None),
+        ({"port": "80@example.com"}, None),
+        ({"port": "-1"}, None),
+        ({"port": {"a": 1}}, None),
+        ({}, None),
+    ],
+)
+async def test_what_is_no_port_tells_no_address(
+    start_nucleus: StartNucleus, configuration: dict[str, Any], told: str | None
+) -> None:
+    async with start_nucleus() as nucleus, IpcClient() as ipc:
+        nucleus.register(TOKEN_EXCHANGE, configuration=configuration)
+        assert await get_token_exchange_url(ipc) == told
+
+
+async def test_a_nucleus_that_is_away_tells_no_address(start_nucleus: StartNucleus) -> None:
+    async with start_nucleus() as nucleus, IpcClient() as ipc:
+        nucleus.faults.refuse_connections = True
+        await nucleus.drop_connection(COMPONENT)
+        assert await get_token_exchange_url(ipc) is None
 
 
 @pytest.mark.parametrize(("defer_seconds", "milliseconds"), [(0, 0), (1.5, 1500)])

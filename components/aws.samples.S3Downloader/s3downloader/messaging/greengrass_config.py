@@ -20,6 +20,7 @@ from awsiot.greengrasscoreipc.model import (
     UpdateStateRequest,
 )
 
+from ..aio import timeout
 from ..errors import DownloaderError
 from .bus import MessagingError
 from .ipc import IpcClient, Subscription
@@ -27,11 +28,16 @@ from .ipc import IpcClient, Subscription
 __all__ = [
     "answer_component_updates",
     "get_configuration",
+    "get_token_exchange_url",
     "report_running",
     "watch_configuration",
 ]
 
 logger = logging.getLogger(__name__)
+
+_EXCHANGE = "aws.greengrass.TokenExchangeService"
+_EXCHANGE_PATH = "/2016-11-01/credentialprovider/"
+_TOLD_SECONDS = 5.0
 
 
 async def get_configuration(ipc: IpcClient) -> dict[str, Any]:
@@ -47,6 +53,27 @@ async def get_configuration(ipc: IpcClient) -> dict[str, Any]:
     except GreengrassCoreIPCError as error:
         raise MessagingError(f"The nucleus did not give the configuration: {error!r}") from error
     return response.value or {}
+
+
+async def get_token_exchange_url(ipc: IpcClient) -> str | None:
+    """Return the address of the token exchange service now, None where the nucleus tells none.
+
+    The service writes its port to its configuration, which every component may read: nucleus lite
+    to `port`, another one after each start (modules/tes-serverd/src/http_server.c); the Java
+    nucleus to `activePort`, since its `port` is what was asked for (TokenExchangeService.java).
+    """
+    request = GetConfigurationRequest(component_name=_EXCHANGE)
+    try:
+        async with timeout(_TOLD_SECONDS):
+            response = await ipc.request(GreengrassCoreIPCClient.new_get_configuration, request)
+    except (TimeoutError, DownloaderError, GreengrassCoreIPCError) as error:
+        logger.debug("The nucleus does not tell the port of the token exchange: %r", error)
+        return None
+    told = response.value or {}
+    port = str(told.get("activePort") or told.get("port") or "")
+    if not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        return None
+    return f"http://localhost:{port}{_EXCHANGE_PATH}"
 
 
 async def watch_configuration(ipc: IpcClient, on_change: Callable[[], None]) -> None:
