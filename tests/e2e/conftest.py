@@ -7,7 +7,7 @@ import hashlib
 import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -57,8 +57,14 @@ async def make_bench(
     broker: Broker,
     server: S3Server,
     configuration: dict[str, Any],
+    *,
+    personality: Literal["java", "lite"] = "java",
+    exchanging: bool = False,
 ) -> AsyncIterator[Bench]:
-    """Put a device on the bench; it is not started yet."""
+    """Put a device on the bench; it is not started yet.
+
+    `exchanging` it has its keys from the nucleus's token exchange, else from its environment.
+    """
     thing = f"device-{next(_numbers)}"
     configuration = {
         "DownloadDir": str(directory / "device" / "downloads"),
@@ -71,13 +77,21 @@ async def make_bench(
     async with contextlib.AsyncExitStack() as stack:
         operator = await stack.enter_async_context(Operator(broker.port, thing))
         link = await stack.enter_async_context(Link(server.port))
-        environment = {**server.environment, "AWS_ENDPOINT_URL_S3": link.endpoint}
+        environment = {"AWS_ENDPOINT_URL_S3": link.endpoint}
+        if not exchanging:
+            environment |= server.environment
         nucleus = None
         device: Device
         if via == "greengrass":
             (directory / "nucleus").mkdir()
             nucleus = await stack.enter_async_context(
-                Nucleus(thing_name=thing, directory=directory / "nucleus", broker_port=broker.port)
+                Nucleus(
+                    thing_name=thing,
+                    directory=directory / "nucleus",
+                    broker_port=broker.port,
+                    personality=personality,
+                    credentials=server.environment if exchanging else None,
+                )
             )
             device = GreengrassDevice(
                 directory / "device", environment, nucleus=nucleus, configuration=configuration
