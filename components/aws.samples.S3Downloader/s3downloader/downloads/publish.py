@@ -12,7 +12,7 @@ from pathlib import Path
 from ..errors import DownloaderError, ErrorCode
 from ..records import Download, FileRecord, State
 from . import exchange, limits, replace
-from .folders import make_directories, shared_parents, sync, sync_tree
+from .folders import make_directories, make_private, shared_parents, sync, sync_tree
 
 __all__ = [
     "discard",
@@ -120,7 +120,8 @@ def remove_staged(download: Download, paths: Iterable[str]) -> None:
 def prepare(download: Download) -> None:
     """Make the staging folder; raise DESTINATION_NOT_WRITABLE where nothing can be replaced."""
     with shared_parents:
-        Path(download.staging).mkdir(parents=True, exist_ok=True)
+        make_private(Path(download.staging).parent)
+        Path(download.staging).mkdir(exist_ok=True)
     if download.replaces:
         exchange.check_supported(Path(download.staging))
         replace.retract(download)

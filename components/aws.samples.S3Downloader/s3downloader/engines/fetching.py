@@ -177,7 +177,7 @@ class Fetch:
         self, file: FileRecord, body: bytearray | memoryview, expected: Expected | None
     ) -> Mismatch | None:
         path = self._staging.target(file.number)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
             self._disk.write(descriptor, body, 0)
         finally:

@@ -13,7 +13,7 @@ import msgspec
 from ..records import FileRecord
 from .disk import Disk
 
-__all__ = ["Staging", "number_in"]
+__all__ = ["Staging", "mode_by_umask", "number_in"]
 
 _ARRIVED = ".object"
 _CONTINUED = (".part", ".journal")
@@ -42,10 +42,21 @@ class Staging:
     - `in-flight.json` is for `leftovers`
     """
 
-    def __init__(self, root: Path, name: str = "in-flight", disk: Disk | None = None) -> None:
-        """`name` tells the files of one engine from those of another."""
+    def __init__(
+        self,
+        root: Path,
+        name: str = "in-flight",
+        disk: Disk | None = None,
+        *,
+        file_mode: int | None = None,
+    ) -> None:
+        """`name` tells the files of one engine from those of another.
+
+        `file_mode` is for files that a program has made which gives them a mode of its own.
+        """
         self._root = root
         self._disk = disk or Disk()
+        self._file_mode = file_mode
         self._in_flight = root / name
         self._files = root / "files"
         self._journal = root / f"{name}.json"
@@ -54,7 +65,8 @@ class Staging:
 
     def make(self) -> None:
         """Make the folder where it is missing."""
-        self._in_flight.mkdir(parents=True, exist_ok=True)
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._in_flight.mkdir(exist_ok=True)
         self._files.mkdir(exist_ok=True)
         self._record(())
 
@@ -164,6 +176,9 @@ class Staging:
         if size != file.size:
             target.unlink()
             return False
+        if self._file_mode is not None:
+            with contextlib.suppress(OSError):  # a file system that keeps no modes
+                target.chmod(self._file_mode)
         if place.parent not in self._folders:
             place.parent.mkdir(parents=True, exist_ok=True)
             self._folders.add(place.parent)
@@ -184,6 +199,12 @@ class Staging:
         if size - self._written_back.get(entry.name, 0) >= _WRITEBACK:
             self._written_back[entry.name] = size
             _with(entry, self._disk.write_back)
+
+
+def mode_by_umask() -> int:
+    """Return the mode that a new file has by the umask of this process: proc_pid_status(5)."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return 0o666 & ~int(status.get("Umask", "022"), 8)
 
 
 def number_in(path: str) -> int | None:
