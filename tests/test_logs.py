@@ -22,6 +22,9 @@ from s3downloader import logs
         ("Authorization: AWS4-HMAC-SHA256", "AWS4"),
         ("aws_secret_access_key=hush", "hush"),
         ("AWS_SESSION_TOKEN='hush'", "hush"),
+        ('{"SecretAccessKey": "hush", "Expiration": ""}', "hush"),
+        ('{"secretAccessKey":"hush"}', "hush"),
+        ("sessionToken=hush", "hush"),
         ("connected to mqtt://user:hush@host:1883", "hush"),
     ],
 )

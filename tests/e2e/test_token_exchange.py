@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from s3downloader.aio import timeout
+from sandbox.device import SOURCE, Device
 from sandbox.nucleus import Nucleus
+from sandbox.nucleus.nucleus import TOKEN_EXCHANGE
 from sandbox.servers import Broker, ObjectServer
 
 from .conftest import Bench, make_bench
@@ -105,6 +108,42 @@ async def test_a_download_waits_for_an_exchange_that_is_away(
     assert "is not there" in await waits_for_credentials(exchanging)
     await exchange.start()
     await completes(exchanging, pid)
+
+
+async def test_a_process_ends_where_nobody_tells_the_new_address(exchanging: Bench) -> None:
+    nucleus = nucleus_of(exchanging)
+    nucleus.register(TOKEN_EXCHANGE, configuration={})
+    run_without_patience(exchanging.device)
+    await exchanging.device.start()
+    await exchanging.up()
+    await start_download(exchanging, "s5cmd")
+    await completes(exchanging, exchanging.device.pid)
+    await nucleus.credentials.crash()
+    await nucleus.credentials.start()
+    nucleus.register(TOKEN_EXCHANGE, configuration={})
+    exchanging.operator.heard.clear()
+    await exchanging.operator.send(
+        "download", bucket="models", key="exchange/part-1", download_id="y", engine="s5cmd"
+    )
+    async with timeout(20):
+        assert await exchanging.device.wait() == 1
+    assert "the component must be started again" in exchanging.device.log.splitlines()[-1]
+    assert "Traceback" not in exchanging.device.log
+    await exchanging.device.start()
+    await exchanging.operator.event("download_completed", "y")
+
+
+def run_without_patience(device: Device) -> None:
+    """Let the daemon of a device find at once that the exchange is gone for good."""
+    artifact = device.directory / "artifacts" / "main-artifact"
+    artifact.unlink()
+    artifact.mkdir()
+    (artifact / "main.py").write_text(
+        "import runpy\n"
+        "from s3downloader import credentials\n"
+        "credentials._EXIT_AFTER = credentials._GONE_FOR = credentials._FRESH = 0\n"
+        f"runpy.run_path({str(SOURCE / 'main.py')!r}, run_name='__main__')\n"
+    )
 
 
 async def test_a_download_waits_for_keys_that_aws_does_not_give_yet(exchanging: Bench) -> None:

@@ -23,6 +23,7 @@ from s3downloader.messaging.greengrass_config import (
     watch_configuration,
 )
 from s3downloader.messaging.ipc import IpcClient
+from sandbox.nucleus import Nucleus
 from sandbox.nucleus.nucleus import TOKEN_EXCHANGE
 
 from .conftest import COMPONENT, StartNucleus
@@ -54,16 +55,19 @@ async def test_the_watch_outlives_the_connection(start_nucleus: StartNucleus) ->
                 await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("personality", ["java", "lite"])
+@pytest.mark.parametrize(("personality", "host"), [("java", "localhost"), ("lite", "127.0.0.1")])
 async def test_the_address_of_the_token_exchange_is_told_as_it_is_now(
-    start_nucleus: StartNucleus, personality: Literal["java", "lite"]
+    start_nucleus: StartNucleus, personality: Literal["java", "lite"], host: str
 ) -> None:
+    def told_by(nucleus: Nucleus) -> str:
+        return f"http://{host}:{nucleus.credentials.port}/2016-11-01/credentialprovider/"
+
     async with start_nucleus(personality) as nucleus, IpcClient() as ipc:
         before = await get_token_exchange_url(ipc)
-        assert before == nucleus.credentials.uri
+        assert before == told_by(nucleus)
         await nucleus.credentials.crash()
         await nucleus.credentials.start()
-        assert await get_token_exchange_url(ipc) == nucleus.credentials.uri != before
+        assert await get_token_exchange_url(ipc) == told_by(nucleus) != before
 
 
 @pytest.mark.parametrize(

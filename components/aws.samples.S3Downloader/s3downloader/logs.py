@@ -11,8 +11,8 @@ from itertools import chain
 __all__ = ["configure", "redact"]
 
 _SECRETS = re.compile(
-    r"(?i)((?:X-Amz-[a-z-]+|aws_(?:secret_)?access_key(?:_id)?|aws_session_token|authorization"
-    r"|authtoken|password)[\"']?\s*[=:]\s*[\"']?)[^\s&\"',}]+|(?<=://)[^/\s@]+(?=@)"
+    r"(?i)((?:X-Amz-[a-z-]+|aws_(?:secret_)?access_key(?:_id)?|secret_?access_?key"
+    r"|session_?token|authorization|authtoken|password)[\"']?\s*[=:]\s*[\"']?)[^\s&\"',}]+|(?<=://)[^/\s@]+(?=@)"
 )
 _CONTROLS = (
     range(0x20),  # C0, with every line end of ASCII and the ESC of terminals

@@ -61,6 +61,8 @@ async def get_token_exchange_url(ipc: IpcClient) -> str | None:
     The service writes its port to its configuration, which every component may read: nucleus lite
     to `port`, another one after each start (modules/tes-serverd/src/http_server.c); the Java
     nucleus to `activePort`, since its `port` is what was asked for (TokenExchangeService.java).
+    That one listens on localhost, whatever this is there; the other on IPv4, where the same port of
+    ::1, which localhost is too, may be anybody's.
     """
     request = GetConfigurationRequest(component_name=_EXCHANGE)
     try:
@@ -70,10 +72,11 @@ async def get_token_exchange_url(ipc: IpcClient) -> str | None:
         logger.debug("The nucleus does not tell the port of the token exchange: %r", error)
         return None
     told = response.value or {}
+    host = "localhost" if "activePort" in told else "127.0.0.1"
     port = str(told.get("activePort") or told.get("port") or "")
     if not port.isdecimal() or not 0 < int(port) < 1 << 16:
         return None
-    return f"http://localhost:{port}{_EXCHANGE_PATH}"
+    return f"http://{host}:{port}{_EXCHANGE_PATH}"
 
 
 async def watch_configuration(ipc: IpcClient, on_change: Callable[[], None]) -> None:
