@@ -77,9 +77,8 @@ async def make_bench(
     async with contextlib.AsyncExitStack() as stack:
         operator = await stack.enter_async_context(Operator(broker.port, thing))
         link = await stack.enter_async_context(Link(server.port))
-        environment = {"AWS_ENDPOINT_URL_S3": link.endpoint}
-        if not exchanging:
-            environment |= server.environment
+        environment = {} if exchanging else dict(server.environment)
+        environment["AWS_ENDPOINT_URL_S3"] = link.endpoint
         nucleus = None
         device: Device
         if via == "greengrass":
