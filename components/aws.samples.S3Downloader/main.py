@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from s3downloader import connections
-from s3downloader.aio import stop, together
+from s3downloader.aio import stop, unless
 from s3downloader.arguments import Arguments, parse
 from s3downloader.clock import SystemClock
 from s3downloader.credentials import Credentials
@@ -51,7 +51,7 @@ async def serve(arguments: Arguments) -> None:
             transient=connection.transient,
         )
         await connection.watch(daemon.reconfigure, daemon.defer_update)
-        await together(daemon.serve(connection.report_running), credentials.wait_lost())
+        await unless(daemon.serve(connection.report_running), credentials.wait_lost())
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ async def test_java_without_credentials_answers_with_status_500(nucleus: Nucleus
     )
 
 
-async def test_lite_answers_null_without_credentials_and_404_to_strangers(lite: Nucleus) -> None:
+async def test_lite_answers_null_without_keys_and_404_to_strangers(lite: Nucleus) -> None:
     lite.register("a")
     assert await asked(lite.credentials.uri, token_of(lite)) == (200, b"null")
     assert await asked(lite.credentials.uri, {"Authorization": "wrong"}) == (404, b"")
