@@ -7,7 +7,7 @@ import hashlib
 import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -58,10 +58,9 @@ async def make_bench(
     server: S3Server,
     configuration: dict[str, Any],
     *,
-    personality: Literal["java", "lite"] = "java",
     exchanging: bool = False,
 ) -> AsyncIterator[Bench]:
-    """Put a device on the bench; it is not started yet.
+    """Put a device on the bench, via "mqtt", "greengrass" or "lite"; it is not started yet.
 
     `exchanging` it has its keys from the nucleus's token exchange, else from its environment.
     """
@@ -81,14 +80,14 @@ async def make_bench(
         environment["AWS_ENDPOINT_URL_S3"] = link.endpoint
         nucleus = None
         device: Device
-        if via == "greengrass":
+        if via != "mqtt":
             (directory / "nucleus").mkdir()
             nucleus = await stack.enter_async_context(
                 Nucleus(
                     thing_name=thing,
                     directory=directory / "nucleus",
                     broker_port=broker.port,
-                    personality=personality,
+                    personality="lite" if via == "lite" else "java",
                     credentials=server.environment if exchanging else None,
                 )
             )

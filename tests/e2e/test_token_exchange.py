@@ -27,9 +27,7 @@ async def exchanging(
     """A device of nucleus lite that has nothing but the token exchange; not started yet."""
     for name, size in FILES.items():
         await object_server.make(f"exchange/{name}", size)
-    async with make_bench(
-        "greengrass", tmp_path, broker, object_server, {}, personality="lite", exchanging=True
-    ) as bench:
+    async with make_bench("lite", tmp_path, broker, object_server, {}, exchanging=True) as bench:
         yield bench
 
 
