@@ -27,10 +27,19 @@ __all__ = [
     "GreengrassDevice",
     "MqttDevice",
     "component_recipe",
+    "unpack",
 ]
 
 COMPONENT = "aws.samples.S3Downloader"
 SOURCE = Path(__file__).parent.parent / "components" / COMPONENT
+
+
+def unpack(built: Path, directory: Path) -> Path:
+    """Unpack what lies in the folder greengrass-build, as the nucleus does; return where."""
+    [artifact] = built.glob("artifacts/*/*/main-artifact.zip")
+    with zipfile.ZipFile(artifact) as archive:  # which forgets modes, as the nucleus does
+        archive.extractall(directory / artifact.stem)
+    return directory
 
 
 def component_recipe(source: Path = SOURCE, component: str = COMPONENT) -> Recipe:
@@ -183,7 +192,7 @@ class GreengrassDevice(Device):
 class DeployedDevice(Device):
     """The component as it is deployed: the built artifact unpacked, every step of the built recipe.
 
-    `built` is the folder greengrass-build; `wrappers` are those of `run_component`.
+    `artifacts` is the folder that it was unpacked in; `wrappers` are those of `run_component`.
     """
 
     def __init__(
@@ -192,23 +201,21 @@ class DeployedDevice(Device):
         environment: Mapping[str, str],
         *,
         nucleus: Nucleus,
-        built: Path,
+        recipe: Path,
+        artifacts: Path,
         configuration: Mapping[str, Any],
         wrappers: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__(directory, nucleus.thing_name, environment)
         self._nucleus = nucleus
         self._wrappers = wrappers
-        self._recipe = Recipe.load(built / "recipes" / "recipe.yaml")
+        self._artifacts = artifacts
+        self._recipe = Recipe.load(recipe)
         nucleus.register(
             self._recipe.component,
             self._recipe.access_control,
             {**self._recipe.configuration, **configuration},
         )
-        [artifact] = built.glob("artifacts/*/*/main-artifact.zip")
-        self._artifacts = directory / "artifacts"
-        with zipfile.ZipFile(artifact) as archive:  # which forgets modes, as the nucleus does
-            archive.extractall(self._artifacts / artifact.stem)
 
     async def _launch(self) -> RunningComponent:
         return await run_component(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from s3downloader.aio import together
+from s3downloader.aio import together, unless
 
 
 async def test_of_several_that_fail_at_once_one_is_told_and_the_others_are_not_complained_of() -> (
@@ -71,3 +71,53 @@ async def test_who_is_impatient_while_the_others_are_stopped_leaves_none_running
     with pytest.raises(asyncio.CancelledError):
         await running
     assert stopped == [True, True, True]
+
+
+async def never() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+async def until_cancelled(ended: list[str], fault: Exception | None = None) -> None:
+    try:
+        await never()
+    finally:
+        ended.append("ended")
+        if fault:
+            raise fault
+
+
+async def lose(reason: str) -> None:
+    await asyncio.sleep(0)
+    raise ValueError(reason)
+
+
+async def test_work_that_loses_its_ground_ends_and_says_why() -> None:
+    ended: list[str] = []
+    with pytest.raises(ValueError, match="lost"):
+        await unless(until_cancelled(ended), lose("lost"))
+    assert ended == ["ended"]
+
+
+async def test_work_that_loses_nothing_returns_its_result() -> None:
+    async def work() -> int:
+        return 5
+
+    assert await unless(work(), never()) == 5
+
+
+async def test_work_that_raises_stops_the_watch() -> None:
+    watched: list[str] = []
+    with pytest.raises(ValueError, match="own"):
+        await unless(lose("own"), until_cancelled(watched))
+    assert watched == ["ended"]
+
+
+@pytest.mark.parametrize("fault", [None, OSError("disk")])
+async def test_work_that_is_stopped_ends_as_it_ends_itself(fault: OSError | None) -> None:
+    ended: list[str] = []
+    task = asyncio.create_task(unless(until_cancelled(ended, fault), never()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(OSError if fault else asyncio.CancelledError):
+        await task
+    assert ended == ["ended"]

@@ -29,6 +29,7 @@ SIDE_BY_SIDE = {
     ("heads", "s3http"),
     ("heads", "credentials"),
     ("s3http", "credentials"),
+    ("credentials", "container"),
     ("records", "errors"),
     ("faults", "errors"),
     ("answers", "errors"),

@@ -22,7 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sandbox.device import DeployedDevice
+from sandbox.device import DeployedDevice, unpack
 from sandbox.nucleus import Nucleus, RunningComponent
 from sandbox.operator import Operator
 from sandbox.servers import Broker, ObjectServer
@@ -140,7 +140,8 @@ async def _try(component: Component, directory: Path, root: Path, *, network: bo
             shared / "device",
             {"AWS_ENDPOINT_URL_S3": server.endpoint, **_pip_settings()},
             nucleus=nucleus,
-            built=component.build_folder,
+            recipe=component.built_recipe,
+            artifacts=unpack(component.build_folder, shared / "artifacts"),
             configuration={"AllowedDestinations": [str(shared)], "MinFreeBytes": 0},
             wrappers={
                 "install": in_root(root, shared=shared, work=work, network=network),

@@ -7,6 +7,7 @@
 # is left alone, without a look at the network. The environment gets its name when it is whole.
 # From `wheels` beside this script, where the artifact carries them, else from the package index.
 set -eu
+umask "$(printf '%04o' "$(($(umask) | 022))")" # nobody else changes what is run
 
 fail() {
     echo "install: $*" >&2

@@ -7,6 +7,7 @@
 # archive must have the checksum that the release states. S5CMD_RELEASES names another place with
 # the same layout, such as a mirror without internet behind it.
 set -eu
+umask "$(printf '%04o' "$(($(umask) | 022))")" # nobody else changes what is run
 
 fail() {
     echo "install_s5cmd: $*" >&2

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from s3downloader import connections
-from s3downloader.aio import stop
+from s3downloader.aio import stop, unless
 from s3downloader.arguments import Arguments, parse
 from s3downloader.clock import SystemClock
 from s3downloader.credentials import Credentials
@@ -29,12 +29,12 @@ async def serve(arguments: Arguments) -> None:
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(over[arguments.messaging](arguments))
         live, clock = connection.live(), SystemClock()
-        version, folder = live.s5cmd_version, Path(live.state_dir)
-        endpoint_url = live.endpoint_url
-        tool = S5cmd(endpoint_url=endpoint_url, binary=installed_binary(version, folder))
+        version, folder, endpoint_url = live.s5cmd_version, Path(live.state_dir), live.endpoint_url
+        credentials = Credentials(os.environ, clock, connection.locate_credentials)
+        binary = installed_binary(version, folder)
+        tool = S5cmd(endpoint_url=endpoint_url, binary=binary, environment=credentials.environment)
         adopting = tool.adopt(version, installer=_INSTALLER, folder=folder, clock=clock)
         stack.push_async_callback(stop, asyncio.create_task(adopting))
-        credentials = Credentials(os.environ, clock)
         heads = ObjectHeads(endpoint_url, credentials)
         stack.callback(heads.close)
         ranged = RangedEngine(
@@ -51,7 +51,7 @@ async def serve(arguments: Arguments) -> None:
             transient=connection.transient,
         )
         await connection.watch(daemon.reconfigure, daemon.defer_update, daemon.warn)
-        await daemon.serve(connection.report_running)
+        await unless(daemon.serve(connection.report_running), credentials.wait_lost())
 
 
 if __name__ == "__main__":

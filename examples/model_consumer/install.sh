@@ -6,6 +6,7 @@
 # From `wheels` beside this script, where the artifact carries them, else from the package index.
 # The environment gets its name when it is whole; what is installed already is left alone.
 set -eu
+umask "$(printf '%04o' "$(($(umask) | 022))")" # nobody else changes what is run
 
 artifact=$(cd "$(dirname "$0")" && pwd)
 environment=$1/venv

@@ -3,6 +3,7 @@
 from .lifecycle import LifecycleError, RunningComponent, run_component
 from .nucleus import Nucleus
 from .recipe import Recipe, RecipeError
+from .unit import StartLimitError, Unit
 
 __all__ = [
     "LifecycleError",
@@ -10,5 +11,7 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "RunningComponent",
+    "StartLimitError",
+    "Unit",
     "run_component",
 ]

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta, timezone
 
 import msgspec
 
+from .personality import JAVA, Personality
+
 __all__ = ["CredentialsEndpoint"]
 
 _PATH = "/2016-11-01/credentialprovider/"
-_REASONS = {200: "OK", 403: "Forbidden", 404: "Not Found"}
+_REASONS = {200: "OK", 403: "Forbidden", 404: "Not Found", 500: "Internal Server Error"}
 
 
 class CredentialsEndpoint:
     """Serves `credentials`, if any, to who knows a component's token; an async context manager.
 
     `credentials` has AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and perhaps AWS_SESSION_TOKEN;
-    `lifetime` is the time until they expire. `requests` counts what was answered with 200.
+    `lifetime` is the time until they expire. `requests` counts what was answered with keys.
+    After each start it listens on another port, which `on_start` is told; `on_crash` is called
+    when it has died.
     """
 
     def __init__(
@@ -32,24 +36,49 @@ class CredentialsEndpoint:
         *,
         authorised: Callable[[str], bool],
         lifetime: timedelta = timedelta(hours=1),
+        personality: Personality = JAVA,
+        on_start: Callable[[int], None] = lambda port: None,
     ) -> None:
         self.credentials = dict(credentials)
         self.lifetime = lifetime
         self.requests = 0
+        self.port = 0
+        self.on_crash: list[Callable[[], Awaitable[None]]] = []
         self._authorised = authorised
+        self._personality = personality
+        self._on_start = on_start
+        self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> CredentialsEndpoint:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        await self.start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.close()
+
+    async def start(self) -> None:
+        """Listen, on another port than before."""
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        if port == self.port:
+            server.close()
+            await self.start()
+            return
+        self._server, self.port = server, port
+        self._on_start(port)
+
+    async def crash(self) -> None:
+        """Die; whoever is bound to it is stopped."""
+        assert self._server is not None
         self._server.close()
+        self._server = None
+        await asyncio.gather(*(stop() for stop in self.on_crash))
 
     @property
     def uri(self) -> str:
         """The value of AWS_CONTAINER_CREDENTIALS_FULL_URI."""
-        port = self._server.sockets[0].getsockname()[1]
-        return f"http://127.0.0.1:{port}{_PATH}"
+        return f"http://localhost:{self.port}{_PATH}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -72,8 +101,12 @@ class CredentialsEndpoint:
         )
         if request.split(" ")[:2] != ["GET", _PATH]:
             return 404, b""
-        if not self.credentials or not self._authorised(authorization):
-            return 403, b""
+        if not self._authorised(authorization):
+            return self._personality.unknown_token_status, b""
+        if not self.credentials:
+            if self._personality.exchange_answers_null_without_keys:
+                return 200, b"null"
+            return 500, b"Failed to get connection"
         self.requests += 1
         return 200, msgspec.json.encode(self._document())
 

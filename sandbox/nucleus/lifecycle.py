@@ -11,7 +11,7 @@ from pathlib import Path
 
 from s3downloader.aio import timeout
 
-from .nucleus import Nucleus
+from .nucleus import TOKEN_EXCHANGE, Nucleus
 from .recipe import Recipe, Step, interpolate
 
 __all__ = ["LifecycleError", "RunningComponent", "run_component"]
@@ -113,7 +113,8 @@ async def run_component(
     """Run the Install step of a registered component, then start Run and return it.
 
     Both run in the component's work folder, with the variables of the nucleus, the recipe and
-    `environment`. `artifacts` is the folder where the artifacts lie unpacked; `wrappers` has, by
+    `environment`; from nucleus lite with the address of TokenExchangeService only where the recipe
+    depends on that. `artifacts` is the folder where the artifacts lie unpacked; `wrappers` has, by
     the name of a step, the command that runs it confined. Raises RecipeError when no manifest
     suits this machine, LifecycleError when Install fails.
     """
@@ -168,12 +169,15 @@ async def _start(
             strict=nucleus.personality.runtime is not None,
         )
 
+    given = nucleus.component_environment(recipe.component)
+    if nucleus.personality.runtime is not None and TOKEN_EXCHANGE not in recipe.dependencies:
+        del given["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
     return await RunningComponent.start(
         fill(step.script),
         cwd=work,
         environment={
             **{name: os.environ[name] for name in _INHERITED if name in os.environ},
-            **nucleus.component_environment(recipe.component),
+            **given,
             **{name: fill(value) for name, value in step.environment.items()},
             **environment,
         },

@@ -24,8 +24,9 @@ from .operations.shadows import ShadowOperations
 from .personality import PERSONALITIES, Personality
 from .server import Json, RpcServer
 
-__all__ = ["Nucleus"]
+__all__ = ["TOKEN_EXCHANGE", "Nucleus"]
 
+TOKEN_EXCHANGE = "aws.greengrass.TokenExchangeService"
 _MAX_SOCKET_PATH = 107  # bytes; sun_path of unix(7) without its closing zero
 
 
@@ -70,7 +71,12 @@ class Nucleus:
             self._topics,
             supported=self.personality.shadows,
         )
-        self.credentials = CredentialsEndpoint(credentials or {}, authorised=self._knows_token)
+        self.credentials = CredentialsEndpoint(
+            credentials or {},
+            authorised=self._knows_token,
+            personality=self.personality,
+            on_start=self._tell_exchange_port,
+        )
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Nucleus:
@@ -226,6 +232,12 @@ class Nucleus:
 
     def _knows_token(self, token: str) -> bool:
         return token in self._tokens.values()
+
+    def _tell_exchange_port(self, port: int) -> None:
+        """Write the port where every component may read it, as TokenExchangeService does."""
+        if key := self.personality.exchange_port_key:
+            told = str(port) if self.personality.scalars_as_strings else port
+            self._configurations.register(TOKEN_EXCHANGE, {key: told})
 
 
 def _new_token() -> str:

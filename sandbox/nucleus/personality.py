@@ -18,6 +18,10 @@ class Personality:
     the broker is away, `asks_before_updates` whether there is SubscribeToComponentUpdates, and
     `refuses_by_closing` how a token that is not known is refused: without a word, or with one.
     `runtime` is its name in the Platform of a manifest.
+
+    `exchange_port_key` is where TokenExchangeService writes its port in its configuration; None
+    for one that tells nobody. `start_burst` is how often a component may be started within
+    `start_interval` seconds; None for without a limit.
     """
 
     runtime: str | None
@@ -34,6 +38,13 @@ class Personality:
     subscribes_offline: bool
     asks_before_updates: bool
     refuses_by_closing: bool
+    exchange_port_key: str | None
+    unknown_token_status: int
+    exchange_answers_null_without_keys: bool
+    hard_dependencies_bind: bool
+    configuration_restarts: bool
+    start_burst: int | None
+    start_interval: float = 3_600.0
 
 
 JAVA = Personality(
@@ -51,6 +62,12 @@ JAVA = Personality(
     subscribes_offline=True,
     asks_before_updates=True,
     refuses_by_closing=False,
+    exchange_port_key="activePort",
+    unknown_token_status=403,
+    exchange_answers_null_without_keys=False,
+    hard_dependencies_bind=False,
+    configuration_restarts=False,
+    start_burst=None,
 )
 """The Greengrass nucleus with the ShadowManager component."""
 
@@ -69,6 +86,12 @@ LITE = Personality(
     subscribes_offline=False,
     asks_before_updates=False,
     refuses_by_closing=True,
+    exchange_port_key="port",
+    unknown_token_status=404,
+    exchange_answers_null_without_keys=True,
+    hard_dependencies_bind=True,
+    configuration_restarts=True,
+    start_burst=3,
 )
 """Greengrass nucleus lite, as measured: a publish of 7,250 bytes works, of 7,300 it does not."""
 

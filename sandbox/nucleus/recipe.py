@@ -46,13 +46,14 @@ class Recipe:
     """What the sandbox needs of a recipe.
 
     `configuration` is ComponentConfiguration.DefaultConfiguration without its `accessControl`,
-    which stands apart.
+    which stands apart. `dependencies` has HARD or SOFT by the name of a component.
     """
 
     component: str
     configuration: Json
     access_control: Json
     manifests: list[Json]
+    dependencies: dict[str, str]
 
     @classmethod
     def load(cls, path: Path) -> Recipe:
@@ -60,7 +61,12 @@ class Recipe:
         recipe = yaml.safe_load(path.read_text())
         configuration = recipe.get("ComponentConfiguration", {}).get("DefaultConfiguration", {})
         access_control = configuration.pop("accessControl", {})
-        return cls(recipe["ComponentName"], configuration, access_control, recipe["Manifests"])
+        dependencies = {
+            name: dependency.get("DependencyType", "HARD")
+            for name, dependency in recipe.get("ComponentDependencies", {}).items()
+        }
+        name, manifests = recipe["ComponentName"], recipe["Manifests"]
+        return cls(name, configuration, access_control, manifests, dependencies)
 
     def steps(
         self, *, runtime: str | None = None, architecture: str | None = None

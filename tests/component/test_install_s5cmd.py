@@ -33,7 +33,12 @@ def releases(tmp_path: Path) -> Iterator[Releases]:
 
 
 def install(
-    version: str, folder: Path, source: Releases | str, *, path: str | None = None
+    version: str,
+    folder: Path,
+    source: Releases | str,
+    *,
+    path: str | None = None,
+    umask: int = -1,
 ) -> subprocess.CompletedProcess[str]:
     url = source if isinstance(source, str) else source.url
     return subprocess.run(
@@ -42,6 +47,7 @@ def install(
         capture_output=True,
         text=True,
         check=False,
+        umask=umask,
     )
 
 
@@ -74,6 +80,14 @@ def test_a_version_is_fetched_once_and_stays(
     assert install("2.9.1", folder, releases, path=path).returncode == 0
     assert len(releases.asked) == asked
     assert [path.name for path in folder.iterdir()] == ["s5cmd-2.9.1"]
+
+
+def test_nobody_else_can_change_it_whatever_the_umask(tmp_path: Path, releases: Releases) -> None:
+    releases.publish("2.9.1")
+    folder = tmp_path / "state"
+    assert install("2.9.1", folder, releases, umask=0).returncode == 0
+    installed = [folder, folder / "s5cmd-2.9.1", folder / "s5cmd-2.9.1" / "s5cmd"]
+    assert [oct(path.stat().st_mode & 0o777) for path in installed] == 3 * ["0o755"]
 
 
 def test_a_wrong_checksum_installs_nothing(tmp_path: Path, releases: Releases) -> None:

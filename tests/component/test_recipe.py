@@ -192,6 +192,15 @@ def test_names_of_policies_are_unique(recipe: Path) -> None:
     assert len(names) == len(set(names))
 
 
+@each
+def test_no_dependency_that_dies_takes_the_component_with_it(recipe: Path) -> None:
+    assert "HARD" not in Recipe.load(recipe).dependencies.values()
+
+
+def test_the_token_exchange_comes_with_the_component() -> None:
+    assert "aws.greengrass.TokenExchangeService" in Recipe.load(SOURCE / "recipe.yaml").dependencies
+
+
 IOT_ACTIONS = {
     "aws.greengrass#PublishToIoTCore": {"iot:Publish": "topic"},
     "aws.greengrass#SubscribeToIoTCore": {"iot:Subscribe": "topicfilter", "iot:Receive": "topic"},

@@ -59,10 +59,12 @@ async def make_bench(
     configuration: dict[str, Any],
     *,
     broker_port: int | None = None,
+    exchanging: bool = False,
 ) -> AsyncIterator[Bench]:
     """Put a device on the bench, via "mqtt", "greengrass" or "lite"; it is not started yet.
 
-    `broker_port` is where an MQTT device finds the broker, if not at its own port.
+    `broker_port` is where an MQTT device finds the broker, if not at its own port. `exchanging` it
+    has its keys from the nucleus's token exchange, else from its environment.
     """
     thing = f"device-{next(_numbers)}"
     configuration = {
@@ -77,7 +79,8 @@ async def make_bench(
     async with contextlib.AsyncExitStack() as stack:
         operator = await stack.enter_async_context(Operator(broker.port, thing))
         link = await stack.enter_async_context(Link(server.port))
-        environment = {**server.environment, "AWS_ENDPOINT_URL_S3": link.endpoint}
+        environment = {} if exchanging else dict(server.environment)
+        environment["AWS_ENDPOINT_URL_S3"] = link.endpoint
         nucleus = None
         device: Device
         if via != "mqtt":
@@ -88,6 +91,7 @@ async def make_bench(
                     directory=directory / "nucleus",
                     broker_port=broker.port,
                     personality="lite" if via == "lite" else "java",
+                    credentials=server.environment if exchanging else None,
                 )
             )
             device = GreengrassDevice(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from s3downloader.container import unavailable
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.s5cmd import S5cmd
 from sandbox.link import Link
@@ -65,6 +67,36 @@ async def test_acceleration_uses_the_endpoint_of_aws(tmp_path: Path) -> None:
     async with S5cmd(binary=binary).run("version", retry_count=3, accelerate=True) as process:
         [line] = await process.read()
     assert "--endpoint-url=https://s3-accelerate.amazonaws.com --retry-count=3" in line.error
+
+
+async def test_each_command_has_the_environment_of_its_start(tmp_path: Path) -> None:
+    binary = tmp_path / "s5cmd"
+    binary.write_text('#!/bin/sh\necho "at $AWS_CONTAINER_CREDENTIALS_FULL_URI"\n')
+    binary.chmod(0o755)
+    ports = iter("12")
+
+    async def environment() -> dict[str, str]:
+        return {"PATH": os.environ["PATH"], "AWS_CONTAINER_CREDENTIALS_FULL_URI": next(ports)}
+
+    tool = S5cmd(binary=binary, environment=environment)
+    for port in "12":
+        async with tool.run("version", retry_count=0) as process:
+            [line] = await process.read()
+        assert line.error == f"at {port}"
+
+
+async def test_nothing_is_started_without_credentials(tmp_path: Path) -> None:
+    binary = tmp_path / "s5cmd"
+    binary.write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    binary.chmod(0o755)
+
+    async def environment() -> dict[str, str]:
+        raise unavailable("there are none; get some", "")
+
+    with pytest.raises(DownloaderError, match="get some"):
+        async with S5cmd(binary=binary, environment=environment).run("version", retry_count=0):
+            pass
+    assert not (tmp_path / "started").exists()
 
 
 async def test_a_missing_binary_is_told() -> None:

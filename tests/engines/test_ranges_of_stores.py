@@ -112,10 +112,7 @@ class TokenExchange(Credentials):
         self.issued = 0
         self.fault: DownloaderError | None = None
 
-    def _find(self) -> object:  # type: ignore[override]
-        return self._issue
-
-    def _issue(self) -> Keys:
+    async def _find(self) -> Keys:
         self.issued += 1
         if self.fault:
             raise self.fault

@@ -18,10 +18,13 @@ from s3downloader.messaging.greengrass_config import (
     answer_component_updates,
     follow_configuration,
     get_configuration,
+    get_token_exchange_url,
     report_running,
     wait_for_configuration,
 )
 from s3downloader.messaging.ipc import IpcClient
+from sandbox.nucleus import Nucleus
+from sandbox.nucleus.nucleus import TOKEN_EXCHANGE
 
 from ..support import eventually
 from .conftest import COMPONENT, StartNucleus
@@ -143,6 +146,48 @@ async def test_a_start_does_not_wait_for_a_nucleus_that_is_lost(
         async with timeout(5):
             with pytest.raises(MessagingError, match="must be started again"):
                 await reading
+
+
+@pytest.mark.parametrize(("personality", "host"), [("java", "localhost"), ("lite", "127.0.0.1")])
+async def test_the_address_of_the_token_exchange_is_told_as_it_is_now(
+    start_nucleus: StartNucleus, personality: Literal["java", "lite"], host: str
+) -> None:
+    def told_by(nucleus: Nucleus) -> str:
+        return f"http://{host}:{nucleus.credentials.port}/2016-11-01/credentialprovider/"
+
+    async with start_nucleus(personality) as nucleus, IpcClient() as ipc:
+        before = await get_token_exchange_url(ipc)
+        assert before == told_by(nucleus)
+        await nucleus.credentials.crash()
+        await nucleus.credentials.start()
+        assert await get_token_exchange_url(ipc) == told_by(nucleus) != before
+
+
+@pytest.mark.parametrize(
+    ("configuration", "told"),
+    [
+        ({"port": 0, "activePort": 49152}, "http://localhost:49152/2016-11-01/credentialprovider/"),
+        ({"port": 0}, None),
+        ({"port": "65536"}, None),
+        ({"port": "80@example.com"}, None),
+        ({"port": "-1"}, None),
+        ({"port": {"a": 1}}, None),
+        ({}, None),
+    ],
+)
+async def test_what_is_no_port_tells_no_address(
+    start_nucleus: StartNucleus, configuration: dict[str, Any], told: str | None
+) -> None:
+    async with start_nucleus() as nucleus, IpcClient() as ipc:
+        nucleus.register(TOKEN_EXCHANGE, configuration=configuration)
+        assert await get_token_exchange_url(ipc) == told
+
+
+async def test_a_nucleus_that_is_away_tells_no_address(start_nucleus: StartNucleus) -> None:
+    async with start_nucleus() as nucleus, IpcClient() as ipc:
+        nucleus.faults.refuse_connections = True
+        await nucleus.drop_connection(COMPONENT)
+        assert await get_token_exchange_url(ipc) is None
 
 
 @pytest.mark.parametrize(("defer_seconds", "milliseconds"), [(0, 0), (1.5, 1500)])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import urllib.error
-import urllib.request
+import contextlib
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.session import Session
@@ -63,8 +64,36 @@ async def test_they_expire_and_are_asked_for_again(
 async def test_others_get_nothing(
     nucleus: Nucleus, headers: dict[str, str], path: str, status: int
 ) -> None:
-    request = urllib.request.Request(nucleus.credentials.uri + path, headers=headers)  # noqa: S310
-    with pytest.raises(urllib.error.HTTPError) as error:
-        await asyncio.to_thread(urllib.request.urlopen, request)
-    error.value.close()
-    assert error.value.code == status
+    assert await asked(nucleus.credentials.uri + path, headers) == (status, b"")
+
+
+async def test_java_without_credentials_answers_with_status_500(nucleus: Nucleus) -> None:
+    nucleus.credentials.credentials = {}
+    assert await asked(nucleus.credentials.uri, token_of(nucleus)) == (
+        500,
+        b"Failed to get connection",
+    )
+
+
+async def test_lite_answers_null_without_keys_and_404_to_strangers(lite: Nucleus) -> None:
+    lite.register("a")
+    assert await asked(lite.credentials.uri, token_of(lite)) == (200, b"null")
+    assert await asked(lite.credentials.uri, {"Authorization": "wrong"}) == (404, b"")
+
+
+def token_of(nucleus: Nucleus) -> dict[str, str]:
+    token = nucleus.component_environment("a")["AWS_CONTAINER_AUTHORIZATION_TOKEN"]
+    return {"Authorization": token}
+
+
+async def asked(url: str, headers: dict[str, str]) -> tuple[int, bytes]:
+    """The status and the body of the answer to a request."""
+    where = urlsplit(url)
+
+    def ask() -> tuple[int, bytes]:
+        with contextlib.closing(HTTPConnection(where.netloc, timeout=10)) as connection:
+            connection.request("GET", where.path, headers=headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+
+    return await asyncio.to_thread(ask)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -13,7 +13,11 @@ from s3downloader.clock import Clock, SystemClock
 from s3downloader.credentials import Credentials
 from s3downloader.heads import ObjectHeads
 from s3downloader.sources import S3Source
+from sandbox.nucleus.credentials import CredentialsEndpoint
 from sandbox.servers import ApiServer, ObjectServer
+
+from ..support import ManualClock
+from .exchange import KEYS
 
 
 @pytest.fixture(autouse=True)
@@ -49,3 +53,16 @@ def source(object_server: ObjectServer) -> S3Source:
 def odd_source(api_server: ApiServer) -> S3Source:
     """A source whose server keeps every key as it is."""
     return source_at(api_server.endpoint)
+
+
+@pytest.fixture
+async def exchange() -> AsyncIterator[CredentialsEndpoint]:
+    """A token exchange service; its keys are good for an hour."""
+    async with CredentialsEndpoint(KEYS, authorised=lambda token: token == "svcuid") as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """The time, until the test moves it."""
+    return ManualClock(SystemClock().now())

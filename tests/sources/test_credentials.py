@@ -3,54 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
-from s3downloader.clock import SystemClock
+from s3downloader import container
 from s3downloader.credentials import Credentials, Keys
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.errors import DownloaderError
 from sandbox.nucleus.credentials import CredentialsEndpoint
-from sandbox.processes import free_ports
 
 from ..support import ManualClock
+from .exchange import KEYS, environment, refusal
 
-KEYS = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "t"}
 MINUTE = 60.0
 
 
 @pytest.fixture(autouse=True)
 def _credentials() -> None:
     """Nothing is in this process's own environment."""
-
-
-@pytest.fixture
-async def exchange() -> AsyncIterator[CredentialsEndpoint]:
-    """A token exchange service; its keys are good for an hour."""
-    async with CredentialsEndpoint(KEYS, authorised=lambda token: token == "svcuid") as endpoint:
-        yield endpoint
-
-
-def environment(exchange: CredentialsEndpoint) -> dict[str, str]:
-    return {
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI": exchange.uri,
-        "AWS_CONTAINER_AUTHORIZATION_TOKEN": "svcuid",
-    }
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(SystemClock().now())
-
-
-async def refusal(credentials: Credentials) -> DownloaderError:
-    with pytest.raises(DownloaderError) as caught:
-        await credentials.get()
-    assert caught.value.code is ErrorCode.CREDENTIALS_UNAVAILABLE
-    assert ";" in caught.value.message or "must be" in caught.value.message
-    return caught.value
 
 
 async def test_the_environment_comes_first(
@@ -113,7 +85,7 @@ async def test_keys_that_cannot_be_renewed_yet_serve_to_their_end(
     clock.time += 57 * MINUTE
     assert (await credentials.get()).access_key_id == "first"
     clock.time += 4 * MINUTE
-    assert "403" in (await refusal(credentials)).message
+    assert "status 500" in (await refusal(credentials)).message
     exchange.credentials = {**kept, "AWS_ACCESS_KEY_ID": "second"}
     exchange.lifetime = timedelta(hours=3)
     assert (await credentials.get()).access_key_id == "second"
@@ -130,6 +102,15 @@ async def test_short_lived_keys_are_not_asked_for_on_every_request(
     clock.time += 11
     await credentials.get()
     assert exchange.requests == 2
+
+
+async def test_keys_that_have_expired_already_are_refused(
+    exchange: CredentialsEndpoint, clock: ManualClock
+) -> None:
+    exchange.lifetime = timedelta(minutes=-1)
+    error = await refusal(Credentials(environment(exchange), clock))
+    assert "clock is right" in error.message
+    assert "they were good until 20" in error.details["cause"]
 
 
 async def test_what_the_store_calls_expired_is_forgotten(
@@ -154,45 +135,6 @@ async def test_keys_that_were_replaced_meanwhile_are_kept(
     assert exchange.requests == 2
 
 
-async def test_a_wrong_token(exchange: CredentialsEndpoint, clock: ManualClock) -> None:
-    error = await refusal(
-        Credentials({**environment(exchange), "AWS_CONTAINER_AUTHORIZATION_TOKEN": "x"}, clock)
-    )
-    assert "status 403" in error.message
-
-
-async def test_a_token_in_a_file(
-    exchange: CredentialsEndpoint, clock: ManualClock, tmp_path: Path
-) -> None:
-    (tmp_path / "token").write_text("svcuid\n")
-    told = environment(exchange)
-    del told["AWS_CONTAINER_AUTHORIZATION_TOKEN"]
-    told["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"] = str(tmp_path / "token")
-    assert (await Credentials(told, clock).get()).access_key_id == "first"
-
-
-async def test_a_service_that_is_not_there(clock: ManualClock) -> None:
-    [port] = free_ports(1)
-    told = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://127.0.0.1:{port}/"}
-    error = await refusal(Credentials(told, clock))
-    assert "refused" in error.details["cause"]
-
-
-@pytest.mark.parametrize(
-    "uri",
-    [
-        "http://example.com/keys",
-        "http://127.0.0.1.example.com/keys",
-        "http://localhost@example.com/keys",
-        "ftp://127.0.0.1/keys",
-        "http:///keys",
-    ],
-)
-async def test_keys_never_come_in_the_clear_over_a_network(uri: str, clock: ManualClock) -> None:
-    error = await refusal(Credentials({"AWS_CONTAINER_CREDENTIALS_FULL_URI": uri}, clock))
-    assert "must be https" in error.message
-
-
 async def test_nothing_is_configured(clock: ManualClock) -> None:
     assert "there are no credentials" in (await refusal(Credentials({}, clock))).message
 
@@ -208,6 +150,180 @@ async def test_what_boto3_finds(
     assert credentials.region == "us-east-1"
     assert await credentials.get() == Keys("filed", "s")
     assert credentials.region == "eu-west-1"
+
+
+class Moving:
+    """A nucleus that tells, unless it is `silent`, where its token exchange service is now."""
+
+    def __init__(self, exchange: CredentialsEndpoint) -> None:
+        self.silent = False
+        self.exchange = exchange
+
+    async def __call__(self) -> str | None:
+        return None if self.silent else self.exchange.uri
+
+
+@pytest.fixture
+def moving(exchange: CredentialsEndpoint) -> Moving:
+    return Moving(exchange)
+
+
+async def move(exchange: CredentialsEndpoint, key: str = "second") -> None:
+    await exchange.crash()
+    exchange.credentials["AWS_ACCESS_KEY_ID"] = key
+    await exchange.start()
+
+
+async def test_the_service_is_asked_where_the_nucleus_says_it_is_now(
+    exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
+) -> None:
+    credentials = Credentials(environment(exchange), clock, moving)
+    assert (await credentials.get()).access_key_id == "first"
+    await move(exchange)
+    assert (await credentials.get()).access_key_id == "first", "they are good for an hour"
+    clock.time += 56 * MINUTE
+    assert (await credentials.get()).access_key_id == "second"
+
+
+async def test_an_environment_from_before_its_start_does_not_matter(
+    exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
+) -> None:
+    told = {"AWS_CONTAINER_AUTHORIZATION_TOKEN": "svcuid"}
+    credentials = Credentials(told, clock, moving)
+    assert (await credentials.get()).access_key_id == "first"
+    assert (await credentials.environment()) == {
+        **told,
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": exchange.uri,
+    }
+
+
+async def test_where_nobody_tells_the_environment_counts(
+    exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
+) -> None:
+    moving.silent = True
+    credentials = Credentials(environment(exchange), clock, moving)
+    assert (await credentials.get()).access_key_id == "first"
+    assert await credentials.environment() == environment(exchange)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "url"),
+    [
+        ("FULL", "http://127.0.0.1:1/role", "http://127.0.0.1:1/role"),
+        ("RELATIVE", "/v2/credentials/1", "http://169.254.170.2/v2/credentials/1"),
+    ],
+)
+async def test_another_provider_of_ones_own_choice_stays(
+    variable: str,
+    value: str,
+    url: str,
+    moving: Moving,
+    clock: ManualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def ask(url: str, _: object) -> Keys:
+        asked.append(url)
+        return Keys("chosen", "s")
+
+    monkeypatch.setattr(container, "ask", ask)
+    chosen = {f"AWS_CONTAINER_CREDENTIALS_{variable}_URI": value}
+    credentials = Credentials(chosen, clock, moving)
+    assert (await credentials.get()).access_key_id == "chosen"
+    assert await credentials.environment() == chosen
+    assert asked == [url]
+
+
+async def test_keys_of_the_environment_need_no_service(
+    exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
+) -> None:
+    given = {**KEYS, **environment(exchange)}
+    assert await Credentials(given, clock, moving).environment() == given
+    assert exchange.requests == 0
+
+
+async def test_a_program_gets_the_address_that_answers_now(
+    exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
+) -> None:
+    credentials = Credentials(environment(exchange), clock, moving)
+    await credentials.get()
+    for _ in range(3):
+        told = await credentials.environment()
+        assert told["AWS_CONTAINER_CREDENTIALS_FULL_URI"] == exchange.uri
+    assert exchange.requests == 1, "it has answered within the minute"
+    await move(exchange)
+    told = await credentials.environment()
+    assert told == environment(exchange)
+    assert exchange.requests == 2
+
+
+async def test_a_program_is_not_sent_where_there_are_no_keys(
+    exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
+) -> None:
+    credentials = Credentials(environment(exchange), clock, moving)
+    await credentials.get()
+    clock.time += 2 * MINUTE
+    exchange.credentials = {}
+    with pytest.raises(DownloaderError, match="has no credentials now"):
+        await credentials.environment()
+    assert (await credentials.get()).access_key_id == "first", "the daemon's own are good still"
+
+
+async def gone(credentials: Credentials, clock: ManualClock, minutes: float) -> bool:
+    """Ask in vain for so long, and tell whether that has ended the process."""
+    lost = asyncio.create_task(credentials.wait_lost())
+    for _ in range(round(minutes * 6)):
+        clock.time += 10
+        with contextlib.suppress(DownloaderError):  # it has answered within the minute
+            await credentials.environment()
+    await asyncio.sleep(0)
+    ended = lost.done()
+    lost.cancel()
+    if ended:
+        with pytest.raises(DownloaderError, match="must be started again"):
+            await lost
+    return ended
+
+
+async def test_a_process_whose_address_is_of_the_past_ends_once(
+    exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
+) -> None:
+    moving.silent = True
+    exchange.lifetime = timedelta(days=1)
+    stale = environment(exchange)
+    first = Credentials(stale, clock, moving)
+    await first.get()
+    await exchange.crash()
+    assert not await gone(first, clock, 29), "not in its first half hour"
+    assert await gone(first, clock, 2)
+    again = Credentials(stale, clock, moving)
+    assert not await gone(again, clock, 60), "the service has not answered this one"
+    await exchange.start()
+    third = Credentials(environment(exchange), clock, moving)
+    clock.time += 60 * MINUTE
+    await third.environment()
+    await exchange.crash()
+    assert not await gone(third, clock, 2.9), "two minutes after the minute of its last answer"
+    assert await gone(third, clock, 0.4)
+
+
+async def test_a_process_that_is_told_the_address_does_not_end(
+    exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
+) -> None:
+    credentials = Credentials(environment(exchange), clock, moving)
+    await credentials.get()
+    await exchange.crash()
+    assert not await gone(credentials, clock, 60)
+
+
+async def test_a_process_without_a_nucleus_does_not_end(
+    exchange: CredentialsEndpoint, clock: ManualClock
+) -> None:
+    credentials = Credentials(environment(exchange), clock)
+    await credentials.get()
+    await exchange.crash()
+    assert not await gone(credentials, clock, 60)
 
 
 def test_secrets_do_not_show() -> None:

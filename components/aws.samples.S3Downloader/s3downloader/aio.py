@@ -12,7 +12,16 @@ if sys.version_info >= (3, 11):
 else:
     from taskgroup import TaskGroup, timeout
 
-__all__ = ["TaskGroup", "batches", "first_of", "stop", "timeout", "together", "uninterrupted"]
+__all__ = [
+    "TaskGroup",
+    "batches",
+    "first_of",
+    "stop",
+    "timeout",
+    "together",
+    "uninterrupted",
+    "unless",
+]
 
 T = TypeVar("T")
 
@@ -83,6 +92,30 @@ async def together(*works: Coroutine[Any, Any, object]) -> None:
             for task in tasks:
                 if not task.cancelled():
                     task.exception()  # one is told, and asyncio is not to complain of the others
+
+
+async def unless(work: Coroutine[Any, Any, T], loss: Coroutine[Any, Any, object]) -> T:
+    """Run `work` in this task; when `loss` raises meanwhile, cancel `work` and raise that.
+
+    Cancelled by others, it ends as `work` does.
+    """
+    task = asyncio.current_task()
+    assert task
+    watching = asyncio.ensure_future(loss)
+
+    def cancel_work(_: object) -> None:
+        if not watching.cancelled() and watching.exception():
+            task.cancel()
+
+    watching.add_done_callback(cancel_work)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if watching.done():
+            watching.result()
+        raise
+    finally:
+        await stop(watching)
 
 
 async def _stop_all(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from . import logs, settings
 from .aio import stop
 from .arguments import Arguments
+from .credentials import Locate
 from .errors import TRANSIENT, DownloaderError, ErrorCode
 from .messaging.bus import Bus, Shadow
 from .settings import LiveSettings
@@ -40,6 +41,8 @@ class Connection(NamedTuple):
     about updates answered, and the operator warned."""
     report_running: Callable[[], Coroutine[Any, Any, None]]
     """Tells who started the component that it serves."""
+    locate_credentials: Locate | None = None
+    """Gives the address of the nucleus's token exchange service."""
 
 
 @asynccontextmanager
@@ -113,7 +116,8 @@ async def over_greengrass(arguments: Arguments) -> AsyncIterator[Connection]:
         # The nucleus has its credentials from the cloud: they come back when the network does.
         transient = TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}
         report_running = partial(greengrass_config.report_running, ipc)
-        yield Connection(bus, shadow, live, transient, watch, report_running)
+        locate = partial(greengrass_config.get_token_exchange_url, ipc)
+        yield Connection(bus, shadow, live, transient, watch, report_running, locate)
 
 
 def _log_warning(message: str, code: ErrorCode) -> None:

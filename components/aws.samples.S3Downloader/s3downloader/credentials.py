@@ -1,62 +1,61 @@
-"""Credentials for the store, renewed while downloads go on.
-
-Source: "Container credential provider" in the AWS SDKs and Tools reference guide, which is what
-Greengrass's token exchange service speaks.
-"""
+"""Credentials for the store, renewed while downloads go on."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ipaddress
-from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from functools import partial
+from urllib.parse import urlsplit
 
-import msgspec
-
+from . import container
+from .aio import timeout
 from .clock import Clock
-from .errors import DownloaderError, ErrorCode
+from .container import Keys, NobodyThereError, unavailable
+from .errors import DownloaderError
 
-__all__ = ["Credentials", "Keys"]
+__all__ = ["Credentials", "Keys", "Locate"]
 
-_SECONDS = 5.0
+Locate = Callable[[], Awaitable[str | None]]
+"""Gives the address of the token exchange service as it is now, None where nobody tells."""
+
 _RENEW_BEFORE = 300.0  # seconds; the nucleus has new ones from then on
 _AGAIN_AFTER = 10.0  # seconds; where there are none yet
-_ANSWER_BYTES = 1 << 16
-_CONTAINER_HOST = "169.254.170.2"  # of RELATIVE_URI, on Amazon ECS
-_CONTAINER_HOSTS = {_CONTAINER_HOST, "169.254.170.23", "[fd00:ec2::23]", "localhost"}
-
-
-class Keys(msgspec.Struct, frozen=True):
-    """What signs a request. `expires_at` is None for keys that last."""
-
-    access_key_id: str
-    secret_access_key: str = ""
-    token: str | None = None
-    expires_at: datetime | None = None
-
-    def __repr__(self) -> str:
-        return f"Keys({self.access_key_id!r}, ..., expires_at={self.expires_at})"
+_UNDATED = 900.0  # seconds; the shortest that AWS gives, for keys that do not say when they expire
+_LONGEST = 60.0  # seconds that a look for keys may take
+_FRESH = 60.0  # seconds; an answer this young tells that the service gives keys
+_GONE_FOR = 120.0  # seconds; a service that is started again is back by then
+_EXIT_AFTER = 1_800.0  # seconds; of the three starts an hour that nucleus lite allows, two at most
 
 
 class Credentials:
     """The keys of the environment, of the token exchange service, or of what boto3 finds.
 
     The first of these that is configured counts: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY;
-    AWS_CONTAINER_CREDENTIALS_FULL_URI or _RELATIVE_URI; else boto3's chain of files, profiles and
-    instance roles. boto3, with its 40 MiB, is loaded in the last case only.
+    AWS_CONTAINER_CREDENTIALS_FULL_URI or _RELATIVE_URI, or the address that `locate` gives; else
+    boto3's chain of files, profiles and instance roles. boto3, with its 40 MiB, is loaded in the
+    last case only.
+
+    The token exchange service of nucleus lite has another port after each of its starts, so the
+    address is asked for anew with each renewal. It replaces one of that service only: an address
+    with another path is somebody's own choice.
     """
 
-    def __init__(self, environment: Mapping[str, str], clock: Clock) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], clock: Clock, locate: Locate | None = None
+    ) -> None:
         self._environment = environment
         self._clock = clock
+        self._locate = locate
         self._keys: Keys | None = None
         self._asked_at = -_AGAIN_AFTER
         self._asking: asyncio.Task[Keys] | None = None
         self._region: str | None = None
+        self._began_at = clock.monotonic()
+        self._answered: tuple[str, float] | None = None  # at which address keys came last, and when
+        self._is_told = False  # whether the address is one that the nucleus tells
+        self._gone_since: float | None = None
+        self._lost = asyncio.Event()
 
     @property
     def region(self) -> str:
@@ -88,20 +87,60 @@ class Credentials:
         if expired is None or expired is self._keys:
             self._keys = None
 
+    async def environment(self) -> dict[str, str]:
+        """Return the environment for a program that looks for its keys itself, as s5cmd does.
+
+        It has the address of the token exchange service as it is now. Raises
+        CREDENTIALS_UNAVAILABLE where that gives no keys: s5cmd takes an answer without keys for
+        keys, and tells of all else that there is no provider.
+        """
+        environment = dict(self._environment)
+        if _has_keys(environment) or not (url := await self._container_url()):
+            return environment
+        if not self._has_answered(url, _FRESH):
+            await self._look()
+        if self._is_told:
+            environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = url
+        return environment
+
+    async def wait_lost(self) -> None:
+        """Raise CREDENTIALS_UNAVAILABLE once only another start of the process can bring keys.
+
+        That is where the token exchange service has answered before, nobody has listened at its
+        address for two minutes, and nobody tells another one: the nucleus gives it with the
+        environment. In the first half hour of a process it is not raised, so that a service that
+        stays away costs no more than two starts an hour.
+        """
+        await self._lost.wait()
+        raise unavailable(
+            "the token exchange service has gone from its address, and the nucleus tells no other:"
+            " the component must be started again",
+            container.configured_url(self._environment),
+        )
+
+    def _has_answered(self, url: str, within: float) -> bool:
+        if self._answered is None or self._answered[0] != url:
+            return False
+        return self._clock.monotonic() - self._answered[1] < within
+
     def _should_renew(self, keys: Keys) -> bool:
-        asked_lately = self._clock.monotonic() - self._asked_at < _AGAIN_AFTER
-        return self._ends_within(keys, 0.0 if asked_lately else _RENEW_BEFORE)
+        since = self._clock.monotonic() - self._asked_at
+        if keys.expires_at is None:
+            return self._answered is not None and since >= _UNDATED
+        return self._ends_within(keys, 0.0 if since < _AGAIN_AFTER else _RENEW_BEFORE)
 
     async def _renew(self) -> Keys:
-        self._asked_at = self._clock.monotonic()
         try:
-            keys = await asyncio.to_thread(self._find())
+            return await self._look()
         except DownloaderError:
             if self._keys is None or self._ends_within(self._keys, 0.0):
                 raise
             return self._keys  # still good for a while
-        self._keys = keys
-        return keys
+
+    async def _look(self) -> Keys:
+        self._asked_at = self._clock.monotonic()
+        self._keys = await self._find()
+        return self._keys
 
     def _asked(self, task: asyncio.Task[Keys]) -> None:
         self._asking = None
@@ -113,57 +152,50 @@ class Credentials:
             return False
         return keys.expires_at.timestamp() - self._clock.now() < seconds
 
-    def _find(self) -> Callable[[], Keys]:
-        """Return what gets the keys; it may block."""
-        environment = self._environment
-        if environment.get("AWS_ACCESS_KEY_ID") and environment.get("AWS_SECRET_ACCESS_KEY"):
-            return self._from_environment
-        if environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI") or environment.get(
-            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
-        ):
-            return self._from_container
-        return self._from_boto3
-
-    def _from_environment(self) -> Keys:
-        return Keys(
-            self._environment["AWS_ACCESS_KEY_ID"],
-            self._environment["AWS_SECRET_ACCESS_KEY"],
-            self._environment.get("AWS_SESSION_TOKEN") or None,
-        )
-
-    def _from_container(self) -> Keys:
-        url = _container_url(self._environment)
-        connect = HTTPSConnection if url.scheme == "https" else HTTPConnection
+    async def _find(self) -> Keys:
+        """Return new keys, which have not expired."""
+        if _has_keys(self._environment):
+            return _from_environment(self._environment)
+        url = await self._container_url()
+        find = partial(container.ask, url, self._environment) if url else self._from_boto3
         try:
-            with contextlib.closing(connect(url.netloc, timeout=_SECONDS)) as connection:
-                path = url.path + (f"?{url.query}" if url.query else "")
-                connection.request("GET", path or "/", headers=self._authorization())
-                response = connection.getresponse()
-                body = response.read(_ANSWER_BYTES)
-        except (OSError, HTTPException, ValueError) as error:
-            raise _unavailable(
-                "the token exchange service does not answer; see that it runs", error
-            ) from error
-        if response.status != 200:
-            raise _unavailable(
-                f"the token exchange service answered with status {response.status}; check the"
-                " device's role alias, and its connection",
-                body.decode(errors="replace"),
-            )
-        try:
-            return msgspec.json.decode(body, type=_Answer).keys
-        except msgspec.MsgspecError as error:
-            raise _unavailable(
-                "the token exchange service's answer has no keys; see that the address in"
-                " AWS_CONTAINER_CREDENTIALS_FULL_URI is its own",
-                error,  # not the answer: it may hold secrets
+            async with timeout(_LONGEST):
+                keys = await asyncio.to_thread(find)
+        except TimeoutError:
+            raise unavailable(
+                "no credentials came in time; check the device's connection",
+                f"no whole answer within {_LONGEST:g} s",
             ) from None
+        except NobodyThereError:
+            self._note_gone()
+            raise
+        self._gone_since = None
+        if url:
+            self._answered = url, self._clock.monotonic()
+        if self._ends_within(keys, 0.0):
+            raise unavailable(
+                "the credentials that came have expired already; see that the device's clock is"
+                " right",
+                f"they were good until {keys.expires_at}",
+            )
+        return keys
 
-    def _authorization(self) -> dict[str, str]:
-        token = self._environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")
-        if file := self._environment.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"):
-            token = Path(file).read_text().strip()
-        return {"Accept": "application/json", **({"Authorization": token} if token else {})}
+    async def _container_url(self) -> str:
+        """Return where the token exchange service is now, empty where keys come from elsewhere."""
+        configured = container.configured_url(self._environment)
+        told = (await self._locate() if self._locate else None) or ""
+        is_of_the_service = not configured or configured.endswith(urlsplit(told).path)
+        self._is_told = bool(told) and is_of_the_service
+        return told if self._is_told else configured
+
+    def _note_gone(self) -> None:
+        """Find out whether the address is one of the service's past."""
+        now = self._clock.monotonic()
+        if self._gone_since is None:
+            self._gone_since = now
+        is_past = self._answered and self._locate and not self._is_told
+        if is_past and now - self._gone_since >= _GONE_FOR and now - self._began_at >= _EXIT_AFTER:
+            self._lost.set()
 
     def _from_boto3(self) -> Keys:
         from botocore.exceptions import BotoCoreError  # see the class
@@ -175,11 +207,11 @@ class Credentials:
             found = session.get_credentials()
             frozen = found.get_frozen_credentials() if found else None
         except BotoCoreError as error:
-            raise _unavailable(
+            raise unavailable(
                 "AWS's files and profiles have no valid credentials; check them", error
             ) from error
         if frozen is None or not frozen.access_key or not frozen.secret_key:
-            raise _unavailable(
+            raise unavailable(
                 "there are no credentials; set the AWS variables in the environment, or on"
                 " Greengrass the device's token exchange role",
                 "Unable to locate credentials",
@@ -188,46 +220,13 @@ class Credentials:
         return Keys(frozen.access_key, frozen.secret_key, frozen.token or None, expires_at)
 
 
-class _Answer(msgspec.Struct, rename="pascal"):
-    """The answer of a container credential provider."""
-
-    access_key_id: str
-    secret_access_key: str
-    token: str = ""
-    expiration: datetime | None = None
-
-    @property
-    def keys(self) -> Keys:
-        expires_at = self.expiration
-        if expires_at is not None and expires_at.tzinfo is None:
-            expires_at = expires_at.replace(tzinfo=timezone.utc)
-        return Keys(self.access_key_id, self.secret_access_key, self.token or None, expires_at)
+def _has_keys(environment: Mapping[str, str]) -> bool:
+    return bool(environment.get("AWS_ACCESS_KEY_ID") and environment.get("AWS_SECRET_ACCESS_KEY"))
 
 
-def _container_url(environment: Mapping[str, str]) -> SplitResult:
-    """Return where to ask; keys are not fetched in the clear from anywhere but this machine."""
-    relative = environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI")
-    if relative:
-        return urlsplit(f"http://{_CONTAINER_HOST}{relative}")
-    url = urlsplit(environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"])
-    safe = url.scheme == "https" or (url.scheme == "http" and _is_here(url))
-    if not safe:
-        raise _unavailable(
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI must be https, or an address of this machine",
-            url.netloc,
-        )
-    return url
-
-
-def _is_here(url: SplitResult) -> bool:
-    host = url.netloc.rpartition("@")[2]
-    if (host if host.endswith("]") else host.partition(":")[0]) in _CONTAINER_HOSTS:
-        return True
-    try:
-        return ipaddress.ip_address(url.hostname or "").is_loopback
-    except ValueError:
-        return False
-
-
-def _unavailable(message: str, cause: object) -> DownloaderError:
-    return DownloaderError(ErrorCode.CREDENTIALS_UNAVAILABLE, message, cause=str(cause))
+def _from_environment(environment: Mapping[str, str]) -> Keys:
+    return Keys(
+        environment["AWS_ACCESS_KEY_ID"],
+        environment["AWS_SECRET_ACCESS_KEY"],
+        environment.get("AWS_SESSION_TOKEN") or None,
+    )

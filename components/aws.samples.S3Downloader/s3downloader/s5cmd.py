@@ -10,7 +10,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -44,13 +44,21 @@ _decoder = msgspec.json.Decoder(Line)
 class S5cmd:
     """How s5cmd is run here: which binary, and against which endpoint.
 
-    Credentials and region come from the environment. Without `binary` the one in the package
-    `s5cmd` runs; the script of that name is a Python launcher, which signals do not pass.
+    Credentials and region come from the environment that `environment` gives for each command,
+    without it from the process's own. Without `binary` the one in the package `s5cmd` runs; the
+    script of that name is a Python launcher, which signals do not pass.
     """
 
-    def __init__(self, *, endpoint_url: str | None = None, binary: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        endpoint_url: str | None = None,
+        binary: Path | None = None,
+        environment: Callable[[], Awaitable[Mapping[str, str]]] | None = None,
+    ) -> None:
         self.endpoint_url = endpoint_url
         self._binary = binary or packaged_binary()
+        self._environment = environment
 
     async def adopt(self, wanted: str, *, installer: Path, folder: Path, clock: Clock) -> None:
         """Return when s5cmd is the version `wanted`, such as 2.3.0, from the next command on.
@@ -80,7 +88,8 @@ class S5cmd:
         """Run one command, such as `run`; on leaving, it has ended.
 
         A request that fails is repeated `retry_count` times with exponential back-off. s5cmd has
-        no read timeout: where the store falls silent, only the caller's patience ends it.
+        no read timeout: where the store falls silent, only the caller's patience ends it. Raises
+        what `environment` does.
         """
         endpoint = self._endpoint(accelerate)
         if not os.access(self._binary, os.X_OK):
@@ -88,6 +97,7 @@ class S5cmd:
                 ErrorCode.ENGINE_FAILED,
                 f"s5cmd cannot be started: {self._binary} is no program; install it again",
             )
+        environment = await self._environment() if self._environment else None
         child = await asyncio.create_subprocess_exec(
             *mortal(
                 str(self._binary),
@@ -100,6 +110,7 @@ class S5cmd:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            env=environment,
             start_new_session=True,
         )
         process = Process(child)

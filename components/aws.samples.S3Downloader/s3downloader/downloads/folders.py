@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import stat
 from pathlib import Path
 from threading import Lock
 
-__all__ = ["make_directories", "shared_parents", "sync", "sync_above", "sync_tree"]
+__all__ = [
+    "make_directories",
+    "make_private",
+    "shared_parents",
+    "sync",
+    "sync_above",
+    "sync_tree",
+]
 
 shared_parents = Lock()
 """Held while a folder that several downloads share comes or goes."""
@@ -18,6 +27,24 @@ def make_directories(directory: Path) -> None:
         make_directories(directory.parent)
         directory.mkdir(exist_ok=True)
         sync(directory.parent)
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory that its owner alone can enter, whatever the umask; close one that is open.
+
+    Those above it go by the umask. A file system that keeps no modes is left as it is.
+    """
+    make_directories(directory.parent)
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=stat.S_IRWXU)
+        sync(directory.parent)
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(descriptor).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            with contextlib.suppress(OSError):
+                os.fchmod(descriptor, stat.S_IRWXU)
+    finally:
+        os.close(descriptor)
 
 
 def sync(directory: Path) -> None:

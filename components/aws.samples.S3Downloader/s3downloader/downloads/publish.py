@@ -12,7 +12,14 @@ from pathlib import Path
 from ..errors import DownloaderError, ErrorCode, Vanished
 from ..records import Download, FileRecord, State
 from . import exchange, limits, replace
-from .folders import make_directories, shared_parents, sync, sync_above, sync_tree
+from .folders import (
+    make_directories,
+    make_private,
+    shared_parents,
+    sync,
+    sync_above,
+    sync_tree,
+)
 
 __all__ = [
     "discard",
@@ -125,6 +132,7 @@ def prepare(download: Download) -> bool:
     with shared_parents:
         limits.check_own(Path(download.staging).parent)
         is_new = not Path(download.staging).is_dir()
+        make_private(Path(download.staging).parent)
         make_directories(Path(download.staging))
     if download.replaces:
         exchange.check_supported(Path(download.staging))

@@ -21,7 +21,14 @@ from ..errors import DownloaderError, ErrorCode, Vanished
 from ..records import Download, Exchange
 from . import limits
 from .exchange import exchange, rename_new
-from .folders import make_directories, shared_parents, sync, sync_above, sync_tree
+from .folders import (
+    make_directories,
+    make_private,
+    shared_parents,
+    sync,
+    sync_above,
+    sync_tree,
+)
 
 __all__ = [
     "begin",
@@ -217,6 +224,7 @@ def _check_kind(download: Download) -> None:
 def _into_slot(new: Path, kept: Path) -> None:
     limits.check_own(kept.parents[2])
     with shared_parents:
+        make_private(kept.parents[2])
         make_directories(kept.parent)
         new.rename(kept)
     sync(kept.parent)

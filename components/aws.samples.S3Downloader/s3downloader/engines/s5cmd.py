@@ -14,7 +14,7 @@ from ..patience import LEAST_BYTES
 from ..records import FileRecord
 from ..s5cmd import Line, Process, S5cmd
 from .base import OF_ONE_OBJECT, FetchJob, Sink
-from .staging import Staging, is_left, number_in
+from .staging import Staging, is_left, mode_by_umask, number_in
 from .verification import Heads, Verifier, mismatch_error
 
 __all__ = ["S5cmdEngine"]
@@ -48,7 +48,7 @@ class S5cmdEngine:
 
         A file that arrives with a wrong checksum is fetched once more.
         """
-        staging = Staging(job.staging)
+        staging = _staging(job)
         await asyncio.to_thread(staging.make)
         verifier = Verifier(job, self._heads)
         try:
@@ -85,7 +85,7 @@ class S5cmdEngine:
 
         Nothing of it runs any more: s5cmd dies with the daemon.
         """
-        staging = Staging(job.staging)
+        staging = _staging(job)
         left = await asyncio.to_thread(staging.leftovers)
         if not left:
             return
@@ -95,6 +95,11 @@ class S5cmdEngine:
         if whole:
             sink.progress(sum(file.size for file in whole))
             await sink.finished(whole)
+
+
+def _staging(job: FetchJob) -> Staging:
+    """Return the folder, for files that s5cmd makes readable by all, whatever the umask."""
+    return Staging(job.staging, file_mode=mode_by_umask())
 
 
 async def _stream(files: Iterable[FileRecord]) -> AsyncIterator[FileRecord]:

@@ -64,7 +64,7 @@ class SmallFile:
 
     def _put(self, body: bytearray | memoryview) -> None:
         descriptor = os.open(
-            self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644
+            self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666
         )
         try:
             self._disk.write(descriptor, body, 0)

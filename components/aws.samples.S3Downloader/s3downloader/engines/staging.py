@@ -14,7 +14,7 @@ from .. import validators
 from ..records import FileRecord
 from .disk import Disk
 
-__all__ = ["Staging", "is_left", "number_in"]
+__all__ = ["Staging", "is_left", "mode_by_umask", "number_in"]
 
 _ARRIVED = ".object"
 _CONTINUED = (".part", ".journal")
@@ -43,10 +43,21 @@ class Staging:
     - `in-flight.json` is for `leftovers`
     """
 
-    def __init__(self, root: Path, name: str = "in-flight", disk: Disk | None = None) -> None:
-        """`name` tells the files of one engine from those of another."""
+    def __init__(
+        self,
+        root: Path,
+        name: str = "in-flight",
+        disk: Disk | None = None,
+        *,
+        file_mode: int | None = None,
+    ) -> None:
+        """`name` tells the files of one engine from those of another.
+
+        `file_mode` is for files that a program has made which gives them a mode of its own.
+        """
         self._root = root
         self._disk = disk or Disk()
+        self._file_mode = file_mode
         self._in_flight = root / name
         self._files = root / "files"
         self._journal = root / f"{name}.json"
@@ -55,7 +66,8 @@ class Staging:
 
     def make(self) -> None:
         """Make the folder where it is missing."""
-        self._in_flight.mkdir(parents=True, exist_ok=True)
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._in_flight.mkdir(exist_ok=True)
         self._files.mkdir(exist_ok=True)
         self._record(())
 
@@ -165,6 +177,9 @@ class Staging:
         if size != file.size:
             target.unlink()
             return False
+        if self._file_mode is not None:
+            with contextlib.suppress(OSError):  # a file system that keeps no modes
+                target.chmod(self._file_mode)
         if place.parent not in self._folders:
             place.parent.mkdir(parents=True, exist_ok=True)
             self._folders.add(place.parent)
@@ -190,6 +205,12 @@ class Staging:
 def is_left(file: FileRecord, validator: str | None) -> bool:
     """Tell whether what is left, of an object with that validator, is the file that is planned."""
     return validator is None or validators.same(file.etag, validator)
+
+
+def mode_by_umask() -> int:
+    """Return the mode that a new file has by the umask of this process: proc_pid_status(5)."""
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return 0o666 & ~int(status.get("Umask", "022"), 8)
 
 
 def number_in(path: str) -> int | None:

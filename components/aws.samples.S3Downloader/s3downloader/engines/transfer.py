@@ -253,7 +253,7 @@ def begin_or_continue(
                 return _continue(file, path, journal, states, disk)
         journal.close()
     journal_path.unlink(missing_ok=True)  # a new file may get the inode of which that tells
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
         disk.allocate(descriptor, file.size)
         own = "" if file.etag == listed else file.etag

@@ -32,6 +32,7 @@ __all__ = [
     "answer_component_updates",
     "follow_configuration",
     "get_configuration",
+    "get_token_exchange_url",
     "report_running",
     "wait_for_configuration",
 ]
@@ -41,6 +42,10 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY = 45
 READ_AGAIN = 5
 """Seconds between looks at the configuration, and until the next after one that failed."""
+
+_EXCHANGE = "aws.greengrass.TokenExchangeService"
+_EXCHANGE_PATH = "/2016-11-01/credentialprovider/"
+_TOLD_SECONDS = 5.0
 
 
 async def get_configuration(ipc: IpcClient) -> dict[str, Any]:
@@ -56,6 +61,30 @@ async def get_configuration(ipc: IpcClient) -> dict[str, Any]:
     except GreengrassCoreIPCError as error:
         raise MessagingError(f"The nucleus did not give the configuration: {error!r}") from error
     return response.value or {}
+
+
+async def get_token_exchange_url(ipc: IpcClient) -> str | None:
+    """Return the address of the token exchange service now, None where the nucleus tells none.
+
+    The service writes its port to its configuration, which every component may read: nucleus lite
+    to `port`, another one after each start (modules/tes-serverd/src/http_server.c); the Java
+    nucleus to `activePort`, since its `port` is what was asked for (TokenExchangeService.java).
+    That one listens on localhost, whatever this is there; the other on IPv4, where the same port of
+    ::1, which localhost is too, may be anybody's.
+    """
+    request = GetConfigurationRequest(component_name=_EXCHANGE)
+    try:
+        async with timeout(_TOLD_SECONDS):
+            response = await ipc.request(GreengrassCoreIPCClient.new_get_configuration, request)
+    except (TimeoutError, DownloaderError, GreengrassCoreIPCError) as error:
+        logger.debug("The nucleus does not tell the port of the token exchange: %r", error)
+        return None
+    told = response.value or {}
+    host = "localhost" if "activePort" in told else "127.0.0.1"
+    port = str(told.get("activePort") or told.get("port") or "")
+    if not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        return None
+    return f"http://{host}:{port}{_EXCHANGE_PATH}"
 
 
 async def wait_for_configuration(ipc: IpcClient) -> dict[str, Any]:

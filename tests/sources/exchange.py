@@ -1,0 +1,71 @@
+"""A token exchange service, real or lying, and what is heard of one that gives no keys."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from s3downloader.credentials import Credentials
+from s3downloader.errors import DownloaderError, ErrorCode
+from sandbox.nucleus.credentials import CredentialsEndpoint
+
+__all__ = ["KEYS", "Answering", "answer", "environment", "refusal"]
+
+KEYS = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "t"}
+
+
+def environment(exchange: CredentialsEndpoint) -> dict[str, str]:
+    """The variables by which the nucleus tells a component of it."""
+    return {
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": exchange.uri,
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN": "svcuid",
+    }
+
+
+def answer(status: int, body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"HTTP/1.1 {status} -", f"Content-Length: {len(body)}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + body
+
+
+class Answering:
+    """Whoever answers at the address of the token exchange service; an async context manager.
+
+    It gives one of `answers` a request, the last one again and again, and closes; None: nothing.
+    """
+
+    def __init__(self, answers: bytes | None) -> None:
+        self.answers = [answers]
+        self.requests: list[bytes] = []
+
+    async def __aenter__(self) -> Answering:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}/2016-11-01/credentialprovider/"
+        self.environment = {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": self.url,
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": "svcuid",
+        }
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.requests.append(await reader.readuntil(b"\r\n\r\n"))
+        given = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
+        if given is None:
+            await reader.read()  # until the other side gives up
+        with contextlib.suppress(ConnectionError):
+            writer.write(given or b"")
+            await writer.drain()
+        writer.close()
+
+
+async def refusal(credentials: Credentials) -> DownloaderError:
+    with pytest.raises(DownloaderError) as caught:
+        await credentials.get()
+    assert caught.value.code is ErrorCode.CREDENTIALS_UNAVAILABLE
+    assert ";" in caught.value.message or "must be" in caught.value.message
+    return caught.value
