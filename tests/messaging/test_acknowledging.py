@@ -72,6 +72,20 @@ async def test_what_is_not_safe_comes_again_to_the_next(broker: Broker, prefix: 
             await second.holds(b"2", b"3", b"4")
 
 
+async def test_what_was_safe_just_before_the_end_does_not_come_again(
+    broker: Broker, prefix: str
+) -> None:
+    async with MqttBus(broker.url, f"{prefix}-cloud") as cloud:
+        for number in range(10):
+            keeper, payload = Keeper(), b"%d" % number
+            async with MqttBus(broker.url, prefix) as bus:
+                await bus.subscribe(prefix, keeper)
+                await cloud.publish(prefix, payload, qos=1)
+                await keeper.holds(payload)
+                keeper.safe[0].set_result(None)
+                await turns()
+
+
 async def test_the_broker_keeps_what_is_over_the_maximum(broker: Broker, prefix: str) -> None:
     keeper, sent = Keeper(), [b"%d" % n for n in range(300)]
     async with (

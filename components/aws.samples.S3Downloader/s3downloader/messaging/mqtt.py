@@ -40,6 +40,7 @@ RECONNECT_DELAYS = (1, 4)
 """Seconds between attempts to connect, at first and at most: a link that is back is soon found."""
 
 START_TIMEOUT = 5
+FLUSH_TIMEOUT = 0.5
 STOP_TIMEOUT = 1.5
 """Seconds for which the daemon itself is kept waiting."""
 
@@ -111,6 +112,7 @@ class MqttBus:
         self._refused_since: float | None = None
         self._trouble = Trouble(logger)
         self._closing = False
+        self._acknowledged = False
         self._attempted = asyncio.Event()
         self._stopped = asyncio.Event()
 
@@ -127,6 +129,8 @@ class MqttBus:
         if self._renewal:
             self._renewal.cancel()
         self._closing = True
+        if self._acknowledged:
+            await self._flush_acknowledgements()
         self._client.stop()
         await self._wait(self._stopped, STOP_TIMEOUT)
 
@@ -222,8 +226,19 @@ class MqttBus:
         def send() -> None:
             if control:  # of a connection that broke meanwhile it does nothing
                 self._client.invoke_publish_acknowledgement(control)
+                self._acknowledged = True
 
         self._deliver(message, self._acknowledgements.expect(send))
+
+    async def _flush_acknowledgements(self) -> None:
+        """Let what was acknowledged just now reach the broker: a client that stops drops it.
+
+        The SDK sends acknowledgements before requests, so that one answered request is enough.
+        """
+        with contextlib.suppress(DownloaderError, TimeoutError):
+            async with timeout(FLUSH_TIMEOUT):
+                for topic in sorted(self._granted)[:1]:
+                    await self._request_subscription(topic)
 
     def _deliver(self, message: Message, acknowledge: Acknowledge) -> None:
         outcomes = self._subscriptions.deliver(message)
