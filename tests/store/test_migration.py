@@ -65,6 +65,7 @@ async def test_a_migrated_state_is_like_a_new_one(tmp_path: Path, version: int) 
 async def test_a_state_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     await Store(tmp_path).close()
     connection = sqlite3.connect(tmp_path / "state.db")
+    connection.execute("ALTER TABLE models ADD COLUMN signature TEXT")
     connection.execute("PRAGMA user_version = 1000")
     connection.close()
     with pytest.raises(DownloaderError, match="version 1000") as caught:

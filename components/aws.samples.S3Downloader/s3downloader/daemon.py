@@ -149,12 +149,8 @@ class Daemon:
             await self._store.close()
 
     async def _load(self) -> None:
-        if self._store.damaged:
-            self._status.warn(
-                f"the state was damaged and is set aside as {self._store.damaged}; downloads that"
-                " were under way are forgotten, so send their commands again",
-                ErrorCode.INTERNAL_ERROR,
-            )
+        if said := await self._store.damage():
+            self._status.warn(said, ErrorCode.INTERNAL_ERROR, self._store.forget_damage)
         await self._registry.load()
         await self._outbox.load()
         await self._bandwidth.load()

@@ -13,6 +13,7 @@ from .errors import ErrorCode
 __all__ = [
     "ACTIVE",
     "FINISHED",
+    "STAGING",
     "TRANSITIONS",
     "Download",
     "EngineName",
@@ -25,6 +26,10 @@ __all__ = [
     "State",
     "Version",
 ]
+
+
+STAGING = ".s3downloader"
+"""The hidden folder in which files gather until they are whole."""
 
 
 class State(str, Enum):

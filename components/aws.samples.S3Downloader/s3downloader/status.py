@@ -21,6 +21,12 @@ log = logging.getLogger(__name__)
 
 _MOST_NOTICES = 100
 
+OnTold = Callable[[], Awaitable[None]]
+
+
+async def _nothing_follows() -> None:
+    return
+
 
 class StatusReporter:
     """Publishes the status at intervals and on every change; what cannot be sent is let go."""
@@ -38,20 +44,21 @@ class StatusReporter:
         self._settings = settings
         self._clock = clock
         self._changed = asyncio.Event()
-        self._notices: deque[responses.Notice] = deque(maxlen=_MOST_NOTICES)
+        self._notices: deque[tuple[responses.Notice, OnTold]] = deque(maxlen=_MOST_NOTICES)
 
     def changed(self) -> None:
         """Have the status published now."""
         self._changed.set()
 
-    def warn(self, message: str, code: ErrorCode) -> None:
-        """Log a warning and publish it beside the status."""
+    def warn(self, message: str, code: ErrorCode, on_told: OnTold = _nothing_follows) -> None:
+        """Log a warning and publish it beside the status; `on_told` is awaited after that."""
         log.warning("%s: %s", code.value, message)
-        self._notify(level="warning", message=message, error_code=code)
+        self._notify(on_told, level="warning", message=message, error_code=code)
 
     def fault(self, download: Download, error: DownloaderError) -> None:
         """Publish why a download failed, or what it had to get over, with all that is known."""
         self._notify(
+            _nothing_follows,
             level="error" if download.state is State.FAILED else "warning",
             message=error.message,
             error_code=error.code,
@@ -59,10 +66,10 @@ class StatusReporter:
             download_id=download.download_id,
         )
 
-    def _notify(self, **fields: Any) -> None:
-        self._notices.append(
-            responses.Notice(device_id=self._device_id, timestamp=self._clock.now(), **fields)
-        )
+    def _notify(self, on_told: OnTold, **fields: Any) -> None:
+        now = self._clock.now()
+        notice = responses.Notice(device_id=self._device_id, timestamp=now, **fields)
+        self._notices.append((notice, on_told))
         self.changed()
 
     async def run(
@@ -85,8 +92,10 @@ class StatusReporter:
         try:
             await self._send(current)
             while self._notices:
-                await self._send(self._notices[0])
+                notice, on_told = self._notices[0]
+                await self._send(notice)
                 self._notices.popleft()
+                await on_told()
         except DownloaderError as error:
             log.debug("the status could not be sent: %s", error)
         return current.active_downloads > 0
