@@ -113,7 +113,10 @@ def test_the_pages_of_a_list_hold_every_item_once(objects: list[ObjectView]) -> 
         assert page["objects"]
         seen += len(page["objects"])
         if seen < len(keys):
-            assert item_after(page["next_token"], str) == keys[seen - 1]
+            assert (
+                item_after(page["next_token"], str, "objects", "my-data-bucket", "")
+                == keys[seen - 1]
+            )
     assert "next_token" not in page
 
 
@@ -130,7 +133,7 @@ def test_the_worst_page_keeps_its_ids_its_token_and_an_item() -> None:
     )
     page = msgspec.json.decode(encode(message, 2_000))
     assert page["command_id"] == message.command_id
-    assert item_after(page["next_token"], str) == key
+    assert item_after(page["next_token"], str, "objects", "b" * 255, key) == key
     assert [item["size"] for item in page["objects"]] == [listed.size]
     assert page["truncated"] is True
 
@@ -150,7 +153,7 @@ def test_an_item_that_cannot_be_shortened_leaves_its_place() -> None:
     )
     page = msgspec.json.decode(encode(message, 2_000))
     assert page["models"] == [{}]
-    assert item_after(page["next_token"], str) == "m"
+    assert item_after(page["next_token"], str, "models") == "m"
 
 
 def test_a_page_is_filled() -> None:
@@ -161,15 +164,15 @@ def test_a_page_is_filled() -> None:
     data = encode(message, 7_000)
     page = msgspec.json.decode(data)
     assert len(data) > 7_000 - 2 * len(msgspec.json.encode(downloads[0]))
-    assert item_after(page["next_token"], str) == page["downloads"][-1]["download_id"]
+    assert item_after(page["next_token"], str, "downloads") == page["downloads"][-1]["download_id"]
     assert "truncated" not in page
 
 
 def test_the_token_of_a_list_that_goes_on_elsewhere_is_kept() -> None:
     message = ModelsResponse(
-        command_id="c", command="model_list", message="", models=[], next_token=page_token("m")
+        command_id="c", command="model_list", message="", models=[], next_token="token"
     )
-    assert msgspec.json.decode(encode(message, 7_000))["next_token"] == page_token("m")
+    assert msgspec.json.decode(encode(message, 7_000))["next_token"] == "token"
 
 
 def details(files: list[FileView], **fields: Any) -> DetailsResponse:
@@ -199,7 +202,7 @@ def test_the_files_of_a_download_are_paged_by_their_numbers() -> None:
     ]
     page = msgspec.json.decode(encode(details(files), 7_000))
     assert [file["number"] for file in page["files"]] == list(range(100, 106))
-    assert item_after(page["next_token"], int) == 105
+    assert item_after(page["next_token"], int, "files", "d-1") == 105
 
 
 def test_large_model_meta_is_shortened_in_details() -> None:

@@ -12,6 +12,7 @@ from .aio import batches
 from .clock import Clock
 from .contract import commands, encode, item_after, page_token, responses
 from .contract.commands import Command
+from .contract.paging import DOWNLOADS, FILES, LIMITS, MODELS, OBJECTS
 from .downloads.bandwidth import Bandwidth
 from .downloads.entry import Entry
 from .downloads.ledger import Asked
@@ -131,7 +132,7 @@ class Handlers:
             await self._list_downloads(command)
 
     async def _list_downloads(self, command: commands.List) -> None:
-        entries = self._entries_after(command.next_token)
+        entries = self._entries_after(command.next_token, DOWNLOADS)
         await self._answer(
             responses.DownloadsResponse(
                 **_answering(command),
@@ -140,17 +141,18 @@ class Handlers:
             )
         )
 
-    def _entries_after(self, token: str | None) -> list[Entry]:
+    def _entries_after(self, token: str | None, of: str) -> list[Entry]:
         entries = self._manager.entries
         if token:
-            last = self._manager.find(item_after(token, str))
+            last = self._manager.find(item_after(token, str, of))
             entries = entries[entries.index(last) + 1 :]
         return entries
 
     async def _list_objects(self, command: commands.List) -> None:
         assert command.bucket is not None
         check_source(command.bucket, command.key, self._settings().allowed_sources)
-        after = item_after(command.next_token, str) if command.next_token else None
+        token, of = command.next_token, (OBJECTS, command.bucket, command.key)
+        after = item_after(token, str, *of) if token else None
         listed, more = await self._browser.browse(command.bucket, command.key, after, _PAGE)
         response = responses.ObjectsResponse(
             **_answering(command),
@@ -158,13 +160,14 @@ class Handlers:
             bucket=command.bucket,
             key=command.key,
             objects=[responses.ObjectView(key=o.key, size=o.size, etag=o.etag) for o in listed],
-            next_token=page_token(listed[-1].key) if more else UNSET,
+            next_token=page_token(listed[-1].key, *of) if more else UNSET,
         )
         await self._answer(response)
 
     async def _details(self, command: commands.Details) -> None:
         entry = self._manager.find(command.download_id)
-        after = item_after(command.next_token, int) if command.next_token else 0
+        token, of = command.next_token, (FILES, command.download_id)
+        after = item_after(token, int, *of) if token else 0
         files = self._store.files(command.download_id, after=after)
         page: list[FileRecord] = await anext(batches(files, _PAGE), [])
         await self._answer(
@@ -175,7 +178,7 @@ class Handlers:
                 status=entry.download.state,
                 details=details_view(entry),
                 files=[file_view(file) for file in page],
-                next_token=page_token(page[-1].number) if len(page) == _PAGE else UNSET,
+                next_token=page_token(page[-1].number, *of) if len(page) == _PAGE else UNSET,
             )
         )
 
@@ -215,7 +218,7 @@ class Handlers:
         if command.download_id:
             shown = [self._manager.find(command.download_id)]
         else:
-            entries = self._entries_after(command.next_token)
+            entries = self._entries_after(command.next_token, LIMITS)
             shown = [entry for entry in entries if entry.download.state in ACTIVE]
         limit = self._bandwidth.limit()
         return responses.LimitsResponse(
@@ -229,7 +232,7 @@ class Handlers:
     async def _model_list(self, command: commands.ModelList | commands.List) -> None:
         models = self._registry.models()
         if command.next_token:
-            after = item_after(command.next_token, str)
+            after = item_after(command.next_token, str, MODELS)
             models = [model for model in models if model["model_id"] > after]
         await self._answer(
             responses.ModelsResponse(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import UNSET
 
-from .paging import page_token
+from .paging import DOWNLOADS, FILES, LIMITS, MODELS, OBJECTS, page_token
 from .responses import (
     DetailsResponse,
     DownloadsResponse,
@@ -28,18 +28,24 @@ _AnyMessage = TypeVar("_AnyMessage", bound=Message)
 
 
 class _Listing(NamedTuple):
-    """The list in a message, and what of an item is put into the token of the page after it."""
+    """The list in a message, and the token of the page after an item of it."""
 
     field: str
-    token_of: Callable[[Any], str | int] | None
+    token_after: Callable[[Any, Any], str] | None
 
 
 _LISTINGS: dict[type[Message], _Listing] = {
-    DownloadsResponse: _Listing("downloads", lambda download: download.download_id),
-    ObjectsResponse: _Listing("objects", lambda listed: listed.key),
-    ModelsResponse: _Listing("models", lambda model: model["model_id"]),
-    DetailsResponse: _Listing("files", lambda file: file.number),
-    LimitsResponse: _Listing("downloads", lambda download: download.download_id),
+    DownloadsResponse: _Listing(
+        "downloads", lambda _, item: page_token(item.download_id, DOWNLOADS)
+    ),
+    ObjectsResponse: _Listing(
+        "objects", lambda said, item: page_token(item.key, OBJECTS, said.bucket, said.key)
+    ),
+    ModelsResponse: _Listing("models", lambda _, item: page_token(item["model_id"], MODELS)),
+    DetailsResponse: _Listing(
+        "files", lambda said, item: page_token(item.number, FILES, said.download_id)
+    ),
+    LimitsResponse: _Listing("downloads", lambda _, item: page_token(item.download_id, LIMITS)),
     StatusResponse: _Listing("downloads", None),
     Status: _Listing("downloads", None),
 }
@@ -73,10 +79,10 @@ def _cut_list(message: _AnyMessage, listing: _Listing, max_bytes: int) -> _AnyMe
     def first(count: int) -> _AnyMessage:
         if count >= len(items):
             return message
-        if listing.token_of is None:
+        if listing.token_after is None:
             mark: dict[str, Any] = {"truncated": True}
         else:
-            mark = {"next_token": page_token(listing.token_of(items[count - 1]))}
+            mark = {"next_token": listing.token_after(message, items[count - 1])}
         return msgspec.structs.replace(message, **{listing.field: items[:count]}, **mark)
 
     fitting = _most(len(items), lambda count: len(_json.encode(first(count))), max_bytes)
