@@ -138,6 +138,7 @@ async def test_a_record_that_cannot_be_decoded_is_set_aside_alone(state: Path) -
         {"created_at": 0.0},
         {"download_id": "another"},
         {"state": State.PUBLISHING, "publish_began": False},
+        {"exchange": {"inode": 7, "slot": "/home/.s3downloader/versions/1"}},
         {"state": "gone"},
     ],
     ids=str,
@@ -154,8 +155,19 @@ async def test_a_download_that_cannot_be_is_set_aside(
     assert "1 download (d-2)" in str(said)
 
 
-async def test_a_version_that_lies_elsewhere_is_set_aside(state: Path) -> None:
-    body = b'{"number":1,"place":"/data/d-1","path":"/home/someone","doomed":true}'
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/home/someone",
+        "/data/.s3downloader/versions/1/other",
+        "/home/.s3downloader/versions/1/d-1",
+        "/data/.s3downloader/versions/../../d-1",
+        "data/.s3downloader/versions/1/d-1",
+        "/",
+    ],
+)
+async def test_a_version_that_lies_elsewhere_is_set_aside(state: Path, path: str) -> None:
+    body = msgspec.json.encode({"number": 1, "place": "/data/d-1", "path": path, "doomed": True})
     with closing(sqlite3.connect(state / "state.db")) as connection:
         connection.execute("UPDATE versions SET body = ? WHERE number = 1", (body,))
         connection.commit()

@@ -23,7 +23,10 @@ CREATE TABLE published (
 """
 
 MIGRATIONS: Sequence[str] = (_CHECKSUMS_AND_VERSIONS,)
-"""Step N brings a state of version N + 1 to version N + 2."""
+"""Step N brings a state of version N + 1 to version N + 2.
+
+Each adds a table or a column, so that a state of a later version is told from a damaged one.
+"""
 
 
 def schema() -> str:

@@ -138,11 +138,8 @@ def _check_download(row: Row) -> None:
         "its staging folder lies elsewhere than its destination",
     )
     if download.exchange:
-        slot = Path(download.exchange.slot)
-        _require(
-            _is_plain(download.exchange.slot) and slot.parents[1].name == STAGING,
-            "what it replaces is kept elsewhere",
-        )
+        kept = Path(download.exchange.slot, Path(download.place).name)
+        _require(_is_slot(kept, Path(download.place)), "what it replaces is kept elsewhere")
     began = download.publish_began or download.state not in (State.PUBLISHING, State.COMPLETED)
     _require(began, f"it is {download.state.value} and never began to publish")
 
@@ -150,8 +147,8 @@ def _check_download(row: Row) -> None:
 def _check_version(row: Row) -> None:
     version = msgspec.json.decode(unseal(row["body"]), type=Version)
     _require(version.number == row["number"], "it has another number")
-    paths = _is_plain(version.place) and _is_plain(version.path)
-    _require(paths and STAGING in Path(version.path).parts, "it is kept elsewhere")
+    kept, place = Path(version.path), Path(version.place)
+    _require(_is_plain(version.place) and _is_slot(kept, place), "it is kept elsewhere")
 
 
 def _check_model(row: Row) -> None:
@@ -169,6 +166,12 @@ def _check_file(row: Row) -> None:
 
 def _check_published(row: Row) -> None:
     _require(_is_plain(row["file"]) and row["size"] >= 0, "it is no file that was published")
+
+
+def _is_slot(kept: Path, place: Path) -> bool:
+    """Tell whether `kept` is where a version of `place` is kept."""
+    plain = _is_plain(str(kept)) and kept.name == place.name
+    return plain and kept.parents[2:3] == (place.parent / STAGING,)
 
 
 def _is_plain(path: str) -> bool:

@@ -128,7 +128,9 @@ def _read(source: sqlite3.Connection, table: Table) -> Iterator[tuple[Any, ...] 
 
 def _fold_log(damaged: Path, work: Path, wanted: Mapping[str, Table]) -> dict[str, int]:
     """Copy the database to `work`, merged with its log; return where it says its tables begin."""
-    work.write_bytes(damaged.read_bytes() if damaged.exists() else b"")
+    work.touch()
+    with suppress(FileNotFoundError):
+        shutil.copyfile(damaged, work)
     with suppress(FileNotFoundError):
         shutil.copyfile(_beside(damaged, "-wal"), _beside(work, "-wal"))
     header = bytearray(_first_page(work, wanted, {})[:_HEADER])
