@@ -134,6 +134,6 @@ def _explain(error: sqlite3.Error | OSError) -> DownloaderError:
     return DownloaderError(
         ErrorCode.DISK_FULL if full else ErrorCode.INTERNAL_ERROR,
         f"the state could not be written: {error}; "
-        + ("free some space" if full else "see to the disk and the rights")
+        + ("free some space" if full else "see to the disk, its space and the rights")
         + " where StateDir lies",
     )

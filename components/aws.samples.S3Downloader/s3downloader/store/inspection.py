@@ -10,20 +10,16 @@ from typing import Any
 
 from ..errors import DownloaderError, ErrorCode
 from . import rows
-from .salvage import is_damage, text
+from .faults import Damage, is_damage
+from .log import check_log
+from .salvage import text
 from .tables import shape, tables
 
-__all__ = ["Damage", "create", "open_sound"]
+__all__ = ["create", "open_sound"]
 
 _HEADER = 100
 _MAGIC = b"SQLite format 3\0"
 _FRACTIONS = b"\x40\x20\x20"
-_PAGE_BYTES = 4_096
-_LOG_HEADER, _FRAME_HEADER = 32, 24
-
-
-class Damage(Exception):
-    """The content of a state is not what a downloader wrote."""
 
 
 def create(path: Path, schema: str, version: int) -> sqlite3.Connection:
@@ -47,7 +43,7 @@ def open_sound(path: Path, schema: str, migrations: Sequence[str]) -> sqlite3.Co
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA cache_size = -2048")
-        _check_log(connection, path)
+        check_log(connection, path.with_name(path.name + "-wal"))
         _check_pages(connection)
         _bring_up_to_date(connection, path, schema, migrations)
         _check_rows(connection)
@@ -79,33 +75,6 @@ def _check_header(path: Path) -> None:
         or encoding != 1
     ):
         raise Damage("the header of the file is not SQLite's")
-
-
-def _check_log(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise where the log holds transactions beyond the place up to which SQLite can read it.
-
-    Each of them was synced before the next began. So the one that is damaged had been committed
-    if another follows it; a loss of power leaves but one that cannot be read, at the end.
-    """
-    log = path.with_name(path.name + "-wal")
-    if not log.exists() or log.stat().st_size < _LOG_HEADER:
-        return
-    with log.open("rb") as file:
-        header = file.read(_LOG_HEADER)
-        page, salts = int.from_bytes(header[8:12], "big"), header[16:24]
-        if page != _PAGE_BYTES:
-            raise Damage("the header of the log is damaged")
-        _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        commits = 0
-        while True:
-            file.seek(_LOG_HEADER + frames * (_FRAME_HEADER + page))
-            frame = file.read(_FRAME_HEADER)
-            if len(frame) < _FRAME_HEADER or frame[8:16] != salts:
-                break
-            if commits:
-                raise Damage("the log is damaged before its end: the last changes are lost")
-            commits += frame[4:8] != bytes(4)
-            frames += 1
 
 
 def _check_pages(connection: sqlite3.Connection) -> None:

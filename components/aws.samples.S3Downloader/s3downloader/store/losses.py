@@ -32,7 +32,9 @@ _json = msgspec.json.Encoder()
 class Losses:
     """Gathers what is lost, row by row."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, last_changes: bool) -> None:
+        """`last_changes` says that what was recorded last is lost."""
+        self._last_changes = last_changes
         self.tables: set[str] = set()
         """Those in which anything is lost."""
         self._partly: list[str] = []
@@ -55,6 +57,8 @@ class Losses:
     def sentence(self) -> str:
         """Return what is lost, and what a person must do."""
         said = [self._counted(table, count) for table, count in self._counts.items()]
+        if self._last_changes:
+            said.insert(0, "what was recorded last")
         if self._partly:
             unread = ", ".join(_called(table, 2) for table in self._partly)
             said.append(f"and what could not be read of {unread}")

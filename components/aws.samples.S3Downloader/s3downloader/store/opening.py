@@ -20,7 +20,8 @@ from pathlib import Path
 import msgspec
 
 from ..errors import DownloaderError, ErrorCode
-from .inspection import Damage, create, open_sound
+from .faults import Damage
+from .inspection import create, open_sound
 from .losses import Losses
 from .rows import reconcile
 from .salvage import salvage
@@ -86,7 +87,7 @@ def open_state(
     try:
         return open_sound(path, schema, migrations), damaged
     except Damage as damage:
-        damaged = _mend(path, work, schema, len(migrations) + 1, str(damage))
+        damaged = _mend(path, work, schema, len(migrations) + 1, damage)
     try:
         return open_sound(path, schema, migrations), damaged
     except Damage as damage:
@@ -108,13 +109,13 @@ def _install_new(path: Path, work: Path, schema: str, version: int) -> None:
     work.rmdir()
 
 
-def _mend(path: Path, work: Path, schema: str, version: int, reason: str) -> Path:
+def _mend(path: Path, work: Path, schema: str, version: int, damage: Damage) -> Path:
     """Bring what can be believed of a damaged state into a new one; return where the old one is."""
     stamp = time.time_ns()
     damaged = path.with_name(f"state.damaged-{stamp}.db")
-    log.error("the state is damaged (%s): set aside as %s", reason, damaged)
+    log.error("the state is damaged (%s): set aside as %s", damage, damaged)
     make_directory(work)
-    made, losses = work / path.name, Losses()
+    made, losses = work / path.name, Losses(last_changes=damage.last_changes)
     _make_file(made)
     with closing(create(made, schema, version)) as connection:
         connection.execute("PRAGMA foreign_keys = ON")
@@ -123,7 +124,7 @@ def _mend(path: Path, work: Path, schema: str, version: int, reason: str) -> Pat
             losses.add(lost)
         reconcile(connection, losses.tables)
         said = (
-            f"the state was damaged ({reason}) and is set aside as {damaged}; {losses.sentence()}"
+            f"the state was damaged ({damage}) and is set aside as {damaged}; {losses.sentence()}"
         )
         _note(connection, said)
         connection.execute("COMMIT")

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ..records import STAGING, Download, State, Version
-from .sealing import is_intact, seal, unseal
+from .sealing import is_intact, is_sealed, seal, unseal
 from .tables import Column, Table
 
 __all__ = ["Row", "check", "name", "reconcile", "suspicious"]
@@ -69,8 +69,8 @@ def suspicious(table: Table) -> str:
     for column in table.columns:
         stored = _TYPE_OF.get(column.type, "")
         terms.append(f"typeof(\"{column.name}\") <> '{stored}'")
-        if stored == "text":  # which is UTF-8 if it is ASCII
-            terms.append(f'length("{column.name}") <> length(CAST("{column.name}" AS BLOB))')
+        if stored == "text":  # what is not plain ASCII may be no UTF-8
+            terms.append(f"\"{column.name}\" GLOB '*[^ -~]*'")
     return " OR ".join(terms)
 
 
@@ -112,10 +112,12 @@ def _check_type(column: Column, value: Any) -> None:
 
 def _check_body(row: Row, column: str) -> None:
     """Check the seal, or whether it is JSON where a downloader wrote it that knew no seals."""
-    key, sealed = "" if column == "event" else name(row), row[column]
-    _require(is_intact(key, sealed), f"{column} does not have its check sum")
-    if unseal(sealed) is sealed:
-        msgspec.json.decode(sealed, type=msgspec.Raw)
+    text = row[column]
+    if is_sealed(text):
+        key = "" if column == "event" else name(row)
+        _require(is_intact(key, text), f"{column} does not have its check sum")
+    else:
+        msgspec.json.decode(text, type=msgspec.Raw)
 
 
 def _check_download(row: Row) -> None:

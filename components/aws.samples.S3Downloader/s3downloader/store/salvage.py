@@ -10,20 +10,18 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .faults import is_damage
 from .rows import Row, check
 from .tables import Table, listed, tables
 
-__all__ = ["Garbled", "Lost", "is_damage", "salvage", "text"]
+__all__ = ["Garbled", "Lost", "salvage", "text"]
 
 _HEADER = 100
 _PAGE = 4_096
-_TROUBLE = ("disk I/O error", "is full", "unable to open", "readonly", "locked")
-"""What SQLite says where the disk does not serve, or another program is in the way."""
-
 _ROOTS = "SELECT name, rootpage FROM sqlite_schema WHERE type = 'table'"
 _OWN_ENTRIES = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema"
 
@@ -48,16 +46,6 @@ def text(raw: bytes) -> str | Garbled:
         return raw.decode()
     except UnicodeDecodeError:
         return Garbled(raw)
-
-
-def is_damage(error: BaseException) -> bool:
-    """Tell damage from trouble with the disk; SQLite calls some of either OperationalError.
-
-    What SQLite quotes of a damaged file need not be text.
-    """
-    if isinstance(error, sqlite3.OperationalError):
-        return not any(word in str(error) for word in _TROUBLE)
-    return isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError)
 
 
 def salvage(damaged: Path, work: Path, into: sqlite3.Connection) -> Iterator[Lost]:
@@ -96,34 +84,48 @@ def _copy(source: sqlite3.Connection, into: sqlite3.Connection, table: Table) ->
         row = dict(zip(names, values, strict=True))
         why = check(table, row)
         if why is None:
-            try:
-                into.execute(insert, values)
-            except sqlite3.IntegrityError:
-                why = "what it belongs to is lost"
+            why = _put(into, insert, values)
         if why:
             yield Lost(table.name, row, why)
 
 
+def _put(into: sqlite3.Connection, insert: str, values: tuple[Any, ...]) -> str | None:
+    """Put a row in, or say why that cannot be."""
+    try:
+        added = into.execute(insert, values).rowcount
+    except sqlite3.IntegrityError:
+        return "what it belongs to is lost"
+    return None if added else "there is another one in its place"
+
+
 def _read(source: sqlite3.Connection, table: Table) -> Iterator[tuple[Any, ...] | Lost]:
     """Yield each row once: from the first one up to what cannot be read, then from the last one."""
-    place = [column.name for column in table.columns].index(table.key)
     seen: set[Any] = set()
     for order in ("ASC", "DESC"):
         try:
-            for row in source.execute(table.selection(order=order)):
-                if row[place] in seen:
-                    if order == "DESC":
-                        return
-                    raise sqlite3.DatabaseError("its pages lead in a circle")
-                if row[place] is None:
-                    raise sqlite3.DatabaseError("a row has no key")
-                seen.add(row[place])
-                yield row
+            yield from _unseen(source, table, order, seen)
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if not is_damage(error):
+                raise
             if order == "ASC":
                 yield Lost(table.name, None, f"a part of it cannot be read: {error}")
         else:
             return
+
+
+def _unseen(
+    source: sqlite3.Connection, table: Table, order: str, seen: set[Any]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield rows until one comes that was seen on the way from the other end."""
+    place = [column.name for column in table.columns].index(table.key)
+    for row in source.execute(table.selection(order=order)):
+        key = row[place]
+        if order == "DESC" and key in seen:
+            return
+        if key is None or key in seen:
+            raise sqlite3.DatabaseError("its pages lead astray")
+        seen.add(key)
+        yield row
 
 
 def _fold_log(damaged: Path, work: Path, wanted: Mapping[str, Table]) -> dict[str, int]:
@@ -137,14 +139,23 @@ def _fold_log(damaged: Path, work: Path, wanted: Mapping[str, Table]) -> dict[st
     header[18:20] = b"\x02\x02"  # the versions that let SQLite look for a log
     _write_start(work, header)
     roots: dict[str, int] = {}
-    with suppress(sqlite3.Error, UnicodeDecodeError), closing(_connect(work)) as connection:
-        with suppress(sqlite3.Error, UnicodeDecodeError):
+    with _passing_over_damage(), closing(_connect(work)) as connection:
+        with _passing_over_damage():
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         for entry in connection.execute(_OWN_ENTRIES):
             roots |= _root(entry, wanted)
     for suffix in ("-wal", "-shm"):
         _beside(work, suffix).unlink(missing_ok=True)
     return roots
+
+
+@contextmanager
+def _passing_over_damage() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        if not is_damage(error):
+            raise
 
 
 def _root(entry: tuple[Any, ...], wanted: Mapping[str, Table]) -> dict[str, int]:

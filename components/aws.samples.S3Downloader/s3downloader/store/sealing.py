@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 
-__all__ = ["is_intact", "seal", "unseal"]
+__all__ = ["is_intact", "is_sealed", "seal", "unseal"]
 
 _BITS = 32
 _MARKS = bytes.maketrans(b"01", b" \t")
@@ -22,14 +22,17 @@ def seal(key: str, body: bytes) -> bytes:
 
 def unseal(sealed: bytes) -> bytes:
     """Return the JSON text without its seal, if it has one."""
-    body, mark = sealed[:-_BITS], sealed[-_BITS:]
-    return sealed if len(mark) < _BITS or mark.strip(b" \t") else body
+    return sealed[:-_BITS] if is_sealed(sealed) else sealed
+
+
+def is_sealed(text: bytes) -> bool:
+    """Tell whether a text ends as one with a seal does: a downloader ends none in white space."""
+    return text[-1:].isspace()
 
 
 def is_intact(key: str, sealed: bytes) -> bool:
-    """Tell whether a text and its key are those that were sealed; without a seal they count so."""
-    body = unseal(sealed)
-    return body is sealed or sealed[len(body) :] == _mark(key, body)
+    """Tell whether a text with a seal, and its key, are those that were sealed."""
+    return sealed[-_BITS:] == _mark(key, unseal(sealed))
 
 
 def _mark(key: str, body: bytes) -> bytes:
