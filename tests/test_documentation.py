@@ -22,7 +22,9 @@ from s3downloader.contract.fields import (
 from s3downloader.downloads.sums import MOST_BYTES
 from s3downloader.engines.pace import REQUESTS
 from s3downloader.errors import MEANINGS, ErrorCode
+from s3downloader.messaging.mqtt import RECEIVE_MAXIMUM
 from s3downloader.records import TRANSITIONS
+from s3downloader.service import AT_ONCE
 from s3downloader.settings import LIVE, Settings, load, parameter_name
 
 ROOT = Path(__file__).parents[1]
@@ -104,6 +106,9 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert f"{meta_of(KeepVersions).le}" in of_commands["`retry_count`, `keep_versions`"]
     assert f"{MODEL_META_LEVELS} levels" in of_commands["`model_meta`"]
     assert f"{MOST_BYTES >> 20} MiB" in of_commands["a `SHA256SUMS`"]
+    assert of_the_device["commands carried out at once"] == f"{AT_ONCE}"
+    unacknowledged = of_the_device["messages that the broker sends unacknowledged, in MQTT mode"]
+    assert unacknowledged == f"{RECEIVE_MAXIMUM}"
     fixed = {
         "MaxPayloadBytes": of_the_device["message sent"],
         "ShadowMaxBytes": of_the_device["the shadow `models`"],

@@ -1,14 +1,16 @@
-"""The outbox keeps events until they are published, in order."""
+"""The outbox keeps messages until they are published, in order."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from s3downloader.aio import stop
+from s3downloader.aio import stop, timeout
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.messaging.bus import MessagingError
 from s3downloader.outbox import Outbox
@@ -18,16 +20,26 @@ from .support import ManualClock, eventually
 
 
 class Line:
-    """What publishes: takes messages, or fails while it is down."""
+    """What publishes: takes messages, holds them while it is held, or fails while it is down."""
 
     def __init__(self) -> None:
         self.taken: list[bytes] = []
+        self.begun: list[bytes] = []
         self.up = True
-        self.tries = 0
+        self.refused: set[bytes] = set()
+        self._free = asyncio.Event()
+        self._free.set()
+
+    def hold(self) -> None:
+        self._free.clear()
+
+    def release(self) -> None:
+        self._free.set()
 
     async def publish(self, payload: bytes) -> None:
-        self.tries += 1
-        if not self.up:
+        self.begun.append(payload)
+        await self._free.wait()
+        if not self.up or payload in self.refused:
             raise MessagingError("away")
         if payload == b"too large":
             raise DownloaderError(ErrorCode.PAYLOAD_TOO_LARGE, "too large")
@@ -41,69 +53,209 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await store.close()
 
 
-async def test_answers_go_before_the_events_of_the_same_change(store: Store) -> None:
-    line = Line()
-    outbox = Outbox(store, line.publish, ManualClock())
-    running = asyncio.create_task(outbox.run())
-    await outbox.record(Change(events=[b"e1", b"e2"], answers=[("c", b"answer")]))
-    await outbox.record(Change(events=[b"e3"]))
-    await eventually(lambda: line.taken == [b"answer", b"e1", b"e2", b"e3"])
-
-    async def forgotten() -> bool:
-        return await store.events() == []
-
-    while not await forgotten():
-        continue
-    await stop(running)
-
-
-async def test_events_wait_for_the_line_and_keep_their_order(store: Store) -> None:
-    line, clock = Line(), ManualClock()
-    line.up = False
+@asynccontextmanager
+async def publishing(store: Store, line: Line, clock: ManualClock) -> AsyncIterator[Outbox]:
+    """An outbox that publishes on `line`."""
     outbox = Outbox(store, line.publish, clock)
     running = asyncio.create_task(outbox.run())
-    await outbox.record(Change(events=[b"1", b"2", b"3"]))
-    for waited in (1.0, 2.0, 4.0):
-        assert await clock.next_sleep() == waited
-        assert line.taken == []
-        clock.wake()
-    assert await clock.next_sleep() == 8.0
-    line.up = True
-    clock.wake()
-    await eventually(lambda: line.taken == [b"1", b"2", b"3"])
+    yield outbox
     await stop(running)
+    assert running.cancelled()
 
 
-async def test_events_of_an_earlier_process_come_first(store: Store) -> None:
-    await store.record(Change(events=[b"old"]))
+def answers(count: int) -> list[tuple[str, bytes]]:
+    return [(f"c{n}", b"answer %d" % n) for n in range(count)]
+
+
+async def until_forgotten(store: Store) -> None:
+    async with timeout(10):
+        while await store.outgoing():
+            continue
+
+
+async def test_answers_go_before_the_events_of_the_same_change(store: Store) -> None:
+    line = Line()
+    async with publishing(store, line, ManualClock()) as outbox:
+        await outbox.record(Change(events=[b"e1", b"e2"], answers=[("c", b"answer")]))
+        await outbox.record(Change(events=[b"e3"]))
+        await eventually(lambda: line.taken == [b"answer", b"e1", b"e2", b"e3"])
+        await until_forgotten(store)
+
+
+async def test_twenty_responses_on_a_line_that_blocks_eight_pend(store: Store) -> None:
+    line = Line()
+    line.hold()
+    async with publishing(store, line, ManualClock()) as outbox:
+        await outbox.record(Change(answers=answers(20)))
+        await eventually(lambda: len(line.begun) >= 8)
+        for _ in range(50):  # turns of the loop in which a ninth would begin
+            await asyncio.sleep(0)
+        assert line.begun == [response for _, response in answers(8)]
+        line.release()
+        await eventually(lambda: line.taken == [response for _, response in answers(20)])
+
+
+async def test_an_event_is_begun_alone_and_after_its_response(store: Store) -> None:
+    line = Line()
+    line.hold()
+
+    def begins(expected: list[bytes]) -> bool:
+        return line.begun == expected
+
+    async with publishing(store, line, ManualClock()) as outbox:
+        await outbox.record(Change(answers=[("c", b"yes")], events=[b"e1", b"e2"]))
+        await outbox.record(Change(answers=[("d", b"no")]))
+        for begun in ([b"yes"], [b"yes", b"e1"], [b"yes", b"e1", b"e2"]):
+            await eventually(partial(begins, begun))
+            line.release()
+            line.hold()
+
+
+async def test_the_waits_between_attempts_grow_up_to_30_s(store: Store) -> None:
+    line, clock = Line(), ManualClock()
+    line.up = False
+    async with publishing(store, line, clock) as outbox:
+        await outbox.record(Change(events=[b"1", b"2", b"3"]))
+        waits = []
+        for _ in range(7):
+            waits.append(await clock.next_sleep())
+            clock.wake()
+        assert waits == [1, 2, 4, 8, 16, 30, 30]
+        assert line.taken == []
+        await clock.next_sleep()
+        line.up = True
+        clock.wake()
+        await eventually(lambda: line.taken == [b"1", b"2", b"3"])
+
+
+async def test_it_does_not_wait_when_the_link_is_back(store: Store) -> None:
+    line, clock = Line(), ManualClock()
+    line.up = False
+    async with publishing(store, line, clock) as outbox:
+        await outbox.record(Change(events=[b"1"], answers=[("c", b"yes")]))
+        for wait in (1, 2, 4):
+            assert await clock.next_sleep() == wait
+            clock.wake()
+        assert await clock.next_sleep() == 8
+        outbox.connected()
+        assert await clock.next_sleep() == 1, "it was down still, and the waits begin anew"
+        line.up = True
+        outbox.connected()
+        await eventually(lambda: line.taken == [b"yes", b"1"])
+        assert clock.time == 1_007.0
+
+
+async def test_a_link_that_returns_in_mid_attempt_is_not_missed(store: Store) -> None:
+    line, clock = Line(), ManualClock()
+    line.up = False
+    line.hold()
+    async with publishing(store, line, clock) as outbox:
+        await outbox.record(Change(events=[b"1"]))
+        await eventually(lambda: line.begun)
+        outbox.connected()
+        line.release()
+        await eventually(lambda: len(line.begun) == 2)
+        line.up = True
+        clock.wake()
+        await eventually(lambda: line.taken == [b"1"])
+
+
+@pytest.mark.parametrize("change", [Change(events=[b"old"]), Change(answers=[("c", b"old")])])
+async def test_messages_of_an_earlier_process_come_first(store: Store, change: Change) -> None:
+    await store.record(change)
     line = Line()
     outbox = Outbox(store, line.publish, ManualClock())
-    await outbox.load()
     await outbox.record(Change(events=[b"new"]))
     running = asyncio.create_task(outbox.run())
     await eventually(lambda: line.taken == [b"old", b"new"])
     await stop(running)
 
 
-async def test_a_message_that_can_never_be_published_blocks_nothing(store: Store) -> None:
+async def test_what_was_published_is_not_published_by_the_next(store: Store) -> None:
     line = Line()
+    async with publishing(store, line, ManualClock()) as outbox:
+        await outbox.record(Change(answers=answers(3), events=[b"e"]))
+        await eventually(lambda: len(line.taken) == 4)
+    assert await store.outgoing() == []
+
+
+async def test_what_is_on_its_way_at_the_end_may_arrive(store: Store) -> None:
+    line = Line()
+    line.hold()
     outbox = Outbox(store, line.publish, ManualClock())
     running = asyncio.create_task(outbox.run())
-    await outbox.record(Change(events=[b"too large", b"next"]))
-    await eventually(lambda: line.taken == [b"next"])
+    await outbox.record(Change(answers=answers(10)))
+    await eventually(lambda: len(line.begun) == 8)
+    running.cancel()
+    await asyncio.sleep(0)
+    line.release()
     await stop(running)
+    assert line.taken == [response for _, response in answers(8)]
+    assert [message.payload for message in await store.outgoing()] == [b"answer 8", b"answer 9"]
 
 
-async def test_responses_that_failed_are_sent_again(store: Store) -> None:
+async def test_a_message_that_can_never_be_published_blocks_nothing(store: Store) -> None:
+    line = Line()
+    async with publishing(store, line, ManualClock()) as outbox:
+        await outbox.record(Change(events=[b"too large", b"next"]))
+        await eventually(lambda: line.taken == [b"next"])
+        await until_forgotten(store)
+
+
+async def test_of_several_responses_those_that_failed_come_again(store: Store) -> None:
     line, clock = Line(), ManualClock()
-    line.up = False
-    outbox = Outbox(store, line.publish, clock)
-    running = asyncio.create_task(outbox.run())
-    for n in range(20):
-        outbox.respond(b"%d" % n)
-    await clock.next_sleep()
-    line.up = True
-    clock.wake()
-    await eventually(lambda: len(line.taken) == 20)
-    assert sorted(line.taken) == sorted(b"%d" % n for n in range(20))
-    await stop(running)
+    line.refused = {b"answer 1", b"answer 3"}
+    async with publishing(store, line, clock) as outbox:
+        await outbox.record(Change(answers=answers(5), events=[b"e"]))
+        await clock.next_sleep()
+        assert line.taken == [b"answer 0", b"answer 2", b"answer 4"]
+        line.refused = set()
+        clock.wake()
+        await eventually(lambda: line.taken[3:] == [b"answer 1", b"answer 3", b"e"])
+
+
+async def test_thousands_that_wait_are_read_as_they_go(store: Store) -> None:
+    line = Line()
+    expected = [b"%d" % n for n in range(3_000)]
+    await store.record(Change(answers=[(f"c{n}", expected[n]) for n in range(3_000)]))
+    async with publishing(store, line, ManualClock()):
+        await eventually(lambda: line.taken == expected)
+        await until_forgotten(store)
+    assert await store.answer("c2999") == b"2999"
+
+
+async def refuse(*_: object, **__: object) -> None:
+    """An operation of the store where the disk is full."""
+    raise DownloaderError(ErrorCode.DISK_FULL, "no space")
+
+
+async def test_an_answer_that_cannot_be_recorded_is_published(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = Line()
+    line.hold()
+    await store.receive("c", b"command")
+    monkeypatch.setattr(store, "record", refuse)
+    async with publishing(store, line, ManualClock()) as outbox:
+        answering = asyncio.create_task(outbox.answer("c", b"answer"))
+        await eventually(lambda: line.begun == [b"answer"])
+        assert not answering.done(), "it is published first"
+        line.release()
+        await answering
+        assert line.taken == [b"answer"]
+    assert await store.arrived() == [], "the command is not carried out again"
+
+
+async def test_what_cannot_be_forgotten_is_forgotten_later(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, clock = Line(), ManualClock()
+    with monkeypatch.context() as full:
+        full.setattr(store, "forget", refuse)
+        async with publishing(store, line, clock) as outbox:
+            await outbox.record(Change(events=[b"1", b"2"]))
+            assert await clock.next_sleep() == 10
+            full.undo()
+            clock.wake()
+            await until_forgotten(store)
+            assert line.taken == [b"1", b"2"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s3downloader.contract import decode_command, peek
-from s3downloader.contract.commands import COMMANDS, Command, Download, name_of
+from s3downloader.contract.commands import COMMANDS, Command, Download, name_of, only_reads
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.records import Options
 
@@ -332,3 +332,23 @@ def test_a_command_is_decoded_or_refused(name: str, fields: dict[str, Any]) -> N
 def test_bytes_are_refused(payload: bytes) -> None:
     assert refused(payload).code in {ErrorCode.INVALID_JSON, ErrorCode.MISSING_FIELD}
     peek(payload)
+
+
+def test_a_command_without_an_id_gets_the_one_that_was_made_for_it() -> None:
+    for payload, expected in (
+        (b'{"command":"status"}', "made"),
+        (b'{"command":"status","command_id":"own"}', "own"),
+        (b'{"command":"status","commandId":"own"}', "own"),
+    ):
+        command = decode_command(payload, max_bytes=1_000, command_id="made")
+        assert command.command_id == expected
+
+
+def test_what_only_reads_and_what_changes_something() -> None:
+    reading = {"list", "details", "status", "disk_space", "limits", "model_list", "model_get"}
+    commands = [command for _, command in EXAMPLES]
+    assert {command.command for command in commands} == {name_of(kind) for kind in COMMANDS}
+    assert {c.command for c in commands if only_reads(c)} == reading
+    for limit in (0, 1_000, None):
+        assert not only_reads(decode({"command": "limits", "max_bandwidth": limit}))
+    assert only_reads(decode({"command": "limits", "download_id": "d"}))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from s3downloader.store import Change, Store
+from s3downloader.store import Change, Outgoing, Store
 
 
 class Gate:
@@ -45,7 +45,7 @@ class GatedStore(Store):
         super().__init__(directory)
         self._gates = gates
 
-    async def record(self, change: Change) -> list[int]:
+    async def record(self, change: Change) -> list[Outgoing]:
         await self._gate("record", change)
         return await super().record(change)
 

@@ -21,6 +21,7 @@ from s3downloader.daemon import Daemon
 from s3downloader.daemon import Source as RealSource
 from s3downloader.engines.base import Engine as RealEngine
 from s3downloader.errors import TRANSIENT
+from s3downloader.messaging.bus import Message as BusMessage
 from s3downloader.messaging.memory import Hub, MemoryBus
 from s3downloader.records import State
 from s3downloader.settings import LiveSettings
@@ -73,19 +74,19 @@ class Rig:
         self.statuses: list[Message] = []
         self.notices: list[Message] = []
         self._operator = operator
-        self._hub = hub
+        self.hub = hub
         self._numbers = itertools.count(1)
         self._daemon: Daemon | None = None
         self._serving: asyncio.Task[None] | None = None
 
     async def listen(self) -> None:
         await self._operator.subscribe(
-            "s3downloader/edge/responses", lambda _, payload: self.said.append(_decode(payload))
+            "s3downloader/edge/responses", lambda heard: self.said.append(_decode(heard.payload))
         )
         await self._operator.subscribe("s3downloader/edge/status", self._hear_status)
 
-    def _hear_status(self, _: str, payload: bytes) -> None:
-        message = _decode(payload)
+    def _hear_status(self, heard: BusMessage) -> None:
+        message = _decode(heard.payload)
         (self.notices if "level" in message else self.statuses).append(message)
 
     @asynccontextmanager
@@ -93,28 +94,27 @@ class Rig:
         """Start the daemon; at the end it must be up still, and stop cleanly when cancelled."""
         heard = len(self.statuses)
         source, engine = self.real or (self.source, self.engine)
-        async with MemoryBus(self._hub) as bus:
-            self._daemon = Daemon(
-                thing_name="edge",
-                live=LiveSettings(
-                    arguments=self.configuration, environment={}, configuration=self.component
-                ),
-                bus=bus,
-                shadow=None,
-                source=source,
-                engine=engine,
-                clock=self.clock,
-                transient=self.transient,
-            )
-            self._serving = asyncio.create_task(self._daemon.serve())
-            try:
-                await self.until(lambda: len(self.statuses) > heard)
-                yield
-                self.check_up()
-            finally:
-                self._serving.cancel()
-                await asyncio.wait([self._serving], timeout=10)
-            assert self._serving.cancelled()
+        self._daemon = Daemon(
+            thing_name="edge",
+            live=LiveSettings(
+                arguments=self.configuration, environment={}, configuration=self.component
+            ),
+            bus=MemoryBus(self.hub),
+            shadow=None,
+            source=source,
+            engine=engine,
+            clock=self.clock,
+            transient=self.transient,
+        )
+        self._serving = asyncio.create_task(self._daemon.serve())
+        try:
+            await self.until(lambda: len(self.statuses) > heard)
+            yield
+            self.check_up()
+        finally:
+            self._serving.cancel()
+            await asyncio.wait([self._serving], timeout=10)
+        assert self._serving.cancelled()
 
     def reconfigure(self, **component: Any) -> None:
         """Change the component's configuration while the daemon runs."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from s3downloader.errors import DownloaderError, ErrorCode
@@ -82,22 +84,22 @@ async def test_a_command_that_cannot_be_recorded_leaves_the_download_going_on(
         assert rig.files() == {"a", "b"}
 
 
-async def test_a_published_event_that_cannot_be_forgotten_comes_again_after_a_restart(
-    rig: Rig,
-) -> None:
+async def test_what_cannot_be_forgotten_is_published_again_at_the_next_start(rig: Rig) -> None:
     rig.source.objects = {"a": 10, "b": 10}
-    async with rig.running():
-        with rig.disk.full("DELETE FROM outbox"):
+    told = ["download_started", "download_completed"]
+    with rig.disk.full("DELETE FROM outbox"):
+        async with rig.running():
             await rig.download("a", "x")
             await rig.completed("x")
             await rig.until(lambda: rig.disk.refused >= 2)
+            assert rig.events("x") == told
+    async with rig.running():
+        await rig.until(lambda: rig.events("x") == told * 2)
         await rig.download("b", "y")
         await rig.completed("y")
-    before = rig.events("x")
-    assert before == ["download_started", "download_completed"]
     async with rig.running():
-        await rig.until(lambda: rig.events("x") == before * 2)
-        assert rig.events("y") == before
+        assert (await rig.listed()) == {"x": "completed", "y": "completed"}
+        assert rig.events("x") + rig.events("y") == told * 3
 
 
 async def test_a_command_whose_answer_cannot_be_looked_up_is_refused(rig: Rig) -> None:
@@ -156,6 +158,66 @@ async def test_a_download_goes_on_once_there_is_space_again(rig: Rig, clock: Man
             assert (await rig.hears("download_error", "x"))["error_code"] == "disk_full"
             assert (await rig.ask("resume", download_id="x"))["success"]
             await rig.completed("x")
+
+
+READING: list[dict[str, Any]] = [
+    {"command": "list"},
+    {"command": "list", "list_type": "models"},
+    {"command": "details", "download_id": "x"},
+    {"command": "status"},
+    {"command": "disk_space"},
+    {"command": "limits"},
+    {"command": "model_list"},
+    {"command": "model_get", "model_id": "m"},
+]
+CHANGING: list[dict[str, Any]] = [
+    {"command": "download", "bucket": "models", "key": "b"},
+    {"command": "pause", "download_id": "x"},
+    {"command": "cancel", "download_id": "x"},
+    {"command": "limits", "max_bandwidth": 1_000},
+    {"command": "limits", "max_bandwidth": 1_000, "download_id": "x"},
+    {"command": "model_add", "model_meta": {"model_id": "n"}},
+    {"command": "model_delete", "model_id": "m"},
+]
+
+
+@pytest.mark.parametrize(
+    "statement", [WRITES, "INTO inbox", "INTO outbox"], ids=["all", "commands", "responses"]
+)
+async def test_on_a_full_disk_commands_that_read_are_answered(rig: Rig, statement: str) -> None:
+    rig.source.objects = {"a": 10}
+    rig.engine.hold("a")
+    async with rig.running():
+        await rig.download("a", "x")
+        await rig.engine.stands_at("a")
+        await rig.ask("model_add", model_meta={"model_id": "m", "model_version": "1"})
+        with rig.disk.full(statement):
+            for fields in READING:
+                response = await rig.ask(**fields)
+                assert response["success"], response
+        assert response["model"]["model_version"] == "1"
+        assert rig.disk.refused >= len(READING)
+
+
+@pytest.mark.parametrize("statement", [WRITES, "INTO outbox"], ids=["all", "responses"])
+async def test_on_a_full_disk_commands_that_change_are_refused(rig: Rig, statement: str) -> None:
+    rig.source.objects = {"a": 10, "b": 10}
+    rig.engine.hold("a")
+    async with rig.running():
+        await rig.download("a", "x")
+        await rig.engine.stands_at("a")
+        await rig.ask("model_add", model_meta={"model_id": "m"})
+        with rig.disk.full(statement):
+            for fields in CHANGING:
+                response = await rig.ask(**fields)
+                assert response["error_code"] == "disk_full", response
+        assert await rig.listed() == {"x": "downloading"}
+    answered = len(rig.said)
+    async with rig.running():  # what was refused is not carried out now
+        assert (await rig.listed()).keys() == {"x"}
+        assert [m["model_id"] for m in (await rig.ask("model_list"))["models"]] == ["m"]
+        assert (await rig.ask("limits"))["max_bandwidth"] == 0
+        assert len(rig.said) == answered + 3
 
 
 async def test_the_status_goes_on_while_the_progress_cannot_be_saved(rig: Rig) -> None:

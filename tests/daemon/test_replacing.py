@@ -189,6 +189,7 @@ async def test_a_rollback_that_was_interrupted_is_carried_out_by_the_next_proces
         assert response["model"]["model_version"] == "1"
         await check_version(rig, "1")
         assert (await roll_back(rig))["model"]["model_version"] == "2"
+        assert await rig.responses("cut") == [response]
 
 
 async def test_a_rollback_whose_files_cannot_be_exchanged_changes_nothing(

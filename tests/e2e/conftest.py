@@ -57,8 +57,13 @@ async def make_bench(
     broker: Broker,
     server: S3Server,
     configuration: dict[str, Any],
+    *,
+    broker_port: int | None = None,
 ) -> AsyncIterator[Bench]:
-    """Put a device on the bench; it is not started yet."""
+    """Put a device on the bench; it is not started yet.
+
+    `broker_port` is where an MQTT device finds the broker, if not at its own port.
+    """
     thing = f"device-{next(_numbers)}"
     configuration = {
         "DownloadDir": str(directory / "device" / "downloads"),
@@ -87,7 +92,7 @@ async def make_bench(
                 directory / "device",
                 thing,
                 environment,
-                broker_port=broker.port,
+                broker_port=broker_port or broker.port,
                 configuration=configuration,
             )
         stack.push_async_callback(device.stop)

@@ -1,4 +1,4 @@
-"""The disk fills up in mid-download: told, nothing lost, and completed once there is space."""
+"""A disk fills up: told, nothing lost, answered, and gone on with once there is space."""
 
 from __future__ import annotations
 
@@ -18,15 +18,21 @@ MiB = 1 << 20
 DISK = 24 * MiB
 
 
+def put_on_disk(bench: Bench, place: Path, size: int) -> None:
+    """Let `place` be a disk of that size, which the device alone sees once it runs."""
+    place.mkdir(exist_ok=True)
+    mount = f"mount -t tmpfs -o size={size} none {shlex.quote(str(place))}"
+    assert isinstance(bench.device, MqttDevice)
+    bench.device.wrapper = [*PRIVATE_MOUNTS, "sh", "-c", f'{mount} && exec "$@"', "sh"]
+
+
 @pytest.fixture
 async def small(
     tmp_path: Path, broker: Broker, object_server: ObjectServer
 ) -> AsyncIterator[Bench]:
     """A device whose downloads lie on a disk of 24 MiB that it alone sees."""
     async with make_bench("mqtt", tmp_path, broker, object_server, {}) as bench:
-        mount = f"mount -t tmpfs -o size={DISK} none {shlex.quote(str(bench.downloads))}"
-        assert isinstance(bench.device, MqttDevice)
-        bench.device.wrapper = [*PRIVATE_MOUNTS, "sh", "-c", f'{mount} && exec "$@"', "sh"]
+        put_on_disk(bench, bench.downloads, DISK)
         await bench.device.start()
         await bench.up()
         bench.downloads = Path(f"/proc/{bench.device.pid}/root{bench.downloads}")
@@ -62,3 +68,31 @@ async def test_a_disk_that_fills_up_is_told_and_what_is_there_is_kept(
     assert {name: sha256(small.downloads / name) for name in sums} == sums
     assert small.link.bytes_down <= (20 + 1 + 1) * MiB
     assert small.leftovers() == []
+
+
+async def test_on_a_full_state_disk_it_answers_what_changes_nothing(
+    tmp_path: Path, broker: Broker, object_server: ObjectServer
+) -> None:
+    async with make_bench("mqtt", tmp_path, broker, object_server, {}) as bench:
+        state, operator = bench.device.directory / "state", bench.operator
+        put_on_disk(bench, state, MiB)
+        await bench.device.start()
+        await bench.up()
+        await operator.ask("model_add", model_meta={"model_id": "m", "model_version": "0"})
+        filler = Path(f"/proc/{bench.device.pid}/root{state}") / "filler"
+        with pytest.raises(OSError, match="No space"):
+            filler.write_bytes(bytes(MiB))
+        recorded = "0"
+        for version in map(str, range(1, 20)):  # the first may find room in the files there are
+            meta = {"model_id": "m", "model_version": version}
+            response = await operator.ask("model_add", model_meta=meta)
+            recorded = version if response["success"] else recorded
+        assert response["error_code"] == "disk_full"
+        for command in ("list", "status", "disk_space", "limits", "model_list"):
+            assert (await operator.ask(command))["success"], command
+        found = await operator.ask("model_get", model_id="m")
+        assert found["model"]["model_version"] == recorded
+
+        filler.unlink()
+        assert (await operator.ask("model_delete", model_id="m"))["success"]
+        assert await bench.device.terminate(within=3) == 0

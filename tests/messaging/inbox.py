@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from s3downloader.messaging.bus import Message
 from tests.support import eventually
 
 __all__ = ["Inbox"]
@@ -13,8 +14,8 @@ class Inbox:
     def __init__(self) -> None:
         self.messages: list[tuple[str, bytes]] = []
 
-    def __call__(self, topic: str, payload: bytes) -> None:
-        self.messages.append((topic, payload))
+    def __call__(self, message: Message) -> None:
+        self.messages.append((message.topic, message.payload))
 
     @property
     def payloads(self) -> list[bytes]:

@@ -17,6 +17,7 @@ from s3downloader.messaging.bus import MessagingError
 from s3downloader.messaging.greengrass import GreengrassBus
 from s3downloader.messaging.ipc import IpcClient
 from sandbox.servers import Broker
+from tests.support import eventually
 
 from .conftest import COMPONENT, StartNucleus
 from .inbox import Inbox
@@ -263,3 +264,46 @@ class TestProbe:
             await bus.publish(f"{prefix}/commands", b"ok", qos=1)
             assert await inbox.count(1) == [b"ok"]
         assert "will not be noticed" in caplog.text
+
+
+class TestLink:
+    async def test_it_is_told_when_the_link_is_back(
+        self,
+        start_nucleus: StartNucleus,
+        prefix: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(greengrass, "SEEK_INTERVAL", 0.02)
+        told: list[int] = []
+        async with (
+            Broker(tmp_path / "own") as broker,
+            start_nucleus("lite", broker=broker) as nucleus,
+            open_bus(probe_topic=f"{prefix}/probe") as bus,
+        ):
+            bus.watch_link(lambda: told.append(1))
+            await bus.publish(f"{prefix}/t", b"", qos=1)
+            await broker.stop()
+            await nucleus.iot_core.wait_offline()
+            with pytest.raises(MessagingError):
+                await bus.publish(f"{prefix}/t", b"", qos=1)
+            assert not told
+            await broker.start()
+            await eventually(lambda: told)
+            assert told == [1]
+
+    async def test_a_publish_that_fails_on_a_good_link_tells_nothing(
+        self, start_nucleus: StartNucleus, prefix: str
+    ) -> None:
+        told: list[int] = []
+        inbox = Inbox()
+        async with start_nucleus() as nucleus, open_bus(probe_topic=f"{prefix}/probe") as bus:
+            bus.watch_link(lambda: told.append(1))
+            await bus.subscribe(f"{prefix}/t", inbox)
+            nucleus.faults.fail_publishes = True
+            with pytest.raises(MessagingError):
+                await bus.publish(f"{prefix}/t", b"failed", qos=1)
+            nucleus.faults.fail_publishes = False
+            await bus.publish(f"{prefix}/t", b"heard", qos=1)
+            await inbox.holds(b"heard")
+        assert not told

@@ -15,6 +15,7 @@ from awsiot.greengrasscoreipc.model import (
 
 from s3downloader.aio import timeout
 from s3downloader.messaging import greengrass_config
+from s3downloader.messaging.bus import Message
 from s3downloader.messaging.greengrass_config import (
     answer_component_updates,
     get_configuration,
@@ -33,7 +34,7 @@ async def test_the_configuration_is_read_and_watched(start_nucleus: StartNucleus
     async with start_nucleus(configuration=configuration) as nucleus, IpcClient() as ipc:
         assert (await get_configuration(ipc)).items() >= configuration.items()
 
-        await watch_configuration(ipc, lambda: changes("changed", b""))
+        await watch_configuration(ipc, lambda: changes(Message("changed", b"")))
         nucleus.set_configuration(COMPONENT, {"Nested": {"a": 2}})
         await changes.count(1)
         assert (await get_configuration(ipc))["Nested"] == {"a": 2}
@@ -42,7 +43,7 @@ async def test_the_configuration_is_read_and_watched(start_nucleus: StartNucleus
 async def test_the_watch_outlives_the_connection(start_nucleus: StartNucleus) -> None:
     changes = Inbox()
     async with start_nucleus(configuration={"a": 0}) as nucleus, IpcClient() as ipc:
-        await watch_configuration(ipc, lambda: changes("changed", b""))
+        await watch_configuration(ipc, lambda: changes(Message("changed", b"")))
         await nucleus.drop_connection(COMPONENT)
         async with timeout(10):
             for number in itertools.count(1):

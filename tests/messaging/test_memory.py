@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.messaging.bus import MessagingError, ShadowConflict, ShadowDocument
+from s3downloader.messaging.bus import (
+    Message,
+    MessagingError,
+    ShadowConflict,
+    ShadowDocument,
+)
 from s3downloader.messaging.memory import Hub, MemoryBus, MemoryShadow
 
 from .inbox import Inbox
@@ -21,6 +26,18 @@ async def test_nothing_is_published_while_the_hub_is_offline() -> None:
         hub.online = True
         await bus.publish("t", b"2", qos=1)
         assert await inbox.count(1) == [b"2"]
+
+
+async def test_it_is_told_when_the_hub_is_online_again() -> None:
+    hub, told = Hub(), list[bool]()
+    bus = MemoryBus(hub)
+    bus.watch_link(lambda: told.append(hub.online))
+    async with bus:
+        hub.online = True
+        assert told == []
+        hub.online = False
+        hub.online = True
+        assert told == [True]
 
 
 async def test_a_lost_bus_gives_the_reason() -> None:
@@ -56,7 +73,7 @@ class TestShadow:
 
     async def test_someone_elses_update_is_told(self) -> None:
         shadow, inbox = MemoryShadow(), Inbox()
-        await shadow.watch(lambda: inbox("shadow", b""))
+        await shadow.watch(lambda: inbox(Message("shadow", b"")))
         await shadow.update(version=0, state={"reported": {"a": 1}})
         shadow.write({"desired": {"a": 2}})
         await inbox.count(1)

@@ -17,7 +17,7 @@ import pytest
 from s3downloader.aio import timeout
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.messaging.bus import MessagingError
-from s3downloader.messaging.mqtt import MqttBus
+from s3downloader.messaging.mqtt import RECONNECT_DELAYS, MqttBus
 from sandbox.processes import Process, accepts, find_program, free_ports
 from sandbox.servers import Broker
 from tests.support import eventually
@@ -115,6 +115,10 @@ async def test_commands_sent_while_the_daemon_is_away_arrive(broker: Broker, pre
             await bus.subscribe(topic, inbox)
             await cloud.publish(topic, b"4", qos=1)
             assert await inbox.count(4) == [b"1", b"2", b"3", b"4"]
+
+
+def test_attempts_to_connect_are_less_than_five_seconds_apart() -> None:
+    assert max(RECONNECT_DELAYS) < 5
 
 
 async def test_a_silent_broker_does_not_hold_a_publish_for_ever() -> None:

@@ -13,7 +13,14 @@ import pytest
 
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.messaging import shadow_topics
-from s3downloader.messaging.bus import Bus, Shadow, ShadowConflict, ShadowDocument
+from s3downloader.messaging.bus import (
+    Bus,
+    Message,
+    MessageHandler,
+    Shadow,
+    ShadowConflict,
+    ShadowDocument,
+)
 from s3downloader.messaging.greengrass import GreengrassBus
 from s3downloader.messaging.greengrass_shadow import FirstAnswering, IpcShadow
 from s3downloader.messaging.ipc import IpcClient
@@ -116,7 +123,7 @@ async def test_a_document_over_the_services_limit_is_refused(way: Way) -> None:
 
 async def test_changes_by_others_are_told_and_our_own_are_not(way: Way) -> None:
     inbox = Inbox()
-    await way.shadow.watch(lambda: inbox("change", b""))
+    await way.shadow.watch(lambda: inbox(Message("change", b"")))
     await way.shadow.update(version=0, state={"reported": {"a": 1}})
     assert (await way.shadow.get()).version == 1
     way.write({"desired": {"a": 2}})
@@ -150,7 +157,7 @@ class TestTopics:
         inbox = Inbox()
         async with MqttBus(cloud.broker.url, prefix) as bus:
             shadow = TopicShadow(bus, prefix)
-            await shadow.watch(lambda: inbox("change", b""))
+            await shadow.watch(lambda: inbox(Message("change", b"")))
             await shadow.update(version=0, state={"reported": {"a": 1}})
             version = await shadow.update(version=1, state={"reported": {"a": 2}})
             cloud.store.delete(prefix, "models")
@@ -194,15 +201,15 @@ class TestTopics:
         assert error.value.code == UNAVAILABLE
 
 
-def refuser(bus: Bus, codes: list[int]) -> Callable[[str, bytes], None]:
+def refuser(bus: Bus, codes: list[int]) -> MessageHandler:
     """Return a shadow service that answers each request with the next of `codes`."""
 
-    def refuse(topic: str, payload: bytes) -> None:
-        token = msgspec.json.decode(payload)["clientToken"]
+    def refuse(message: Message) -> None:
+        token = msgspec.json.decode(message.payload)["clientToken"]
         answer = {"code": codes.pop(0), "message": "no", "clientToken": token}
         answers.append(
             asyncio.create_task(
-                bus.publish(f"{topic}/rejected", msgspec.json.encode(answer), qos=1)
+                bus.publish(f"{message.topic}/rejected", msgspec.json.encode(answer), qos=1)
             )
         )
 
@@ -235,7 +242,7 @@ class TestShadowManager:
         inbox = Inbox()
         async with start_nucleus() as nucleus, IpcClient() as ipc:
             shadow = IpcShadow(ipc, prefix)
-            await shadow.watch(lambda: inbox("change", b""))
+            await shadow.watch(lambda: inbox(Message("change", b"")))
             await shadow.update(version=0, state={"reported": {"a": 1}})
             version = await shadow.update(version=1, state={"reported": {"a": 2}})
             nucleus.shadows.delete(prefix, "models")
@@ -261,7 +268,7 @@ class TestFirstAnswering:
     async def test_the_first_is_kept_once_it_has_answered(self) -> None:
         first, second, inbox = MemoryShadow(), MemoryShadow(), Inbox()
         shadow = FirstAnswering(first, second)
-        await shadow.watch(lambda: inbox("change", b""))
+        await shadow.watch(lambda: inbox(Message("change", b"")))
         await shadow.update(version=0, state={"reported": {"a": 1}})
         await inbox.count(1)
         first.available = False
@@ -280,7 +287,7 @@ class TestFirstAnswering:
         first.available = False
         second.write({"desired": {"a": 1}})
         shadow = FirstAnswering(first, second)
-        await shadow.watch(lambda: inbox("change", b""))
+        await shadow.watch(lambda: inbox(Message("change", b"")))
         assert (await shadow.get()).desired == {"a": 1}
         await inbox.count(1)
         second.write({"desired": {"a": 2}})

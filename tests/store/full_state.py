@@ -83,6 +83,8 @@ async def write_everything(directory: Path) -> None:
             versions=[a_version(number) for number in (1, 2, 3)],
         )
     )
+    for number in range(6):
+        await store.receive(f"c-{100 + number}", b'{"command":"status"}\n')
     for download in downloads:
         name = download.download_id
         items = [
@@ -109,7 +111,8 @@ async def read_everything(store: Store) -> dict[str, dict[Any, Any]]:
         "downloads": {d.download_id: d for d in await store.downloads()},
         "models": await store.models(),
         "versions": {version.number: version for version in await store.versions()},
-        "events": dict(await store.events()),
+        "messages": {message.number: message for message in await store.outgoing()},
+        "commands": {command.number: command for command in await store.arrived()},
         "answers": {name: answer for name, answer in answers.items() if answer is not None},
         "notes": {name: note for name, note in notes.items() if note is not None},
         "files": files,

@@ -28,7 +28,7 @@ from s3downloader.store import Store
 
 async def main():
     store = Store(Path(sys.argv[1]))
-    print("opened", store.damaged, len(await store.events()))
+    print("opened", store.damaged, len(await store.outgoing()))
     await store.close()
 
 try:
@@ -121,5 +121,5 @@ async def test_the_log_of_a_damaged_file_is_set_aside_with_it(tmp_path: Path) ->
     assert store.damaged
     assert store.damaged.read_bytes().startswith(b"not a database")
     assert b"event 1" in store.damaged.with_name(f"{store.damaged.name}-wal").read_bytes()
-    assert [event for _, event in await store.events()] == [b"event 0", b"event 1"]  # from the log
+    assert [said.payload for said in await store.outgoing()] == [b"event 0", b"event 1"]
     await store.close()

@@ -11,7 +11,7 @@ import pytest
 
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.records import FileRecord, Options, State
-from s3downloader.store import Store
+from s3downloader.store import Arrived, Change, Outgoing, Store
 from s3downloader.store.migrations import MIGRATIONS
 from s3downloader.store.tables import tables
 
@@ -48,14 +48,17 @@ async def test_a_state_of_the_first_version_goes_on(tmp_path: Path) -> None:
         FileRecord(1, "a", "vlm/a", 7, "e1", done=True),
         FileRecord(2, "b", "vlm/b", 5, "e2"),
     ]
-    assert await store.events() == [(1, b'{"event":"download_started"}')]
+    assert await store.outgoing() == [
+        Outgoing(1, b'{"event":"download_started"}', is_response=False)
+    ]
+    assert await store.arrived() == []
     assert await store.answer("c1") == b'{"success":true}'
     assert await store.models() == {"vlm": {"model_id": "vlm"}}
     assert await store.note("shadow") == b'{"version":7}'
     await store.close()
 
 
-RENAMED: dict[str, str] = {}
+RENAMED = {"outbox.event": "payload"}
 """Columns of earlier versions, as `table.column`, that have another name now."""
 
 VERSIONS = sorted(int(path.stem.rpartition("-")[2]) for path in STATES.iterdir())
@@ -105,6 +108,20 @@ def test_every_step_adds_a_table_or_a_column(tmp_path: Path) -> None:
             connection.executescript(step)
             sizes.append(sum(1 + len(table.columns) for table in tables(connection).values()))
     assert sizes == sorted(set(sizes))
+
+
+async def test_messages_of_the_second_version_stay_in_order(tmp_path: Path) -> None:
+    write_state(tmp_path, 2)
+    store = Store(tmp_path)
+    await store.record(Change(answers=[("c2", b"answer")]))
+    assert await store.outgoing() == [
+        Outgoing(1, b'{"event":"download_started"}', is_response=False),
+        Outgoing(2, b'{"event":"model_added"}', is_response=False),
+        Outgoing(3, b"answer", is_response=True),
+    ]
+    await store.receive("c3", b"payload")
+    assert await store.arrived() == [Arrived(1, "c3", b"payload")]
+    await store.close()
 
 
 @pytest.mark.parametrize("version", VERSIONS)

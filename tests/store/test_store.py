@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 
 from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.records import Download, FileRecord, Options, State
-from s3downloader.store import Change, Item, Store
+from s3downloader.store import Arrived, Change, Item, Outgoing, Store
+
+from ..daemon.disk import Disk, connection_on
 
 
 def a_download(download_id: str = "d1", **changes: Any) -> Download:
@@ -38,7 +41,8 @@ async def all_files(store: Store, **which: Any) -> list[FileRecord]:
 
 async def test_what_was_recorded_is_there_after_reopening(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    numbers = await store.record(
+    await store.receive("c0", b"kept")
+    await store.record(
         Change(
             at=5.0,
             downloads=[a_download(state=State.PAUSED)],
@@ -52,7 +56,12 @@ async def test_what_was_recorded_is_there_after_reopening(tmp_path: Path) -> Non
 
     store = Store(tmp_path)
     assert await store.downloads() == [a_download(state=State.PAUSED)]
-    assert await store.events() == list(zip(numbers, [b"first", b"second"], strict=True))
+    assert await store.arrived() == [Arrived(1, "c0", b"kept")]
+    assert await store.outgoing() == [
+        Outgoing(1, b"yes", is_response=True),
+        Outgoing(2, b"first", is_response=False),
+        Outgoing(3, b"second", is_response=False),
+    ]
     assert await store.answer("c1") == b"yes"
     assert await store.models() == {"vlm": {"model_id": "vlm"}}
     assert await store.note("shadow") == b"7"
@@ -205,11 +214,11 @@ async def test_forgetting_a_download_forgets_its_files(tmp_path: Path) -> None:
     connection.close()
 
 
-async def test_events_are_forgotten_one_by_one_and_answers_by_their_age(tmp_path: Path) -> None:
+async def test_messages_are_forgotten_by_number_answers_by_age(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    first, second = await store.record(Change(events=[b"1", b"2"]))
-    await store.forget_event(first)
-    assert await store.events() == [(second, b"2")]
+    await store.record(Change(events=[b"1", b"2"]))
+    await store.forget(published=[1])
+    assert await store.outgoing() == [Outgoing(2, b"2", is_response=False)]
     await store.record(Change(at=10.0, answers=[("old", b"o")]))
     await store.record(Change(at=20.0, answers=[("new", b"n")]))
     await store.forget_answers(before=15.0, most=10)
@@ -222,4 +231,57 @@ async def test_the_first_response_to_a_command_id_stays(tmp_path: Path) -> None:
     await store.record(Change(answers=[("c", b"first")]))
     await store.record(Change(answers=[("c", b"second")]))
     assert await store.answer("c") == b"first"
+    await store.close()
+
+
+async def test_a_command_leaves_the_inbox_with_its_answer(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for command_id in ("c", "d", "c"):
+        await store.receive(command_id, b"payload")
+    await store.record(Change(answers=[("c", b"yes")]))
+    assert [(a.number, a.command_id) for a in await store.arrived()] == [(2, "d"), (3, "c")]
+    await store.record(Change(answers=[("c", b"yes")]))
+    await store.forget(answered=["d", "unknown"])
+    assert await store.arrived() == []
+    await store.close()
+
+
+async def test_a_generated_id_is_answered_and_not_remembered(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    await store.receive("generated-1", b"payload")
+    await store.record(Change(answers=[("generated-1", b"yes")]))
+    assert await store.arrived() == []
+    assert await store.answer("generated-1") is None
+    assert [message.payload for message in await store.outgoing()] == [b"yes"]
+    await store.close()
+
+
+async def test_a_retained_command_is_taken_in_once(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    taken = [
+        await store.receive(command_id, b"p", retained_digest=digest)
+        for command_id, digest in (("a", b"1"), ("b", b"1"), ("c", None), ("d", b"2"), ("e", b"1"))
+    ]
+    assert [arrived and arrived.command_id for arrived in taken] == ["a", None, "c", "d", "e"]
+    await store.close()
+
+
+async def test_what_reads_is_not_refused_with_what_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk()
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=connection_on(disk)))
+    store = Store(tmp_path)
+    await store.record(Change(models={"a": {"model_id": "a"}}))
+    with disk.full("INTO models"):
+        refused, models, notes = await asyncio.gather(
+            store.record(Change(models={"b": {"model_id": "b"}})),
+            store.models(),
+            store.record(Change(notes={"n": b"1"})),
+            return_exceptions=True,
+        )
+    assert disk.refused == 1, "they were one batch"
+    assert isinstance(refused, DownloaderError)
+    assert isinstance(notes, DownloaderError)
+    assert models == {"a": {"model_id": "a"}}
     await store.close()

@@ -27,7 +27,7 @@ Defer = Callable[[str], float]
 
 
 class Connection(NamedTuple):
-    """An open bus, the models shadow behind it, and the settings that came with it."""
+    """A bus that is still to be opened, the models shadow behind it, and the settings."""
 
     bus: Bus
     shadow: Shadow
@@ -43,7 +43,7 @@ class Connection(NamedTuple):
 
 @asynccontextmanager
 async def over_mqtt(arguments: Arguments) -> AsyncIterator[Connection]:
-    """Connect to the broker at `--mqtt-url`; the configuration is the file, and does not change."""
+    """Prepare for the broker at `--mqtt-url`; the configuration, a file, does not change."""
     from .messaging.mqtt import MqttBus
     from .messaging.shadow_topics import TopicShadow
 
@@ -52,15 +52,15 @@ async def over_mqtt(arguments: Arguments) -> AsyncIterator[Connection]:
     async def nothing(*_: object) -> None:
         return
 
-    async with MqttBus(
+    bus = MqttBus(
         arguments.mqtt_url,
         arguments.thing_name,
         ca=arguments.ca,
         cert=arguments.cert,
         key=arguments.key,
-    ) as bus:
-        shadow = TopicShadow(bus, arguments.thing_name)
-        yield Connection(bus, shadow, live, TRANSIENT, nothing, nothing)
+    )
+    shadow = TopicShadow(bus, arguments.thing_name)
+    yield Connection(bus, shadow, live, TRANSIENT, nothing, nothing)
 
 
 @asynccontextmanager
@@ -76,12 +76,10 @@ async def over_greengrass(arguments: Arguments) -> AsyncIterator[Connection]:
     async with AsyncExitStack() as stack:
         ipc = await stack.enter_async_context(IpcClient())
         live = _load(arguments, await greengrass_config.get_configuration(ipc))
-        bus = await stack.enter_async_context(
-            GreengrassBus(
-                ipc,
-                max_payload=lambda: live().max_payload_bytes,
-                probe_topic=f"{live().topic_prefix}/{thing}/probe",
-            )
+        bus = GreengrassBus(
+            ipc,
+            max_payload=lambda: live().max_payload_bytes,
+            probe_topic=f"{live().topic_prefix}/{thing}/probe",
         )
 
         async def watch(reconfigure: Reconfigure, defer: Defer) -> None:

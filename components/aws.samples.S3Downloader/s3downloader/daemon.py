@@ -18,6 +18,7 @@ from .downloads.manager import DownloadManager
 from .engines.base import Engine
 from .errors import DownloaderError, ErrorCode
 from .handlers import Browser, Handlers
+from .inbox import Inbox
 from .messaging.bus import Bus, Shadow
 from .models.registry import Registry
 from .outbox import Outbox
@@ -56,7 +57,10 @@ class Daemon:
         clock: Clock,
         transient: frozenset[ErrorCode],
     ) -> None:
-        """Open the store; errors are those of Store. `transient` faults pass by themselves."""
+        """Open the store; errors are those of Store.
+
+        `bus` is opened when the store has been read. `transient` faults pass by themselves.
+        """
         topics = f"{live().topic_prefix}/{thing_name}"
         self._live = live
         self._bus = bus
@@ -64,6 +68,7 @@ class Daemon:
         self._outbox = Outbox(
             self._store, lambda payload: bus.publish(f"{topics}/responses", payload, qos=1), clock
         )
+        bus.watch_link(self._outbox.connected)
         self._status = StatusReporter(
             device_id=thing_name,
             publish=lambda payload: bus.publish(f"{topics}/status", payload, qos=0),
@@ -106,14 +111,16 @@ class Daemon:
             settings=live,
             clock=clock,
         )
+        self._inbox = Inbox(self._store, clock)
         self._service = S3CommandService(
             bus=bus,
             topic=f"{topics}/commands",
             store=self._store,
+            inbox=self._inbox,
             outbox=self._outbox,
             handle=self._handlers.handle,
             settings=live,
-            clock=clock,
+            warn=self._status.warn,
         )
 
     async def serve(self, report_running: Report = _nobody_asks) -> None:
@@ -121,6 +128,15 @@ class Daemon:
 
         `report_running` is called once commands are heard.
         """
+        try:
+            await self._load()
+            async with self._bus:
+                await self._run_until_lost(report_running)
+        finally:
+            await self._manager.save_progress()
+            await self._store.close()
+
+    async def _run_until_lost(self, report_running: Report) -> None:
         running = asyncio.ensure_future(self._run(report_running))
         lost = asyncio.ensure_future(self._bus.wait_lost())
         try:
@@ -135,24 +151,21 @@ class Daemon:
         raise reason
 
     async def _run(self, report_running: Report) -> None:
-        try:
-            await self._load()
-            async with TaskGroup() as group:
-                group.create_task(self._outbox.run())
-                group.create_task(self._registry.sync())
-                group.create_task(self._manager.run())
-                await self._service.listen(group)
-                group.create_task(report_running())
-                await self._status.run(self._handlers.status, self._manager.save_progress)
-        finally:
-            await self._manager.save_progress()
-            await self._store.close()
+        async with TaskGroup() as group:
+            group.create_task(self._outbox.run())
+            group.create_task(self._registry.sync())
+            group.create_task(self._manager.run())
+            listening = asyncio.Event()
+            group.create_task(self._service.run(listening.set))
+            await listening.wait()
+            group.create_task(report_running())
+            await self._status.run(self._handlers.status, self._manager.save_progress)
 
     async def _load(self) -> None:
         if said := await self._store.damage():
             self._status.warn(said, ErrorCode.INTERNAL_ERROR, self._store.forget_damage)
+        await self._inbox.load()
         await self._registry.load()
-        await self._outbox.load()
         await self._bandwidth.load()
         await self._manager.load()
 

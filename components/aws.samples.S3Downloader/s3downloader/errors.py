@@ -22,6 +22,7 @@ class ErrorCode(str, Enum):
     MODEL_NOT_FOUND = "model_not_found"
     VERSION_NOT_FOUND = "version_not_found"
     INVALID_STATE = "invalid_state"
+    RETAINED_COMMAND = "retained_command"
     DUPLICATE_DOWNLOAD = "duplicate_download"
     DESTINATION_BUSY = "destination_busy"
     DESTINATION_NOT_ALLOWED = "destination_not_allowed"
@@ -59,6 +60,7 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.MODEL_NOT_FOUND: "There is no model with that model_id.",
     ErrorCode.VERSION_NOT_FOUND: "No earlier version of the model is kept.",
     ErrorCode.INVALID_STATE: "The download cannot do that in its present state.",
+    ErrorCode.RETAINED_COMMAND: "The broker retains a command, which is carried out once.",
     ErrorCode.DUPLICATE_DOWNLOAD: "A download with that download_id exists already.",
     ErrorCode.DESTINATION_BUSY: "Another download or a rollback is writing to that destination.",
     ErrorCode.DESTINATION_NOT_ALLOWED: "The destination lies outside AllowedDestinations.",

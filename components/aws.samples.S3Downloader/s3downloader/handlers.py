@@ -24,7 +24,7 @@ from .models.registry import Registry
 from .outbox import Outbox
 from .records import ACTIVE, FINISHED, Download, FileRecord
 from .settings import Settings
-from .store import Change, Store
+from .store import Store
 
 __all__ = ["Browser", "Handlers"]
 
@@ -267,8 +267,8 @@ class Handlers:
         await self._manager.roll_back(command.model_id, answer)
 
     async def _answer(self, response: responses.Response) -> None:
-        """Record the response, which publishes it."""
-        await self._outbox.record(Change(at=self._clock.now(), answers=self._answers(response)))
+        """Answer a command that changes nothing, whether or not that can be recorded."""
+        await self._outbox.answer(response.command_id, self._encode(response))
 
     def _answers(self, response: responses.Response) -> list[tuple[str, bytes]]:
         return [(response.command_id, self._encode(response))]

@@ -13,6 +13,7 @@ from .errors import ErrorCode
 __all__ = [
     "ACTIVE",
     "FINISHED",
+    "GENERATED",
     "STAGING",
     "TRANSITIONS",
     "Download",
@@ -26,6 +27,9 @@ __all__ = [
     "State",
     "Version",
 ]
+
+GENERATED = "generated-"
+"""How the id of a command begins that brought none: nobody can ask for its answer again."""
 
 
 STAGING = ".s3downloader"

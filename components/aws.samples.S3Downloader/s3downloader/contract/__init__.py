@@ -3,15 +3,15 @@
 from . import commands, responses
 from .decode import decode_command, peek
 from .encode import encode
-from .fields import GENERATED
+from .fields import new_command_id
 from .paging import item_after, page_token
 
 __all__ = [
-    "GENERATED",
     "commands",
     "decode_command",
     "encode",
     "item_after",
+    "new_command_id",
     "page_token",
     "peek",
     "responses",

@@ -57,6 +57,7 @@ __all__ = [
     "Resume",
     "Status",
     "name_of",
+    "only_reads",
 ]
 
 
@@ -255,3 +256,12 @@ COMMANDS: tuple[type[Command], ...] = (
     ModelAdd,
     ModelRollback,
 )
+
+_READING = (List, Details, Status, DiskSpace, ModelList, ModelGet)
+
+
+def only_reads(command: Command) -> bool:
+    """Tell whether `command` leaves everything as it is."""
+    if isinstance(command, Limits):
+        return command.max_bandwidth is msgspec.UNSET
+    return isinstance(command, _READING)

@@ -25,8 +25,8 @@ _COMMANDS = {spelling: kind for kind in COMMANDS for spelling in spellings(name_
 _MODEL_META = {spelling: name for name in MODEL_META_NAMES for spelling in spellings(name)}
 
 
-def decode_command(payload: bytes, *, max_bytes: int) -> Command:
-    """Return the command in `payload`.
+def decode_command(payload: bytes, *, max_bytes: int, command_id: str | None = None) -> Command:
+    """Return the command in `payload`, which gets `command_id` where it has none of its own.
 
     Raises PAYLOAD_TOO_LARGE, INVALID_JSON, UNKNOWN_COMMAND, UNKNOWN_FIELD, MISSING_FIELD or
     INVALID_FIELD, with what was given and what is allowed among the details. Of a name given
@@ -43,6 +43,8 @@ def decode_command(payload: bytes, *, max_bytes: int) -> Command:
     kind = _kind(message)
     given = _canonical(message, _names(kind))
     del given["command"]
+    if command_id is not None:
+        given.setdefault("command_id", command_id)
     if isinstance(meta := given.get("model_meta"), dict):
         given["model_meta"] = _canonical(meta, _MODEL_META)
     fields = _fields(kind)

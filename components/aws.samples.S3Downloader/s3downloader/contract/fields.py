@@ -11,8 +11,9 @@ from uuid import uuid4
 
 from msgspec import Meta
 
+from ..records import GENERATED
+
 __all__ = [
-    "GENERATED",
     "MODEL_META_EXAMPLE",
     "MODEL_META_LEVELS",
     "MODEL_META_NAMES",
@@ -288,10 +289,6 @@ NextToken = Annotated[
         examples=["dmxtLTdC"],
     ),
 ]
-
-
-GENERATED = "generated-"
-"""How the id of a command begins that brought none."""
 
 
 def new_command_id() -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -12,6 +13,7 @@ from ..errors import DownloaderError, ErrorCode
 __all__ = [
     "IOT_CORE_MAX_PAYLOAD",
     "Bus",
+    "Message",
     "MessageHandler",
     "MessagingError",
     "Shadow",
@@ -23,8 +25,22 @@ __all__ = [
 IOT_CORE_MAX_PAYLOAD = 128 * 1024
 """Bytes in one message that AWS IoT Core carries."""
 
-MessageHandler = Callable[[str, bytes], None]
-"""Takes a topic and a payload. Called on the event loop's thread; must not block."""
+
+class Message(NamedTuple):
+    """A message as it was delivered."""
+
+    topic: str
+    payload: bytes
+    retained: bool = False
+    """Whether it was published with the retain flag, as far as the transport tells."""
+
+
+MessageHandler = Callable[[Message], asyncio.Future[None] | None]
+"""Takes a message. Called on the event loop's thread; must not block.
+
+What it returns, if anything, is done once the message is safe: only then is it acknowledged, on a
+transport that has acknowledgements (MQTT 5.0, section 4.3.2).
+"""
 
 
 class MessagingError(DownloaderError):
@@ -49,6 +65,12 @@ def check_payload(topic: str, payload: bytes, limit: int) -> None:
 class Bus(Protocol):
     """A connection that publishes and subscribes. An async context manager opens and closes it."""
 
+    async def __aenter__(self) -> Bus:
+        """Connect, or begin to."""
+
+    async def __aexit__(self, *_: object) -> None:
+        """Disconnect."""
+
     async def publish(self, topic: str, payload: bytes, *, qos: int) -> None:
         """Deliver `payload`; returns once the next hop has it (QoS 1) or it is sent (QoS 0).
 
@@ -59,6 +81,12 @@ class Bus(Protocol):
         """Call `handler` for each message on `topic`, for as long as the bus is open.
 
         The subscription outlives lost connections: the bus finds that it died and renews it.
+        """
+
+    def watch_link(self, on_up: Callable[[], None]) -> None:
+        """Call `on_up`, on the event loop's thread, when messages go out again after they did not.
+
+        At most 5 seconds after that, as far as the transport lets it be known.
         """
 
     async def wait_lost(self) -> MessagingError:

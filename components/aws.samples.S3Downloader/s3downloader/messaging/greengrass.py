@@ -19,7 +19,7 @@ from awsiot.greengrasscoreipc.model import (
 from ..aio import timeout
 from ..errors import DownloaderError
 from .backoff import backoff
-from .bus import MessageHandler, MessagingError, check_payload
+from .bus import Message, MessageHandler, MessagingError, check_payload
 from .ipc import IpcClient, Subscription
 
 __all__ = ["GreengrassBus"]
@@ -37,6 +37,9 @@ ATTEMPTS = 4
 FIRST_PAUSE = 0.2
 """Of a QoS 1 publish that the nucleus fails, and seconds before the second of them."""
 
+SEEK_INTERVAL = 4
+"""Seconds between attempts to publish while nothing goes out."""
+
 MAX_SPACING = 16
 """By how much probes that find nothing to repair are spaced out at most."""
 
@@ -53,6 +56,7 @@ class GreengrassBus:
     """
 
     _probe: asyncio.Task[None] | None = None
+    _search: asyncio.Task[None] | None = None
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class GreengrassBus:
         self._probe_timeout = probe_timeout
         self._subscriptions: list[Subscription] = []
         self._unacked = _Window(MAX_UNACKED, MAX_UNACKED_BYTES)
+        self._on_up: list[Callable[[], None]] = []
 
     async def __aenter__(self) -> GreengrassBus:
         if self._probe_topic:
@@ -77,8 +82,9 @@ class GreengrassBus:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._probe:
-            self._probe.cancel()
+        for task in (self._probe, self._search):
+            if task:
+                task.cancel()
 
     async def publish(self, topic: str, payload: bytes, *, qos: int) -> None:
         """Publish; at QoS 1 the nucleus has the message when this returns.
@@ -91,8 +97,13 @@ class GreengrassBus:
         if qos == 0:
             await self._publish(request, attempts=1)
             return
-        async with self._unacked.place(len(payload)):
-            await self._publish(request, attempts=ATTEMPTS)
+        try:
+            async with self._unacked.place(len(payload)):
+                await self._publish(request, attempts=ATTEMPTS)
+        except MessagingError:
+            if topic != self._probe_topic:  # for nobody waits for the probe to go out
+                self._search_link()
+            raise
 
     async def subscribe(self, topic: str, handler: MessageHandler) -> None:
         """Call `handler` for each message on `topic`, which may hold wildcards.
@@ -101,7 +112,8 @@ class GreengrassBus:
         """
 
         def on_event(event: IoTCoreMessage) -> None:
-            handler(event.message.topic_name, event.message.payload or b"")
+            payload, retained = event.message.payload or b"", bool(event.message.retain)
+            handler(Message(event.message.topic_name, payload, retained=retained))
 
         subscription = Subscription(
             GreengrassCoreIPCClient.new_subscribe_to_iot_core,
@@ -111,6 +123,37 @@ class GreengrassBus:
         )
         await self._ipc.subscribe(subscription)
         self._subscriptions.append(subscription)
+
+    def watch_link(self, on_up: Callable[[], None]) -> None:
+        """Call `on_up` when messages go out again.
+
+        The nucleus tells nothing of its connection. After a QoS 1 publish that failed a small
+        message is tried every 4 seconds, at QoS 0, which no nucleus keeps; where the first of them
+        goes out, the link was not what failed.
+        """
+        self._on_up.append(on_up)
+
+    def _search_link(self) -> None:
+        if self._probe_topic and (self._search is None or self._search.done()):
+            self._search = asyncio.create_task(self._find_link(self._probe_topic))
+
+    async def _find_link(self, topic: str) -> None:
+        request = PublishToIoTCoreRequest(topic_name=topic, payload=b"probe", qos="0")
+        was_away = False
+        while not await self._goes_out(request):
+            was_away = True
+            await asyncio.sleep(SEEK_INTERVAL)
+        for on_up in self._on_up if was_away else ():
+            on_up()
+
+    async def _goes_out(self, request: PublishToIoTCoreRequest) -> bool:
+        try:
+            await self._publish(request, attempts=1)
+        except MessagingError:
+            return False
+        except DownloaderError as error:
+            logger.debug("No search for the link: %s", error.message)
+        return True
 
     async def wait_lost(self) -> MessagingError:
         """Return once the nucleus is lost for good."""
@@ -132,7 +175,7 @@ class GreengrassBus:
         """Subscribe before anyone else does: what kills their subscriptions kills this one too."""
         echo = asyncio.Event()
         try:
-            await self.subscribe(topic, lambda *_: echo.set())
+            await self.subscribe(topic, lambda _: echo.set())
         except DownloaderError as error:
             logger.warning("Dead subscriptions will not be noticed: %s", error.message)
         else:

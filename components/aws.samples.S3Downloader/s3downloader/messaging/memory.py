@@ -11,6 +11,7 @@ import msgspec
 from ..errors import DownloaderError, ErrorCode
 from .bus import (
     IOT_CORE_MAX_PAYLOAD,
+    Message,
     MessageHandler,
     MessagingError,
     ShadowConflict,
@@ -29,8 +30,21 @@ class Hub:
     """
 
     def __init__(self) -> None:
-        self.online = True
+        self._online = True
         self.clients: list[Subscriptions] = []
+        self.watchers: list[Callable[[], None]] = []
+
+    @property
+    def online(self) -> bool:
+        """Whether messages can be published."""
+        return self._online
+
+    @online.setter
+    def online(self, online: bool) -> None:
+        returned = online and not self._online
+        self._online = online
+        for on_up in self.watchers if returned else ():
+            on_up()
 
 
 class MemoryBus:
@@ -55,11 +69,15 @@ class MemoryBus:
         if not self._hub.online:
             raise MessagingError(f"{topic} was not published: the hub is offline")
         for client in self._hub.clients:
-            asyncio.get_running_loop().call_soon(client.deliver, topic, payload)
+            asyncio.get_running_loop().call_soon(client.deliver, Message(topic, payload))
 
     async def subscribe(self, topic: str, handler: MessageHandler) -> None:
         """Call `handler` for each message on `topic`, which may hold wildcards."""
         self._subscriptions.add(topic, handler)
+
+    def watch_link(self, on_up: Callable[[], None]) -> None:
+        """Call `on_up` when the hub is online again."""
+        self._hub.watchers.append(on_up)
 
     def lose(self, reason: MessagingError) -> None:
         """Be lost for good."""

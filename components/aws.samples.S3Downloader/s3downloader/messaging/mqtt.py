@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -16,7 +15,8 @@ from awscrt.io import SocketOptions
 
 from ..aio import timeout
 from ..errors import DownloaderError, ErrorCode
-from .bus import IOT_CORE_MAX_PAYLOAD, MessageHandler, MessagingError, check_payload
+from .acknowledgements import Acknowledge, Acknowledgements
+from .bus import IOT_CORE_MAX_PAYLOAD, Message, MessageHandler, MessagingError, check_payload
 from .endpoint import parse_url, tls_context
 from .nagle import disable_nagle
 from .sdk import SDK_ERRORS, EventLoopDoor, client_bootstrap
@@ -36,12 +36,20 @@ CONNECT_TIMEOUT = 15
 RENEWAL_PAUSE = 60
 """Seconds, with slow links in mind."""
 
+RECONNECT_DELAYS = (1, 4)
+"""Seconds between attempts to connect, at first and at most: a link that is back is soon found."""
+
 START_TIMEOUT = 5
 STOP_TIMEOUT = 1.5
 """Seconds for which the daemon itself is kept waiting."""
 
-UNCLAIMED = 100
-"""Messages kept for a handler that is not there yet."""
+RECEIVE_MAXIMUM = 64
+"""Messages that the broker sends before the first of them is acknowledged (MQTT 5.0, 3.1.2.11.3).
+
+So much of what waits is in memory; the broker has the rest."""
+
+CLAIM_WITHIN = 30
+"""Seconds for which a message waits for a handler that is not there yet."""
 
 PACKET_OVERHEAD = 16
 """Bytes of a PUBLISH packet besides its topic and payload, at most (MQTT 5.0, section 3.3)."""
@@ -63,8 +71,9 @@ class MqttBus:
     """An MQTT 5 client that keeps itself connected. Implements Bus.
 
     The session is persistent: what is sent while the daemon is away for up to an hour arrives when
-    it is back. A network that is away is never the end; a broker that refuses the client for
-    `refusal_patience` seconds on end is.
+    it is back, and so does what it did not acknowledge. A retained message comes with a
+    subscription that is new to the session. A network that is away is never the end; a broker that
+    refuses the client for `refusal_patience` seconds on end is.
     """
 
     _door: EventLoopDoor
@@ -80,7 +89,7 @@ class MqttBus:
         cert: Path | None = None,
         key: Path | None = None,
         ack_timeout: float = 20,
-        reconnect_delays: tuple[float, float] = (1, 60),
+        reconnect_delays: tuple[float, float] = RECONNECT_DELAYS,
         refusal_patience: float = 60,
         max_payload: int = IOT_CORE_MAX_PAYLOAD,
     ) -> None:
@@ -95,7 +104,9 @@ class MqttBus:
 
         self._subscriptions = Subscriptions()
         self._granted: set[str] = set()
-        self._unclaimed: deque[tuple[str, bytes]] = deque(maxlen=UNCLAIMED)
+        self._acknowledgements = Acknowledgements()
+        self._unclaimed: list[tuple[Message, Acknowledge]] = []
+        self._on_up: list[Callable[[], None]] = []
         self._renewal: asyncio.Task[None] | None = None
         self._refused_since: float | None = None
         self._trouble = Trouble(logger)
@@ -147,6 +158,10 @@ class MqttBus:
             self._subscriptions.remove(topic)
             raise
 
+    def watch_link(self, on_up: Callable[[], None]) -> None:
+        """Call `on_up` whenever a connection has been made."""
+        self._on_up.append(on_up)
+
     async def wait_lost(self) -> MessagingError:
         """Return once the broker has refused the client for too long."""
         return await asyncio.shield(self._lost)
@@ -168,6 +183,7 @@ class MqttBus:
                 password=self._endpoint.password,
                 keep_alive_interval_sec=KEEP_ALIVE,
                 session_expiry_interval_sec=SESSION_EXPIRY,
+                receive_maximum=RECEIVE_MAXIMUM,
             ),
             session_behavior=mqtt5.ClientSessionBehaviorType.REJOIN_ALWAYS,
             offline_queue_behavior=mqtt5.ClientOperationQueueBehaviorType.FAIL_ALL_ON_DISCONNECT,
@@ -181,9 +197,7 @@ class MqttBus:
             connack_timeout_ms=CONNECT_TIMEOUT * 1000,
             ack_timeout_sec=max(1, int(self._ack_timeout)),
             disable_metrics=True,  # they would be appended to the user name
-            on_publish_callback_fn=lambda data: door.call(
-                self._on_message, data.publish_packet.topic, data.publish_packet.payload
-            ),
+            on_publish_callback_fn=self._on_publish,
             on_lifecycle_event_connection_success_fn=lambda data: door.call(
                 self._on_connected, data.negotiated_settings
             ),
@@ -196,16 +210,49 @@ class MqttBus:
             on_lifecycle_event_stopped_fn=lambda _: door.call(self._stopped.set),
         )
 
-    def _on_message(self, topic: str, payload: bytes) -> None:
-        if not self._subscriptions.deliver(topic, payload):
-            self._unclaimed.append((topic, payload))
+    def _on_publish(self, data: mqtt5.PublishReceivedData) -> None:
+        """Pass a message on; the SDK's thread must say here that it will be acknowledged later."""
+        packet, acquire = data.publish_packet, data.acquire_publish_acknowledgement_control
+        message = Message(packet.topic, packet.payload or b"", retained=bool(packet.retain))
+        self._door.call(self._on_message, message, acquire() if acquire else None)
+
+    def _on_message(self, message: Message, control: Any) -> None:
+        """`control` acknowledges the message; None stands for QoS 0."""
+
+        def send() -> None:
+            if control:  # of a connection that broke meanwhile it does nothing
+                self._client.invoke_publish_acknowledgement(control)
+
+        self._deliver(message, self._acknowledgements.expect(send))
+
+    def _deliver(self, message: Message, acknowledge: Acknowledge) -> None:
+        outcomes = self._subscriptions.deliver(message)
+        if outcomes is not None:
+            acknowledge(outcomes)
+            return
+        if not self._unclaimed:
+            asyncio.get_running_loop().call_later(CLAIM_WITHIN, self._drop_unclaimed)
+        self._unclaimed.append((message, acknowledge))
 
     def _hand_over_unclaimed(self) -> None:
         """Deliver what a kept session brought before its handler was there."""
-        waiting = list(self._unclaimed)
-        self._unclaimed.clear()
-        for topic, payload in waiting:
-            self._on_message(topic, payload)
+        waiting, self._unclaimed = self._unclaimed, []
+        for message, acknowledge in waiting:
+            self._deliver(message, acknowledge)
+
+    def _drop_unclaimed(self) -> None:
+        """Acknowledge what nobody wants, and unsubscribe from it: it would hold up all else.
+
+        A kept session brings it where an earlier process subscribed to other topics.
+        """
+        if self._closing:
+            return
+        unclaimed, self._unclaimed = self._unclaimed, []
+        for _, acknowledge in unclaimed:
+            acknowledge([])
+        for topic in sorted({message.topic for message, _ in unclaimed}):
+            logger.warning("Messages to %s are dropped: nothing here subscribes to it", topic)
+            self._client.unsubscribe(mqtt5.UnsubscribePacket(topic_filters=[topic]))
 
     def _on_connected(self, settings: mqtt5.NegotiatedSettings) -> None:
         logger.info("Connected to %s as %s", self._endpoint, self._client_id)
@@ -217,6 +264,8 @@ class MqttBus:
             self._granted = set()
         self._renew_subscriptions()
         self._attempted.set()
+        for on_up in self._on_up:
+            on_up()
 
     def _on_disconnected(self, error: Exception) -> None:
         if not self._closing:
@@ -255,7 +304,12 @@ class MqttBus:
 
     async def _request_subscription(self, topic: str) -> None:
         granted = self._granted
-        subscription = mqtt5.Subscription(topic_filter=topic, qos=mqtt5.QoS.AT_LEAST_ONCE)
+        subscription = mqtt5.Subscription(
+            topic_filter=topic,
+            qos=mqtt5.QoS.AT_LEAST_ONCE,
+            retain_as_published=True,
+            retain_handling_type=mqtt5.RetainHandlingType.SEND_ON_SUBSCRIBE_IF_NEW,
+        )
         packet = mqtt5.SubscribePacket(subscriptions=[subscription])
         suback = await self._ask(f"Subscribing to {topic}", self._client.subscribe, packet)
         self._check_reason(f"Subscribing to {topic}", suback.reason_codes[0])

@@ -15,7 +15,7 @@ import msgspec
 from ..aio import timeout
 from ..errors import DownloaderError, ErrorCode
 from .backoff import backoff
-from .bus import Bus, ShadowDocument
+from .bus import Bus, Message, ShadowDocument
 from .shadow_messages import (
     NOT_FOUND,
     ClientTokens,
@@ -132,16 +132,16 @@ class TopicShadow:
                     raise _converted(error) from error
                 del self._unsubscribed[0]
 
-    def _on_message(self, topic: str, payload: bytes) -> None:
+    def _on_message(self, message: Message) -> None:
         try:
-            answer = decode_answer(payload)
+            answer = decode_answer(message.payload)
         except DownloaderError as error:
-            logger.warning("%s on %s", error.message, topic)
+            logger.warning("%s on %s", error.message, message.topic)
             return
         waiting = self._waiting.get(answer.client_token)
         if waiting and not waiting.done():
             waiting.set_result(answer)
-        changed = topic.endswith(("/update/accepted", "/delete/accepted"))
+        changed = message.topic.endswith(("/update/accepted", "/delete/accepted"))
         if changed and not self._tokens.own(answer.client_token):
             self._on_change()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from itertools import zip_longest
 
-from .bus import MessageHandler
+from .bus import Message, MessageHandler
 
 __all__ = ["Subscriptions", "matches"]
 
@@ -40,9 +41,11 @@ class Subscriptions:
         """Forget the handler of a filter."""
         del self._handlers[topic_filter]
 
-    def deliver(self, topic: str, payload: bytes) -> bool:
-        """Hand a message to every handler that wants its topic; return whether any does."""
-        handlers = [handler for wanted, handler in self._handlers.items() if matches(wanted, topic)]
-        for handler in handlers:
-            handler(topic, payload)
-        return bool(handlers)
+    def deliver(self, message: Message) -> list[asyncio.Future[None]] | None:
+        """Hand a message to every handler that wants its topic; return what they wait for.
+
+        None stands for a message that no handler wants.
+        """
+        wanting = [h for wanted, h in self._handlers.items() if matches(wanted, message.topic)]
+        outcomes = [handler(message) for handler in wanting]
+        return [outcome for outcome in outcomes if outcome is not None] if wanting else None

@@ -1,7 +1,9 @@
 """The only memory: one SQLite file that survives the process, the nucleus and the power."""
 
+from .backlog import Backlog
 from .database import Database
+from .messages import Arrived, Outgoing
 from .published import Published
 from .store import Change, Item, Store
 
-__all__ = ["Change", "Database", "Item", "Published", "Store"]
+__all__ = ["Arrived", "Backlog", "Change", "Database", "Item", "Outgoing", "Published", "Store"]

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from ..errors import DownloaderError, ErrorCode
 from .opening import make_directory, make_private, open_state
@@ -18,7 +18,13 @@ from .opening import make_directory, make_private, open_state
 __all__ = ["Database"]
 
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], Any]
+
+
+class _Work(NamedTuple):
+    """What is to be done with the connection, and whether that writes nothing."""
+
+    run: Callable[[sqlite3.Connection], Any]
+    reads: bool
 
 
 class Database:
@@ -66,7 +72,7 @@ class Database:
                 raise _explain(error) from error
             raise
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._waiting: list[tuple[Work, asyncio.Future[Any]]] = []
+        self._waiting: list[tuple[_Work, asyncio.Future[Any]]] = []
         self._flushing: asyncio.Task[None] | None = None
 
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -75,8 +81,18 @@ class Database:
         When `work` raises, what it did is undone and the error is raised here. Once begun, it is
         carried out even if the caller is cancelled.
         """
+        return await self._enqueue(work, reads=False)
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work`, which writes nothing, in its turn; return its result.
+
+        It sees what was asked for before it, and is not refused with it where the disk is full.
+        """
+        return await self._enqueue(work, reads=True)
+
+    async def _enqueue(self, work: Callable[[sqlite3.Connection], T], *, reads: bool) -> T:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((work, future))
+        self._waiting.append((_Work(work, reads), future))
         if self._flushing is None or self._flushing.done():
             self._flushing = asyncio.create_task(self._flush())
         return await future
@@ -104,7 +120,7 @@ class Database:
                 else:
                     future.set_exception(error)
 
-    def _run(self, batch: list[Work]) -> list[tuple[Any, Exception | None]]:
+    def _run(self, batch: list[_Work]) -> list[tuple[Any, Exception | None]]:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             outcomes = [self._run_one(work) for work in batch]
@@ -112,13 +128,17 @@ class Database:
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            return [(None, _explain(error))] * len(batch)
+            refused = (None, _explain(error))
+            return [
+                self._run([work._replace(reads=False)])[0] if work.reads else refused
+                for work in batch
+            ]
         return outcomes
 
-    def _run_one(self, work: Work) -> tuple[Any, Exception | None]:
+    def _run_one(self, work: _Work) -> tuple[Any, Exception | None]:
         self._connection.execute("SAVEPOINT work")
         try:
-            result = work(self._connection)
+            result = work.run(self._connection)
         except Exception as error:
             if not self._connection.in_transaction:
                 raise  # SQLite gave the whole transaction up, as it does when the disk is full

@@ -22,7 +22,19 @@ CREATE TABLE published (
 ) WITHOUT ROWID
 """
 
-MIGRATIONS: Sequence[str] = (_CHECKSUMS_AND_VERSIONS,)
+_INBOX_AND_RESPONSES = """
+CREATE TABLE inbox (
+    number     INTEGER PRIMARY KEY AUTOINCREMENT,
+    command_id TEXT NOT NULL,
+    payload    BLOB NOT NULL,
+    takeovers  INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX inbox_by_command ON inbox (command_id, number);
+ALTER TABLE outbox RENAME COLUMN event TO payload;
+ALTER TABLE outbox ADD COLUMN is_response INTEGER NOT NULL DEFAULT 0
+"""
+
+MIGRATIONS: Sequence[str] = (_CHECKSUMS_AND_VERSIONS, _INBOX_AND_RESPONSES)
 """Step N brings a state of version N + 1 to version N + 2.
 
 Each adds a table or a column, so that a state of a later version is told from a damaged one.

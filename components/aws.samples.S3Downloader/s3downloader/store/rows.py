@@ -27,7 +27,8 @@ _BODIES = {
     "notes": "body",
     "versions": "body",
     "answers": "response",
-    "outbox": "event",
+    "inbox": "payload",
+    "outbox": "payload",
 }
 """The columns with a sealed JSON text."""
 
@@ -50,7 +51,7 @@ def check(table: Table, row: Row) -> str | None:
         for column in table.columns:
             _check_type(column, row[column.name])
         if body := _BODIES.get(table.name):
-            _check_body(row, body)
+            _check_body(table, row, body)
         if specific := _CHECKS.get(table.name):
             specific(row)
     except (_Impossible, msgspec.DecodeError) as error:
@@ -110,11 +111,11 @@ def _check_type(column: Column, value: Any) -> None:
     _require(isinstance(value, stored_as), f"{column.name} is no {column.type}")
 
 
-def _check_body(row: Row, column: str) -> None:
+def _check_body(table: Table, row: Row, column: str) -> None:
     """Check the seal, or whether it is JSON where a downloader wrote it that knew no seals."""
     text = row[column]
     if is_sealed(text):
-        key = "" if column == "event" else name(row)
+        key = "" if table.name == "outbox" else name(row)
         _require(is_intact(key, text), f"{column} does not have its check sum")
     else:
         msgspec.json.decode(text, type=msgspec.Raw)

@@ -28,9 +28,19 @@ CREATE TABLE answers (
 
 CREATE INDEX answers_by_age ON answers (at);
 
+CREATE TABLE inbox (
+    number     INTEGER PRIMARY KEY AUTOINCREMENT,
+    command_id TEXT NOT NULL,
+    payload    BLOB NOT NULL,
+    takeovers  INTEGER NOT NULL DEFAULT 0
+);
+
+CREATE INDEX inbox_by_command ON inbox (command_id, number);
+
 CREATE TABLE outbox (
-    number  INTEGER PRIMARY KEY AUTOINCREMENT,
-    event   BLOB NOT NULL
+    number      INTEGER PRIMARY KEY AUTOINCREMENT,
+    payload     BLOB NOT NULL,
+    is_response INTEGER NOT NULL DEFAULT 0
 );
 
 CREATE TABLE models (

@@ -11,8 +11,9 @@ import msgspec
 
 from ..errors import DownloaderError, ErrorCode
 from ..records import Download, FileRecord, Version
-from . import published
+from . import messages, published
 from .database import Database
+from .messages import Arrived, Outgoing
 from .migrations import MIGRATIONS, schema
 from .opening import DAMAGE_NOTE
 from .published import Published
@@ -28,9 +29,9 @@ class Change(msgspec.Struct, kw_only=True):
 
     `forgotten` are ids of downloads to forget, `unplanned` of those whose files to forget.
     `models` maps model ids to their entries, None to remove one. `answers` are pairs of a command
-    id and the response given to it. `versions` are new or changed ones, `removed` those that are
-    there no more. `moved` are pairs of an old and a new path of published files. `at` is the time
-    of the change.
+    id and the response given to it, which are published before the `events`. `versions` are new or
+    changed ones, `removed` those that are there no more. `moved` are pairs of an old and a new path
+    of published files. `at` is the time of the change.
     """
 
     at: float = 0.0
@@ -67,7 +68,7 @@ class Totals(NamedTuple):
 
 
 class Store:
-    """Downloads, their files, answers to commands, events to publish, and models."""
+    """Downloads, their files, commands and the answers to them, messages to publish, models."""
 
     def __init__(self, directory: Path) -> None:
         """Open the store in `directory`; errors are those of Database."""
@@ -78,8 +79,11 @@ class Store:
         """Commit what waits and close."""
         await self._database.close()
 
-    async def record(self, change: Change) -> list[int]:
-        """Write `change`; return the numbers of its events in the outbox, once it is on disk."""
+    async def record(self, change: Change) -> list[Outgoing]:
+        """Write `change`; return its answers and events, to be published, once it is on disk.
+
+        A command that is answered leaves the inbox with that.
+        """
         return await self._database.transact(lambda connection: _record(connection, change))
 
     async def downloads(self) -> list[Download]:
@@ -113,21 +117,44 @@ class Store:
 
     async def forget_answers(self, *, before: float, most: int) -> None:
         """Forget responses given before that time, and the oldest beyond `most`."""
-        await self._fetch(
+        await self._execute(
             "DELETE FROM answers WHERE at < ? OR command_id IN"
             " (SELECT command_id FROM answers ORDER BY at DESC LIMIT -1 OFFSET ?)",
             before,
             most,
         )
 
-    async def events(self) -> list[tuple[int, bytes]]:
-        """Return the events that are not published yet, in order."""
-        rows = await self._fetch("SELECT number, event FROM outbox ORDER BY number")
-        return [(number, unseal(event)) for number, event in rows]
+    async def receive(
+        self, command_id: str, payload: bytes, *, retained_digest: bytes | None = None
+    ) -> Arrived | None:
+        """Take a command in; return it, or None for a retained one that was taken in before.
 
-    async def forget_event(self, number: int) -> None:
-        """Forget an event that has been published."""
-        await self._fetch("DELETE FROM outbox WHERE number = ?", number)
+        `retained_digest` stands for the content of a message that the broker retains.
+        """
+        return await self._database.transact(
+            lambda c: messages.receive(c, command_id, payload, retained_digest)
+        )
+
+    async def take_over(self) -> None:
+        """Count that another process has found the commands that are not answered."""
+        await self._database.transact(messages.take_over)
+
+    async def arrived(self, after: int = 0, limit: int = _PAGE) -> list[Arrived]:
+        """Return the first commands that are not answered and have a greater number."""
+        return await self._database.read(lambda c: messages.arrived(c, after, limit))
+
+    async def outgoing(self, after: int = 0, limit: int = _PAGE) -> list[Outgoing]:
+        """Return the first messages that are not published and have a greater number."""
+        return await self._database.read(lambda c: messages.outgoing(c, after, limit))
+
+    async def forget(self, *, published: Sequence[int] = (), answered: Sequence[str] = ()) -> None:
+        """Forget messages that were published, by number, and one command of each id."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            messages.forget(connection, published)
+            messages.settle(connection, answered)
+
+        await self._database.transact(work)
 
     async def plan(self, download_id: str, plan: int, items: Sequence[Item]) -> list[str]:
         """Add `items` to plan number `plan`; a file done before stays done if it is the same.
@@ -149,7 +176,7 @@ class Store:
 
     async def expect_nothing(self, download_id: str) -> None:
         """Forget the SHA-256 of all files of a download."""
-        await self._fetch(
+        await self._execute(
             "UPDATE files SET sha256 = '' WHERE download_id = ? AND sha256 <> ''", download_id
         )
 
@@ -158,11 +185,11 @@ class Store:
 
         Raises UNSAFE_KEY when in this plan a file would stand where another key needs a directory.
         """
-        return await self._database.transact(lambda c: _outdated(c, download_id, plan))
+        return await self._database.read(lambda c: _outdated(c, download_id, plan))
 
     async def drop_outdated(self, download_id: str, plan: int) -> None:
         """Forget the files that are in older plans only."""
-        await self._fetch(
+        await self._execute(
             "DELETE FROM files WHERE download_id = ? AND plan <> ?", download_id, plan
         )
 
@@ -206,7 +233,7 @@ class Store:
 
     async def versions(self) -> list[Version]:
         """Return the kept and the doomed versions of all places by their numbers."""
-        return await self._database.transact(published.versions)
+        return await self._database.read(published.versions)
 
     async def publish(self, files: Sequence[Published]) -> None:
         """Remember files as they were published."""
@@ -214,7 +241,8 @@ class Store:
 
     async def published(self, files: Iterable[str]) -> list[Published]:
         """Return what is known of those of `files`, absolute paths, that have been published."""
-        return await self._database.transact(lambda c: published.published(c, files))
+        names = tuple(files)
+        return await self._database.read(lambda c: published.published(c, names))
 
     async def published_files(self) -> AsyncIterator[list[str]]:
         """Go through the paths of all published files, page by page."""
@@ -224,7 +252,7 @@ class Store:
             after = page[-1]
 
     async def _published_after(self, after: str) -> list[str]:
-        return await self._database.transact(lambda c: published.page(c, after, _PAGE))
+        return await self._database.read(lambda c: published.page(c, after, _PAGE))
 
     async def unpublish(self, files: Iterable[str]) -> None:
         """Forget published files, absolute paths."""
@@ -235,10 +263,13 @@ class Store:
         await self._database.transact(lambda c: c.executemany(sql, values))
 
     async def _fetch(self, sql: str, *values: Any) -> list[Any]:
-        return await self._database.transact(lambda c: c.execute(sql, values).fetchall())
+        return await self._database.read(lambda c: c.execute(sql, values).fetchall())
+
+    async def _execute(self, sql: str, *values: Any) -> None:
+        await self._database.transact(lambda c: c.execute(sql, values))
 
 
-def _record(connection: sqlite3.Connection, change: Change) -> list[int]:
+def _record(connection: sqlite3.Connection, change: Change) -> list[Outgoing]:
     for download in change.downloads:
         body = seal(download.download_id, msgspec.json.encode(download))
         connection.execute(
@@ -249,11 +280,6 @@ def _record(connection: sqlite3.Connection, change: Change) -> list[int]:
         connection.execute("DELETE FROM downloads WHERE download_id = ?", (download_id,))
     for download_id in change.unplanned:
         connection.execute("DELETE FROM files WHERE download_id = ?", (download_id,))
-    for command_id, response in change.answers:
-        connection.execute(
-            "INSERT OR IGNORE INTO answers VALUES (?, ?, ?)",
-            (command_id, change.at, seal(command_id, response)),
-        )
     for model_id, entry in change.models.items():
         if entry is None:
             connection.execute("DELETE FROM models WHERE model_id = ?", (model_id,))
@@ -266,14 +292,8 @@ def _record(connection: sqlite3.Connection, change: Change) -> list[int]:
         connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, seal(name, body)))
     published.record_versions(connection, change.versions, change.removed)
     published.move(connection, change.moved)
-    return [_append(connection, event) for event in change.events]
-
-
-def _append(connection: sqlite3.Connection, event: bytes) -> int:
-    sealed = seal("", event)
-    number = connection.execute("INSERT INTO outbox (event) VALUES (?)", (sealed,)).lastrowid
-    assert number is not None
-    return number
+    answers = [messages.answer(connection, change.at, *answer) for answer in change.answers]
+    return answers + [messages.announce(connection, event) for event in change.events]
 
 
 def _plan(

@@ -1,0 +1,131 @@
+"""Commands that have arrived and are not answered, and messages that are not published."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ..records import GENERATED
+from .sealing import seal, unseal
+
+__all__ = [
+    "Arrived",
+    "Outgoing",
+    "announce",
+    "answer",
+    "arrived",
+    "forget",
+    "outgoing",
+    "receive",
+    "settle",
+    "take_over",
+]
+
+_RETAINED = "retained_command"
+"""The note that has the digest of the last retained command that was received."""
+
+
+class Arrived(NamedTuple):
+    """A command as it arrived; numbers grow in the order of arrival.
+
+    `takeovers` is how many processes have found it unanswered when they started.
+    """
+
+    number: int
+    command_id: str
+    payload: bytes
+    takeovers: int = 0
+
+
+class Outgoing(NamedTuple):
+    """A message to publish; numbers grow in the order in which messages were recorded."""
+
+    number: int
+    payload: bytes
+    is_response: bool
+
+
+def receive(
+    connection: sqlite3.Connection, command_id: str, payload: bytes, retained_digest: bytes | None
+) -> Arrived | None:
+    """Take a command in; return it, or None for a retained one that was taken in before.
+
+    `retained_digest` stands for the content of a message that the broker retains, None for any
+    other.
+    """
+    if retained_digest is not None:
+        note = (_RETAINED, seal(_RETAINED, retained_digest))
+        if connection.execute("SELECT 1 FROM notes WHERE name = ? AND body = ?", note).fetchone():
+            return None
+        connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", note)
+    sql = "INSERT INTO inbox (command_id, payload) VALUES (?, ?)"
+    return Arrived(
+        _insert(connection, sql, command_id, seal(command_id, payload)), command_id, payload
+    )
+
+
+def arrived(connection: sqlite3.Connection, after: int, limit: int) -> list[Arrived]:
+    """Return the first `limit` unanswered commands whose number is greater than `after`."""
+    sql = (
+        "SELECT number, command_id, payload, takeovers FROM inbox"
+        " WHERE number > ? ORDER BY number LIMIT ?"
+    )
+    return [
+        Arrived(number, command_id, unseal(payload), takeovers)
+        for number, command_id, payload, takeovers in connection.execute(sql, (after, limit))
+    ]
+
+
+def take_over(connection: sqlite3.Connection) -> None:
+    """Count that another process has found what is in the inbox."""
+    connection.execute("UPDATE inbox SET takeovers = takeovers + 1")
+
+
+def answer(connection: sqlite3.Connection, at: float, command_id: str, response: bytes) -> Outgoing:
+    """Queue a response, remember it for repetitions, and let its command leave the inbox."""
+    if not command_id.startswith(GENERATED):
+        connection.execute(
+            "INSERT OR IGNORE INTO answers VALUES (?, ?, ?)",
+            (command_id, at, seal(command_id, response)),
+        )
+    settle(connection, [command_id])
+    return _queue(connection, response, is_response=True)
+
+
+def settle(connection: sqlite3.Connection, command_ids: Iterable[str]) -> None:
+    """Let the oldest command of each id leave the inbox: each delivery has a response."""
+    sql = "DELETE FROM inbox WHERE number = (SELECT min(number) FROM inbox WHERE command_id = ?)"
+    for command_id in command_ids:
+        connection.execute(sql, (command_id,))
+
+
+def announce(connection: sqlite3.Connection, event: bytes) -> Outgoing:
+    """Queue an event."""
+    return _queue(connection, event, is_response=False)
+
+
+def _queue(connection: sqlite3.Connection, payload: bytes, *, is_response: bool) -> Outgoing:
+    sql = "INSERT INTO outbox (payload, is_response) VALUES (?, ?)"
+    return Outgoing(_insert(connection, sql, seal("", payload), is_response), payload, is_response)
+
+
+def _insert(connection: sqlite3.Connection, sql: str, *values: object) -> int:
+    number = connection.execute(sql, values).lastrowid
+    assert number is not None
+    return number
+
+
+def outgoing(connection: sqlite3.Connection, after: int, limit: int) -> list[Outgoing]:
+    """Return the first `limit` messages to publish whose number is greater than `after`."""
+    sql = "SELECT number, payload, is_response FROM outbox WHERE number > ? ORDER BY number LIMIT ?"
+    return [
+        Outgoing(number, unseal(payload), bool(is_response))
+        for number, payload, is_response in connection.execute(sql, (after, limit))
+    ]
+
+
+def forget(connection: sqlite3.Connection, numbers: Iterable[int]) -> None:
+    """Forget messages that have been published."""
+    for number in numbers:
+        connection.execute("DELETE FROM outbox WHERE number = ?", (number,))
