@@ -57,7 +57,7 @@ def make_private(directory: Path) -> None:
     """
     entries = list(directory.iterdir())
     if all(entry.name.startswith(_OURS) for entry in entries):
-        _restrict(directory, 0o700)
+        _restrict(directory.resolve(), 0o700)
     for entry in entries:
         if entry.name.startswith(("state.", "lock")) and entry.is_file():
             _restrict(entry, 0o600)
