@@ -192,6 +192,19 @@ async def test_a_version_that_the_tables_contradict_loses_nothing(
     assert "nothing is known to be lost" in str(said)
 
 
+async def test_damage_is_told_until_it_has_been(state: Path) -> None:
+    for version in (130, 131):
+        with closing(sqlite3.connect(state / "state.db")) as connection:
+            connection.execute(f"PRAGMA user_version = {version}")
+        _, said = await opened(state)
+    assert "version 131" in str(said)
+    assert "before that: the state was damaged (it has version 130" in str(said)
+    store = Store(state)
+    await store.forget_damage()
+    await store.close()
+    assert (await opened(state))[1] is None
+
+
 async def test_files_name_the_download_that_cannot_be_read(state: Path) -> None:
     with closing(sqlite3.connect(state / "state.db")) as connection:
         query = "SELECT rootpage FROM sqlite_schema WHERE name = 'downloads'"
