@@ -58,6 +58,8 @@ async def check_damaged(whole: Everything, directory: Path, what: str) -> str | 
 def bits_of(content: bytes) -> Iterator[int]:
     """Bits to flip: of the header, of the schema, and of the whole file."""
     chosen = random.Random(7)
+    for at in (18, 60):  # what SQLite is to write, and the version of the state
+        yield from range(at * 8, (at + 4) * 8)
     yield from chosen.sample(range(100 * 8), 60)
     yield from chosen.sample(range(100 * 8, 4_096 * 8), 60)
     yield from chosen.sample(range(4_096 * 8, len(content) * 8), 250)
@@ -67,7 +69,7 @@ async def test_no_flipped_bit_ends_it_or_is_believed(state: Path, tmp_path: Path
     whole, _ = await opened(state)
     content = (state / "state.db").read_bytes()
     told = 0
-    for bit in bits_of(content):
+    for bit in set(bits_of(content)):
         flipped = bytearray(content)
         flipped[bit // 8] ^= 1 << bit % 8
         directory = tmp_path / str(bit)
@@ -120,7 +122,7 @@ async def test_a_record_that_cannot_be_decoded_is_set_aside_alone(state: Path) -
         connection.commit()
     found, said = await opened(state)
     assert said is not None
-    assert "1 download (d-3), 6 planned files, 1 model (m-4)" in said
+    assert "1 download (d-3), 6 planned files (of d-3), 1 model (m-4)" in said
     assert found["downloads"] == {k: v for k, v in whole["downloads"].items() if k != "d-3"}
     assert found["models"] == {k: v for k, v in whole["models"].items() if k != "m-4"}
     [report] = state.glob("state.damaged-*.lost.jsonl")
@@ -189,6 +191,31 @@ async def test_a_version_that_the_tables_contradict_loses_nothing(
     assert found == whole
     assert f"version {version}" in str(said)
     assert "nothing is known to be lost" in str(said)
+
+
+async def test_damage_is_told_until_it_has_been(state: Path) -> None:
+    for version in (130, 131):
+        with closing(sqlite3.connect(state / "state.db")) as connection:
+            connection.execute(f"PRAGMA user_version = {version}")
+        _, said = await opened(state)
+    assert "version 131" in str(said)
+    assert "before that: the state was damaged (it has version 130" in str(said)
+    store = Store(state)
+    await store.forget_damage()
+    await store.close()
+    assert (await opened(state))[1] is None
+
+
+async def test_files_name_the_download_that_cannot_be_read(state: Path) -> None:
+    with closing(sqlite3.connect(state / "state.db")) as connection:
+        query = "SELECT rootpage FROM sqlite_schema WHERE name = 'downloads'"
+        (root,) = connection.execute(query).fetchone()
+    with (state / "state.db").open("r+b") as file:
+        file.seek((root - 1) * 4_096)
+        file.write(bytes(4_096))
+    _, said = await opened(state)
+    assert "60 planned files (of d-0, d-1, d-2" in str(said)
+    assert "what could not be read of downloads" in str(said)
 
 
 async def test_lost_models_come_back_from_the_shadow(state: Path) -> None:

@@ -23,7 +23,9 @@ _CALLED = {
     "published": "published file",
     "notes": "note",
 }
-_NAMED = ("downloads", "models", "notes")
+_NAMED = {"downloads": "", "models": "", "notes": "", "files": "of "}
+"""Tables of which a person is told names; for files those of their downloads."""
+
 _MOST_NAMES = 20
 _MOST_LISTED = 10_000
 
@@ -78,7 +80,8 @@ class Losses:
 
     def _counted(self, table: str, count: int) -> str:
         names = list(self._names.get(table, ()))[:_MOST_NAMES]
-        return f"{count} {_called(table, count)}" + (f" ({', '.join(names)})" if names else "")
+        shown = f" ({_NAMED[table]}{', '.join(names)})" if names else ""
+        return f"{count} {_called(table, count)}{shown}"
 
 
 def _called(table: str, count: int) -> str:

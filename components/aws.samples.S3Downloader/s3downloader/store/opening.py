@@ -25,7 +25,7 @@ from .inspection import create, open_sound
 from .losses import Losses
 from .rows import reconcile
 from .salvage import salvage
-from .sealing import seal
+from .sealing import seal, unseal
 
 __all__ = ["DAMAGE_NOTE", "make_directory", "make_private", "open_state"]
 
@@ -36,6 +36,8 @@ DAMAGE_NOTE = "damage"
 
 _KEPT = 5
 """How many damaged states are kept; a disk that goes on failing must not fill itself up."""
+
+_LONGEST_NOTE = 20_000
 
 _OURS = ("state.", "lock", "s5cmd-", "salvage")
 
@@ -57,7 +59,7 @@ def make_private(directory: Path) -> None:
     """
     entries = list(directory.iterdir())
     if all(entry.name.startswith(_OURS) for entry in entries):
-        _restrict(directory, 0o700)
+        _restrict(directory.resolve(), 0o700)
     for entry in entries:
         if entry.name.startswith(("state.", "lock")) and entry.is_file():
             _restrict(entry, 0o600)
@@ -167,7 +169,11 @@ def _forget_oldest(directory: Path) -> None:
 
 
 def _note(connection: sqlite3.Connection, said: str) -> None:
-    body = seal(DAMAGE_NOTE, msgspec.json.encode(said))
+    """Note what is to be told, before what could not be told yet of earlier damage."""
+    query = "SELECT body FROM notes WHERE name = ?"
+    for (untold,) in connection.execute(query, (DAMAGE_NOTE,)).fetchall():
+        said = f"{said}; before that: {msgspec.json.decode(unseal(untold), type=str)}"
+    body = seal(DAMAGE_NOTE, msgspec.json.encode(said[:_LONGEST_NOTE]))
     connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (DAMAGE_NOTE, body))
 
 
