@@ -163,11 +163,17 @@ class Daemon:
 
     async def _load(self) -> None:
         if said := await self._store.damage():
-            self._status.warn(said, ErrorCode.INTERNAL_ERROR, self._store.forget_damage)
+            self._status.warn(said, ErrorCode.INTERNAL_ERROR, self._damage_is_told)
         await self._inbox.load()
         await self._registry.load()
         await self._bandwidth.load()
         await self._manager.load()
+
+    async def _damage_is_told(self) -> None:
+        try:
+            await self._store.forget_damage()
+        except DownloaderError as error:
+            log.warning("the damage is told again after a restart: %s", error)
 
     def defer_update(self, deployment_id: str) -> float:
         """Return by how many seconds an update of components shall be put off, 0 for not at all."""

@@ -51,7 +51,7 @@ class StatusReporter:
         self._changed.set()
 
     def warn(self, message: str, code: ErrorCode, on_told: OnTold = _nothing_follows) -> None:
-        """Log a warning and publish it beside the status; `on_told` is awaited after that."""
+        """Log a warning and publish it; then await `on_told`, which raises nothing."""
         log.warning("%s: %s", code.value, message)
         self._notify(on_told, level="warning", message=message, error_code=code)
 
