@@ -88,3 +88,19 @@ async def test_deliveries_after_one_that_could_not_be_recorded_do_nothing_twice(
         assert given[0]["error_code"] == "disk_full"
         assert [given[1]["success"], given[2]] == [True, given[1]]
         await rig.completed("x")
+
+
+async def test_a_token_of_another_list_is_refused(rig: Rig) -> None:
+    async with rig.running():
+        for number in range(40):
+            await rig.ask("model_add", model_meta={"model_id": f"m{number}", "note": "x" * 300})
+        token = (await rig.ask("model_list"))["next_token"]
+        assert (await rig.ask("list", list_type="models", next_token=token))["success"]
+        for other in (
+            {"command": "list"},
+            {"command": "limits"},
+            {"command": "list", "list_type": "s3", "bucket": "models"},
+        ):
+            refusal = await rig.ask(**other, next_token=token)
+            assert (refusal["success"], refusal["error_code"]) == (False, "invalid_field")
+            assert "next_token" in refusal["error"]

@@ -109,15 +109,27 @@ async def test_a_damaged_state_is_set_aside_and_told(
     bench: Bench, object_server: ObjectServer
 ) -> None:
     await object_server.put("damaged/a", b"abc")
+    for name in ("kept", "lost"):
+        await bench.operator.ask("download", bucket="models", key="damaged/a", download_id=name)
+        await bench.operator.event("download_completed", name)
     assert await bench.device.terminate() == 0
     path = bench.device.directory / "state" / "state.db"
-    path.write_bytes(b"nonsense" * 4_096)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'{"download_id":"lost"', b'{"download_id":"lOst"'))
     bench.operator.heard.clear()
     await bench.device.start()
     notice = await bench.operator.hear(lambda h: h.message.get("level") == "warning", within=15)
     assert "set aside" in notice["message"]
-    await bench.operator.ask("download", bucket="models", key="damaged/a", download_id="d")
-    await bench.operator.event("download_completed", "d")
+    assert "lost: 1 download (lost)" in notice["message"]
+    listed = (await bench.operator.ask("list"))["downloads"]
+    assert [(d["download_id"], d["status"]) for d in listed] == [("kept", "completed")]
+    await bench.operator.ask("download", bucket="models", key="damaged/a", download_id="lost")
+    await bench.operator.event("download_completed", "lost")
+    assert await bench.device.terminate() == 0
+    bench.operator.heard.clear()
+    await bench.device.start()
+    assert len((await bench.operator.ask("list"))["downloads"]) == 2
+    assert not [h for h in bench.operator.heard if h.message.get("level")]
 
 
 async def test_a_lost_nucleus_ends_it_with_status_1(greengrass: Bench) -> None:

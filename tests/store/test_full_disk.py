@@ -56,22 +56,11 @@ async def leave_state(directory: Path, *, cleanly: bool) -> Path:
     return live if cleanly else left
 
 
-@pytest.mark.parametrize(
-    ("cleanly", "trouble", "says"),
-    [
-        (True, "full", "internal_error the state could not be written"),
-        (True, "read-only", "destination_not_writable StateDir"),
-        (False, "full", "opened None 2"),  # what it would write is there already
-        (False, "read-only", "destination_not_writable StateDir"),
-    ],
-)
-async def test_a_disk_that_does_not_serve_sets_nothing_aside(
-    tmp_path: Path, cleanly: bool, trouble: str, says: str
-) -> None:
-    state = await leave_state(tmp_path, cleanly=cleanly)
-    (tmp_path / "disk").mkdir()
+async def opened_twice(directory: Path, state: Path, trouble: str) -> list[str]:
+    """Open `state` on a disk in trouble, then on the same without; return what is said and left."""
+    (directory / "disk").mkdir()
     script = f"""
-        set -e; disk={tmp_path}/disk
+        set -e; disk={directory}/disk
         mount -t tmpfs -o size=1m none "$disk"
         cp -r {state} "$disk/state"
         {SPOIL[trouble]}
@@ -89,9 +78,38 @@ async def test_a_disk_that_does_not_serve_sets_nothing_aside(
         timeout=30,
         check=False,
     )
-    said = ended.stdout.splitlines()
-    assert said[0].startswith(says), ended.stderr
-    assert said[1:] == ["opened None 2", "lock", "state.db"], ended.stderr
+    assert not ended.returncode, ended.stderr
+    return ended.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("cleanly", "trouble", "says"),
+    [
+        (True, "full", "internal_error the state could not be written"),
+        (True, "read-only", "destination_not_writable StateDir"),
+        (False, "full", "opened None 2"),  # what it would write is there already
+        (False, "read-only", "destination_not_writable StateDir"),
+    ],
+)
+async def test_a_disk_that_does_not_serve_sets_nothing_aside(
+    tmp_path: Path, cleanly: bool, trouble: str, says: str
+) -> None:
+    state = await leave_state(tmp_path, cleanly=cleanly)
+    said = await opened_twice(tmp_path, state, trouble)
+    assert said[0].startswith(says)
+    assert said[1:] == ["opened None 2", "lock", "state.db"]
+
+
+async def test_a_full_disk_leaves_a_damaged_state_for_later(tmp_path: Path) -> None:
+    state = await leave_state(tmp_path, cleanly=True)
+    with (state / "state.db").open("r+b") as file:
+        file.seek(60)
+        file.write(b"\0\0\0\x82")  # a version that cannot be
+    said = await opened_twice(tmp_path, state, "full")
+    assert said[0].startswith("internal_error the state could not be written: disk I/O error")
+    assert said[1].startswith("opened ")
+    assert said[1].endswith(".db 2")
+    assert len(said[2:]) == 4
 
 
 async def test_the_log_of_a_damaged_file_is_set_aside_with_it(tmp_path: Path) -> None:
@@ -103,5 +121,5 @@ async def test_the_log_of_a_damaged_file_is_set_aside_with_it(tmp_path: Path) ->
     assert store.damaged
     assert store.damaged.read_bytes().startswith(b"not a database")
     assert b"event 1" in store.damaged.with_name(f"{store.damaged.name}-wal").read_bytes()
-    assert await store.outgoing() == []
+    assert [said.payload for said in await store.outgoing()] == [b"event 0", b"event 1"]
     await store.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from s3downloader.errors import DownloaderError, ErrorCode
 from s3downloader.records import FileRecord, Options, State
 from s3downloader.store import Arrived, Change, Outgoing, Store
 from s3downloader.store.migrations import MIGRATIONS
+from s3downloader.store.tables import tables
 
 STATES = Path(__file__).parent / "states"
 
@@ -55,6 +58,58 @@ async def test_a_state_of_the_first_version_goes_on(tmp_path: Path) -> None:
     await store.close()
 
 
+RENAMED = {"outbox.event": "payload"}
+"""Columns of earlier versions, as `table.column`, that have another name now."""
+
+VERSIONS = sorted(int(path.stem.rpartition("-")[2]) for path in STATES.iterdir())
+
+
+def values(directory: Path) -> dict[str, list[dict[str, Any]]]:
+    """All rows of each table, as values by the names of their columns."""
+    with closing(sqlite3.connect(directory / "state.db")) as connection:
+        connection.row_factory = sqlite3.Row
+        return {
+            name: [dict(row) for row in connection.execute(table.selection())]
+            for name, table in tables(connection).items()
+        }
+
+
+def test_there_is_a_state_of_every_earlier_version() -> None:
+    assert set(VERSIONS) >= set(range(1, len(MIGRATIONS) + 1))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_state_to_migrate_has_a_value_in_every_column(tmp_path: Path, version: int) -> None:
+    write_state(tmp_path, version)
+    for table, rows in values(tmp_path).items():
+        for column in columns(tmp_path)[table]:
+            assert any(row[column] for row in rows), f"{table}.{column}"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_migration_loses_no_value(tmp_path: Path, version: int) -> None:
+    write_state(tmp_path, version)
+    before = values(tmp_path)
+    store = Store(tmp_path)
+    assert store.damaged is None
+    await store.close()
+    after = values(tmp_path)
+    for table, rows in before.items():
+        now = {column: RENAMED.get(f"{table}.{column}", column) for column in rows[0]}
+        kept = [{column: row[now[column]] for column in now} for row in after[table]]
+        assert kept == rows, table
+
+
+def test_every_step_adds_a_table_or_a_column(tmp_path: Path) -> None:
+    sizes = []
+    write_state(tmp_path, 1)
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+        for step in ("", *MIGRATIONS):
+            connection.executescript(step)
+            sizes.append(sum(1 + len(table.columns) for table in tables(connection).values()))
+    assert sizes == sorted(set(sizes))
+
+
 async def test_messages_of_the_second_version_stay_in_order(tmp_path: Path) -> None:
     write_state(tmp_path, 2)
     store = Store(tmp_path)
@@ -69,7 +124,7 @@ async def test_messages_of_the_second_version_stay_in_order(tmp_path: Path) -> N
     await store.close()
 
 
-@pytest.mark.parametrize("version", range(1, len(MIGRATIONS) + 1))
+@pytest.mark.parametrize("version", VERSIONS)
 async def test_a_migrated_state_is_like_a_new_one(tmp_path: Path, version: int) -> None:
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
@@ -82,6 +137,7 @@ async def test_a_migrated_state_is_like_a_new_one(tmp_path: Path, version: int) 
 async def test_a_state_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     await Store(tmp_path).close()
     connection = sqlite3.connect(tmp_path / "state.db")
+    connection.execute("ALTER TABLE models ADD COLUMN signature TEXT")
     connection.execute("PRAGMA user_version = 1000")
     connection.close()
     with pytest.raises(DownloaderError, match="version 1000") as caught:

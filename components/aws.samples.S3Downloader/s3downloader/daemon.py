@@ -166,12 +166,8 @@ class Daemon:
             await self._status.run(self._handlers.status, self._manager.save_progress)
 
     async def _load(self) -> None:
-        if self._store.damaged:
-            self._status.warn(
-                f"the state was damaged and is set aside as {self._store.damaged}; downloads that"
-                " were under way are forgotten, so send their commands again",
-                ErrorCode.INTERNAL_ERROR,
-            )
+        if said := await self._store.damage():
+            self._status.warn(said, ErrorCode.INTERNAL_ERROR, self._damage_is_told)
         await self._inbox.load()
         await self._registry.load()
         await self._bandwidth.load()
@@ -180,6 +176,12 @@ class Daemon:
     def warn(self, message: str, code: ErrorCode) -> None:
         """Log a warning and publish it beside the status."""
         self._status.warn(message, code)
+
+    async def _damage_is_told(self) -> None:
+        try:
+            await self._store.forget_damage()
+        except DownloaderError as error:
+            log.warning("the damage is told again after a restart: %s", error)
 
     def defer_update(self, deployment_id: str) -> float:
         """Return by how many seconds an update of components shall be put off, 0 for not at all."""

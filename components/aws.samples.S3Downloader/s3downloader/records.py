@@ -14,6 +14,7 @@ __all__ = [
     "ACTIVE",
     "FINISHED",
     "GENERATED",
+    "STAGING",
     "TRANSITIONS",
     "Download",
     "EngineName",
@@ -29,6 +30,10 @@ __all__ = [
 
 GENERATED = "generated-"
 """How the id of a command begins that brought none: nobody can ask for its answer again."""
+
+
+STAGING = ".s3downloader"
+"""The hidden folder in which files gather until they are whole."""
 
 
 class State(str, Enum):

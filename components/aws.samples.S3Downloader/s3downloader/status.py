@@ -25,6 +25,13 @@ _MOST_NOTICES = 100
 Take = Callable[[float], responses.Status]
 """Takes the status, with what has changed since a moment of the monotonic clock first."""
 
+OnTold = Callable[[], Awaitable[None]]
+"""What follows once a notice has been published; raises nothing."""
+
+
+async def _nothing_follows() -> None:
+    return
+
 
 class StatusReporter:
     """Publishes the status at intervals and after changes, and notices at once.
@@ -48,7 +55,7 @@ class StatusReporter:
         self._changed = asyncio.Event()
         self._reconfigured = asyncio.Event()
         self._noticed = asyncio.Event()
-        self._notices: deque[responses.Notice] = deque(maxlen=_MOST_NOTICES)
+        self._notices: deque[tuple[responses.Notice, OnTold]] = deque(maxlen=_MOST_NOTICES)
         self._told_at = -math.inf
         """When the last status that was published was taken."""
 
@@ -61,14 +68,15 @@ class StatusReporter:
         self._reconfigured.set()
         self.changed()
 
-    def warn(self, message: str, code: ErrorCode) -> None:
-        """Log a warning and publish it beside the status."""
+    def warn(self, message: str, code: ErrorCode, on_told: OnTold = _nothing_follows) -> None:
+        """Log a warning and publish it; then await `on_told`."""
         log.warning("%s: %s", code.value, message)
-        self._notify(level="warning", message=message, error_code=code)
+        self._notify(on_told, level="warning", message=message, error_code=code)
 
     def fault(self, download: Download, error: DownloaderError) -> None:
         """Publish why a download failed, or what it had to get over, with all that is known."""
         self._notify(
+            _nothing_follows,
             level="error" if download.state is State.FAILED else "warning",
             message=error.message,
             error_code=error.code,
@@ -76,10 +84,10 @@ class StatusReporter:
             download_id=download.download_id,
         )
 
-    def _notify(self, **fields: Any) -> None:
-        self._notices.append(
-            responses.Notice(device_id=self._device_id, timestamp=self._clock.now(), **fields)
-        )
+    def _notify(self, on_told: OnTold, **fields: Any) -> None:
+        now = self._clock.now()
+        notice = responses.Notice(device_id=self._device_id, timestamp=now, **fields)
+        self._notices.append((notice, on_told))
         self._noticed.set()
 
     async def run(self, status: Take, save: Callable[[], Awaitable[None]]) -> None:
@@ -120,11 +128,12 @@ class StatusReporter:
             await self._noticed.wait()
             self._noticed.clear()
             while self._notices:
-                notice = self._notices.popleft()
+                notice, on_told = self._notices.popleft()
                 if not await self._send(notice):
                     if len(self._notices) < _MOST_NOTICES:
-                        self._notices.appendleft(notice)
+                        self._notices.appendleft((notice, on_told))
                     break
+                await on_told()
 
     async def _send(self, message: responses.Message) -> bool:
         """Publish a message; tell whether that could be done."""

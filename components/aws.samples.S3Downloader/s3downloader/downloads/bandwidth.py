@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -14,6 +15,8 @@ from ..store import Change, Store
 from ..throttle import Throttle
 
 __all__ = ["Bandwidth"]
+
+log = logging.getLogger(__name__)
 
 _NOTE = "max_bandwidth"
 
@@ -57,7 +60,10 @@ class Bandwidth:
     async def load(self) -> None:
         """Take up what was chosen before a restart."""
         if note := await self._store.note(_NOTE):
-            self._chosen = msgspec.json.decode(note, type=_Chosen | None)
+            try:
+                self._chosen = msgspec.json.decode(note, type=_Chosen | None)
+            except msgspec.DecodeError as error:
+                log.warning("the limit that a command chose cannot be read: %s", error)
         self.follow_configuration()
 
     async def choose(

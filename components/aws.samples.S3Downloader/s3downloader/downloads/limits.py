@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DownloaderError, ErrorCode
+from ..records import STAGING
 
 __all__ = [
     "STAGING",
@@ -30,9 +31,6 @@ __all__ = [
     "staging_folder",
     "target",
 ]
-
-STAGING = ".s3downloader"
-"""The hidden folder in which files gather until they are whole."""
 
 _LONGEST_NAME = 255
 _LONGEST_PATH = 4_095

@@ -98,8 +98,12 @@ class Registry:
         """Read models and base from the store."""
         self._models = await self._store.models()
         note = await self._store.note(_NOTE)
-        if note is not None:
+        if note is None:
+            return
+        try:
             self._base = msgspec.json.decode(note, type=ShadowDocument)
+        except msgspec.DecodeError as error:  # then the shadow is met as for the first time
+            log.warning("what was known of the models shadow cannot be read: %s", error)
 
     def models(self) -> list[Entry]:
         """Return all entries in the order of their ids."""

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
-import logging
 import os
 import sqlite3
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ..errors import DownloaderError, ErrorCode
+from .opening import make_directory, make_private, open_state
 
 __all__ = ["Database"]
 
-log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
@@ -48,13 +47,14 @@ class Database:
 
         Raises INVALID_STATE when another process has it open, DESTINATION_NOT_WRITABLE when the
         directory cannot be used, DISK_FULL or INTERNAL_ERROR when the disk does not serve. Only a
-        file whose content is damaged is set aside; `damaged` then names it.
+        file whose content is damaged is set aside, and what is left of it goes on; `damaged` then
+        names it.
         """
-        self.path = directory / "state.db"
         self.damaged: Path | None = None
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_directory(directory)
             self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            make_private(directory)
         except OSError as error:
             raise DownloaderError(
                 ErrorCode.DESTINATION_NOT_WRITABLE,
@@ -69,58 +69,17 @@ class Database:
                 f"another process has the state in {directory} open; stop it, or give this one"
                 " a StateDir of its own",
             ) from error
-        self._connection = self._open_sound(schema, migrations)
+        try:
+            self._connection, self.damaged = open_state(directory, schema, migrations)
+        except Exception as error:
+            os.close(self._lock)
+            if isinstance(error, sqlite3.Error | OSError):
+                raise _explain(error) from error
+            raise
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._waiting: list[tuple[_Work, asyncio.Future[Any]]] = []
         self._syncs = True
         self._flushing: asyncio.Task[None] | None = None
-
-    def _open_sound(self, schema: str, migrations: Sequence[str]) -> sqlite3.Connection:
-        try:
-            return self._open(schema, migrations)
-        except sqlite3.OperationalError as error:
-            raise _explain(error) from error
-        except sqlite3.DatabaseError as error:
-            self.damaged = self.path.with_name(f"state.damaged-{time.time_ns()}.db")
-            log.error("the state is damaged (%s): set aside as %s", error, self.damaged)
-            for suffix in ("", "-wal", "-shm"):
-                part = self.path.with_name(self.path.name + suffix)
-                if part.exists():
-                    part.replace(self.damaged.with_name(self.damaged.name + suffix))
-            return self._open(schema, migrations)
-
-    def _open(self, schema: str, migrations: Sequence[str]) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            connection.execute("PRAGMA cache_size = -2048")
-            if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-                raise sqlite3.DatabaseError("the integrity check failed")
-            self._migrate(connection, schema, migrations)
-            connection.execute("SELECT 1 FROM downloads")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _migrate(
-        self, connection: sqlite3.Connection, schema: str, migrations: Sequence[str]
-    ) -> None:
-        """Bring the state to the present version, in one transaction."""
-        present = len(migrations) + 1
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > present:
-            raise DownloaderError(
-                ErrorCode.INVALID_STATE,
-                f"the state in {self.path.parent} has version {version}, and this downloader knows"
-                f" {present} at most; deploy the newer one again, or choose another StateDir",
-            )
-        steps = [schema] if version == 0 else list(migrations[version - 1 :])
-        if steps:
-            script = "; ".join([*steps, f"PRAGMA user_version = {present}"])
-            connection.executescript(f"BEGIN; {script}; COMMIT")
 
     async def transact(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run `work` in a transaction and return its result once that is on disk.
@@ -207,10 +166,11 @@ class Database:
         return result, None
 
 
-def _explain(error: sqlite3.Error) -> DownloaderError:
-    full = "full" in str(error)
+def _explain(error: sqlite3.Error | OSError) -> DownloaderError:
+    full = "full" in str(error) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
     return DownloaderError(
         ErrorCode.DISK_FULL if full else ErrorCode.INTERNAL_ERROR,
-        f"the state could not be written: {error}"
-        + ("; free some space where StateDir lies" if full else ""),
+        f"the state could not be written: {error}; "
+        + ("free some space" if full else "see to the disk, its space and the rights")
+        + " where StateDir lies",
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..records import GENERATED
+from .sealing import seal, unseal
 
 __all__ = [
     "Arrived",
@@ -54,12 +55,14 @@ def receive(
     other.
     """
     if retained_digest is not None:
-        note = (_RETAINED, retained_digest)
+        note = (_RETAINED, seal(_RETAINED, retained_digest))
         if connection.execute("SELECT 1 FROM notes WHERE name = ? AND body = ?", note).fetchone():
             return None
         connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", note)
     sql = "INSERT INTO inbox (command_id, payload) VALUES (?, ?)"
-    return Arrived(_insert(connection, sql, command_id, payload), command_id, payload)
+    return Arrived(
+        _insert(connection, sql, command_id, seal(command_id, payload)), command_id, payload
+    )
 
 
 def arrived(connection: sqlite3.Connection, after: int, limit: int) -> list[Arrived]:
@@ -68,7 +71,10 @@ def arrived(connection: sqlite3.Connection, after: int, limit: int) -> list[Arri
         "SELECT number, command_id, payload, takeovers FROM inbox"
         " WHERE number > ? ORDER BY number LIMIT ?"
     )
-    return [Arrived(*row) for row in connection.execute(sql, (after, limit))]
+    return [
+        Arrived(number, command_id, unseal(payload), takeovers)
+        for number, command_id, payload, takeovers in connection.execute(sql, (after, limit))
+    ]
 
 
 def take_over(connection: sqlite3.Connection) -> None:
@@ -80,7 +86,8 @@ def answer(connection: sqlite3.Connection, at: float, command_id: str, response:
     """Queue a response, remember it for repetitions, and let its command leave the inbox."""
     if not command_id.startswith(GENERATED):
         connection.execute(
-            "INSERT OR IGNORE INTO answers VALUES (?, ?, ?)", (command_id, at, response)
+            "INSERT OR IGNORE INTO answers VALUES (?, ?, ?)",
+            (command_id, at, seal(command_id, response)),
         )
     settle(connection, [command_id])
     return _queue(connection, response, is_response=True)
@@ -100,7 +107,7 @@ def announce(connection: sqlite3.Connection, event: bytes) -> Outgoing:
 
 def _queue(connection: sqlite3.Connection, payload: bytes, *, is_response: bool) -> Outgoing:
     sql = "INSERT INTO outbox (payload, is_response) VALUES (?, ?)"
-    return Outgoing(_insert(connection, sql, payload, is_response), payload, is_response)
+    return Outgoing(_insert(connection, sql, seal("", payload), is_response), payload, is_response)
 
 
 def _insert(connection: sqlite3.Connection, sql: str, *values: object) -> int:
@@ -113,7 +120,7 @@ def outgoing(connection: sqlite3.Connection, after: int, limit: int) -> list[Out
     """Return the first `limit` messages to publish whose number is greater than `after`."""
     sql = "SELECT number, payload, is_response FROM outbox WHERE number > ? ORDER BY number LIMIT ?"
     return [
-        Outgoing(number, payload, bool(is_response))
+        Outgoing(number, unseal(payload), bool(is_response))
         for number, payload, is_response in connection.execute(sql, (after, limit))
     ]
 

@@ -35,7 +35,10 @@ ALTER TABLE outbox ADD COLUMN is_response INTEGER NOT NULL DEFAULT 0
 """
 
 MIGRATIONS: Sequence[str] = (_CHECKSUMS_AND_VERSIONS, _INBOX_AND_RESPONSES)
-"""Step N brings a state of version N + 1 to version N + 2."""
+"""Step N brings a state of version N + 1 to version N + 2.
+
+Each adds a table or a column, so that a state of a later version is told from a damaged one.
+"""
 
 
 def schema() -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from ..records import Version
+from .sealing import seal, unseal
 
 __all__ = [
     "Published",
@@ -90,7 +91,7 @@ def move(connection: sqlite3.Connection, pairs: Iterable[tuple[str, str]]) -> No
 def versions(connection: sqlite3.Connection) -> list[Version]:
     """Return all versions by their numbers."""
     rows = connection.execute("SELECT body FROM versions ORDER BY number")
-    return [msgspec.json.decode(body, type=Version) for (body,) in rows]
+    return [msgspec.json.decode(unseal(body), type=Version) for (body,) in rows]
 
 
 def record_versions(
@@ -100,7 +101,7 @@ def record_versions(
     for version in changed:
         connection.execute(
             "INSERT OR REPLACE INTO versions VALUES (?, ?)",
-            (version.number, msgspec.json.encode(version)),
+            (version.number, seal(str(version.number), msgspec.json.encode(version))),
         )
     for version in removed:
         connection.execute("DELETE FROM versions WHERE number = ?", (version.number,))

@@ -15,7 +15,9 @@ from . import messages, published
 from .database import Database
 from .messages import Arrived, Outgoing
 from .migrations import MIGRATIONS, schema
+from .opening import DAMAGE_NOTE
 from .published import Published
+from .sealing import seal, unseal
 
 __all__ = ["Change", "Item", "Store"]
 
@@ -91,22 +93,31 @@ class Store:
     async def downloads(self) -> list[Download]:
         """Return all downloads, the oldest first."""
         rows = await self._fetch("SELECT body FROM downloads ORDER BY created_at, download_id")
-        return [msgspec.json.decode(body, type=Download) for (body,) in rows]
+        return [msgspec.json.decode(unseal(body), type=Download) for (body,) in rows]
 
     async def models(self) -> dict[str, dict[str, Any]]:
         """Return all models by their ids."""
         rows = await self._fetch("SELECT model_id, body FROM models ORDER BY model_id")
-        return {model_id: msgspec.json.decode(body) for model_id, body in rows}
+        return {model_id: msgspec.json.decode(unseal(body)) for model_id, body in rows}
 
     async def note(self, name: str) -> bytes | None:
         """Return what a Change noted under `name`."""
         rows = await self._fetch("SELECT body FROM notes WHERE name = ?", name)
-        return rows[0][0] if rows else None
+        return unseal(rows[0][0]) if rows else None
+
+    async def damage(self) -> str | None:
+        """Return what is to be told of damage to the state, until `forget_damage`."""
+        note = await self.note(DAMAGE_NOTE)
+        return None if note is None else msgspec.json.decode(note, type=str)
+
+    async def forget_damage(self) -> None:
+        """Forget what was to be told of damage."""
+        await self._fetch("DELETE FROM notes WHERE name = ?", DAMAGE_NOTE)
 
     async def answer(self, command_id: str) -> bytes | None:
         """Return the response that was given to `command_id`."""
         rows = await self._fetch("SELECT response FROM answers WHERE command_id = ?", command_id)
-        return rows[0][0] if rows else None
+        return unseal(rows[0][0]) if rows else None
 
     async def forget_answers(self, *, before: float, most: int) -> None:
         """Forget responses given before that time, and the oldest beyond `most`."""
@@ -277,9 +288,10 @@ class Store:
 
 def _record(connection: sqlite3.Connection, change: Change) -> list[Outgoing]:
     for download in change.downloads:
+        body = seal(download.download_id, msgspec.json.encode(download))
         connection.execute(
             "INSERT INTO downloads VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
-            (download.download_id, download.created_at, msgspec.json.encode(download)),
+            (download.download_id, download.created_at, body),
         )
     for download_id in change.forgotten:
         connection.execute("DELETE FROM downloads WHERE download_id = ?", (download_id,))
@@ -291,10 +303,10 @@ def _record(connection: sqlite3.Connection, change: Change) -> list[Outgoing]:
         else:
             connection.execute(
                 "INSERT OR REPLACE INTO models VALUES (?, ?)",
-                (model_id, msgspec.json.encode(entry)),
+                (model_id, seal(model_id, msgspec.json.encode(entry))),
             )
     for name, body in change.notes.items():
-        connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, body))
+        connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, seal(name, body)))
     published.record_versions(connection, change.versions, change.removed)
     published.move(connection, change.moved)
     answers = [messages.answer(connection, change.at, *answer) for answer in change.answers]

@@ -1,0 +1,103 @@
+"""What a damaged state has lost, as a sentence for an operator and as a list for whoever looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from .rows import name
+from .salvage import Garbled, Lost
+
+__all__ = ["Losses"]
+
+_CALLED = {
+    "downloads": "download",
+    "models": "model",
+    "versions": "kept version",
+    "inbox": "unanswered command",
+    "outbox": "unsent message",
+    "answers": "response",
+    "files": "planned file",
+    "published": "published file",
+    "notes": "note",
+}
+_NAMED = {"downloads": "", "models": "", "notes": "", "files": "of "}
+"""Tables of which a person is told names; for files those of their downloads."""
+
+_MOST_NAMES = 20
+_MOST_LISTED = 10_000
+
+_json = msgspec.json.Encoder()
+
+
+class Losses:
+    """Gathers what is lost, row by row."""
+
+    def __init__(self, *, last_changes: bool) -> None:
+        """`last_changes` says that what was recorded last is lost."""
+        self._last_changes = last_changes
+        self.tables: set[str] = set()
+        """Those in which anything is lost."""
+        self._partly: list[str] = []
+        self._counts: dict[str, int] = {}
+        self._names: dict[str, dict[str, None]] = {table: {} for table in _NAMED}
+        self._listed: list[bytes] = []
+
+    def add(self, lost: Lost) -> None:
+        """Take in a row that is lost, or that a part of a table is."""
+        self.tables.add(lost.table)
+        if len(self._listed) < _MOST_LISTED:
+            self._listed.append(_line(lost))
+        if lost.row is None:
+            self._partly.append(lost.table)
+            return
+        self._counts[lost.table] = self._counts.get(lost.table, 0) + 1
+        if lost.table in _NAMED:
+            self._names[lost.table][_shown(name(lost.row))] = None
+
+    def sentence(self) -> str:
+        """Return what is lost, and what a person must do."""
+        said = [self._counted(table, count) for table, count in self._counts.items()]
+        if self._last_changes:
+            said.insert(0, "what was recorded last")
+        if self._partly:
+            unread = ", ".join(_called(table, 2) for table in self._partly)
+            said.append(f"and what could not be read of {unread}")
+        if not said:
+            return "nothing is known to be lost"
+        advice = ""
+        if {"downloads", "files"} & self.tables:
+            advice = "; send the commands of downloads again that are not listed any more"
+        if "models" in self.tables:
+            advice += "; add the models again that the shadow does not give back"
+        return f"lost: {', '.join(said)}; all else goes on{advice}"
+
+    def write(self, path: Path) -> None:
+        """Write what was read and not believed, a JSON object a line."""
+        path.write_bytes(b"".join(self._listed))
+
+    def _counted(self, table: str, count: int) -> str:
+        names = list(self._names.get(table, ()))[:_MOST_NAMES]
+        shown = f" ({_NAMED[table]}{', '.join(names)})" if names else ""
+        return f"{count} {_called(table, count)}{shown}"
+
+
+def _called(table: str, count: int) -> str:
+    called = _CALLED.get(table, f"row of {table}")
+    return called if count == 1 else f"{called}s"
+
+
+def _shown(text: str) -> str:
+    return text if len(text) <= 64 and text.isprintable() else repr(text[:64])
+
+
+def _line(lost: Lost) -> bytes:
+    row = {column: _plain(value) for column, value in (lost.row or {}).items()}
+    return _json.encode({"table": lost.table, "why": lost.why, "row": row}) + b"\n"
+
+
+def _plain(value: Any) -> Any:
+    raw = value.raw if isinstance(value, Garbled) else value
+    return raw.decode(errors="backslashreplace") if isinstance(raw, bytes) else raw
