@@ -25,7 +25,8 @@ class CredentialsEndpoint:
     """Serves `credentials`, if any, to who knows a component's token; an async context manager.
 
     `credentials` has AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and perhaps AWS_SESSION_TOKEN;
-    `lifetime` is the time until they expire. `requests` counts what was answered with keys.
+    `lifetime` is the time until they expire. `requests` counts what was answered with keys, the
+    last of which expire at `expires_at`.
     After each start it listens on another port, which `on_start` is told; `on_crash` is called
     when it has died.
     """
@@ -42,6 +43,7 @@ class CredentialsEndpoint:
         self.credentials = dict(credentials)
         self.lifetime = lifetime
         self.requests = 0
+        self.expires_at = datetime.min.replace(tzinfo=timezone.utc)
         self.port = 0
         self.on_crash: list[Callable[[], Awaitable[None]]] = []
         self._authorised = authorised
@@ -111,10 +113,10 @@ class CredentialsEndpoint:
         return 200, msgspec.json.encode(self._document())
 
     def _document(self) -> dict[str, str]:
-        expiration = datetime.now(timezone.utc) + self.lifetime
+        self.expires_at = datetime.now(timezone.utc) + self.lifetime
         return {
             "AccessKeyId": self.credentials["AWS_ACCESS_KEY_ID"],
             "SecretAccessKey": self.credentials["AWS_SECRET_ACCESS_KEY"],
             "Token": self.credentials.get("AWS_SESSION_TOKEN", ""),
-            "Expiration": expiration.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "Expiration": self.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }

@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Literal
 
@@ -191,6 +191,7 @@ async def exchange_moves(nucleus: Nucleus, operator: Operator, server: ObjectSer
     await server.put("deployed/later", b"later")
     before = nucleus.credentials.uri
     await nucleus.credentials.crash()
+    await eventually(lambda: datetime.now(timezone.utc) > nucleus.credentials.expires_at)
     await operator.ask("download", bucket="models", key="deployed/later", download_id="later")
     await operator.hear(
         lambda heard: any(

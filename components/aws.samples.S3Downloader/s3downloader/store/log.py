@@ -23,8 +23,9 @@ _MAGIC = 0x377F0682  # the lowest bit tells the order of bytes in check sums
 def check_log(connection: sqlite3.Connection, path: Path) -> None:
     """Raise Damage where the log holds transactions that SQLite did not read.
 
-    Each was synced before the next one began. So one that cannot be read had been recorded if
-    another follows it; a loss of power leaves but one such, at the end.
+    One that cannot be read had been recorded if another follows it. A loss of power leaves such a
+    one at the end, but for a few that were not durable yet: of those it may leave the last alone,
+    which cannot be told from damage.
     """
     if not path.exists():
         return
@@ -36,7 +37,7 @@ def check_log(connection: sqlite3.Connection, path: Path) -> None:
             raise Damage("the header of the log is damaged", last_changes=True)
         _, read, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if _goes_on(file, header[16:24], read):
-            raise Damage("the log is damaged", last_changes=True)
+            raise Damage("the log is damaged, or a loss of power tore it", last_changes=True)
 
 
 def _is_sound(header: bytes) -> bool:

@@ -61,7 +61,7 @@ class Losses:
         """Return what is lost, and what a person must do."""
         said = [self._counted(table, count) for table, count in self._counts.items()]
         if self._last_changes:
-            said.insert(0, "what was recorded last")
+            said.insert(0, "what was recorded last, perhaps")
         if self._partly:
             unread = ", ".join(_called(table, 2) for table in self._partly)
             said.append(f"and what could not be read of {unread}")

@@ -112,7 +112,7 @@ class Store:
 
     async def forget_damage(self) -> None:
         """Forget what was to be told of damage."""
-        await self._fetch("DELETE FROM notes WHERE name = ?", DAMAGE_NOTE)
+        await self._execute("DELETE FROM notes WHERE name = ?", DAMAGE_NOTE)
 
     async def answer(self, command_id: str) -> bytes | None:
         """Return the response that was given to `command_id`."""
@@ -152,13 +152,16 @@ class Store:
         return await self._database.read(lambda c: messages.outgoing(c, after, limit))
 
     async def forget(self, *, published: Sequence[int] = (), answered: Sequence[str] = ()) -> None:
-        """Forget messages that were published, by number, and one command of each id."""
+        """Forget messages that were published, by number, and one command of each id.
+
+        Not durable by itself: after a loss of power a message may be published again.
+        """
 
         def work(connection: sqlite3.Connection) -> None:
             messages.forget(connection, published)
             messages.settle(connection, answered)
 
-        await self._database.transact(work)
+        await self._database.transact(work, durable=False)
 
     async def plan(self, download_id: str, plan: int, items: Sequence[Item]) -> list[str]:
         """Add `items` to plan number `plan`; a file done before stays done if it is the same.
