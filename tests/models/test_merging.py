@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from s3downloader.messaging.bus import ShadowDocument
@@ -77,6 +77,7 @@ def test_a_difference_turns_base_into_local(base: Models, local: Models) -> None
 
 @unhurried
 @given(base=MODELS, local=MODELS, remote=MODELS)
+@example(base={"m": {"x": 1, "y": 1}}, local={"m": {"x": 1}}, remote={"m": {"y": 1}})
 def test_after_a_merge_both_sides_are_the_same(base: Models, local: Models, remote: Models) -> None:
     merged = merge(base, local, remote)
     shadow = plain(patched(remote, difference(remote, merged)))

@@ -139,7 +139,7 @@ def _merge_entry(base: Entry | None, local: Entry | None, remote: Entry | None) 
             value = newer.get(name)
         if value is not None:
             merged[name] = value
-    return merged
+    return merged or None  # a shadow holds no model without a field
 
 
 def _last_updated(entry: Entry) -> float:
