@@ -92,3 +92,22 @@ async def test_the_seconds_of_work_before_a_clean_stop_count(rig: Rig, clock: Ma
         clock.time += 20
         rig.engine.release()
         assert (await rig.completed("x"))["seconds"] == 120
+
+
+async def test_a_destination_that_is_not_allowed_any_more(rig: Rig) -> None:
+    roots = [rig.directory / "first", rig.directory / "second"]
+    rig.configuration["AllowedDestinations"] = ",".join(map(str, roots))
+    rig.source.objects = {"a": 10}
+    rig.engine.hold("a")
+    async with rig.running():
+        answer = await rig.ask(
+            "download", bucket="models", key="a", download_id="x", destination=str(roots[1])
+        )
+        assert answer["success"], answer
+        await rig.engine.stands_at("a")
+    rig.engine.release()
+    rig.configuration["AllowedDestinations"] = str(roots[0])
+    async with rig.running():
+        error = await rig.hears("download_error", "x")
+        assert error["error_code"] == "destination_not_allowed"
+        assert not (roots[1] / "a").exists()

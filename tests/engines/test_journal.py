@@ -105,6 +105,18 @@ def test_the_older_copy_serves_where_the_newer_is_torn(path: Path) -> None:
         assert opened(path, RebootedDisk()) == (HEAD, FIRST)
 
 
+@pytest.mark.parametrize("bit", [32, 40, 63])
+def test_a_flipped_bit_makes_no_older_copy_the_newer(path: Path, bit: int) -> None:
+    with created(path) as journal:
+        journal.commit(THEN)
+        journal.commit(FIRST)
+    content = bytearray(path.read_bytes())
+    older = 4_096 + len(LAYOUT) * 32  # behind the head and the slots
+    content[older + bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+    assert opened(path, RebootedDisk()) == (HEAD, FIRST)
+
+
 def test_commits_after_a_torn_one_are_read_back(path: Path) -> None:
     with created(path) as journal:
         journal.commit(FIRST)

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from s3downloader.records import State
-from s3downloader.store import Change, Store
+from s3downloader.store import Change, Item, Store
 
 from .full_state import a_download, read_everything, write_everything
 
@@ -191,6 +191,20 @@ async def test_a_version_that_the_tables_contradict_loses_nothing(
     assert found == whole
     assert f"version {version}" in str(said)
     assert "nothing is known to be lost" in str(said)
+
+
+async def test_no_number_of_a_lost_file_comes_again(state: Path) -> None:
+    with closing(sqlite3.connect(state / "state.db")) as connection:
+        (last,) = connection.execute("SELECT max(number) FROM files").fetchone()
+        connection.execute("DELETE FROM files WHERE number = ?", (last,))
+        connection.execute("DELETE FROM sqlite_sequence")
+        connection.execute("PRAGMA user_version = 130")
+        connection.commit()
+    store = Store(state)
+    await store.plan("d-0", 2, [Item("new", "d-0/new", 1, "etag")])
+    numbers = {file.path: file.number async for file in store.files("d-0")}
+    await store.close()
+    assert numbers["new"] > last
 
 
 async def test_damage_is_told_until_it_has_been(state: Path) -> None:

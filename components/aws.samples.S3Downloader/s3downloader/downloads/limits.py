@@ -18,6 +18,7 @@ __all__ = [
     "PlaceCheck",
     "Space",
     "allocated",
+    "check_allowed",
     "check_directory",
     "check_own",
     "check_path",
@@ -63,13 +64,7 @@ def resolve_destination(destination: str, roots: Iterable[Path]) -> Path:
     a file stands where a directory must be.
     """
     path = Path(os.path.realpath(destination))
-    allowed = [Path(os.path.realpath(root)) for root in roots]
-    if not any(path.is_relative_to(root) for root in allowed):
-        raise DownloaderError(
-            ErrorCode.DESTINATION_NOT_ALLOWED,
-            f"{destination} leads to {path}, which lies under none of DownloadDir and"
-            f" AllowedDestinations ({', '.join(map(str, allowed))})",
-        )
+    check_allowed(path, roots, f"{destination} leads to {path}, which")
     if STAGING in path.parts:
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_ALLOWED,
@@ -82,6 +77,17 @@ def resolve_destination(destination: str, roots: Iterable[Path]) -> Path:
             f"{destination} cannot be made: {problem}; choose another destination",
         )
     return path
+
+
+def check_allowed(path: Path, roots: Iterable[Path], subject: str) -> None:
+    """Raise DESTINATION_NOT_ALLOWED unless `path`, which is resolved, lies under one of `roots`."""
+    allowed = [Path(os.path.realpath(root)) for root in roots]
+    if not any(path.is_relative_to(root) for root in allowed):
+        raise DownloaderError(
+            ErrorCode.DESTINATION_NOT_ALLOWED,
+            f"{subject} lies under none of DownloadDir and AllowedDestinations"
+            f" ({', '.join(map(str, allowed))})",
+        )
 
 
 def staging_folder(destination: Path, roots: Iterable[Path], download_id: str) -> Path:

@@ -327,6 +327,8 @@ class DownloadManager:
             on_fault=self._on_fault,
         )
         try:
+            place = entry.download.destination  # as it was recorded under the configuration of then
+            limits.check_allowed(Path(place), self._settings().destination_roots, place)
             await course.run(before_publishing=self._model)
             await uninterrupted(self._complete(entry))
             await self._versions.sweep()

@@ -164,7 +164,8 @@ class Journal:
         body = raw[_COPY.size :]
         if len(raw) == self._copy_bytes:
             sequence, check = _COPY.unpack_from(raw)
-            if sequence and check == zlib.crc32(body, sequence & 0xFFFFFFFF):
+            # The check sum has room for 32 bits of the number, which never needs more.
+            if 0 < sequence <= 0xFFFFFFFF and check == zlib.crc32(body, sequence):
                 return sequence, [PartState(*part) for part in _PART.iter_unpack(body)]
         return 0, [PartState()] * len(self.head.layout)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import sqlite3
 import time
@@ -38,6 +39,9 @@ _KEPT = 5
 """How many damaged states are kept; a disk that goes on failing must not fill itself up."""
 
 _LONGEST_NOTE = 20_000
+
+_COUNTED = "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'"
+_NUMBER_BITS = 48  # a JSON number keeps 53
 
 _OURS = ("state.", "lock", "s5cmd-", "salvage")
 
@@ -125,6 +129,7 @@ def _mend(path: Path, work: Path, schema: str, version: int, damage: Damage) -> 
         for lost in salvage(path, work / "source.db", connection):
             losses.add(lost)
         reconcile(connection, losses.tables)
+        _leave_numbers_out(connection)
         said = (
             f"the state was damaged ({damage}) and is set aside as {damaged}; {losses.sentence()}"
         )
@@ -142,6 +147,16 @@ def _mend(path: Path, work: Path, schema: str, version: int, damage: Damage) -> 
     _carry_on(path)
     shutil.rmtree(work, ignore_errors=True)
     return damaged
+
+
+def _leave_numbers_out(connection: sqlite3.Connection) -> None:
+    """Let no number come again that a lost row may have had: staged files are named by them."""
+    counted = [name for (name,) in connection.execute(_COUNTED)]
+    connection.execute("DELETE FROM sqlite_sequence")
+    connection.executemany(
+        "INSERT INTO sqlite_sequence VALUES (?, ?)",
+        [(name, secrets.randbits(_NUMBER_BITS)) for name in counted],
+    )
 
 
 def _carry_on(path: Path) -> Path | None:
