@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from .. import validators
+from .. import answers, validators
 from ..errors import DownloaderError, ErrorCode
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
-_HTML = ("text/html", "application/xhtml")
 _HTML_KEYS = (".html", ".htm", ".xhtml")
 _CODES_OF_PORTALS = {301, 302, 303, 307, 308, 511}
 
@@ -82,10 +81,10 @@ def judge(status: int, headers: Mapping[str, str], asked: Asked) -> Body:
     another form than the object's, SIZE_MISMATCH for a size that is not the listed one, and
     RangesIgnoredError for other bytes than those asked for.
     """
-    _check_origin(headers, asked)
-    if asked.validator and not _agrees(asked.validator, headers):
+    _check_origin(status, headers, asked)
+    if asked.validator and not answers.agrees(headers, asked.validator):
         raise _changed(asked)
-    length = _content_length(headers, asked)
+    length = _content_length(status, headers, asked)
     start, end = asked.bounds
     is_whole = status != 206 and (start, end) != (0, asked.size)
     expected = asked.size if is_whole else end - start
@@ -106,7 +105,7 @@ def check_refusal(status: int, code: str, asked: Asked) -> None:
     `code` is the name that it gives its error, empty for none.
     """
     if status in _CODES_OF_PORTALS and not code:
-        raise _foreign(asked, f"status {status}")
+        raise answers.foreign(asked.subject, status)
 
 
 def surplus(asked: Asked) -> DownloaderError:
@@ -119,32 +118,23 @@ def too_short(asked: Asked, missing: int) -> DownloaderError:
     return _size_mismatch(asked, f"{missing} bytes too few")
 
 
-def _check_origin(headers: Mapping[str, str], asked: Asked) -> None:
+def _check_origin(status: int, headers: Mapping[str, str], asked: Asked) -> None:
     """A page to log in at has a status of success, and none of what a store tells of an object."""
     is_named = bool(validators.from_headers(headers))
-    kind = headers.get("content-type", "").lower()
-    is_page = kind.startswith(_HTML) and not asked.subject.lower().endswith(_HTML_KEYS)
+    is_page = answers.is_page(headers) and not asked.subject.lower().endswith(_HTML_KEYS)
     if asked.validator:
-        is_strange = not is_named or (is_page and not _agrees(asked.validator, headers))
+        is_strange = not is_named or (is_page and not answers.agrees(headers, asked.validator))
     else:
         is_strange = is_page or not (is_named or headers.keys() & {"content-length"})
     if is_strange:
-        raise _foreign(asked, f"{kind or 'no content type'}, {'a' if is_named else 'no'} validator")
+        raise answers.foreign(asked.subject, status, headers)
 
 
-def _agrees(validator: str, headers: Mapping[str, str]) -> bool:
-    if validators.is_date(validator):
-        headers = {"last-modified": headers.get("last-modified", "")}
-    return validators.same(validator, validators.from_headers(headers))
-
-
-def _content_length(headers: Mapping[str, str], asked: Asked) -> int | None:
-    told = headers.get("content-length")
-    if told is None:
-        return None
-    if not (told.isascii() and told.isdigit()):
-        raise _foreign(asked, f"Content-Length: {told}")
-    return int(told)
+def _content_length(status: int, headers: Mapping[str, str], asked: Asked) -> int | None:
+    length = answers.length(headers)
+    if length is None and "content-length" in headers:
+        raise answers.foreign(asked.subject, status, headers)
+    return length
 
 
 def _check_encoding(
@@ -177,15 +167,6 @@ def _check_range(headers: Mapping[str, str], asked: Asked) -> None:
         raise RangesIgnoredError(asked, told or f"206 without Content-Range, {kind}")
     if match[3] not in ("*", str(asked.size)):
         raise _size_mismatch(asked, f"a size of {match[3]} bytes")
-
-
-def _foreign(asked: Asked, told: str) -> DownloaderError:
-    return DownloaderError(
-        ErrorCode.NETWORK_UNREACHABLE,
-        f"something between the device and the store answers for {asked.subject}, such as a page"
-        " to log in at; check the network and EndpointUrl",
-        cause=told,
-    )
 
 
 def _changed(asked: Asked) -> DownloaderError:
