@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from s3downloader.aio import timeout
+from s3downloader.core.aio import timeout
 
 from . import (
     burst,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from s3downloader.s5cmd import packaged_binary
+from s3downloader.engines.s5cmd.program import packaged_binary
 from sandbox.processes import find_program
 from sandbox.servers import ObjectServer
 

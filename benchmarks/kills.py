@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from s3downloader.aio import stop, uninterrupted
+from s3downloader.core.aio import stop, uninterrupted
 from sandbox.device import Device
 from sandbox.link import Link
 from sandbox.servers import ObjectServer

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from s3downloader.aio import stop
+from s3downloader.core.aio import stop
 
 from .usage import Memory, cpu_seconds, memory, rss
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from s3downloader.aio import timeout
+from s3downloader.core.aio import timeout
 
 from .nucleus import Nucleus, Recipe, RunningComponent, run_component
 

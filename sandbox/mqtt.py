@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import aiomqtt
 
-from s3downloader.aio import stop, timeout
+from s3downloader.core.aio import stop, timeout
 
 __all__ = ["BrokerConnection"]
 

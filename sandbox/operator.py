@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import aiomqtt
 import msgspec
 
-from s3downloader.aio import stop, timeout
+from s3downloader.core.aio import stop, timeout
 
 __all__ = ["Heard", "Operator"]
 

@@ -12,8 +12,8 @@ import sysconfig
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
-from s3downloader.aio import timeout
-from s3downloader.mortal import mortal
+from s3downloader.core.aio import timeout
+from s3downloader.system.die_with_parent import mortal
 
 __all__ = ["Process", "ProcessError", "accepts", "find_program", "free_ports"]
 

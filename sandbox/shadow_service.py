@@ -12,7 +12,7 @@ import re
 import aiomqtt
 import msgspec
 
-from s3downloader.aio import stop
+from s3downloader.core.aio import stop
 
 from .mqtt import BrokerConnection
 from .shadows import Json, ShadowError, ShadowStore

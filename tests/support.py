@@ -10,8 +10,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from s3downloader.aio import first_of
-from s3downloader.clock import Clock
+from s3downloader.core.aio import first_of
+from s3downloader.core.clock import Clock
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from s3downloader.aio import together, unless
+from s3downloader.core.aio import together, unless
 
 
 async def test_of_several_that_fail_at_once_one_is_told_and_the_others_are_not_complained_of() -> (

@@ -1,4 +1,4 @@
-"""The house keeps its floors: a module imports only from floors below its own."""
+"""The house keeps its layers: a module imports only from layers below its own."""
 
 from __future__ import annotations
 
@@ -14,38 +14,15 @@ PACKAGE = COMPONENT / "s3downloader"
 
 PAGE = Path(__file__).parents[1] / "docs" / "architecture.md"
 
-FLOORS = {
-    room: int(floor)
-    for floor, rooms in re.findall(r"^\| (\d) \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
-    for room in re.findall(r"`(\w+)`", rooms)
+LAYERS = {
+    package: int(layer)
+    for layer, packages in re.findall(r"^\| (\d) \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
+    for package in re.findall(r"`(\w+)`", packages.partition(", with ")[0])
 }
-"""The floor of each room, as the page says it."""
-
-SIDE_BY_SIDE = {
-    ("sources", "listing"),
-    ("sources", "heads"),
-    ("sources", "s3http"),
-    ("listing", "s3http"),
-    ("heads", "s3http"),
-    ("heads", "credentials"),
-    ("s3http", "credentials"),
-    ("credentials", "container"),
-    ("records", "errors"),
-    ("faults", "errors"),
-    ("answers", "errors"),
-    ("answers", "validators"),
-    ("refusals", "answers"),
-    ("refusals", "errors"),
-    ("refusals", "faults"),
-    ("refusals", "s3xml"),
-    ("throttle", "clock"),
-    ("throttle", "aio"),
-    ("patience", "errors"),
-}
-"""Neighbours on one floor of which the first builds on the second."""
+"""The layer of each package, as the page says it."""
 
 
-def room_of(module: Path) -> str:
+def package_of(module: Path) -> str:
     return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
@@ -64,26 +41,25 @@ def imported(module: Path) -> Iterator[str]:
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-def test_every_room_has_a_floor() -> None:
-    assert {room_of(module) for module in MODULES} - {"__init__"} == set(FLOORS)
+def test_every_package_has_a_layer() -> None:
+    assert {package_of(module) for module in MODULES} - {"__init__"} == set(LAYERS)
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
-def test_a_room_imports_only_from_floors_below(module: Path) -> None:
-    room = room_of(module)
+def test_a_module_imports_only_from_layers_below(module: Path) -> None:
+    package = package_of(module)
     for name in imported(module):
         parts = name.split(".")
-        if parts[0] != "s3downloader" or len(parts) < 2 or parts[1] not in FLOORS:
+        if parts[0] != "s3downloader" or len(parts) < 2 or parts[1] not in LAYERS:
             continue
         other = parts[1]
-        below = FLOORS[other] < FLOORS.get(room, 0)
-        assert other == room or below or (room, other) in SIDE_BY_SIDE, f"{room} imports {name}"
+        assert other == package or LAYERS[other] < LAYERS[package], f"{package} imports {name}"
 
 
 def test_only_main_and_the_connections_know_which_adapters_and_engines_are_in_use() -> None:
-    adapters = {"messaging.mqtt", "messaging.greengrass", "messaging.ipc", "engines.s5cmd"}
+    adapters = {"messaging.mqtt", "messaging.greengrass", "engines.s5cmd"}
     for module in MODULES:
-        if room_of(module) in ("messaging", "engines", "connections"):
+        if package_of(module) in ("messaging", "engines") or module.stem == "connections":
             continue
         for name in imported(module):
             used = {a for a in adapters if name.startswith(f"s3downloader.{a}.")}
@@ -92,7 +68,7 @@ def test_only_main_and_the_connections_know_which_adapters_and_engines_are_in_us
 
 def test_boto3_is_loaded_for_its_credentials_alone() -> None:
     loads = re.compile(r"^\s*(from|import) boto(3|core)\b", re.MULTILINE)
-    assert {room_of(m) for m in MODULES if loads.search(m.read_text())} == {"credentials"}
+    assert {m.stem for m in MODULES if loads.search(m.read_text())} == {"credentials"}
 
 
 def test_main_only_wires() -> None:
@@ -115,5 +91,5 @@ def test_the_examples_stand_alone() -> None:
     ],
     ids=lambda path: str(path.relative_to(COMPONENT.parents[1])),
 )
-def test_no_module_is_longer_than_a_room_should_be(module: Path) -> None:
+def test_no_module_is_too_long(module: Path) -> None:
     assert len(module.read_text().splitlines()) <= 500

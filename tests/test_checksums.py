@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3downloader.checksums import (
+from s3downloader.core.checksums import (
     CRCS,
     DEFAULT_CRC,
     Expected,

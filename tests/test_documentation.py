@@ -19,13 +19,13 @@ from s3downloader.contract.fields import (
     NumWorkers,
     ObjectKey,
 )
-from s3downloader.downloads.sums import MOST_BYTES
-from s3downloader.engines.pace import REQUESTS
-from s3downloader.errors import MEANINGS, ErrorCode
-from s3downloader.messaging.mqtt import RECEIVE_MAXIMUM
-from s3downloader.records import TRANSITIONS
-from s3downloader.service import AT_ONCE
-from s3downloader.settings import LIVE, Settings, load, parameter_name
+from s3downloader.control.service import AT_ONCE
+from s3downloader.core.errors import MEANINGS, ErrorCode
+from s3downloader.core.records import TRANSITIONS
+from s3downloader.core.settings import LIVE, Settings, load, parameter_name
+from s3downloader.downloads.planning.checksum_manifest import MOST_BYTES
+from s3downloader.engines.ranged.concurrency import REQUESTS
+from s3downloader.messaging.mqtt.bus import RECEIVE_MAXIMUM
 
 ROOT = Path(__file__).parents[1]
 COMPONENT = ROOT / "components" / "aws.samples.S3Downloader"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.errors import TRANSIENT, ErrorCode, from_os_error, from_system
+from s3downloader.core.errors import TRANSIENT, ErrorCode, from_os_error, from_system
 
 
 def into_itself(folder: Path) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.fitting import publish_fitting
+from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.messaging.bus import check_payload
+from s3downloader.messaging.fitting import publish_fitting
 from s3downloader.messaging.memory import Hub, MemoryBus
 
 EVENT: dict[str, Any] = {

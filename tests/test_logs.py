@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from s3downloader import logs
+from s3downloader.core import logs
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_what_is_no_control_is_logged_as_it_is(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_no_encoding_of_stdout_costs_a_record(encoding: str) -> None:
     script = (
-        "import logging; from s3downloader import logs; logs.configure('INFO');"
+        "import logging; from s3downloader.core import logs; logs.configure('INFO');"
         "logging.info('file %s of 模型', b'caf\\xe9'.decode('utf-8', 'surrogateescape'))"
     )
     environment = {**os.environ, "PYTHONIOENCODING": f"{encoding}:strict"}

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.aio import stop, timeout
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.core.aio import stop, timeout
+from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.messaging.bus import MessagingError
-from s3downloader.outbox import Outbox
 from s3downloader.store import Change, Store
+from s3downloader.store.outbox import Outbox
 
 from .support import ManualClock, eventually
 

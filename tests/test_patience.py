@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.patience import asks_for_time
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.request_timeouts import asks_for_time
 
 NOW = "Wed, 25 Nov 2026 10:00:00 GMT"
 

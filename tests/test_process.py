@@ -12,12 +12,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from s3downloader.starts import MOST
+from s3downloader.app.start_limit import MOST
 
 PROGRAM = """
 import asyncio, os, sys
-from s3downloader import process
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.app import process
+from s3downloader.core.errors import DownloaderError, ErrorCode
 
 process._PAUSE = float(sys.argv[2])
 

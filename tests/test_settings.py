@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from s3downloader.errors import DownloaderError
-from s3downloader.settings import LiveSettings, Settings, load, read_file, unknown
+from s3downloader.core.errors import DownloaderError
+from s3downloader.core.settings import LiveSettings, Settings, load, read_file, unknown
 
 
 def of(**layers: Any) -> Settings:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from s3downloader.starts import MOST, WINDOW, Starts
+from s3downloader.app.start_limit import MOST, WINDOW, Starts
 
 HOUR = 3_600.0
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3downloader.clock import Clock
-from s3downloader.throttle import Share, Throttle
+from s3downloader.core.clock import Clock
+from s3downloader.core.throttle import Share, Throttle
 
 from .support import fly
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from s3downloader import validators
+from s3downloader.core import validators
 
 DATE = "Wed, 25 Nov 2026 12:00:00 GMT"
 

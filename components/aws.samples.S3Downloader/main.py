@@ -6,19 +6,19 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from s3downloader import connections
-from s3downloader.aio import stop, unless
-from s3downloader.arguments import Arguments, parse
-from s3downloader.clock import SystemClock
-from s3downloader.credentials import Credentials
-from s3downloader.daemon import Daemon
+from s3downloader.app import connections
+from s3downloader.app.arguments import Arguments, parse
+from s3downloader.app.daemon import Daemon
+from s3downloader.app.process import run_until_stopped
+from s3downloader.core.aio import stop, unless
+from s3downloader.core.clock import SystemClock
 from s3downloader.engines.auto import AutoEngine
-from s3downloader.engines.ranged import RangedEngine
-from s3downloader.engines.s5cmd import S5cmdEngine
-from s3downloader.heads import ObjectHeads
-from s3downloader.process import run_until_stopped
-from s3downloader.s5cmd import S5cmd, installed_binary
-from s3downloader.sources import S3Source
+from s3downloader.engines.ranged.engine import RangedEngine
+from s3downloader.engines.s5cmd.engine import S5cmdEngine
+from s3downloader.engines.s5cmd.program import S5cmd, installed_binary
+from s3downloader.sources.s3.credentials import Credentials
+from s3downloader.sources.s3.object_metadata import ObjectHeads
+from s3downloader.sources.s3.source import S3Source
 
 _INSTALLER = Path(__file__).parent / "install_s5cmd.sh"
 

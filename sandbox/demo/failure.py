@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, NoReturn, TypeVar
 
-from s3downloader.aio import stop
+from s3downloader.core.aio import stop
 
 __all__ = ["Failed", "Interrupted", "unless"]
 

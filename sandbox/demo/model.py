@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s3downloader.aio import uninterrupted
+from s3downloader.core.aio import uninterrupted
 
 from ..servers import ObjectServer
 

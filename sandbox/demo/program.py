@@ -15,7 +15,7 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from s3downloader.aio import timeout
+from s3downloader.core.aio import timeout
 
 from ..processes import ProcessError
 from .failure import Failed, Interrupted, unless

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from s3downloader.aio import uninterrupted
+from s3downloader.core.aio import uninterrupted
 
 from ..operator import Json
 from ..shadows import ShadowError

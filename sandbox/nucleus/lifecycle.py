@@ -9,7 +9,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from s3downloader.aio import timeout
+from s3downloader.core.aio import timeout
 
 from .nucleus import TOKEN_EXCHANGE, Nucleus
 from .recipe import Recipe, Step, interpolate

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-from s3downloader.aio import stop
-from s3downloader.clock import Clock
+from s3downloader.core.aio import stop
+from s3downloader.core.clock import Clock
 
 from .nucleus import TOKEN_EXCHANGE, Nucleus
 from .recipe import Recipe

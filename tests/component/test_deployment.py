@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import pytest
 
-from s3downloader.clock import SystemClock
+from s3downloader.core.clock import SystemClock
 from sandbox.device import DeployedDevice, Device, unpack
 from sandbox.nucleus import Nucleus, Recipe, Unit
 from sandbox.operator import Operator

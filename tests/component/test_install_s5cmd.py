@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.s5cmd import S5cmd, installed_binary, packaged_binary
+from s3downloader.engines.s5cmd.program import S5cmd, installed_binary, packaged_binary
 from sandbox.device import SOURCE
 from sandbox.servers import Broker, ObjectServer
 

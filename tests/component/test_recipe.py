@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 import yaml
 
-from s3downloader.settings import Settings, parameter_name
+from s3downloader.core.settings import Settings, parameter_name
 from sandbox.device import SOURCE
 from sandbox.nucleus import Recipe
 from sandbox.nucleus.recipe import interpolate

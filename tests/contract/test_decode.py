@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from s3downloader.contract import decode_command, peek
 from s3downloader.contract.commands import COMMANDS, Command, Download, name_of, only_reads
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import Options
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import Options
 
 from .examples import EXAMPLES
 from .messages import QUICK

@@ -39,8 +39,8 @@ from s3downloader.contract.responses import (
     Status,
     refusal,
 )
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import Options, State
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import Options, State
 
 from .messages import OBJECTS, QUICK, anything
 

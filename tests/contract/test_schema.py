@@ -15,7 +15,7 @@ from s3downloader.contract.commands import COMMANDS, Command, List, name_of
 from s3downloader.contract.names import spellings
 from s3downloader.contract.responses import Message
 from s3downloader.contract.schema import FAMILIES, schemas, write
-from s3downloader.errors import DownloaderError
+from s3downloader.core.errors import DownloaderError
 
 from .examples import EXAMPLES
 from .messages import QUICK, anything

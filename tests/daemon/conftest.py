@@ -24,7 +24,7 @@ async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
         rig = Rig(tmp_path, operator, hub)
         connect = partial(sqlite3.connect, factory=connection_on(rig.disk))
         monkeypatch.setattr(sqlite3, "connect", connect)
-        monkeypatch.setattr("s3downloader.daemon.Store", partial(GatedStore, gates=rig.gates))
+        monkeypatch.setattr("s3downloader.app.daemon.Store", partial(GatedStore, gates=rig.gates))
         await rig.listen()
         yield rig
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from s3downloader.records import Version
+from s3downloader.core.records import Version
 from s3downloader.store import Change, Outgoing, Store
 
 

@@ -16,15 +16,15 @@ from typing import Any, cast
 
 import msgspec
 
-from s3downloader.clock import Clock, SystemClock
-from s3downloader.daemon import Daemon
-from s3downloader.daemon import Source as RealSource
+from s3downloader.app.daemon import Daemon
+from s3downloader.app.daemon import Source as RealSource
+from s3downloader.core.clock import Clock, SystemClock
+from s3downloader.core.errors import TRANSIENT
+from s3downloader.core.records import State
+from s3downloader.core.settings import LiveSettings
 from s3downloader.engines.base import Engine as RealEngine
-from s3downloader.errors import TRANSIENT
 from s3downloader.messaging.bus import Message as BusMessage
 from s3downloader.messaging.memory import Hub, MemoryBus
-from s3downloader.records import State
-from s3downloader.settings import LiveSettings
 from s3downloader.store import Change
 
 from ..support import ManualClock, eventually

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Sequence
 
+from s3downloader.core.errors import DownloaderError
+from s3downloader.core.records import FileRecord
+from s3downloader.core.throttle import Share
 from s3downloader.engines.base import FetchJob, Sink
-from s3downloader.errors import DownloaderError
-from s3downloader.records import FileRecord
-from s3downloader.sources import ObjectInfo
-from s3downloader.throttle import Share
+from s3downloader.sources.s3.source import ObjectInfo
 
 from ..support import eventually
 

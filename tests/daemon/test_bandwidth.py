@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from s3downloader.records import State
+from s3downloader.core.records import State
 
 from .rig import NULL, Message, Rig, reaches
 

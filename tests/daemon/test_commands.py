@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from s3downloader.records import State
+from s3downloader.core.records import State
 
 from .rig import Rig, reaches
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from s3downloader.downloads import replace
-from s3downloader.records import State
+from s3downloader.core.records import State
+from s3downloader.downloads.publishing import replace
 from s3downloader.store import Change
 
 from .rig import Rig
@@ -142,7 +142,7 @@ async def test_names_of_an_attempt_that_ended_early_are_synced_too(
     async with rig.running():
         with monkeypatch.context() as patch:
             patch.setattr(journal, "heeds_syncs", False)
-            patch.setattr("s3downloader.downloads.publish.sync_above", end)
+            patch.setattr("s3downloader.downloads.publishing.publish.sync_above", end)
             await rig.download("m/", "x", "team/model")
             await rig.hears("download_error", "x")
         assert rig.files("team/model") == {"a", "deep/b"}

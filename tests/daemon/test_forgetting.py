@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.store import Change, Store
 
 from ..support import ManualClock

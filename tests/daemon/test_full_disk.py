@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import State
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import State
 
 from ..support import ManualClock
 from .rig import Rig

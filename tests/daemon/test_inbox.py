@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-from s3downloader.service import AT_ONCE
+from s3downloader.control.service import AT_ONCE
 
 from ..support import ManualClock
 from .rig import Message, Rig

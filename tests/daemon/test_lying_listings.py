@@ -11,11 +11,11 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from s3downloader.credentials import Credentials
-from s3downloader.engines.ranged import RangedEngine
-from s3downloader.heads import ObjectHeads
-from s3downloader.records import State
-from s3downloader.sources import S3Source
+from s3downloader.core.records import State
+from s3downloader.engines.ranged.engine import RangedEngine
+from s3downloader.sources.s3.credentials import Credentials
+from s3downloader.sources.s3.object_metadata import ObjectHeads
+from s3downloader.sources.s3.source import S3Source
 
 from ..lying_store import (
     Asked,

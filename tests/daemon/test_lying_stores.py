@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from s3downloader.credentials import Credentials
+from s3downloader.core.errors import TRANSIENT, ErrorCode
+from s3downloader.core.records import State
 from s3downloader.engines.auto import AutoEngine
-from s3downloader.engines.ranged import RangedEngine
-from s3downloader.engines.s5cmd import S5cmdEngine
-from s3downloader.errors import TRANSIENT, ErrorCode
-from s3downloader.heads import ObjectHeads
-from s3downloader.records import State
-from s3downloader.s5cmd import S5cmd
-from s3downloader.sources import ObjectInfo
+from s3downloader.engines.ranged.engine import RangedEngine
+from s3downloader.engines.s5cmd.engine import S5cmdEngine
+from s3downloader.engines.s5cmd.program import S5cmd
+from s3downloader.sources.s3.credentials import Credentials
+from s3downloader.sources.s3.object_metadata import ObjectHeads
+from s3downloader.sources.s3.source import ObjectInfo
 
 from ..engines.objects import Served
 from ..lying_store import Asked, LyingStore, Reply, error_reply, login_page

@@ -6,7 +6,7 @@ import sys
 from types import FrameType
 from typing import Any
 
-from s3downloader.records import Download, Options, State
+from s3downloader.core.records import Download, Options, State
 from s3downloader.store import Change, Store
 
 from ..support import ManualClock

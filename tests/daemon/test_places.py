@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.records import State
+from s3downloader.core.records import State
 
 from .rig import Rig, reaches
 

@@ -7,8 +7,8 @@ from itertools import permutations
 
 import pytest
 
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import State
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import State
 from s3downloader.store import Change
 
 from ..support import ManualClock

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from s3downloader.downloads import replace
-from s3downloader.records import State
+from s3downloader.core.records import State
+from s3downloader.downloads.publishing import replace
 from s3downloader.store import Change
 
 from ..support import ManualClock

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import State
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import State
 
 from ..support import ManualClock
 from .rig import Rig, reaches

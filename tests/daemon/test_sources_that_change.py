@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from s3downloader.sources import ObjectInfo
+from s3downloader.sources.s3.source import ObjectInfo
 
 from .rig import Rig
 from .stand_ins import Source

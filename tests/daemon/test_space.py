@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from s3downloader.downloads import limits
-from s3downloader.records import State
+from s3downloader.core.records import State
+from s3downloader.downloads.planning import path_safety
 
 from .rig import Rig
 
 
 async def test_space_that_another_download_needs_is_not_free(rig: Rig) -> None:
     """Shares of the disk, since others write to it meanwhile; the stand-in's files are sparse."""
-    free = limits.space(rig.directory).free
+    free = path_safety.space(rig.directory).free
     size = 6 * free // 10
     rig.configuration["MinFreeBytes"] = free // 10
     rig.source.objects = {"m/first": size, "m/second": size}
@@ -32,7 +32,7 @@ async def test_space_that_another_download_needs_is_not_free(rig: Rig) -> None:
 
 
 async def test_of_two_planned_at_once_one_has_the_space(rig: Rig) -> None:
-    free = limits.space(rig.directory).free
+    free = path_safety.space(rig.directory).free
     size = 6 * free // 10
     rig.source.objects = {"m/first": size, "m/second": size}
     rig.engine.hold("m/first", "m/second")

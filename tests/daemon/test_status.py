@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import State
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import State
 
 from ..support import ManualClock
 from .rig import Rig

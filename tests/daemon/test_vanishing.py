@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.credentials import Credentials
+from s3downloader.core.records import FileRecord, State
 from s3downloader.engines.auto import AutoEngine
 from s3downloader.engines.base import FetchJob, Sink
-from s3downloader.engines.ranged import RangedEngine
-from s3downloader.engines.s5cmd import S5cmdEngine
-from s3downloader.heads import ObjectHeads
-from s3downloader.records import FileRecord, State
-from s3downloader.s5cmd import S5cmd
-from s3downloader.sources import S3Source
+from s3downloader.engines.ranged.engine import RangedEngine
+from s3downloader.engines.s5cmd.engine import S5cmdEngine
+from s3downloader.engines.s5cmd.program import S5cmd
+from s3downloader.sources.s3.credentials import Credentials
+from s3downloader.sources.s3.object_metadata import ObjectHeads
+from s3downloader.sources.s3.source import S3Source
 from sandbox.link import Link
 from sandbox.servers import ObjectServer
 
@@ -136,7 +136,7 @@ async def test_no_file_is_missing_of_what_a_restart_publishes(
 
     rig.source.objects = OBJECTS
     with monkeypatch.context() as patch:
-        patch.setattr("s3downloader.downloads.course.publish_whole", lack)
+        patch.setattr("s3downloader.downloads.runner.publish_whole", lack)
         async with rig.running():
             await rig.download("m/", "x", "m")
             await rig.until(lambda: tries)

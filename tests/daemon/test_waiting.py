@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.errors import TRANSIENT, DownloaderError, ErrorCode
-from s3downloader.records import State
+from s3downloader.core.errors import TRANSIENT, DownloaderError, ErrorCode
+from s3downloader.core.records import State
 
 from ..support import ManualClock
 from .rig import Rig
@@ -90,7 +90,7 @@ async def test_publishing_goes_on_once_there_are_descriptors(
     rig.source.objects = {"a": 10}
     async with rig.running():
         with monkeypatch.context() as patch:
-            patch.setattr("s3downloader.downloads.publish.sync_above", lack)
+            patch.setattr("s3downloader.downloads.publishing.publish.sync_above", lack)
             await rig.download("a", "x", "new")
             await rig.while_time_passes(lambda: tries > 2)
             assert rig.told("x")["status"] == "publishing"
@@ -106,7 +106,7 @@ async def test_a_command_without_free_descriptors_is_refused_with_why(
     def lack(path: Path) -> list[Path]:
         raise OSError(errno.EMFILE, "Too many open files", "/proc/self/mountinfo")
 
-    monkeypatch.setattr("s3downloader.downloads.limits.mounts_below", lack)
+    monkeypatch.setattr("s3downloader.downloads.planning.path_safety.mounts_below", lack)
     rig.source.objects = {"a": 10}
     async with rig.running():
         refusal = await rig.download("a", "x", publish="replace")

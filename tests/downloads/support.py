@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from s3downloader.records import Download, Options
+from s3downloader.core.records import Download, Options
 
 __all__ = ["a_download", "tree", "write"]
 

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from s3downloader.downloads.deferral import Deferral
-from s3downloader.downloads.entry import Entry
-from s3downloader.records import State
-from s3downloader.throttle import Throttle
+from s3downloader.core.records import State
+from s3downloader.core.throttle import Throttle
+from s3downloader.downloads.active_download import Entry
+from s3downloader.downloads.policy.deferral import Deferral
 
 from ..support import ManualClock
 from .support import a_download

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.downloads import limits
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.downloads.planning import path_safety
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from s3downloader.errors import DownloaderError, ErrorCode
 )
 def test_an_unsafe_path_is_refused(tmp_path: Path, path: str) -> None:
     with pytest.raises(DownloaderError) as caught:
-        limits.check_path(tmp_path, path, f"prefix/{path}")
+        path_safety.check_path(tmp_path, path, f"prefix/{path}")
     assert caught.value.code is ErrorCode.UNSAFE_KEY
 
 
@@ -40,7 +40,7 @@ def test_an_unsafe_path_is_refused(tmp_path: Path, path: str) -> None:
     "path", ["a", "a/b", "a b", "a*b?[c]", "é漢", "..a", "a..", "...", "-rf", "%2e%2e/x", "a\\b"]
 )
 def test_a_harmless_path_is_taken(tmp_path: Path, path: str) -> None:
-    limits.check_path(tmp_path, path, path)
+    path_safety.check_path(tmp_path, path, path)
 
 
 def test_a_destination_must_lie_under_a_root_with_symlinks_resolved(tmp_path: Path) -> None:
@@ -49,11 +49,11 @@ def test_a_destination_must_lie_under_a_root_with_symlinks_resolved(tmp_path: Pa
     outside.mkdir()
     (root / "way-out").symlink_to(outside)
     (root / "way-in").symlink_to(root / "inside")
-    assert limits.resolve_destination(f"{root}/a/../b", [root]) == root / "b"
-    assert limits.resolve_destination(f"{root}/way-in/x", [root]) == root / "inside" / "x"
+    assert path_safety.resolve_destination(f"{root}/a/../b", [root]) == root / "b"
+    assert path_safety.resolve_destination(f"{root}/way-in/x", [root]) == root / "inside" / "x"
     for bad in (f"{outside}", f"{root}/../outside", f"{root}/way-out/x", f"{root}-more", "/"):
         with pytest.raises(DownloaderError) as caught:
-            limits.resolve_destination(bad, [root])
+            path_safety.resolve_destination(bad, [root])
         assert caught.value.code is ErrorCode.DESTINATION_NOT_ALLOWED
 
 
@@ -61,13 +61,13 @@ def test_a_destination_must_be_a_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for bad in ("file", "file/below"):
         with pytest.raises(DownloaderError, match="is a file") as caught:
-            limits.resolve_destination(str(tmp_path / bad), [tmp_path])
+            path_safety.resolve_destination(str(tmp_path / bad), [tmp_path])
         assert caught.value.code is ErrorCode.DESTINATION_NOT_WRITABLE
 
 
 def test_the_staging_folder_is_the_downloaders_own(tmp_path: Path) -> None:
     with pytest.raises(DownloaderError) as caught:
-        limits.resolve_destination(f"{tmp_path}/.s3downloader/x", [tmp_path])
+        path_safety.resolve_destination(f"{tmp_path}/.s3downloader/x", [tmp_path])
     assert caught.value.code is ErrorCode.DESTINATION_NOT_ALLOWED
 
 
@@ -76,10 +76,10 @@ def test_files_gather_beside_the_destination_whatever_the_id(
     tmp_path: Path, download_id: str
 ) -> None:
     root = tmp_path / "root"
-    staging = limits.staging_folder(root / "a" / "b", [root], download_id)
+    staging = path_safety.staging_folder(root / "a" / "b", [root], download_id)
     assert staging.parent == root / ".s3downloader"
     (root / "a" / "b").mkdir(parents=True)
-    staging = limits.staging_folder(root / "a" / "b", [root], download_id)
+    staging = path_safety.staging_folder(root / "a" / "b", [root], download_id)
     assert staging.parent == root / "a" / "b" / ".s3downloader"
 
 
@@ -88,8 +88,8 @@ def test_a_symlink_below_the_destination_leads_nowhere(tmp_path: Path) -> None:
     destination.mkdir()
     (destination / "sub").symlink_to(tmp_path)
     for check in (
-        lambda: limits.target(destination, "sub/file"),
-        lambda: limits.PlaceCheck(destination)(["sub/file"]),
+        lambda: path_safety.target(destination, "sub/file"),
+        lambda: path_safety.PlaceCheck(destination)(["sub/file"]),
     ):
         with pytest.raises(DownloaderError) as caught:
             check()
@@ -99,7 +99,7 @@ def test_a_symlink_below_the_destination_leads_nowhere(tmp_path: Path) -> None:
 def test_what_stands_in_the_way_of_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     (tmp_path / "file").write_text("")
-    check = limits.PlaceCheck(tmp_path)
+    check = path_safety.PlaceCheck(tmp_path)
     check(["file", "new/file"])
     with pytest.raises(DownloaderError, match="is a directory where a file belongs"):
         check(["directory"])
@@ -120,18 +120,18 @@ def test_what_stands_in_the_way_of_a_file_is_named(tmp_path: Path) -> None:
 def test_sources_are_matched_by_patterns(source: str, allowed: list[str], ok: bool) -> None:
     bucket, key = source.split("/", 1)
     if ok:
-        limits.check_source(bucket, key, allowed)
+        path_safety.check_source(bucket, key, allowed)
         return
     with pytest.raises(DownloaderError) as caught:
-        limits.check_source(bucket, key, allowed)
+        path_safety.check_source(bucket, key, allowed)
     assert caught.value.code is ErrorCode.SOURCE_NOT_ALLOWED
 
 
 def test_space_counts_what_is_promised_and_kept_free(tmp_path: Path) -> None:
-    free = limits.space(tmp_path / "not" / "there").free
-    limits.check_space(tmp_path, needed=free // 4, promised=free // 4, reserve=free // 4)
+    free = path_safety.space(tmp_path / "not" / "there").free
+    path_safety.check_space(tmp_path, needed=free // 4, promised=free // 4, reserve=free // 4)
     with pytest.raises(DownloaderError, match="bytes are needed") as caught:
-        limits.check_space(tmp_path, needed=free // 2, promised=free // 4, reserve=free // 2)
+        path_safety.check_space(tmp_path, needed=free // 2, promised=free // 4, reserve=free // 2)
     assert caught.value.code is ErrorCode.INSUFFICIENT_SPACE
     assert caught.value.details["needed"] == free // 2
 
@@ -147,4 +147,4 @@ def test_space_counts_what_is_promised_and_kept_free(tmp_path: Path) -> None:
     ],
 )
 def test_places_overlap_when_one_lies_in_the_other(one: str, other: str, expected: bool) -> None:
-    assert limits.overlap(one, other) is expected
+    assert path_safety.overlap(one, other) is expected

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s3downloader.downloads.entry import Meter
+from s3downloader.downloads.active_download import Meter
 
 from ..support import ManualClock
 

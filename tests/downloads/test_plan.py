@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from s3downloader.downloads.plan import Differences, make_plan
-from s3downloader.downloads.sums import MOST_BYTES
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import Download, FileRecord, Options
-from s3downloader.sources import ObjectInfo
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import Download, FileRecord, Options
+from s3downloader.downloads.planning.checksum_manifest import MOST_BYTES
+from s3downloader.downloads.planning.plan import Differences, make_plan
+from s3downloader.sources.s3.source import ObjectInfo
 from s3downloader.store import Change, Store
 
 A, B, C = (hashlib.sha256(name.encode()).hexdigest() for name in "abc")

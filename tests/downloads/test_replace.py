@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from s3downloader.downloads import exchange, replace
-from s3downloader.downloads.publish import discard, prepare
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import Download, State
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import Download, State
+from s3downloader.downloads.publishing import exchange, replace
+from s3downloader.downloads.publishing.publish import discard, prepare
 
 from .support import a_download, tree, write
 

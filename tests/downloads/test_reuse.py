@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from s3downloader.downloads import reuse
-from s3downloader.downloads.publish import prepare, publish_files
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import Download, FileRecord
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import Download, FileRecord
+from s3downloader.downloads.planning import reuse
+from s3downloader.downloads.publishing.publish import prepare, publish_files
 from s3downloader.store import Change, Item, Store
 
 from .support import a_download, tree, write

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.downloads.sums import Sums, is_sums, parse_sums
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.downloads.planning.checksum_manifest import Sums, is_sums, parse_sums
 
 A, B, C = (hashlib.sha256(name.encode()).hexdigest() for name in "abc")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from s3downloader.aio import timeout
+from s3downloader.core.aio import timeout
 from sandbox.servers import ObjectServer
 
 from ..support import eventually

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from s3downloader.aio import timeout
+from s3downloader.core.aio import timeout
 from sandbox.device import COMPONENT
 from sandbox.servers import Broker, ObjectServer
 from sandbox.shadow_service import ShadowService

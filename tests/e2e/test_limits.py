@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from s3downloader.aio import timeout
+from s3downloader.core.aio import timeout
 from sandbox.device import COMPONENT
 from sandbox.servers import Broker, ObjectServer
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.aio import timeout
+from s3downloader.core.aio import timeout
 from sandbox.device import COMPONENT, component_recipe
 from sandbox.operator import Operator
 from sandbox.servers import Broker, ObjectServer

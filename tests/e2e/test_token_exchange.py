@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.aio import timeout
+from s3downloader.core.aio import timeout
 from sandbox.device import SOURCE, Device
 from sandbox.nucleus import Nucleus
 from sandbox.nucleus.nucleus import TOKEN_EXCHANGE
@@ -138,7 +138,7 @@ def run_without_patience(device: Device) -> None:
     artifact.mkdir()
     (artifact / "main.py").write_text(
         "import runpy\n"
-        "from s3downloader import credentials\n"
+        "from s3downloader.sources.s3 import credentials\n"
         "credentials._EXIT_AFTER = credentials._GONE_FOR = credentials._FRESH = 0\n"
         f"runpy.run_path({str(SOURCE / 'main.py')!r}, run_name='__main__')\n"
     )

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from s3downloader.clock import SystemClock
-from s3downloader.engines.s5cmd import S5cmdEngine
+from s3downloader.core.clock import SystemClock
+from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from sandbox.link import Link
 from sandbox.servers import ObjectServer
 

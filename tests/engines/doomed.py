@@ -11,8 +11,8 @@ from pathlib import Path
 
 import msgspec
 
-from s3downloader.clock import SystemClock
-from s3downloader.records import FileRecord
+from s3downloader.core.clock import SystemClock
+from s3downloader.core.records import FileRecord
 
 from .support import Files, Recorder, by_ranges, by_s5cmd, job
 

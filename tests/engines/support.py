@@ -11,17 +11,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from s3downloader.clock import Clock, SystemClock
-from s3downloader.credentials import Credentials
+from s3downloader.core.clock import Clock, SystemClock
+from s3downloader.core.records import FileRecord, Options
+from s3downloader.core.throttle import Share, Throttle
 from s3downloader.engines.base import FetchJob
 from s3downloader.engines.disk import Disk
-from s3downloader.engines.ranged import RangedEngine
-from s3downloader.engines.s5cmd import S5cmdEngine
+from s3downloader.engines.ranged.engine import RangedEngine
+from s3downloader.engines.s5cmd.engine import S5cmdEngine
+from s3downloader.engines.s5cmd.program import S5cmd
 from s3downloader.engines.verification import Heads
-from s3downloader.heads import ObjectHeads
-from s3downloader.records import FileRecord, Options
-from s3downloader.s5cmd import S5cmd
-from s3downloader.throttle import Share, Throttle
+from s3downloader.sources.s3.credentials import Credentials
+from s3downloader.sources.s3.object_metadata import ObjectHeads
 from sandbox.servers import S3Server
 
 BUCKET = "models"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from s3downloader.clock import SystemClock
+from s3downloader.core.clock import SystemClock
+from s3downloader.core.records import Options
 from s3downloader.engines.auto import AutoEngine
-from s3downloader.records import Options
 from sandbox.servers import ObjectServer
 
 from .support import Files, Plan, Recorder, by_ranges, by_s5cmd, job

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.clock import SystemClock
-from s3downloader.credentials import Credentials
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.patience import LEAST_BYTES, Deadline, MinimumRate
-from s3downloader.records import FileRecord, Options
-from s3downloader.s3http import Request, S3Http
+from s3downloader.core.clock import SystemClock
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import FileRecord, Options
+from s3downloader.core.request_timeouts import LEAST_BYTES, Deadline, MinimumRate
+from s3downloader.sources.s3.credentials import Credentials
+from s3downloader.sources.s3.http import Request, S3Http
 
 from .dripping_store import DrippingStore
 from .support import FastClock, Files, ForgivingRecorder, Recorder, by_ranges, by_s5cmd, job, names

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.clock import SystemClock
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.s5cmd import packaged_binary
+from s3downloader.core.clock import SystemClock
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.engines.s5cmd.program import packaged_binary
 from sandbox.servers import ObjectServer
 from tests.support import PRIVATE_MOUNTS
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from s3downloader.errors import ErrorCode
-from s3downloader.faults import explain, without_secrets
+from s3downloader.core.error_mapping import explain, without_secrets
+from s3downloader.core.errors import ErrorCode
 
 _STATUS = "status code: {}, request id: 18E9F66BE, host id: x"
 _DIAL = 'RequestError: send request failed caused by: Get "http://store:1/b/k": dial tcp {}'

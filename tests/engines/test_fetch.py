@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.aio import stop
+from s3downloader.core.aio import stop
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import FileRecord, Options
 from s3downloader.engines.disk import Disk
-from s3downloader.engines.s5cmd import S5cmdEngine
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import FileRecord, Options
+from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from sandbox.link import Link
 from sandbox.servers import ApiServer, ObjectServer
 from tests.support import eventually, is_running

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from s3downloader.engines.disk import Disk
-from s3downloader.engines.journal import Head, Journal
-from s3downloader.engines.parts import PartState, layout_of
+from s3downloader.engines.ranged.journal import Head, Journal
+from s3downloader.engines.ranged.parts import PartState, layout_of
 
 from .support import names
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.core.errors import DownloaderError, ErrorCode
 from tests.lying_store import Asked, LyingStore, Reply, error_reply, login_page
 
 from .objects import (

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from s3downloader.aio import stop
-from s3downloader.engines.pace import REQUESTS, Pace, Retries
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.core.aio import stop
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.engines.ranged.concurrency import REQUESTS, Pace, Retries
 from tests.support import ManualClock, eventually
 
 MIB = 1 << 20

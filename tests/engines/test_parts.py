@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3downloader.engines.parts import layout_of
+from s3downloader.engines.ranged.parts import layout_of
 
 MIB = 1 << 20
 SIZES = st.integers(1, 1 << 45)

@@ -11,16 +11,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from s3downloader.aio import stop
-from s3downloader.clock import SystemClock
-from s3downloader.credentials import Credentials
-from s3downloader.engines.learned import Learned
-from s3downloader.engines.reading import Taker
-from s3downloader.engines.stores import BucketReader
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import Options
-from s3downloader.s3http import S3Http
-from s3downloader.throttle import Throttle
+from s3downloader.core.aio import stop
+from s3downloader.core.clock import SystemClock
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import Options
+from s3downloader.core.throttle import Throttle
+from s3downloader.engines.ranged.range_reader import BucketReader
+from s3downloader.engines.ranged.range_request import Taker
+from s3downloader.engines.ranged.store_features import Learned
+from s3downloader.sources.s3.credentials import Credentials
+from s3downloader.sources.s3.http import S3Http
 from tests.lying_store import Asked, LyingStore, Reply
 from tests.support import eventually
 

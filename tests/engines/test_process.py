@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.container import unavailable
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.s5cmd import S5cmd
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.engines.s5cmd.program import S5cmd
+from s3downloader.sources.s3.container_credentials import unavailable
 from sandbox.link import Link
 from sandbox.servers import ObjectServer
 from tests.support import eventually, is_running

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from s3downloader.engines.range_answer import (
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.engines.ranged.range_answer import (
     Asked,
     Body,
     RangesIgnoredError,
     check_refusal,
     judge,
 )
-from s3downloader.errors import DownloaderError, ErrorCode
 
 ETAG = "0123456789abcdef0123456789abcdef"
 DATE = "Wed, 25 Nov 2026 10:00:00 GMT"

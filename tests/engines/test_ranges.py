@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from s3downloader.aio import stop
-from s3downloader.clock import SystemClock
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import FileRecord, Options
-from s3downloader.throttle import Throttle
+from s3downloader.core.aio import stop
+from s3downloader.core.clock import SystemClock
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import FileRecord, Options
+from s3downloader.core.throttle import Throttle
 from sandbox.link import Link
 from sandbox.servers import ApiServer, ObjectServer
 from tests.support import eventually

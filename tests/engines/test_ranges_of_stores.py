@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from s3downloader.checksums import CRCS, Expected
-from s3downloader.clock import SystemClock
-from s3downloader.credentials import Credentials, Keys
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import FileRecord, Options
+from s3downloader.core.checksums import CRCS, Expected
+from s3downloader.core.clock import SystemClock
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import FileRecord, Options
+from s3downloader.sources.s3.credentials import Credentials, Keys
 from sandbox.link import Link
 from sandbox.servers import ApiServer, ObjectServer
 

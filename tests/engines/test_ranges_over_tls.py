@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.aio import stop
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import Options
+from s3downloader.core.aio import stop
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import Options
 from sandbox.link import Link
 from sandbox.servers import ObjectServer
 from sandbox.servers.certificates import make_certificates

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from s3downloader.aio import stop
-from s3downloader.clock import SystemClock
-from s3downloader.errors import DownloaderError
-from s3downloader.records import FileRecord, Options
+from s3downloader.core.aio import stop
+from s3downloader.core.clock import SystemClock
+from s3downloader.core.errors import DownloaderError
+from s3downloader.core.records import FileRecord, Options
 from sandbox.link import Link
 from sandbox.servers import ObjectServer
 from tests.support import eventually

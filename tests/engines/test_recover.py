@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from s3downloader.core.records import Options
 from s3downloader.engines import disk as disk_module
-from s3downloader.engines.s5cmd import S5cmdEngine
+from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.staging import Staging
-from s3downloader.records import Options
 from sandbox.link import Link
 from sandbox.servers import ObjectServer
 from tests.support import eventually, is_running

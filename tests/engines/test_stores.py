@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.aio import stop
-from s3downloader.clock import SystemClock
-from s3downloader.records import FileRecord
-from s3downloader.throttle import Throttle
+from s3downloader.core.aio import stop
+from s3downloader.core.clock import SystemClock
+from s3downloader.core.records import FileRecord
+from s3downloader.core.throttle import Throttle
 from sandbox.servers.certificates import make_certificates
 from tests.support import eventually
 

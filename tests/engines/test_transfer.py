@@ -13,11 +13,11 @@ from threading import Event, Thread
 import msgspec
 import pytest
 
-from s3downloader.checksums import CRCS, DEFAULT_CRC, Mismatch, Part
+from s3downloader.core.checksums import CRCS, DEFAULT_CRC, Mismatch, Part
+from s3downloader.core.records import FileRecord
 from s3downloader.engines.disk import Disk
-from s3downloader.engines.parts import Layout, layout_of
-from s3downloader.engines.transfer import Transfer, begin_or_continue
-from s3downloader.records import FileRecord
+from s3downloader.engines.ranged.parts import Layout, layout_of
+from s3downloader.engines.ranged.transfer import Transfer, begin_or_continue
 
 from .losing_disk import LosingDisk
 

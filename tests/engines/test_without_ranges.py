@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.aio import stop
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.core.aio import stop
+from s3downloader.core.errors import DownloaderError, ErrorCode
 from tests.lying_store import Asked, LyingStore, Reply
 from tests.support import eventually
 

@@ -10,12 +10,12 @@ from typing import Any
 from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
 from awsiot.greengrasscoreipc.model import SubscribeToIoTCoreRequest
 
-from s3downloader.aio import timeout
-from s3downloader.errors import DownloaderError
+from s3downloader.core.aio import timeout
+from s3downloader.core.errors import DownloaderError
 from s3downloader.messaging.bus import Message, MessagingError
-from s3downloader.messaging.greengrass import GreengrassBus
-from s3downloader.messaging.ipc import IpcClient
-from s3downloader.messaging.ipc_streams import Subscription
+from s3downloader.messaging.greengrass.bus import GreengrassBus
+from s3downloader.messaging.greengrass.ipc import IpcClient
+from s3downloader.messaging.greengrass.ipc_streams import Subscription
 
 from .inbox import Inbox
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import aiomqtt
 import pytest
 
-from s3downloader.messaging import mqtt
-from s3downloader.messaging.acknowledgements import Acknowledgements
 from s3downloader.messaging.bus import Message
-from s3downloader.messaging.mqtt import RECEIVE_MAXIMUM, MqttBus
+from s3downloader.messaging.mqtt import bus as mqtt
+from s3downloader.messaging.mqtt.acknowledgements import Acknowledgements
+from s3downloader.messaging.mqtt.bus import RECEIVE_MAXIMUM, MqttBus
 from sandbox.servers import Broker
 from tests.support import eventually
 

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.messaging.bus import Message
 from tests.support import eventually
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.messaging.endpoint import Endpoint, parse_url, tls_context
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.messaging.mqtt.endpoint import Endpoint, parse_url, tls_context
 from sandbox.servers import Broker
 
 

@@ -8,12 +8,13 @@ from typing import Literal
 
 import pytest
 
-from s3downloader.aio import timeout
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.messaging import greengrass, ipc
+from s3downloader.core.aio import timeout
+from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.messaging.bus import MessagingError
-from s3downloader.messaging.ipc import IpcClient
-from s3downloader.messaging.message_sizes import MessageSizes
+from s3downloader.messaging.greengrass import bus as greengrass
+from s3downloader.messaging.greengrass import ipc
+from s3downloader.messaging.greengrass.ipc import IpcClient
+from s3downloader.messaging.greengrass.message_sizes import MessageSizes
 from sandbox.servers import Broker
 
 from ..support import eventually

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import pytest
 from awsiot.greengrasscoreipc.model import ReportedLifecycleState
 
-from s3downloader.aio import stop, timeout
-from s3downloader.messaging import greengrass_config
+from s3downloader.core.aio import stop, timeout
 from s3downloader.messaging.bus import MessagingError
-from s3downloader.messaging.greengrass_config import (
+from s3downloader.messaging.greengrass import configuration as greengrass_config
+from s3downloader.messaging.greengrass.configuration import (
     answer_component_updates,
     follow_configuration,
     get_configuration,
@@ -22,7 +22,7 @@ from s3downloader.messaging.greengrass_config import (
     report_running,
     wait_for_configuration,
 )
-from s3downloader.messaging.ipc import IpcClient
+from s3downloader.messaging.greengrass.ipc import IpcClient
 from sandbox.nucleus import Nucleus
 from sandbox.nucleus.nucleus import TOKEN_EXCHANGE
 

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.messaging.bus import (
-    Message,
-    MessagingError,
-    ShadowConflict,
-    ShadowDocument,
-)
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.messaging.bus import Message, MessagingError, ShadowConflict, ShadowDocument
 from s3downloader.messaging.memory import Hub, MemoryBus, MemoryShadow
 
 from .inbox import Inbox

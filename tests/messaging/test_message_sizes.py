@@ -8,13 +8,13 @@ from contextlib import suppress
 import msgspec
 import pytest
 
-from s3downloader.aio import timeout
 from s3downloader.contract import encode
 from s3downloader.contract.responses import DiskUsage, Status
-from s3downloader.errors import ErrorCode
-from s3downloader.fitting import publish_fitting
+from s3downloader.core.aio import timeout
+from s3downloader.core.errors import ErrorCode
 from s3downloader.messaging.bus import MessagingError
-from s3downloader.messaging.message_sizes import MAX_PAYLOAD, MessageSizes
+from s3downloader.messaging.fitting import publish_fitting
+from s3downloader.messaging.greengrass.message_sizes import MAX_PAYLOAD, MessageSizes
 
 from ..support import eventually
 from .buses import open_bus, publish_persistently

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from s3downloader.aio import timeout
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.core.aio import timeout
+from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.messaging.bus import MessagingError
-from s3downloader.messaging.mqtt import RECONNECT_DELAYS, MqttBus
+from s3downloader.messaging.mqtt.bus import RECONNECT_DELAYS, MqttBus
 from sandbox.processes import Process, accepts, find_program, free_ports
 from sandbox.servers import Broker
 from tests.support import eventually

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from s3downloader.messaging import greengrass, ipc
-from s3downloader.messaging.mqtt import MqttBus
+from s3downloader.messaging.greengrass import bus as greengrass
+from s3downloader.messaging.greengrass import ipc
+from s3downloader.messaging.mqtt.bus import MqttBus
 from sandbox.servers import Broker
 
 from ..support import eventually

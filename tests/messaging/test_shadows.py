@@ -18,7 +18,7 @@ from awsiot.greengrasscoreipc.model import (
     PublishToTopicRequest,
 )
 
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.messaging import shadow_topics
 from s3downloader.messaging.bus import (
     Bus,
@@ -28,11 +28,11 @@ from s3downloader.messaging.bus import (
     ShadowConflict,
     ShadowDocument,
 )
-from s3downloader.messaging.greengrass import GreengrassBus
-from s3downloader.messaging.greengrass_shadow import FirstAnswering, IpcShadow
-from s3downloader.messaging.ipc import IpcClient
+from s3downloader.messaging.greengrass.bus import GreengrassBus
+from s3downloader.messaging.greengrass.ipc import IpcClient
+from s3downloader.messaging.greengrass.shadow import FirstAnswering, IpcShadow
 from s3downloader.messaging.memory import Hub, MemoryBus, MemoryShadow
-from s3downloader.messaging.mqtt import MqttBus
+from s3downloader.messaging.mqtt.bus import MqttBus
 from s3downloader.messaging.shadow_topics import TopicShadow
 from sandbox.servers import Broker
 from sandbox.shadow_service import ShadowService

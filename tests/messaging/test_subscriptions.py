@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.messaging import ipc
-from s3downloader.messaging.greengrass import GreengrassBus
-from s3downloader.messaging.ipc import IpcClient
+from s3downloader.messaging.greengrass import ipc
+from s3downloader.messaging.greengrass.bus import GreengrassBus
+from s3downloader.messaging.greengrass.ipc import IpcClient
 from sandbox.servers import Broker
 
 from ..support import eventually

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from s3downloader.clock import Clock
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.core.clock import Clock
+from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.messaging.bus import Shadow, ShadowConflict, ShadowDocument
 from s3downloader.messaging.shadow_messages import refusal
 from s3downloader.models.registry import Registry

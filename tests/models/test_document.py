@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.messaging.bus import ShadowDocument
-from s3downloader.models.document import (
+from s3downloader.models.shadow_document import (
     check_fields,
     check_id,
     foreign,

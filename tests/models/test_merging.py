@@ -10,7 +10,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from s3downloader.messaging.bus import ShadowDocument
-from s3downloader.models.document import (
+from s3downloader.models.merge import (
+    difference,
+    merge,
+    next_update,
+    patched,
+    reported_models,
+    wishes,
+)
+from s3downloader.models.shadow_document import (
     Models,
     foreign,
     holding,
@@ -19,14 +27,6 @@ from s3downloader.models.document import (
     same,
     shadow_bytes,
     unreadable,
-)
-from s3downloader.models.merging import (
-    difference,
-    merge,
-    next_update,
-    patched,
-    reported_models,
-    wishes,
 )
 from sandbox.shadows import ShadowStore
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.clock import SystemClock
-from s3downloader.errors import ErrorCode
-from s3downloader.messaging.greengrass_shadow import IpcShadow
-from s3downloader.messaging.ipc import IpcClient
-from s3downloader.messaging.mqtt import MqttBus
+from s3downloader.core.clock import SystemClock
+from s3downloader.core.errors import ErrorCode
+from s3downloader.messaging.greengrass.ipc import IpcClient
+from s3downloader.messaging.greengrass.shadow import IpcShadow
+from s3downloader.messaging.mqtt.bus import MqttBus
 from s3downloader.messaging.shadow_topics import TopicShadow
 from sandbox.nucleus import Nucleus
 from sandbox.servers import Broker

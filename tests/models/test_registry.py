@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.models.registry import Registry
 
 from .surroundings import Device, encode

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from s3downloader.aio import timeout
-from s3downloader.errors import ErrorCode
+from s3downloader.core.aio import timeout
+from s3downloader.core.errors import ErrorCode
 from s3downloader.models.registry import Registry
 from tests.support import eventually
 

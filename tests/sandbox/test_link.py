@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from s3downloader.aio import timeout
+from s3downloader.core.aio import timeout
 from sandbox.link import Link
 from tests.support import eventually
 

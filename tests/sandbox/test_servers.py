@@ -13,7 +13,7 @@ import boto3
 import pytest
 from aiomqtt import Client, ProtocolVersion
 
-from s3downloader.aio import timeout
+from s3downloader.core.aio import timeout
 from sandbox.link import Link
 from sandbox.servers import ApiServer, Broker, ObjectServer, S3Server
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from s3downloader.clock import Clock, SystemClock
-from s3downloader.credentials import Credentials
-from s3downloader.heads import ObjectHeads
-from s3downloader.sources import S3Source
+from s3downloader.core.clock import Clock, SystemClock
+from s3downloader.sources.s3.credentials import Credentials
+from s3downloader.sources.s3.object_metadata import ObjectHeads
+from s3downloader.sources.s3.source import S3Source
 from sandbox.nucleus.credentials import CredentialsEndpoint
 from sandbox.servers import ApiServer, ObjectServer
 

@@ -7,8 +7,8 @@ import contextlib
 
 import pytest
 
-from s3downloader.credentials import Credentials
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.sources.s3.credentials import Credentials
 from sandbox.nucleus.credentials import CredentialsEndpoint
 
 __all__ = ["KEYS", "Answering", "answer", "environment", "refusal"]

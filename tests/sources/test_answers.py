@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from s3downloader import answers
-from s3downloader.errors import DownloaderError, ErrorCode
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.sources.s3 import answers
 
 MD5 = "0123456789abcdef0123456789abcdef"
 DATE = "Wed, 25 Nov 2026 13:02:32 GMT"

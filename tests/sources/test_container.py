@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader import container
-from s3downloader import credentials as credentials_module
-from s3downloader.credentials import Credentials
+from s3downloader.sources.s3 import container_credentials
+from s3downloader.sources.s3 import credentials as credentials_module
+from s3downloader.sources.s3.credentials import Credentials
 from sandbox.nucleus.credentials import CredentialsEndpoint
 from sandbox.processes import free_ports
 
@@ -83,8 +83,13 @@ async def test_keys_in_an_error_are_told_to_nobody(clock: ManualClock) -> None:
 async def test_a_service_that_waits_for_aws_has_half_a_minute(
     clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert container._CONNECT_SECONDS < 30 < container._ANSWER_SECONDS < credentials_module._LONGEST
-    monkeypatch.setattr(container, "_ANSWER_SECONDS", 0.05)
+    assert (
+        container_credentials._CONNECT_SECONDS
+        < 30
+        < container_credentials._ANSWER_SECONDS
+        < credentials_module._LONGEST
+    )
+    monkeypatch.setattr(container_credentials, "_ANSWER_SECONDS", 0.05)
     async with Answering(None) as service:
         error = await refusal(Credentials(service.environment, clock))
     assert "has not answered in time" in error.message
@@ -94,7 +99,9 @@ async def test_an_answer_that_drips_is_given_up(
     clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(credentials_module, "_LONGEST", 0.05)
-    monkeypatch.setattr(container, "_ANSWER_SECONDS", 1.0)  # of one byte, after which another comes
+    monkeypatch.setattr(
+        container_credentials, "_ANSWER_SECONDS", 1.0
+    )  # of one byte, after which another comes
     async with Answering(None) as service:
         error = await refusal(Credentials(service.environment, clock))
     assert "came in time" in error.message

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader import container
-from s3downloader.credentials import Credentials, Keys
-from s3downloader.errors import DownloaderError
+from s3downloader.core.errors import DownloaderError
+from s3downloader.sources.s3 import container_credentials
+from s3downloader.sources.s3.credentials import Credentials, Keys
 from sandbox.nucleus.credentials import CredentialsEndpoint
 
 from ..support import ManualClock
@@ -227,7 +227,7 @@ async def test_another_provider_of_ones_own_choice_stays(
         asked.append(url)
         return Keys("chosen", "s")
 
-    monkeypatch.setattr(container, "ask", ask)
+    monkeypatch.setattr(container_credentials, "ask", ask)
     chosen = {f"AWS_CONTAINER_CREDENTIALS_{variable}_URI": value}
     credentials = Credentials(chosen, clock, moving)
     assert (await credentials.get()).access_key_id == "chosen"

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from s3downloader.checksums import CRCS, Expected, Part, check_file
-from s3downloader.clock import SystemClock
-from s3downloader.credentials import Credentials
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.heads import ObjectHeads, told
+from s3downloader.core.checksums import CRCS, Expected, Part, check_file
+from s3downloader.core.clock import SystemClock
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.sources.s3.credentials import Credentials
+from s3downloader.sources.s3.object_metadata import ObjectHeads, told
 from sandbox.link import Link
 from sandbox.nucleus.credentials import CredentialsEndpoint
 from sandbox.processes import free_ports

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.sources import ObjectInfo, S3Source
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.sources.s3.source import ObjectInfo, S3Source
 from sandbox.servers import ObjectServer
 
 from ..lying_store import Asked, LyingStore, Reply, error_reply, listing_reply, login_page

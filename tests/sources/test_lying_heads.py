@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from s3downloader.checksums import Expected
-from s3downloader.clock import SystemClock
-from s3downloader.credentials import Credentials
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.heads import ObjectHeads
-from s3downloader.sources import ObjectInfo, S3Source
+from s3downloader.core.checksums import Expected
+from s3downloader.core.clock import SystemClock
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.sources.s3.credentials import Credentials
+from s3downloader.sources.s3.object_metadata import ObjectHeads
+from s3downloader.sources.s3.source import ObjectInfo, S3Source
 from sandbox.servers import ObjectServer
 
 from ..lying_store import Asked, LyingStore, Reply, error_reply, login_page

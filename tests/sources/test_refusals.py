@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from s3downloader.errors import ErrorCode
-from s3downloader.refusals import Refusal, explained, refusal
+from s3downloader.core.errors import ErrorCode
+from s3downloader.sources.s3.refusals import Refusal, explained, refusal
 
 from ..lying_store import LOGIN_PAGE, error_reply
 

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from s3downloader.clock import SystemClock
-from s3downloader.credentials import Credentials
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.s3http import Request, S3Http, address
+from s3downloader.core.clock import SystemClock
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.sources.s3.credentials import Credentials
+from s3downloader.sources.s3.http import Request, S3Http, address
 
 from ..lying_store import Asked, LyingStore, Reply, error_reply
 from .amazon import Amazon

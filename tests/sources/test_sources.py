@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.clock import SystemClock
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.sources import ObjectInfo, S3Source
+from s3downloader.core.clock import SystemClock
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.sources.s3.source import ObjectInfo, S3Source
 from sandbox.link import Link
 from sandbox.processes import Process
 from sandbox.servers import ApiServer, ObjectServer

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from s3downloader.errors import ErrorCode
-from s3downloader.records import (
+from s3downloader.core.errors import ErrorCode
+from s3downloader.core.records import (
     Download,
     Exchange,
     Failure,

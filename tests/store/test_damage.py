@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from s3downloader.records import State
+from s3downloader.core.records import State
 from s3downloader.store import Change, Item, Store
 
 from .full_state import a_download, read_everything, write_everything

@@ -23,7 +23,7 @@ PACKAGES = Path(s3downloader.__file__).parents[1]
 OPEN = """
 import asyncio, sys
 from pathlib import Path
-from s3downloader.errors import DownloaderError
+from s3downloader.core.errors import DownloaderError
 from s3downloader.store import Store
 
 async def main():

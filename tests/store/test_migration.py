@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import FileRecord, Options, State
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import FileRecord, Options, State
 from s3downloader.store import Arrived, Change, Outgoing, Store
 from s3downloader.store.migrations import MIGRATIONS
-from s3downloader.store.tables import tables
+from s3downloader.store.recovery.tables import tables
 
 STATES = Path(__file__).parent / "states"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from s3downloader.records import Rollback, Version
+from s3downloader.core.records import Rollback, Version
 from s3downloader.store import Change, Published, Store
 
 PATHS = ["/d/m", "/d/m-2/a", "/d/m.a", "/d/m/a", "/d/m/é/漢", "/d/m0", "/d/n/b"]

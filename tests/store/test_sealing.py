@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from s3downloader.store.sealing import is_intact, is_sealed, seal, unseal
+from s3downloader.store.recovery.sealing import is_intact, is_sealed, seal, unseal
 
 BODY = b'{"download_id":"d-1","size":7}'
 

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from s3downloader.errors import DownloaderError, ErrorCode
-from s3downloader.records import Download, FileRecord, Options, State
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import Download, FileRecord, Options, State
 from s3downloader.store import Arrived, Change, Item, Outgoing, Store
 
 from ..daemon.disk import Disk, connection_on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from s3downloader.aio import timeout
+from s3downloader.core.aio import timeout
 
 from ..errors import InvalidArgumentsError, ServiceError
 from ..server import Json, Operation, Stream

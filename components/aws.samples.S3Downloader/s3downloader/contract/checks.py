@@ -7,8 +7,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
 
-from ..errors import DownloaderError, ErrorCode
-from ..records import EngineName
+from ..core.errors import DownloaderError, ErrorCode
+from ..core.records import EngineName
 from .fields import MODEL_META_EXAMPLE, MODEL_META_LEVELS, ModelId, Sha256
 
 __all__ = [

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
-from ..errors import DownloaderError, ErrorCode
-from ..records import Options
+from ..core.errors import DownloaderError, ErrorCode
+from ..core.records import Options
 from .checks import check_limit, check_model_meta, check_sha256
 from .fields import (
     Bucket,

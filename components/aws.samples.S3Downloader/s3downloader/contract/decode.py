@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import FieldInfo
 
-from ..errors import DownloaderError, ErrorCode
+from ..core.errors import DownloaderError, ErrorCode
 from .checks import check, is_deeper, meta_of, shown
 from .commands import COMMANDS, Command, name_of
 from .fields import MODEL_META_NAMES, CommandId

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from msgspec import Meta
 
-from ..records import GENERATED
+from ..core.records import GENERATED
 
 __all__ = [
     "MODEL_META_EXAMPLE",

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from ..errors import DownloaderError, ErrorCode
+from ..core.errors import DownloaderError, ErrorCode
 
 __all__ = ["DOWNLOADS", "LIMITS", "MODELS", "files_of", "item_after", "objects_of", "page_token"]
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ..errors import DownloaderError, ErrorCode
-from ..records import Options, State
+from ..core.errors import DownloaderError, ErrorCode
+from ..core.records import Options, State
 from .names import snake_case
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..contract import responses
 from ..contract.responses import Event
-from ..records import Download
+from ..core.records import Download
 
 __all__ = ["Announcement", "cancelled", "completed", "failed", "model_added", "paused", "resumed"]
 

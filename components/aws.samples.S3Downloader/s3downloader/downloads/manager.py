@@ -13,28 +13,29 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ..aio import TaskGroup, stop, uninterrupted
-from ..clock import Clock
 from ..contract import commands
+from ..core.aio import TaskGroup, stop, uninterrupted
+from ..core.clock import Clock
+from ..core.errors import DownloaderError, ErrorCode, Vanished, from_system
+from ..core.records import ACTIVE, FINISHED, Download, Failure, State, Version
+from ..core.settings import Settings
+from ..core.throttle import Share
 from ..engines.base import Engine
-from ..errors import DownloaderError, ErrorCode, Vanished, from_system
 from ..models.registry import Answering, Registry
-from ..outbox import Outbox
-from ..records import ACTIVE, FINISHED, Download, Failure, State, Version
-from ..settings import Settings
 from ..store import Change, Store
-from ..throttle import Share
-from . import events, limits
-from .admission import admit, check_free, check_place, check_space, limited, model_id
-from .bandwidth import Bandwidth
-from .course import Course
-from .deadlines import Deadlines, overrun
-from .entry import Entry
-from .ledger import Asked, Ledger, check_resumable, require
-from .plan import Listing
-from .publish import discard
-from .reuse import forget_gone, known_as
-from .versions import Versions
+from ..store.outbox import Outbox
+from . import events
+from .active_download import Entry
+from .planning import path_safety
+from .planning.admission import admit, check_free, check_place, check_space, limited, model_id
+from .planning.plan import Listing
+from .planning.reuse import forget_gone, known_as
+from .policy.bandwidth import Bandwidth
+from .policy.deadlines import Deadlines, overrun
+from .publishing.publish import discard
+from .publishing.versions import Versions
+from .runner import Course
+from .state_machine import Asked, Ledger, check_resumable, require
 
 __all__ = ["DownloadManager", "Source"]
 
@@ -256,7 +257,7 @@ class DownloadManager:
         await self._versions.sweep()
 
     def _check_rollback(self, place: Path) -> None:
-        limits.resolve_destination(str(place.parent), self._settings().destination_roots)
+        path_safety.resolve_destination(str(place.parent), self._settings().destination_roots)
         check_free(str(place), self._entries.values())
 
     @asynccontextmanager
@@ -328,7 +329,7 @@ class DownloadManager:
         )
         try:
             place = entry.download.destination  # as it was recorded under the configuration of then
-            limits.check_allowed(Path(place), self._settings().destination_roots, place)
+            path_safety.check_allowed(Path(place), self._settings().destination_roots, place)
             await course.run(before_publishing=self._model)
             await uninterrupted(self._complete(entry))
             await self._versions.sweep()

@@ -8,9 +8,9 @@ from typing import Any
 from msgspec import UNSET
 
 from ..contract.responses import DetailsView, DiskUsage, DownloadView, FileView, LimitView
-from ..records import FileRecord, State
-from . import limits
-from .entry import Entry
+from ..core.records import FileRecord, State
+from .active_download import Entry
+from .planning import path_safety
 
 __all__ = ["details_view", "disk_usage", "download_view", "file_view", "limit_view"]
 
@@ -58,7 +58,7 @@ def limit_view(entry: Entry) -> LimitView:
 
 def disk_usage(path: str) -> DiskUsage:
     """Return the use of the file system that `path` lies on."""
-    space = limits.space(Path(path))
+    space = path_safety.space(Path(path))
     usable = space.used + space.free
     percent = round(100 * space.used / usable, 1) if usable else 0.0
     return DiskUsage(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable
 
-from ..aio import first_of, stop
-from ..records import FileRecord
+from ..core.aio import first_of, stop
+from ..core.records import FileRecord
 from .base import Engine, FetchJob, Sink, goes_on_inside_files
 
 __all__ = ["AutoEngine"]

@@ -8,9 +8,9 @@ from typing import Protocol
 
 import msgspec
 
-from ..errors import ErrorCode
-from ..records import FileRecord, Options
-from ..throttle import Share
+from ..core.errors import ErrorCode
+from ..core.records import FileRecord, Options
+from ..core.throttle import Share
 
 __all__ = ["OF_ONE_OBJECT", "Engine", "FetchJob", "Sink", "goes_on_inside_files"]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from .. import validators
-from ..records import FileRecord
+from ..core import validators
+from ..core.records import FileRecord
 from .disk import Disk
 
 __all__ = ["Staging", "is_left", "mode_by_umask", "number_in"]

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from ..checksums import (
+from ..core.checksums import (
     CRCS,
     DEFAULT_CRC,
     Crc,
@@ -22,12 +22,12 @@ from ..checksums import (
     check_ranges,
     md5_etag,
 )
-from ..errors import DownloaderError, ErrorCode
-from ..heads import told
-from ..records import FileRecord
+from ..core.errors import DownloaderError, ErrorCode
+from ..core.records import FileRecord
+from ..sources.s3.object_metadata import told
 from .base import FetchJob
+from .ranged.transfer import Transfer
 from .staging import Staging
-from .transfer import Transfer
 
 __all__ = ["Heads", "Verifier", "block_of", "crc_for", "label_of", "mismatch_error"]
 

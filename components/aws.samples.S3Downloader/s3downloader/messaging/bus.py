@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from ..errors import DownloaderError, ErrorCode
+from ..core.errors import DownloaderError, ErrorCode
 
 __all__ = [
     "IOT_CORE_MAX_PAYLOAD",

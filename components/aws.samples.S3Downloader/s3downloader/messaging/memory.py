@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import DownloaderError, ErrorCode
+from ..core.errors import DownloaderError, ErrorCode
 from .bus import (
     IOT_CORE_MAX_PAYLOAD,
     Message,

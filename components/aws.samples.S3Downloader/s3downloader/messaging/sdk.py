@@ -12,7 +12,7 @@ from typing import TypeVar
 from awscrt.exceptions import AwsCrtError
 from awscrt.io import ClientBootstrap, DefaultHostResolver, EventLoopGroup
 
-from ..aio import timeout
+from ..core.aio import timeout
 
 __all__ = ["SDK_ERRORS", "EventLoopDoor", "client_bootstrap"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ..errors import DownloaderError, ErrorCode
+from ..core.errors import DownloaderError, ErrorCode
 from .bus import ShadowConflict, ShadowDocument
 
 __all__ = [

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from ..aio import timeout
-from ..errors import DownloaderError, ErrorCode
-from .backoff import backoff
+from ..core.aio import timeout
+from ..core.backoff import backoff
+from ..core.errors import DownloaderError, ErrorCode
 from .bus import Bus, Message, ShadowDocument
 from .shadow_messages import (
     NOT_FOUND,

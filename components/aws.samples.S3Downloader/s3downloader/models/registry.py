@@ -10,13 +10,14 @@ from typing import Any
 
 import msgspec
 
-from ..aio import first_of
-from ..clock import Clock
-from ..errors import DownloaderError, ErrorCode
+from ..core.aio import first_of
+from ..core.clock import Clock
+from ..core.errors import DownloaderError, ErrorCode
+from ..core.records import Version
 from ..messaging.bus import Shadow, ShadowConflict, ShadowDocument
-from ..records import Version
 from ..store import Change, Store
-from .document import (
+from .merge import merge, next_update, patched, reported_models, wishes
+from .shadow_document import (
     Entry,
     Models,
     check_fields,
@@ -28,7 +29,6 @@ from .document import (
     same,
     shadow_bytes,
 )
-from .merging import merge, next_update, patched, reported_models, wishes
 
 __all__ = ["Answering", "Registry"]
 

@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from ..errors import DownloaderError, ErrorCode
-from .opening import make_directory, make_private, open_state
+from ..core.errors import DownloaderError, ErrorCode
+from .recovery.opening import make_directory, make_private, open_state
 
 __all__ = ["Database"]
 

@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..records import GENERATED
-from .sealing import seal, unseal
+from ..core.records import GENERATED
+from .recovery.sealing import seal, unseal
 
 __all__ = [
     "Arrived",

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from ..records import Version
-from .sealing import seal, unseal
+from ..core.records import Version
+from .recovery.sealing import seal, unseal
 
 __all__ = [
     "Published",

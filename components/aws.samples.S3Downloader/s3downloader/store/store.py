@@ -9,15 +9,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..errors import DownloaderError, ErrorCode
-from ..records import Download, FileRecord, Version
+from ..core.errors import DownloaderError, ErrorCode
+from ..core.records import Download, FileRecord, Version
 from . import messages, published
 from .database import Database
 from .messages import Arrived, Outgoing
 from .migrations import MIGRATIONS, schema
-from .opening import DAMAGE_NOTE
 from .published import Published
-from .sealing import seal, unseal
+from .recovery.opening import DAMAGE_NOTE
+from .recovery.sealing import seal, unseal
 
 __all__ = ["Change", "Item", "Store"]
 

@@ -1,0 +1,209 @@
+"""Everything that runs, put together around the adapters that main.py chose."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..control.handlers import Browser, Handlers
+from ..control.service import S3CommandService
+from ..control.status import StatusReporter
+from ..core import logs, settings
+from ..core.aio import TaskGroup, stop
+from ..core.clock import Clock
+from ..core.errors import DownloaderError, ErrorCode
+from ..core.settings import LiveSettings
+from ..downloads import manager
+from ..downloads.manager import DownloadManager
+from ..downloads.policy.bandwidth import Bandwidth
+from ..downloads.policy.deferral import Deferral
+from ..engines.base import Engine
+from ..messaging.bus import Bus, Shadow
+from ..messaging.fitting import publish_fitting
+from ..models.registry import Registry
+from ..store import Store
+from ..store.inbox import Inbox
+from ..store.outbox import Outbox
+
+__all__ = ["Daemon"]
+
+log = logging.getLogger(__name__)
+
+
+Report = Callable[[], Coroutine[Any, Any, None]]
+
+
+class Source(manager.Source, Browser, Protocol):
+    """A store of objects: listed for a plan, and browsed by an operator."""
+
+
+async def _nobody_asks() -> None:
+    return
+
+
+class Daemon:
+    """The downloader of one thing, from its bus to its store."""
+
+    def __init__(
+        self,
+        *,
+        thing_name: str,
+        live: LiveSettings,
+        bus: Bus,
+        shadow: Shadow | None,
+        source: Source,
+        engine: Engine,
+        clock: Clock,
+        transient: frozenset[ErrorCode],
+    ) -> None:
+        """Open the store; errors are those of Store.
+
+        `bus` is opened when the store has been read. `transient` faults pass by themselves.
+        """
+        topics = f"{live().topic_prefix}/{thing_name}"
+        self._live = live
+        self._bus = bus
+        self._store = Store(Path(live().state_dir))
+        self._outbox = Outbox(
+            self._store, partial(publish_fitting, bus, f"{topics}/responses", qos=1), clock
+        )
+        bus.watch_link(self._outbox.connected)
+        self._status = StatusReporter(
+            device_id=thing_name,
+            publish=partial(publish_fitting, bus, f"{topics}/status", qos=0),
+            settings=live,
+            clock=clock,
+        )
+        self._registry = Registry(
+            store=self._store,
+            record=self._outbox.record,
+            shadow=shadow,
+            max_bytes=lambda: live().shadow_max_bytes,
+            clock=clock,
+            warn=self._status.warn,
+        )
+        self._bandwidth = Bandwidth(self._store, self._outbox, live, clock)
+        self._manager = DownloadManager(
+            store=self._store,
+            outbox=self._outbox,
+            registry=self._registry,
+            listing=source,
+            engine=engine,
+            bandwidth=self._bandwidth,
+            settings=live,
+            clock=clock,
+            transient=transient,
+            on_change=self._status.changed,
+            on_fault=self._status.fault,
+        )
+        self._deferral = Deferral(
+            lambda: self._manager.entries, lambda: live().defer_update_seconds, clock
+        )
+        self._handlers = Handlers(
+            device_id=thing_name,
+            store=self._store,
+            outbox=self._outbox,
+            manager=self._manager,
+            bandwidth=self._bandwidth,
+            registry=self._registry,
+            browser=source,
+            settings=live,
+            clock=clock,
+        )
+        self._inbox = Inbox(self._store, clock)
+        self._service = S3CommandService(
+            bus=bus,
+            topic=f"{topics}/commands",
+            store=self._store,
+            inbox=self._inbox,
+            outbox=self._outbox,
+            handle=self._handlers.handle,
+            settings=live,
+            clock=clock,
+            warn=self._status.warn,
+        )
+
+    async def serve(self, report_running: Report = _nobody_asks) -> None:
+        """Run until cancelled; raises MessagingError once messaging is lost for good.
+
+        `report_running` is called once commands are heard.
+        """
+        try:
+            await self._load()
+            async with self._bus:
+                await self._run_until_lost(report_running)
+        finally:
+            await self._manager.save_progress()
+            await self._store.close()
+
+    async def _run_until_lost(self, report_running: Report) -> None:
+        running = asyncio.ensure_future(self._run(report_running))
+        lost = asyncio.ensure_future(self._bus.wait_lost())
+        try:
+            await asyncio.wait([running, lost], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await stop(lost)
+            await stop(running)
+        if not running.cancelled():
+            running.result()
+        reason = lost.result()
+        log.critical("messaging is lost")
+        raise reason
+
+    async def _run(self, report_running: Report) -> None:
+        async with TaskGroup() as group:
+            group.create_task(self._outbox.run())
+            group.create_task(self._registry.sync())
+            group.create_task(self._manager.run())
+            tried, listening = asyncio.Event(), asyncio.Event()
+            group.create_task(self._service.run(tried.set, listening.set))
+            group.create_task(_report_when(listening, report_running))
+            await tried.wait()  # whoever hears the first status may send commands
+            await self._status.run(self._handlers.status, self._manager.save_progress)
+
+    async def _load(self) -> None:
+        if said := await self._store.damage():
+            self._status.warn(said, ErrorCode.INTERNAL_ERROR, self._damage_is_told)
+        await self._inbox.load()
+        await self._registry.load()
+        await self._bandwidth.load()
+        await self._manager.load()
+
+    def warn(self, message: str, code: ErrorCode) -> None:
+        """Log a warning and publish it beside the status."""
+        self._status.warn(message, code)
+
+    async def _damage_is_told(self) -> None:
+        try:
+            await self._store.forget_damage()
+        except DownloaderError as error:
+            log.warning("the damage is told again after a restart: %s", error)
+
+    def defer_update(self, deployment_id: str) -> float:
+        """Return by how many seconds an update of components shall be put off, 0 for not at all."""
+        return self._deferral.seconds(deployment_id)
+
+    def reconfigure(self, configuration: Mapping[str, Any]) -> None:
+        """Let a changed configuration take effect as far as it can without a restart."""
+        for sentence in settings.unknown(configuration):
+            log.warning("%s", sentence)
+        try:
+            waiting = self._live.update(configuration)
+        except DownloaderError as error:
+            self._status.warn(f"{error.message}; the value before stays in force", error.code)
+            return
+        logs.configure(self._live().log_level)
+        if waiting:
+            log.warning("a restart is needed for the change of %s", ", ".join(waiting))
+        self._bandwidth.follow_configuration()
+        self._manager.schedule()
+        self._status.reconfigured()
+
+
+async def _report_when(listening: asyncio.Event, report_running: Report) -> None:
+    await listening.wait()
+    await report_running()

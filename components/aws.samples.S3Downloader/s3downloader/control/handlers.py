@@ -1,0 +1,318 @@
+"""What each command does, and the response that it gets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from msgspec import UNSET
+
+from ..contract import commands, encode, responses
+from ..contract.commands import Command
+from ..contract.paging import (
+    DOWNLOADS,
+    LIMITS,
+    MODELS,
+    files_of,
+    item_after,
+    objects_of,
+    page_token,
+)
+from ..core.aio import batches
+from ..core.clock import Clock
+from ..core.errors import from_system
+from ..core.records import ACTIVE, FINISHED, Download, FileRecord
+from ..core.settings import Settings
+from ..downloads.active_download import Entry
+from ..downloads.manager import DownloadManager
+from ..downloads.planning.path_safety import check_source
+from ..downloads.planning.plan import Listed
+from ..downloads.policy.bandwidth import Bandwidth
+from ..downloads.state_machine import Asked
+from ..downloads.views import details_view, disk_usage, download_view, file_view, limit_view
+from ..models.registry import Registry
+from ..store import Store
+from ..store.outbox import Outbox
+
+__all__ = ["Browser", "Handlers"]
+
+_PAGE = 200
+"""How many items are fetched for a page; as many of them as fit are sent."""
+
+
+class Browser(Protocol):
+    """Lists a bucket for an operator, page by page."""
+
+    async def browse(
+        self, bucket: str, prefix: str, start_after: str | None, limit: int
+    ) -> tuple[Sequence[Listed], bool]:
+        """Return up to `limit` objects after `start_after`, and whether there are more."""
+
+
+class Handlers:
+    """Carries commands out. Each response is on disk, under its command's id, before it is sent."""
+
+    def __init__(
+        self,
+        *,
+        device_id: str,
+        store: Store,
+        outbox: Outbox,
+        manager: DownloadManager,
+        bandwidth: Bandwidth,
+        registry: Registry,
+        browser: Browser,
+        settings: Callable[[], Settings],
+        clock: Clock,
+    ) -> None:
+        self._device_id = device_id
+        self._store = store
+        self._outbox = outbox
+        self._manager = manager
+        self._bandwidth = bandwidth
+        self._registry = registry
+        self._browser = browser
+        self._settings = settings
+        self._clock = clock
+        self._table: dict[type[Command], Callable[[Any], Awaitable[None]]] = {
+            commands.Download: self._download,
+            commands.Pause: partial(self._steer, manager.pause, "paused"),
+            commands.Resume: partial(self._steer, manager.resume, "resumed"),
+            commands.Cancel: partial(self._steer, manager.cancel, "cancelled"),
+            commands.List: self._list,
+            commands.Details: self._details,
+            commands.Status: self._status,
+            commands.DiskSpace: self._disk_space,
+            commands.Limits: self._limits,
+            commands.ModelList: self._model_list,
+            commands.ModelGet: self._model_get,
+            commands.ModelAdd: self._model_add,
+            commands.ModelDelete: self._model_delete,
+            commands.ModelRollback: self._model_rollback,
+        }
+
+    async def handle(self, command: Command) -> None:
+        """Carry out `command` and answer it; raise DownloaderError to refuse it."""
+        if isinstance(command, commands.List | commands.Details | commands.Status):
+            await self._manager.save_progress()
+        try:
+            await self._table[type(command)](command)
+        except (OSError, RuntimeError, MemoryError) as error:
+            if told := from_system(error):
+                raise told from error
+            raise
+
+    def status(self, since: float = math.inf) -> responses.Status:
+        """Return what the device is doing now.
+
+        First what has changed its state `since` that moment of the monotonic clock, then what is
+        active: where the list is cut, it shows the news.
+        """
+
+        def rank(entry: Entry) -> tuple[bool, bool]:
+            is_news = entry.entered is not None and entry.entered >= since
+            return not is_news, entry.download.state not in ACTIVE
+
+        shown = [e for e in self._manager.entries if e.download.state not in FINISHED]
+        shown.sort(key=rank)
+        return responses.Status(
+            device_id=self._device_id,
+            timestamp=self._clock.now(),
+            active_downloads=sum(entry.download.state in ACTIVE for entry in shown),
+            downloads=[download_view(entry) for entry in shown],
+            disk_space=disk_usage(self._settings().download_dir),
+        )
+
+    async def _download(self, command: commands.Download) -> None:
+        await self._manager.start(command, partial(self._steered, command, "accepted"))
+
+    async def _steer(
+        self,
+        steer: Callable[[str, Asked], Awaitable[None]],
+        what: str,
+        command: commands.Pause | commands.Resume | commands.Cancel,
+    ) -> None:
+        asked = Asked(command.command_id, partial(self._steered, command, what))
+        await steer(command.download_id, asked)
+
+    def _steered(self, command: Command, what: str, download: Download) -> bytes:
+        return self._encode(
+            responses.DownloadResponse(
+                **_answering(command),
+                message=f"download {download.download_id} {what}",
+                download_id=download.download_id,
+                status=download.state,
+            )
+        )
+
+    async def _list(self, command: commands.List) -> None:
+        if command.list_type == "s3":
+            await self._list_objects(command)
+        elif command.list_type == "models":
+            await self._model_list(command)
+        else:
+            await self._list_downloads(command)
+
+    async def _list_downloads(self, command: commands.List) -> None:
+        entries = self._entries_after(DOWNLOADS, command.next_token)
+        await self._answer(
+            responses.DownloadsResponse(
+                **_answering(command),
+                message=_count(len(entries), "download"),
+                downloads=[download_view(entry) for entry in entries],
+            )
+        )
+
+    def _entries_after(self, listing: str, token: str | None) -> list[Entry]:
+        entries = self._manager.entries
+        if token:
+            last = self._manager.find(item_after(listing, token, str))
+            entries = entries[entries.index(last) + 1 :]
+        return entries
+
+    async def _list_objects(self, command: commands.List) -> None:
+        assert command.bucket is not None
+        check_source(command.bucket, command.key, self._settings().allowed_sources)
+        listing, token = objects_of(command.bucket, command.key), command.next_token
+        after = item_after(listing, token, str) if token else None
+        listed, more = await self._browser.browse(command.bucket, command.key, after, _PAGE)
+        response = responses.ObjectsResponse(
+            **_answering(command),
+            message=_count(len(listed), "object") + (" and more" if more else ""),
+            bucket=command.bucket,
+            key=command.key,
+            objects=[responses.ObjectView(key=o.key, size=o.size, etag=o.etag) for o in listed],
+            next_token=page_token(listing, listed[-1].key) if more else UNSET,
+        )
+        await self._answer(response)
+
+    async def _details(self, command: commands.Details) -> None:
+        entry = self._manager.find(command.download_id)
+        listing, token = files_of(command.download_id), command.next_token
+        after = item_after(listing, token, int) if token else 0
+        files = self._store.files(command.download_id, after=after)
+        page: list[FileRecord] = await anext(batches(files, _PAGE), [])
+        await self._answer(
+            responses.DetailsResponse(
+                **_answering(command),
+                message=f"download {command.download_id} is {entry.download.state.value}",
+                download_id=command.download_id,
+                status=entry.download.state,
+                details=details_view(entry),
+                files=[file_view(file) for file in page],
+                next_token=page_token(listing, page[-1].number) if len(page) == _PAGE else UNSET,
+            )
+        )
+
+    async def _status(self, command: commands.Status) -> None:
+        status = self.status()
+        await self._answer(
+            responses.StatusResponse(
+                **_answering(command),
+                message=_count(status.active_downloads, "active download"),
+                device_id=status.device_id,
+                timestamp=status.timestamp,
+                active_downloads=status.active_downloads,
+                downloads=status.downloads,
+                disk_space=status.disk_space,
+            )
+        )
+
+    async def _disk_space(self, command: commands.DiskSpace) -> None:
+        usage = disk_usage(self._settings().download_dir)
+        await self._answer(
+            responses.DiskSpaceResponse(
+                **_answering(command), message=f"{usage.free} bytes free", disk_space=usage
+            )
+        )
+
+    async def _limits(self, command: commands.Limits) -> None:
+        limit = command.max_bandwidth
+        if limit is UNSET:
+            await self._answer(self._in_force(command))
+        elif command.download_id is None:
+            await self._bandwidth.choose(limit, lambda: self._answers(self._in_force(command)))
+        else:
+            asked = Asked(command.command_id, lambda _: self._encode(self._in_force(command)))
+            await self._manager.limit(command.download_id, limit, asked)
+
+    def _in_force(self, command: commands.Limits) -> responses.LimitsResponse:
+        if command.download_id:
+            shown = [self._manager.find(command.download_id)]
+        else:
+            entries = self._entries_after(LIMITS, command.next_token)
+            shown = [entry for entry in entries if entry.download.state in ACTIVE]
+        limit = self._bandwidth.limit()
+        return responses.LimitsResponse(
+            **_answering(command),
+            message=f"the device's limit is {limit} bytes a second" if limit else "no limit",
+            max_bandwidth=limit,
+            configured_max_bandwidth=self._bandwidth.configured(),
+            downloads=[limit_view(entry) for entry in shown],
+        )
+
+    async def _model_list(self, command: commands.ModelList | commands.List) -> None:
+        models = self._registry.models()
+        if command.next_token:
+            after = item_after(MODELS, command.next_token, str)
+            models = [model for model in models if model["model_id"] > after]
+        await self._answer(
+            responses.ModelsResponse(
+                **_answering(command), message=_count(len(models), "model"), models=models
+            )
+        )
+
+    async def _model_get(self, command: commands.ModelGet) -> None:
+        model = self._registry.get(command.model_id)
+        await self._answer(_model_response(command, "found", model))
+
+    async def _model_add(self, command: commands.ModelAdd) -> None:
+        def answer(model: dict[str, Any]) -> list[tuple[str, bytes]]:
+            return self._answers(_model_response(command, "registered", model))
+
+        await self._registry.add(command.model_meta, answer)
+
+    async def _model_delete(self, command: commands.ModelDelete) -> None:
+        response = responses.ModelResponse(
+            **_answering(command),
+            message=f"model {command.model_id} deleted; its files are still there",
+            model_id=command.model_id,
+        )
+        await self._manager.delete_model(command.model_id, lambda _: self._answers(response))
+
+    async def _model_rollback(self, command: commands.ModelRollback) -> None:
+        def answer(model: dict[str, Any]) -> list[tuple[str, bytes]]:
+            version = model.get("model_version", "the version before")
+            what = f"rolled back; it is {version} now"
+            return self._answers(_model_response(command, what, model))
+
+        await self._manager.roll_back(command.model_id, answer)
+
+    async def _answer(self, response: responses.Response) -> None:
+        """Answer a command that changes nothing, whether or not that can be recorded."""
+        await self._outbox.answer(response.command_id, self._encode(response))
+
+    def _answers(self, response: responses.Response) -> list[tuple[str, bytes]]:
+        return [(response.command_id, self._encode(response))]
+
+    def _encode(self, message: responses.Message) -> bytes:
+        return encode(message, self._settings().max_payload_bytes)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _answering(command: Command) -> dict[str, Any]:
+    return {"command_id": command.command_id, "command": command.command}
+
+
+def _model_response(command: Command, what: str, model: dict[str, Any]) -> responses.ModelResponse:
+    return responses.ModelResponse(
+        **_answering(command),
+        message=f"model {model['model_id']} {what}",
+        model_id=model["model_id"],
+        model=model,
+    )

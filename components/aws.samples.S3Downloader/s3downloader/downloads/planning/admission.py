@@ -1,0 +1,147 @@
+"""Which downloads may begin, and which may go on, beside the others that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from ...contract import commands
+from ...contract.checks import check_limit
+from ...core.error_mapping import unaccelerated
+from ...core.errors import DownloaderError, ErrorCode, from_os_error
+from ...core.records import ACTIVE, FINISHED, Download, Options, State
+from ...core.settings import Settings
+from ..active_download import Entry
+from ..publishing.replace import check_replaceable
+from . import path_safety
+
+__all__ = ["admit", "check_free", "check_place", "check_space", "limited", "model_id"]
+
+_OCCUPYING = ACTIVE | {State.PAUSED}
+
+
+def admit(command: commands.Download, settings: Settings, now: float) -> Download:
+    """Return the download that `command` asks for.
+
+    Raises INVALID_FIELD, SOURCE_NOT_ALLOWED, DESTINATION_NOT_ALLOWED or DESTINATION_NOT_WRITABLE.
+    """
+    if command.options.s3_transfer_acceleration and settings.endpoint_url:
+        raise unaccelerated(settings.endpoint_url)
+    path_safety.check_source(command.bucket, command.key, settings.allowed_sources)
+    roots = settings.destination_roots
+    destination = path_safety.resolve_destination(
+        command.destination or settings.download_dir, roots
+    )
+    download = Download(
+        download_id=command.download_id,
+        command_id=command.command_id,
+        bucket=command.bucket,
+        key=command.key,
+        destination=str(destination),
+        staging="",
+        options=command.options,
+        model_meta=command.model_meta,
+        sha256=command.sha256,
+        created_at=now,
+        updated_at=now,
+    )
+    beside = destination
+    if download.replaces:
+        check_replaceable(Path(download.place), [*roots, Path(settings.state_dir)])
+        beside = Path(download.place).parent
+    try:
+        staging = path_safety.staging_folder(beside, roots, download.download_id)
+    except OSError as error:
+        raise from_os_error(error) from error
+    return msgspec.structs.replace(download, staging=str(staging))
+
+
+def limited(download: Download, limit: int | None) -> Options:
+    """Return the options of `download` with its own limit, in bytes per second, None for none.
+
+    Raises INVALID_FIELD where its engine heeds none, INVALID_STATE where it is over.
+    """
+    if download.state in FINISHED:
+        raise DownloaderError(
+            ErrorCode.INVALID_STATE,
+            f"the download {download.download_id!r} is {download.state.value}; only one that is"
+            " not over can be given a limit",
+            download_id=download.download_id,
+            status=download.state.value,
+        )
+    check_limit(download.options.engine, limit)
+    return msgspec.structs.replace(download.options, max_bandwidth=limit)
+
+
+def model_id(download: Download) -> str:
+    """Return the id of the download's model: its own, or else the last part of the key."""
+    meta = download.model_meta or {}
+    last = download.key.rstrip("/").rpartition("/")[2]
+    return str(meta.get("model_id") or last or download.bucket)
+
+
+def check_place(download: Download, entries: Iterable[Entry]) -> None:
+    """Raise DESTINATION_BUSY where another download is to write to the same place."""
+    others = (e for e in entries if e.download.download_id != download.download_id)
+    check_free(download.place, others)
+
+
+def check_free(place: str, entries: Iterable[Entry]) -> None:
+    """Raise DESTINATION_BUSY where one of `entries` is to write to `place`."""
+    for entry in entries:
+        if path_safety.overlap(place, entry.place) and _writes(entry):
+            other = entry.download
+            raise DownloaderError(
+                ErrorCode.DESTINATION_BUSY,
+                f"the download {other.download_id!r} is {other.state.value} and writes to"
+                f" {entry.place}; wait for it, cancel it, or choose another destination",
+                download_id=other.download_id,
+            )
+
+
+def _writes(entry: Entry) -> bool:
+    """Tell whether a download writes to its place, or will without another check."""
+    download = entry.download
+    if entry.lock.locked() and (download.exchange or download.state is State.FAILED):
+        return True  # it is being resumed, or undone
+    return download.state not in FINISHED and (
+        download.state in _OCCUPYING or download.publish_began
+    )
+
+
+def check_space(entry: Entry, entries: Iterable[Entry], reserve: int) -> None:
+    """Promise `entry` the space that it still needs, beside what is promised to others.
+
+    Raises INSUFFICIENT_SPACE where that is too much.
+    """
+    entry.has_room = False
+    destination = Path(entry.download.destination)
+    device = path_safety.device(destination)
+    promised = sum(
+        _unwritten(other)
+        for other in entries
+        if other.has_room
+        and _missing(other)
+        and path_safety.device(Path(other.download.destination)) == device
+    )
+    needed = _unwritten(entry)
+    path_safety.check_space(destination, needed=needed, promised=promised, reserve=reserve)
+    entry.has_room = True
+
+
+def _missing(entry: Entry) -> int:
+    """Return the bytes that an active download has still to bring, as far as it is planned."""
+    download = entry.download
+    if download.state not in ACTIVE or download.state is State.PUBLISHING:
+        return 0
+    return max(0, download.bytes_total - entry.meter.bytes_settled)
+
+
+def _unwritten(entry: Entry) -> int:
+    """Return the bytes that a download has still to find room for.
+
+    Files on their way have theirs already, also for what has not arrived of them.
+    """
+    return max(0, _missing(entry) - path_safety.allocated(Path(entry.download.staging)))

@@ -1,0 +1,116 @@
+"""The SHA-256 of files by their names: from the command, and from SHA256SUMS objects.
+
+Source of the format: "cksum output modes" in the manual of GNU coreutils.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from posixpath import normpath
+
+from ...core.errors import DownloaderError, ErrorCode
+
+__all__ = ["MOST_BYTES", "Sums", "is_sums", "parse_sums"]
+
+MOST_BYTES = 16 << 20
+"""The largest SHA256SUMS that is read: one of some 100,000 files."""
+
+_NAME = "SHA256SUMS"
+_LINE = re.compile(r"(\\?)(?P<sha256>[0-9A-Fa-f]{64}) [ *](?P<name>.+)")
+_TAGGED = re.compile(r"(\\?)SHA256 ?\((?P<name>.+)\) ?= ?(?P<sha256>[0-9A-Fa-f]{64})")
+_ESCAPES = {r"\\": "\\", r"\n": "\n", r"\r": "\r"}
+_ESCAPED = re.compile(r"\\.?")
+_SHOWN = 60
+
+
+def is_sums(path: str) -> bool:
+    """Tell whether the file at `path` holds the SHA-256 of those beside and below it."""
+    return path.rpartition("/")[2] == _NAME
+
+
+class Sums:
+    """What the files of a download must have, by their paths below the prefix.
+
+    `given` are those of the command, which go before those of a SHA256SUMS; of these, the last one
+    that is added goes before the others. Takes about 250 bytes a file.
+    """
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._given = {path: bytes.fromhex(sha256) for path, sha256 in given.items()}
+        self._found: dict[str, bytes] = {}
+        self._missing = set(given)
+
+    def add(self, path: str, text: bytes) -> None:
+        """Take up the SHA256SUMS that lies at `path`. Raises INVALID_CHECKSUMS.
+
+        What it says of itself is left out: no file can hold its own SHA-256, and one that was
+        there while it was written has that of what it was then.
+        """
+        folder = path.removesuffix(_NAME)
+        for name, sha256 in parse_sums(text, path):
+            if name != _NAME:
+                self._found[folder + name] = sha256
+
+    def of(self, path: str) -> str:
+        """Return the SHA-256 that the file must have, in hex, empty where none is known."""
+        self._missing.discard(path)
+        return (self._given.get(path) or self._found.get(path, b"")).hex()
+
+    def check_given(self) -> None:
+        """Raise INVALID_FIELD where the command names a file that `of` was not asked for."""
+        if not self._missing:
+            return
+        path = min(self._missing)
+        raise DownloaderError(
+            ErrorCode.INVALID_FIELD,
+            f"sha256 names {path!r}, and there is no such object below the key; paths are relative"
+            " to it, upper and lower case matter",
+            field="sha256",
+            given=sorted(self._missing)[:10],
+        )
+
+
+def parse_sums(text: bytes, source: str) -> Iterator[tuple[str, bytes]]:
+    r"""Go through the lines of a SHA256SUMS: each file's path below its folder, and its SHA-256.
+
+    Takes what `sha256sum` writes, in text and binary mode and with `--tag`, as BSD does, also
+    `./path`, names with `\n`, `\r` and `\\` in lines that begin with a backslash, empty lines,
+    comments, and the line ends of Windows. A path that leads out of the folder names no file of
+    the download, and is left out. Raises INVALID_CHECKSUMS, naming `source` and the line.
+    """
+    for number, raw in enumerate(_lines(text), 1):
+        try:
+            line = raw.decode()
+        except UnicodeDecodeError:
+            raise _bad(source, number, "is not UTF-8") from None
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line) or _TAGGED.fullmatch(line)
+        if not match:
+            raise _bad(source, number, f"is no SHA-256 and name: {line[:_SHOWN]!r}")
+        path = normpath(_unescaped(match["name"]) if match[1] else match["name"])
+        if not path.startswith(("/", "../")):
+            yield path, bytes.fromhex(match["sha256"])
+
+
+def _lines(text: bytes) -> Iterable[bytes]:
+    """Split at line ends, without a copy of the whole."""
+    start = 3 if text.startswith(b"\xef\xbb\xbf") else 0
+    while start < len(text):
+        end = text.find(b"\n", start)
+        end = len(text) if end < 0 else end
+        yield text[start:end].removesuffix(b"\r")
+        start = end + 1
+
+
+def _unescaped(name: str) -> str:
+    return _ESCAPED.sub(lambda found: _ESCAPES.get(found[0], found[0]), name)
+
+
+def _bad(source: str, number: int, why: str) -> DownloaderError:
+    return DownloaderError(
+        ErrorCode.INVALID_CHECKSUMS,
+        f"line {number} of {source} {why}; write the file with sha256sum, or take it away",
+        line=number,
+    )

@@ -1,0 +1,257 @@
+"""What a download may touch: its source, its destination, and the space on the disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+
+from ...core.errors import DownloaderError, ErrorCode
+from ...core.records import STAGING
+
+__all__ = [
+    "STAGING",
+    "PlaceCheck",
+    "Space",
+    "allocated",
+    "check_allowed",
+    "check_directory",
+    "check_own",
+    "check_path",
+    "check_source",
+    "check_space",
+    "device",
+    "mounts_below",
+    "overlap",
+    "resolve_destination",
+    "space",
+    "staging_folder",
+    "target",
+]
+
+_LONGEST_NAME = 255
+_LONGEST_PATH = 4_095
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+
+
+class Space(NamedTuple):
+    """A file system's space in bytes; `free` is what an ordinary user may still use."""
+
+    total: int
+    used: int
+    free: int
+
+
+def check_source(bucket: str, key: str, allowed: Sequence[str]) -> None:
+    """Raise SOURCE_NOT_ALLOWED unless a pattern of `allowed` matches `s3://bucket/key`."""
+    source = f"s3://{bucket}/{key}"
+    if not any(fnmatchcase(source, pattern) for pattern in allowed):
+        raise DownloaderError(
+            ErrorCode.SOURCE_NOT_ALLOWED,
+            f"{source} matches no pattern of AllowedSources ({', '.join(allowed)});"
+            " choose another source, or allow this one",
+        )
+
+
+def resolve_destination(destination: str, roots: Iterable[Path]) -> Path:
+    """Return the real path of `destination`, symlinks and `..` resolved.
+
+    Raises DESTINATION_NOT_ALLOWED when it leads out of all `roots`, DESTINATION_NOT_WRITABLE when
+    a file stands where a directory must be.
+    """
+    path = Path(os.path.realpath(destination))
+    check_allowed(path, roots, f"{destination} leads to {path}, which")
+    if STAGING in path.parts:
+        raise DownloaderError(
+            ErrorCode.DESTINATION_NOT_ALLOWED,
+            f"{destination} lies in a folder named {STAGING}, which is the downloader's own",
+        )
+    check_directory(path)
+    if problem := _problem(list(path.parts[1:]), len(os.fsencode(path))):
+        raise DownloaderError(
+            ErrorCode.DESTINATION_NOT_WRITABLE,
+            f"{destination} cannot be made: {problem}; choose another destination",
+        )
+    return path
+
+
+def check_allowed(path: Path, roots: Iterable[Path], subject: str) -> None:
+    """Raise DESTINATION_NOT_ALLOWED unless `path`, which is resolved, lies under one of `roots`."""
+    allowed = [Path(os.path.realpath(root)) for root in roots]
+    if not any(path.is_relative_to(root) for root in allowed):
+        raise DownloaderError(
+            ErrorCode.DESTINATION_NOT_ALLOWED,
+            f"{subject} lies under none of DownloadDir and AllowedDestinations"
+            f" ({', '.join(map(str, allowed))})",
+        )
+
+
+def staging_folder(destination: Path, roots: Iterable[Path], download_id: str) -> Path:
+    """Return where the files of a download gather: on the destination's file system, out of sight.
+
+    It lies in the destination where that exists, so that it is on the same file system whatever
+    is mounted there; else in the nearest directory above it that exists, but inside a root.
+    """
+    for root in map(os.path.realpath, roots):
+        if destination.is_relative_to(root):
+            Path(root).mkdir(parents=True, exist_ok=True)
+    shared = _nearest(destination) / STAGING
+    check_own(shared)
+    return shared / hashlib.sha256(download_id.encode()).hexdigest()[:16]
+
+
+def check_own(folder: Path) -> None:
+    """Raise DESTINATION_NOT_WRITABLE where the downloader's folder is somebody else's."""
+    if os.path.lexists(folder) and (folder.is_symlink() or folder.stat().st_uid != os.geteuid()):
+        raise DownloaderError(
+            ErrorCode.DESTINATION_NOT_WRITABLE,
+            f"{folder} belongs to somebody else; remove it, or choose another destination",
+        )
+
+
+def check_path(destination: Path, path: str, key: str) -> None:
+    """Raise UNSAFE_KEY unless `path`, taken below `destination`, is a safe name for a file."""
+    parts = path.split("/")
+    if problem := _problem(parts, len(os.fsencode(f"{destination}/{path}"))):
+        raise DownloaderError(
+            ErrorCode.UNSAFE_KEY,
+            f"the key {key!r} cannot become a file below {destination}: {problem};"
+            " rename the object or leave it out of the prefix",
+            key=key,
+        )
+
+
+def _problem(parts: list[str], length: int) -> str | None:
+    for part in parts:
+        if part == "":
+            return "a part of its path is empty"
+        if part in (".", ".."):
+            return f"a part of its path is {part!r}"
+        if part == STAGING:
+            return f"{STAGING!r} is the downloader's own folder"
+        if any(ord(character) < 0x20 or ord(character) == 0x7F for character in part):
+            return "it holds a control character"
+        if len(os.fsencode(part)) > _LONGEST_NAME:
+            return f"a part of its path is longer than {_LONGEST_NAME} bytes"
+    if length > _LONGEST_PATH:
+        return f"its path is longer than {_LONGEST_PATH} bytes"
+    return None
+
+
+class PlaceCheck:
+    """Checks where files will stand in a destination that exists already."""
+
+    def __init__(self, destination: Path) -> None:
+        self._destination = destination
+        self._sound: set[Path] = set()
+
+    def __call__(self, paths: Iterable[str]) -> None:
+        """Raise UNSAFE_KEY or DESTINATION_NOT_WRITABLE for the first path that cannot stand."""
+        for path in paths:
+            place = self._destination / path
+            if place.parent not in self._sound:
+                target(self._destination, path)
+                check_directory(place.parent)
+                self._sound.add(place.parent)
+            if place.is_dir():
+                raise DownloaderError(
+                    ErrorCode.DESTINATION_NOT_WRITABLE,
+                    f"{place} is a directory where a file belongs; remove it, then resume",
+                )
+
+
+def target(destination: Path, path: str) -> Path:
+    """Return where the file `path` belongs; raise UNSAFE_KEY if a symlink leads it elsewhere."""
+    place = destination / path
+    if Path(os.path.realpath(place.parent)) != place.parent:
+        raise DownloaderError(
+            ErrorCode.UNSAFE_KEY,
+            f"{place.parent} is reached through a symlink, which could lead out of"
+            f" {destination}; remove the symlink or choose another destination",
+        )
+    return place
+
+
+def check_directory(path: Path) -> None:
+    """Raise DESTINATION_NOT_WRITABLE where a file stands in the way of the directory `path`."""
+    standing = _nearest(path)
+    if not standing.is_dir():
+        raise DownloaderError(
+            ErrorCode.DESTINATION_NOT_WRITABLE,
+            f"{standing} is a file where a directory must be; choose another destination or"
+            " remove the file",
+        )
+
+
+def overlap(one: str, other: str) -> bool:
+    """Tell whether one of two places, absolute paths, is, or lies in, the other.
+
+    Compared as text: each new download is compared with all that are listed.
+    """
+    one, other = one.rstrip("/") + "/", other.rstrip("/") + "/"
+    return one.startswith(other) or other.startswith(one)
+
+
+def mounts_below(path: Path) -> list[Path]:
+    """Return where something is mounted at or below `path`, from proc_pid_mountinfo(5)."""
+    lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    points = (Path(_ESCAPED.sub(_unescaped, line.split(" ")[4])) for line in lines)
+    return [point for point in points if point.is_relative_to(path)]
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return chr(int(match[1], 8))
+
+
+def space(path: Path) -> Space:
+    """Return the space of the file system that `path` is on, or would be on."""
+    stat = os.statvfs(_nearest(path))
+    return Space(
+        total=stat.f_blocks * stat.f_frsize,
+        used=(stat.f_blocks - stat.f_bfree) * stat.f_frsize,
+        free=stat.f_bavail * stat.f_frsize,
+    )
+
+
+def allocated(staging: Path) -> int:
+    """Return the bytes on the disk that files on their way have, arrived or not."""
+    on_their_way = staging.glob("*/*.*")
+    return sum(_blocks(path) for path in on_their_way if path.parent.name != "files")
+
+
+def _blocks(path: Path) -> int:
+    try:
+        return path.lstat().st_blocks * 512  # stat(2)
+    except FileNotFoundError:
+        return 0
+
+
+def device(path: Path) -> int:
+    """Return the number of the file system that `path` is on, or would be on."""
+    return _nearest(path).stat().st_dev
+
+
+def check_space(destination: Path, *, needed: int, promised: int, reserve: int) -> None:
+    """Raise INSUFFICIENT_SPACE unless `needed` bytes fit, beside `promised` and `reserve`."""
+    free = space(destination).free
+    available = max(0, free - promised - reserve)
+    if needed > available:
+        raise DownloaderError(
+            ErrorCode.INSUFFICIENT_SPACE,
+            f"{needed} bytes are needed at {destination} and {available} are available"
+            f" ({free} free, {reserve} kept free, {promised} promised to other downloads);"
+            " free some space, then resume",
+            needed=needed,
+            available=available,
+        )
+
+
+def _nearest(path: Path) -> Path:
+    """Return the nearest of `path` and the directories above it that exists."""
+    while not os.path.lexists(path):
+        path = path.parent
+    return path

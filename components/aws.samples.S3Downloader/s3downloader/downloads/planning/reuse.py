@@ -1,0 +1,213 @@
+"""What has been published already is not fetched again: it is linked from where it stands.
+
+From then on a published file may share its inode with a kept version, and with staged files. So
+no file is ever written in place, in staging or where it is published: a new one takes its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
+
+import msgspec
+
+from ...core import validators
+from ...core.aio import batches
+from ...core.checksums import md5_etag
+from ...core.errors import DownloaderError, ErrorCode, from_os_error
+from ...core.records import Download, FileRecord
+from ...store import Published, Store
+from ...system.directories import sync
+from ..publishing.publish import staged
+
+__all__ = ["forget_gone", "known_as", "remember", "take_unchanged"]
+
+AskChecksum = Callable[[str, str, str, int], Awaitable[str]]
+"""Returns the checksum that the store has of an object, by bucket, key, ETag and size, if any."""
+
+_NOT_AS_LISTED = {ErrorCode.SOURCE_CHANGED, ErrorCode.OBJECT_NOT_FOUND}
+_FICLONE = 0x40049409  # linux/fs.h
+_NOT_POSSIBLE = {
+    errno.EINVAL,
+    errno.EMLINK,
+    errno.ENOSYS,
+    errno.ENOTTY,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.EXDEV,
+}
+
+
+async def take_unchanged(
+    download: Download, store: Store, ask: AskChecksum
+) -> AsyncIterator[list[FileRecord]]:
+    """Stage the missing files that stand in the download's place, or in a version kept of it.
+
+    An object of the same size but another ETag may have been uploaded anew: its checksum is asked
+    for, and compared. Yields those that lie whole in the staging folder now, with what they were
+    verified by.
+    """
+    versions = [v.path for v in await store.versions() if v.place == download.place]
+    places = [download.place, *reversed(versions)]
+    cloner = _Cloner()
+    async for batch in batches(store.files(download.download_id, done=False)):
+        wanted = {_path(place, download, file): file for file in batch for place in places}
+        known = await store.published(wanted)
+        pairs = [(k, wanted[k.file]) for k in known]
+        matching = [(k, f) for k, f in pairs if await _is_same(k, f, download.bucket, ask)]
+        if taken := await asyncio.to_thread(_stage, download, matching, cloner):
+            yield taken
+
+
+async def remember(download: Download, files: Iterable[FileRecord], store: Store) -> None:
+    """Record how `files` stand in their place, for the time when their next version comes."""
+    await store.publish(await asyncio.to_thread(_standing, download, files))
+
+
+async def forget_gone(store: Store, spared: tuple[str, ...]) -> None:
+    """Forget the published files that are there no more, but none whose path begins as `spared`."""
+    async for files in store.published_files():
+        if gone := await asyncio.to_thread(_gone, files, spared):
+            await store.unpublish(gone)
+
+
+def known_as(download: Download) -> str:
+    """Return the path by which `remember` names the place of a download.
+
+    Where it replaces what was there, it is another until the download is completed.
+    """
+    return f"{download.exchange.slot}/new" if download.exchange else download.place
+
+
+def _path(place: str, download: Download, file: FileRecord) -> str:
+    return f"{place}/{file.path}" if download.is_prefix else place
+
+
+def _standing(download: Download, files: Iterable[FileRecord]) -> list[Published]:
+    found = []
+    for file in files:
+        try:
+            status = os.lstat(_path(download.place, download, file))
+        except FileNotFoundError:
+            continue
+        path = _path(known_as(download), download, file)
+        seal = (status.st_ino, status.st_mtime_ns)
+        found.append(Published(path, file.size, file.etag, file.sha256, file.checksum, *seal))
+    return found
+
+
+def _gone(files: Iterable[str], spared: tuple[str, ...]) -> list[str]:
+    return [f for f in files if not os.path.lexists(f) and not f.startswith(spared)]
+
+
+async def _is_same(known: Published, file: FileRecord, bucket: str, ask: AskChecksum) -> bool:
+    """Tell whether a published file has the content that the plan asks for."""
+    if known.size != file.size:
+        return False
+    if file.sha256:
+        return known.sha256 == file.sha256
+    if validators.same(known.etag, file.etag):
+        return True
+    if not known.checksum or (md5_etag(known.etag) and md5_etag(file.etag)):
+        return False
+    try:
+        told = await ask(bucket, file.key, file.etag, file.size)
+    except DownloaderError as error:
+        if error.code not in _NOT_AS_LISTED:
+            raise
+        return False  # the fetch finds out what it is
+    return told == known.checksum
+
+
+def _stage(
+    download: Download, matching: Iterable[tuple[Published, FileRecord]], cloner: _Cloner
+) -> list[FileRecord]:
+    """Stage what is untouched since it was published, synced; return the files."""
+    taken: dict[int, FileRecord] = {}
+    for known, file in matching:
+        target = staged(download, file.path)
+        if file.number not in taken and _clone(known, target, cloner):
+            taken[file.number] = msgspec.structs.replace(file, checksum=known.checksum)
+    folders = {folder for f in taken.values() for folder in staged(download, f.path).parents}
+    for folder in folders - set(Path(download.staging).parents):
+        sync(folder)
+    return list(taken.values())
+
+
+def _clone(known: Published, target: Path, cloner: _Cloner) -> bool:
+    try:
+        source = os.open(known.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if from_os_error(error).code is ErrorCode.RESOURCES_EXHAUSTED:
+            raise
+        return False  # gone, or not ours to read: it is fetched
+    try:
+        status = os.fstat(source)
+        seen = (status.st_size, status.st_ino, status.st_mtime_ns)
+        if not stat.S_ISREG(status.st_mode) or seen != (known.size, known.inode, known.mtime_ns):
+            return False
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        return cloner(source, known.file, target)
+    finally:
+        os.close(source)
+
+
+class _Cloner:
+    """Makes a second file of the same content: sharing its blocks, as a link, or by a copy."""
+
+    def __init__(self) -> None:
+        self._reflinks = True
+
+    def __call__(self, source: int, path: str, target: Path) -> bool:
+        """Tell whether `target` is made, of the file that is open as `source`."""
+        if self._reflinks:
+            self._reflinks = _is_possible(lambda: _filled(target, _reflink, source))
+            if self._reflinks:
+                return True
+        if _is_possible(lambda: os.link(path, target, follow_symlinks=False)):
+            if target.lstat().st_ino == os.fstat(source).st_ino:
+                return True
+            target.unlink()
+        return _is_possible(lambda: _filled(target, _copy, source))
+
+
+def _is_possible(attempt: Callable[[], None]) -> bool:
+    try:
+        attempt()
+    except OSError as error:
+        if error.errno not in _NOT_POSSIBLE:
+            raise
+        return False
+    return True
+
+
+def _filled(target: Path, fill: Callable[[int, int], None], source: int) -> None:
+    """Make `target` by `fill`, synced, or not at all."""
+    made = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        fill(source, made)
+        os.fsync(made)
+    except BaseException:
+        target.unlink()
+        raise
+    finally:
+        os.close(made)
+
+
+def _reflink(source: int, target: int) -> None:
+    fcntl.ioctl(target, _FICLONE, source)
+
+
+def _copy(source: int, target: int) -> None:
+    left = os.fstat(source).st_size
+    while left:
+        copied = os.copy_file_range(source, target, left)
+        if not copied:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        left -= copied

@@ -1,0 +1,159 @@
+"""From the hidden staging folder into place: only whole, verified files ever appear."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...core.errors import DownloaderError, ErrorCode, Vanished
+from ...core.records import Download, FileRecord, State
+from ...system.directories import (
+    make_directories,
+    make_private,
+    shared_parents,
+    sync,
+    sync_above,
+    sync_tree,
+)
+from ..planning import path_safety
+from . import exchange, replace
+
+__all__ = [
+    "discard",
+    "prepare",
+    "publish_files",
+    "publish_whole",
+    "remove_staged",
+    "staged",
+    "sync_published",
+    "verify_sizes",
+]
+
+log = logging.getLogger(__name__)
+
+
+def staged(download: Download, path: str) -> Path:
+    """Return where the engine puts the finished file `path`."""
+    return Path(download.staging, "files", path)
+
+
+def verify_sizes(download: Download, files: Iterable[FileRecord]) -> list[FileRecord]:
+    """Return the files that are not there with the size of their object.
+
+    Once publishing has begun, a file may stand in its final place already, unless all of them
+    come there at once.
+    """
+    return [file for file in files if not _is_whole(download, file)]
+
+
+def _is_whole(download: Download, file: FileRecord) -> bool:
+    if _size(staged(download, file.path)) == file.size:
+        return True
+    if download.replaces:
+        return False
+    return download.publish_began and _size(Path(download.destination, file.path)) == file.size
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return path.lstat().st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def publish_whole(download: Download) -> bool:
+    """Give a directory that does not exist yet its name in one step; tell whether that was so."""
+    source, destination = staged(download, ""), Path(download.destination)
+    if destination.exists():
+        return False
+    path_safety.target(destination.parent, destination.name)
+    sync_tree(source)
+    make_directories(destination.parent)
+    try:
+        source.rename(destination)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        return False  # another download has just made it
+    sync_above(destination)
+    return True
+
+
+def publish_files(download: Download, files: Iterable[FileRecord]) -> set[Path]:
+    """Move staged files into place; return the directories that are to be synced then.
+
+    May be called again after an interruption: a file that has been moved is left where it is.
+    """
+    destination = Path(download.destination)
+    return {
+        _publish_file(download, path_safety.target(destination, file.path), file) for file in files
+    }
+
+
+def sync_published(destination: Path, touched: Iterable[Path]) -> None:
+    """Make the names in the `touched` directories survive a loss of power, and their own names."""
+    folders = {folder for place in touched for folder in (place, *place.parents)}
+    for folder in sorted(folders - set(destination.parents)):
+        sync(folder)
+    sync_above(destination)
+
+
+def _publish_file(download: Download, place: Path, file: FileRecord) -> Path:
+    make_directories(place.parent)
+    source = staged(download, file.path)
+    try:
+        source.rename(place)
+        source.unlink(missing_ok=True)  # rename(2) leaves it where both are links to one inode
+    except FileNotFoundError:
+        if _size(place) != file.size:
+            message = f"{place} disappeared while it was published; resume to fetch it again"
+            raise Vanished(message) from None
+    except IsADirectoryError:
+        raise DownloaderError(
+            ErrorCode.DESTINATION_NOT_WRITABLE,
+            f"{place} is a directory where a file belongs; remove it, then resume",
+        ) from None
+    return place.parent
+
+
+def remove_staged(download: Download, paths: Iterable[str]) -> None:
+    """Remove files that do not belong to the download any more."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            staged(download, path).unlink()
+
+
+def prepare(download: Download) -> bool:
+    """Make the staging folder where there is none, or none any more; tell whether that was so.
+
+    Raises DESTINATION_NOT_WRITABLE where that cannot be, or nothing can be replaced.
+    """
+    with shared_parents:
+        path_safety.check_own(Path(download.staging).parent)
+        is_new = not Path(download.staging).is_dir()
+        make_private(Path(download.staging).parent)
+        make_directories(Path(download.staging))
+    if download.replaces:
+        exchange.check_supported(Path(download.staging))
+        replace.retract(download)
+    return is_new
+
+
+def discard(download: Download) -> None:
+    """Remove the staging folder, and its parent when no other download uses it.
+
+    A publishing that failed is undone where it is a replacement.
+    """
+    if download.state in (State.CANCELLED, State.FAILED):
+        try:
+            replace.undo(download)
+        except OSError as error:
+            log.error("%s: what it replaced stays away: %s", download.download_id, error)
+    staging = Path(download.staging)
+    shutil.rmtree(staging, ignore_errors=True)
+    with shared_parents, contextlib.suppress(OSError):
+        staging.parent.rmdir()

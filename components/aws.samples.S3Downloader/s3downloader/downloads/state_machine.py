@@ -1,0 +1,197 @@
+"""Moves downloads between states: allowed by the table, on disk first, announced after."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from ..contract.encode import encode
+from ..core.aio import uninterrupted
+from ..core.clock import Clock
+from ..core.errors import DownloaderError, ErrorCode
+from ..core.records import ACTIVE, TRANSITIONS, Download, Failure, Options, State
+from ..store import Change
+from ..store.outbox import Outbox
+from .active_download import Entry
+from .events import Announcement, started
+
+__all__ = ["Asked", "Ledger", "check_resumable", "require"]
+
+log = logging.getLogger(__name__)
+
+_PASSING = frozenset({State.PLANNING, State.VERIFYING})
+"""States whose record needs no sync of its own: no event tells them, and a loss of power that takes
+them leaves the download queued, or downloading, from where it comes to them again."""
+_WORKING = frozenset({State.PLANNING, State.DOWNLOADING, State.VERIFYING, State.PUBLISHING})
+
+
+class Asked(NamedTuple):
+    """A command on a download: its id, and what to answer once it has been carried out."""
+
+    command_id: str
+    answer: Callable[[Download], bytes]
+
+
+class Ledger:
+    """Writes what becomes of downloads, together with the events and answers that tell it."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        clock: Clock,
+        max_bytes: Callable[[], int],
+        on_change: Callable[[Entry], None],
+    ) -> None:
+        """`max_bytes` bounds each message; `on_change` is called after each change of a state."""
+        self._outbox = outbox
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._on_change = on_change
+
+    async def open(self, download: Download, asked: Asked) -> None:
+        """Record a new download."""
+        await uninterrupted(self._record(download, (), asked, Change()))
+
+    async def advance(
+        self,
+        entry: Entry,
+        state: State,
+        *,
+        events: Sequence[Announcement] = (),
+        asked: Asked | None = None,
+        failure: Failure | None = None,
+        models: dict[str, Any] | None = None,
+        also: Change | None = None,
+        **changes: Any,
+    ) -> None:
+        """Bring `entry` into `state`, recorded in one step with its events, answer and models.
+
+        `also` has what else is recorded with it.
+
+        Once begun it is carried out, even if the caller is cancelled meanwhile.
+        """
+        require(entry.download, state)
+        if state is State.DOWNLOADING and not entry.download.started:
+            events, changes = (*events, started), {**changes, "started": True}
+        also = msgspec.structs.replace(also or Change(), models=models or {})
+        entering = self._enter(entry, state, events, asked, also, failure, changes)
+        await uninterrupted(entering)
+
+    async def save_progress(self, entries: Iterable[Entry]) -> None:
+        """Write down how far the downloads at work are, and how long work and time to it took."""
+        at_work = [e for e in entries if _goes_on(e) and not e.writing.locked()]
+        for entry in at_work:
+            entry.download = msgspec.structs.replace(
+                entry.download, **self._times(entry), bytes_done=entry.meter.bytes_done
+            )
+            entry.active_since = self._clock.monotonic()
+            if entry.working_since is not None:
+                entry.working_since = entry.active_since
+        if at_work:
+            await self._outbox.record(Change(downloads=[entry.download for entry in at_work]))
+
+    async def amend(self, entry: Entry, options: Options, asked: Asked) -> None:
+        """Record changed options and the answer to it; the state stays."""
+        await uninterrupted(self._amend(entry, options, asked))
+
+    async def _amend(self, entry: Entry, options: Options, asked: Asked) -> None:
+        async with entry.writing:
+            before = entry.download.options
+            entry.download = msgspec.structs.replace(entry.download, options=options)
+            try:
+                await self._record(entry.download, (), asked, Change())
+            except DownloaderError:
+                entry.download = msgspec.structs.replace(entry.download, options=before)
+                raise
+
+    def _times(self, entry: Entry) -> dict[str, float]:
+        """Return the record's durations as they are now."""
+        now, since = self._clock.monotonic(), entry.working_since
+        return {
+            "seconds": entry.download.seconds + (0.0 if since is None else now - since),
+            "active_seconds": entry.download.active_seconds + entry.active(now),
+        }
+
+    async def _enter(
+        self,
+        entry: Entry,
+        state: State,
+        events: Sequence[Announcement],
+        asked: Asked | None,
+        also: Change,
+        failure: Failure | None,
+        changes: dict[str, Any],
+    ) -> None:
+        async with entry.writing:
+            changes = {**self._times(entry), "bytes_done": entry.meter.bytes_done, **changes}
+            download = msgspec.structs.replace(
+                entry.download,
+                state=state,
+                updated_at=self._clock.now(),
+                failure=failure,
+                **changes,
+            )
+            await self._record(download, events, asked, also)
+            entry.download = download
+            entry.entered = self._clock.monotonic()
+            entry.working_since = entry.entered if state in _WORKING else None
+            entry.active_since = entry.entered if state in ACTIVE else None
+        log.info("download %s is %s", download.download_id, state.value)
+        self._on_change(entry)
+
+    async def _record(
+        self,
+        download: Download,
+        events: Sequence[Announcement],
+        asked: Asked | None,
+        also: Change,
+    ) -> None:
+        command_id = asked.command_id if asked else download.command_id
+        at = download.updated_at
+        await self._outbox.record(
+            msgspec.structs.replace(
+                also,
+                at=at,
+                downloads=[download],
+                unplanned=[download.download_id] if download.state is State.CANCELLED else [],
+                durable=bool(events or asked) or download.state not in _PASSING,
+                answers=[(asked.command_id, asked.answer(download))] if asked else [],
+                events=[
+                    encode(announce(download, command_id, at), self._max_bytes())
+                    for announce in events
+                ],
+            )
+        )
+
+
+def _goes_on(entry: Entry) -> bool:
+    """Tell whether a download's record ages: it is at work, or its timeout runs."""
+    timed = entry.active_since is not None and entry.download.options.timeout is not None
+    return timed or entry.working_since is not None
+
+
+def require(download: Download, state: State) -> None:
+    """Raise INVALID_STATE unless `download` may enter `state` now."""
+    if state not in TRANSITIONS[download.state]:
+        raise DownloaderError(
+            ErrorCode.INVALID_STATE,
+            f"the download {download.download_id!r} is {download.state.value} and cannot become"
+            f" {state.value}",
+            download_id=download.download_id,
+            status=download.state.value,
+        )
+
+
+def check_resumable(download: Download) -> None:
+    """Raise INVALID_STATE unless a command may let `download` go on."""
+    if download.state not in (State.PAUSED, State.FAILED, State.WAITING):
+        raise DownloaderError(
+            ErrorCode.INVALID_STATE,
+            f"the download {download.download_id!r} is {download.state.value}; only a paused,"
+            " failed or waiting one can be resumed",
+            download_id=download.download_id,
+            status=download.state.value,
+        )

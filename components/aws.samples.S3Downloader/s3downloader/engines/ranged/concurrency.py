@@ -1,0 +1,149 @@
+"""How many requests are under way at once, and how long one that failed waits for the next."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from ...core.clock import Clock
+from ...core.errors import DownloaderError, ErrorCode
+
+__all__ = ["REQUESTS", "Pace", "Retries"]
+
+T = TypeVar("T")
+
+REQUESTS = 64
+"""More requests than this are never under way for one download: each has a thread and a buffer."""
+
+_AT_FIRST = 16
+_LATE = 0.05  # seconds to the first byte that leave room on the link for another request
+_EASED_FOR = 1.0
+_LONGEST_WAIT = 60.0
+_FIRST_WAIT = 0.2
+_MOST_TRIES = {
+    ErrorCode.NETWORK_UNREACHABLE: 4,
+    ErrorCode.STALLED: 4,
+    ErrorCode.CREDENTIALS_UNAVAILABLE: 1,
+    ErrorCode.TIMEOUT: 100,
+}
+"""How often a fault is worth another try, if `retry_count` allows it; any other is not."""
+
+
+class Pace:
+    """Slots for requests: at first few, more while the store is slow to begin, fewer when it balks.
+
+    There are never more than `ceiling`.
+    """
+
+    def __init__(self, ceiling: int, clock: Clock) -> None:
+        self._ceiling = min(ceiling, REQUESTS)
+        self.limit = min(self._ceiling, _AT_FIRST)
+        self._clock = clock
+        self._in_use = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._vacant = asyncio.Event()
+        self._praise = 0
+        self._eased = float("-inf")
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold a slot, once it is this one's turn."""
+        if self._waiting or self._in_use >= self.limit:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    self.release()
+                elif turn in self._waiting:  # or it was passed over meanwhile
+                    self._waiting.remove(turn)
+                raise
+        else:
+            self._in_use += 1
+        try:
+            yield
+        finally:
+            self.release()
+
+    async def vacancy(self) -> None:
+        """Return once a slot is free and nobody waits for it."""
+        while self._waiting or self._in_use >= self.limit:
+            self._vacant.clear()
+            await self._vacant.wait()
+
+    def take(self) -> None:
+        """Take a vacant slot, to be released later."""
+        self._in_use += 1
+
+    def release(self) -> None:
+        """Give a slot back."""
+        self._in_use -= 1
+        self._hand_out()
+
+    def ease(self) -> None:
+        """The store is too busy: let half as many requests go on, at most once a second."""
+        now = self._clock.monotonic()
+        if now - self._eased >= _EASED_FOR:
+            self._eased = now
+            self.limit = max(1, self.limit // 2)
+            self._praise = 0
+
+    def served(self, first_byte: float) -> None:
+        """A request went well; its first byte came after so many seconds."""
+        if self.limit < min(self._ceiling, _AT_FIRST) or first_byte > _LATE:
+            self._praise += 1
+        if self._praise > self.limit and self.limit < self._ceiling:
+            self._praise = 0
+            self.limit += 1
+            self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._waiting and self._in_use < self.limit:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._in_use += 1
+                turn.set_result(None)
+        if not self._waiting and self._in_use < self.limit:
+            self._vacant.set()
+
+
+class Retries:
+    """Decides what becomes of a request that failed, try after try without progress."""
+
+    def __init__(self, retry_count: int, clock: Clock) -> None:
+        self._retry_count = retry_count
+        self._clock = clock
+        self._tries = 0
+
+    def progress(self) -> None:
+        """Something has arrived: the tries count anew."""
+        self._tries = 0
+
+    async def after(self, error: DownloaderError) -> None:
+        """Return when it is time to ask again, or raise `error` where that would be in vain.
+
+        The waits double with each try, with jitter, to at most a minute; a store that asks for
+        more time gets that, to at most a minute too. Where the network is away, a few tries show
+        it: then the download waits as a whole.
+        """
+        self._tries += 1
+        most = min(self._retry_count, _MOST_TRIES.get(error.code, 0))
+        if self._tries > most:
+            raise error
+        wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (self._tries - 1))
+        wait *= random.uniform(0.5, 1.0)  # noqa: S311  # jitter
+        asked_for = min(_LONGEST_WAIT, error.details.get("retry_after", 0.0))
+        await self._clock.sleep(max(wait, asked_for))
+
+    async def until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until there is an answer, or raise the error that is left."""
+        while True:
+            try:
+                return await ask()
+            except DownloaderError as error:
+                await self.after(error)

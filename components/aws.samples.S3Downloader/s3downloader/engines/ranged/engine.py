@@ -1,0 +1,179 @@
+"""The engine that goes on inside a file: ranges of objects, pinned, journaled and verified.
+
+Memory, whatever the size of the objects: requests x (2 x `WHOLE` + about 0.1 MiB), since a request
+in flight has a thread, a buffer of `WHOLE` (256 KiB), and for a small file that comes in pieces its
+body of at most as much again; there are 16 requests at first and never more than `REQUESTS` (64).
+Beside it, 56 bytes for each part of the files that are under way, and a record of a few hundred
+bytes for each small file that waits to be synced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from ...core.clock import Clock
+from ...core.records import FileRecord
+from ...sources.s3.credentials import Credentials
+from ...sources.s3.http import S3Http
+from ...system.allocator import give_back
+from ..base import FetchJob, Sink
+from ..disk import Disk
+from ..staging import Staging, is_left
+from ..verification import Heads, Verifier
+from .checkpointer import Keeper
+from .concurrency import REQUESTS
+from .fetch import Fetch
+from .journal import Journal
+from .pins import Pins
+from .range_reader import BucketReader
+from .store_features import Learned
+
+__all__ = ["RangedEngine"]
+
+_THREADS = 2
+_NAME = "ranged"
+
+
+class RangedEngine:
+    """Fetches ranges over HTTP. What has arrived is kept through pause, kill and power loss.
+
+    A request that brings no byte for `stall_timeout` seconds is dropped and made again.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint_url: str | None,
+        credentials: Credentials,
+        heads: Heads,
+        clock: Clock,
+        disk: Disk | None = None,
+        stall_timeout: float = 30.0,
+    ) -> None:
+        self._http = S3Http(endpoint_url, credentials, patience=stall_timeout)
+        self._credentials = credentials
+        self._heads = heads
+        self._clock = clock
+        self._disk = disk or Disk()
+        self._learned = Learned(clock)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ranged")
+
+    async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+        """Fetch and verify every file, or raise DownloaderError for the first that cannot be had.
+
+        What is on its way when it is cancelled or raises is kept, and continued by the next fetch.
+        """
+        staging = self._staging(job)
+        await asyncio.to_thread(staging.make)
+        there = await self._there(staging, files)
+        threads = ThreadPoolExecutor(REQUESTS, thread_name_prefix="range")
+        reader = BucketReader(
+            job.bucket,
+            http=self._http,
+            credentials=self._credentials,
+            share=job.share,
+            threads=threads,
+            learned=self._learned,
+            accelerate=job.options.s3_transfer_acceleration,
+        )
+        verifier = Verifier(job, self._heads)
+        fetch = Fetch(
+            job,
+            staging=staging,
+            disk=self._disk,
+            reader=reader,
+            verifier=verifier,
+            keeper=Keeper(
+                staging, sink, self._clock, {number: left.size for number, left in there.items()}
+            ),
+            clock=self._clock,
+            threads=self._threads,
+            learned=self._learned,
+            pins=Pins(
+                job,
+                verifier,
+                self._learned,
+                self._clock,
+                {number: left.own for number, left in there.items() if left.own},
+            ),
+        )
+        try:
+            await fetch.run(files)
+        finally:
+            threads.shutdown(wait=False)
+            self._http.close_idle()
+            self._heads.close_idle()
+            give_back()
+
+    async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+        """Report those of `files` that an earlier fetch left whole; keep what can be continued.
+
+        A file that arrived but was not brought to safety when the power failed is continued from
+        what its journal knows.
+        """
+        staging = self._staging(job)
+        continued = await asyncio.to_thread(staging.continued)
+        if continued:
+            async for file in files:
+                if file.number in continued:
+                    await asyncio.to_thread(self._reclaim, staging, file)
+        left = await asyncio.to_thread(staging.leftovers)
+        if not left:
+            return
+        found = [
+            file
+            async for file in files
+            if file.number in left
+            and file.number not in continued
+            and is_left(file, left[file.number])
+        ]
+        here = await asyncio.to_thread(staging.take, found)
+        whole = (await Verifier(job, self._heads).sift(staging, here)).good
+        if whole:
+            sink.progress(sum(file.size for file in whole))
+            await sink.finished(whole)
+
+    def _staging(self, job: FetchJob) -> Staging:
+        return Staging(job.staging, _NAME, self._disk)
+
+    def _reclaim(self, staging: Staging, file: FileRecord) -> None:
+        found = Journal.open(staging.partial(file.number)[1], self._disk)
+        if found:
+            staging.reclaim(file, found[0].head.inode)
+            found[0].close()
+
+    async def _there(self, staging: Staging, files: AsyncIterable[FileRecord]) -> dict[int, _Left]:
+        """Return what is here of the files that can be continued, by number.
+
+        Removes what belongs to files that are not planned any more.
+        """
+        there: dict[int, _Left] = {}
+        continued = await asyncio.to_thread(staging.continued)
+        if continued:
+            async for file in files:
+                if file.number in continued:
+                    continued.discard(file.number)
+                    there[file.number] = await asyncio.to_thread(self._left_of, staging, file)
+        await asyncio.to_thread(staging.forget, *continued)
+        return there
+
+    def _left_of(self, staging: Staging, file: FileRecord) -> _Left:
+        path, journal_path = staging.partial(file.number)
+        found = Journal.open(journal_path, self._disk)
+        if not found:
+            return _Left()
+        journal, states = found
+        journal.close()
+        if not journal.head.continues(file.etag) or not path.exists():
+            return _Left()
+        return _Left(sum(state.done for state in states), journal.head.own)
+
+
+class _Left(NamedTuple):
+    """How many bytes are here of a file, and the validator of their object if it is not listed."""
+
+    size: int = 0
+    own: str = ""

@@ -1,0 +1,377 @@
+"""One fetch by ranges: small files with one request each, large ones part by part."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from ...core.aio import TaskGroup, stop, together, uninterrupted
+from ...core.checksums import Expected, Mismatch
+from ...core.clock import Clock
+from ...core.errors import DownloaderError, ErrorCode, from_os_error
+from ...core.records import FileRecord
+from ...core.request_timeouts import LEAST_BYTES
+from ..base import OF_ONE_OBJECT, FetchJob
+from ..disk import Disk
+from ..staging import Staging
+from ..verification import Verifier, block_of, crc_for, label_of, mismatch_error
+from .checkpointer import Keeper
+from .concurrency import Pace, Retries
+from .parts import PartState, layout_of
+from .pins import Pins
+from .range_answer import RangesIgnoredError
+from .range_reader import BucketReader
+from .range_request import WHOLE, Taker
+from .small_file import SmallFile
+from .store_features import Learned
+from .transfer import Transfer, begin_or_continue
+
+__all__ = ["Fetch"]
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_FetchFile = Callable[[FileRecord, FileRecord], Awaitable[None]]
+"""Fetches a file, which comes first as it is listed, then with its object's own validator."""
+
+_MOST_WHOLE = 2
+"""How often a file that cannot be continued comes over the wire."""
+
+_VOIDING = {ErrorCode.SOURCE_CHANGED, ErrorCode.CHECKSUM_MISMATCH, ErrorCode.OBJECT_NOT_FOUND}
+"""Faults after which nothing that is there of a file is worth keeping."""
+
+
+class Fetch:
+    """One fetch: files are begun while there is room for requests, then fetched side by side."""
+
+    def __init__(
+        self,
+        job: FetchJob,
+        *,
+        staging: Staging,
+        disk: Disk,
+        reader: BucketReader,
+        verifier: Verifier,
+        keeper: Keeper,
+        clock: Clock,
+        threads: ThreadPoolExecutor,
+        learned: Learned,
+        pins: Pins,
+    ) -> None:
+        self._job = job
+        self._staging = staging
+        self._disk = disk
+        self._reader = reader
+        self._verifier = verifier
+        self._keeper = keeper
+        self._clock = clock
+        self._threads = threads
+        self._learned = learned
+        self._pins = pins
+        self._blocking: set[Future[Any]] = set()
+        self._pace = Pace(job.options.numworkers, clock)
+        self._working: asyncio.Task[None] | None = None
+        self._fault: Exception | None = None
+
+    async def run(self, files: AsyncIterable[FileRecord]) -> None:
+        """Go through `files`; raise DownloaderError for the first that cannot be had."""
+        self._working = asyncio.create_task(self._work(files))
+        keeping = asyncio.create_task(self._guarded(self._keeper.keep()))
+        try:
+            await asyncio.wait([self._working])
+        finally:
+            await uninterrupted(self._end(self._working, keeping))
+        if self._fault:
+            raise self._fault
+
+    async def _end(self, *tasks: asyncio.Task[None]) -> None:
+        for task in tasks:
+            await stop(task)
+        await self._wait_for_threads()
+        await self._guarded(self._keeper.finish())
+
+    def _fail(self, error: Exception) -> None:
+        """Remember what went wrong first, and let it end everything."""
+        self._fault = self._fault or error
+        if self._working:
+            self._working.cancel()
+
+    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except OSError as error:
+            self._fail(from_os_error(error))
+        except Exception as error:
+            self._fail(error)
+
+    async def _work(self, files: AsyncIterable[FileRecord]) -> None:
+        async with TaskGroup() as group:
+            await self._guarded(self._feed(group, files))
+
+    async def _feed(self, group: TaskGroup, files: AsyncIterable[FileRecord]) -> None:
+        """Begin one file after the other, as long as those before leave room for a request."""
+        async for file in files:
+            await self._pace.vacancy()
+            if file.size <= WHOLE:
+                self._pace.take()
+                group.create_task(self._guarded(self._attempt_small(file)))
+            else:
+                asks = asyncio.Event()
+                work = self._attempt(file, partial(self._fetch_large, asks=asks))
+                task = group.create_task(self._guarded(work))
+                task.add_done_callback(lambda _, asks=asks: asks.set())  # type: ignore[misc]
+                await asks.wait()
+
+    async def _attempt(self, file: FileRecord, fetch: _FetchFile) -> None:
+        """Fetch a file; a fault of its object alone waits until the other files are through."""
+        try:
+            await self._by_validator(file, fetch)
+            self._learned.broken.pop(self._name(file), None)
+        except DownloaderError as error:
+            if error.code in _VOIDING:
+                await self._give_up(file)
+            if error.code not in OF_ONE_OBJECT:
+                raise
+            log.warning("%s: %s", self._job.download_id, error)
+            self._fault = self._fault or error
+
+    async def _by_validator(self, file: FileRecord, fetch: _FetchFile) -> None:
+        """Fetch a file by the validator that its listing tells, or else by its object's own."""
+        pinned = await self._pins.of(file)
+        try:
+            await fetch(file, pinned)
+            self._pins.held(file, pinned)
+        except DownloaderError as error:
+            if error.code is not ErrorCode.SOURCE_CHANGED:
+                raise
+            instead = await self._pins.instead(file, pinned)
+            if instead is None:
+                raise
+            await self._give_up(file)
+            await fetch(file, instead)
+
+    def _can_continue(self, pinned: FileRecord) -> bool:
+        """Whether a request for a file that breaks off can be followed by one for the rest."""
+        return bool(pinned.etag) and not self._learned.ranges.is_ignored
+
+    def _again_from_start(self, file: FileRecord) -> None:
+        """Let a file that cannot be continued be fetched anew, once."""
+        self._learned.broken[self._name(file)] += 1
+        if self._learned.broken[self._name(file)] < _MOST_WHOLE:
+            return
+        del self._learned.broken[self._name(file)]
+        raise DownloaderError(
+            ErrorCode.ENGINE_FAILED,
+            f"s3://{self._job.bucket}/{file.key} broke off twice, and cannot be continued: its"
+            " store does not heed Range, or tells neither ETag nor date; resume to fetch it anew",
+        )
+
+    # --- Files up to WHOLE: one request, in memory until they are whole ---------------------------
+
+    async def _attempt_small(self, file: FileRecord) -> None:
+        """Fetch a file with the slot that was taken for it."""
+        try:
+            await self._attempt(file, self._fetch_small)
+        finally:
+            self._pace.release()
+
+    async def _fetch_small(self, file: FileRecord, pinned: FileRecord) -> None:
+        label, mismatch = await self._bring(pinned)
+        if mismatch:
+            log.warning("%s: %s is fetched again: %s", *self._of(file), mismatch)
+            self._keeper.dropped(file.size)
+            label, mismatch = await self._bring(pinned)
+        if mismatch:
+            self._keeper.dropped(file.size)
+            raise mismatch_error(self._job, file, mismatch)
+        await self._pins.look_again(file, pinned)
+        self._keeper.arrived(msgspec.structs.replace(file, checksum=label))
+
+    async def _bring(self, file: FileRecord) -> tuple[str, Mismatch | None]:
+        """Fetch and write a file; return by what it is verified, and what does not fit."""
+        path = self._staging.target(file.number)
+        small = SmallFile(file, path, self._disk, self._verifier)
+        retries = Retries(self._job.options.retry_count, self._clock)
+        is_here = False
+        while not is_here:
+            if small.arrived and not self._can_continue(file):
+                self._again_from_start(file)
+                small.drop()
+            try:
+                is_here = await self._ask(file, small.missing, small.taker(), retries)
+            except RangesIgnoredError:
+                if not small.arrived:  # all of it was asked for
+                    raise
+        if not file.size:
+            await self._in_thread(small.put_empty)
+        self._keeper.received(file.size)
+        if small.mismatch:
+            return await self._verifier.check_file(path, file, small.expected)
+        return label_of(file, small.expected), None
+
+    # --- Large files: parts, journaled -----------------------------------------------------------
+
+    async def _fetch_large(
+        self, file: FileRecord, pinned: FileRecord, *, asks: asyncio.Event
+    ) -> None:
+        """Fetch a file part by part; `asks` is set once its requests stand in line."""
+        retries = Retries(self._job.options.retry_count, self._clock)
+        expected = await retries.until_answered(lambda: self._verifier.expected(pinned))
+        transfer = await uninterrupted(self._open(pinned, file.etag, expected))
+        await self._fetch_missing(transfer, asks)
+        label, mismatch = await self._verifier.check_transfer(transfer, expected)
+        if mismatch:
+            again = await self._in_thread(transfer.mend, mismatch)
+            log.warning("%s: %s: %s; %d bytes are fetched again", *self._of(file), mismatch, again)
+            if not self._can_continue(pinned):
+                self._again_from_start(file)
+            await self._fetch_missing(transfer, asks)
+            label, mismatch = await self._verifier.check_transfer(transfer, expected)
+        if mismatch:
+            raise mismatch_error(self._job, file, mismatch)
+        await self._pins.look_again(file, pinned)
+        self._keeper.arrived(msgspec.structs.replace(file, checksum=label), transfer)
+
+    async def _open(self, file: FileRecord, listed: str, expected: Expected | None) -> Transfer:
+        path, journal = self._staging.partial(file.number)
+        layout = layout_of(
+            file.size,
+            part_size=self._job.options.part_size,
+            block=block_of(expected, file.size),
+        )
+        transfer = await self._in_thread(
+            partial(
+                begin_or_continue,
+                file,
+                path,
+                journal,
+                listed=listed,
+                layout=layout,
+                crc=crc_for(expected),
+                disk=self._disk,
+            )
+        )
+        self._keeper.opened(transfer)
+        return transfer
+
+    async def _fetch_missing(self, transfer: Transfer, asks: asyncio.Event) -> None:
+        """Fetch what is missing of a file: by ranges, or else all of it with one request."""
+        if self._can_continue(transfer.file):
+            with contextlib.suppress(RangesIgnoredError):  # which is heeded from now on
+                await self._fetch_parts(transfer, asks)
+                return
+        await self._fetch_whole(transfer, asks)
+
+    async def _fetch_whole(self, transfer: Transfer, asks: asyncio.Event) -> None:
+        """Fetch a file from its first byte to its last over one connection.
+
+        What is there already is passed over, or given up where nothing tells that it is of the
+        same object.
+        """
+        file = transfer.file
+        retries = Retries(self._job.options.retry_count, self._clock)
+        asyncio.get_running_loop().call_soon(asks.set)
+        nothing = dict.fromkeys(transfer.states(), PartState())
+        offset = 0
+
+        def take(chunk: memoryview) -> None:
+            nonlocal offset
+            transfer.write_through(offset, chunk)
+            offset += len(chunk)
+            self._keeper.written(len(chunk))
+
+        while not transfer.is_complete:
+            if offset:
+                self._again_from_start(file)
+                offset = 0
+            if not file.etag and transfer.bytes_done:
+                await self._in_thread(transfer.rewind, nothing)
+            taker = Taker(take, partial(transfer.rewind, transfer.states()))
+            async with self._pace.slot():
+                await self._ask(file, None, taker, retries)
+
+    async def _fetch_parts(self, transfer: Transfer, asks: asyncio.Event) -> None:
+        """Fetch what is missing of a file, over as many connections as it may have."""
+        count = min(self._job.options.concurrency, transfer.parts_waiting)
+        connections = [self._fetch_some(transfer) for _ in range(count)]
+        if connections:
+            asyncio.get_running_loop().call_soon(asks.set)
+            await together(*connections)
+
+    async def _fetch_some(self, transfer: Transfer) -> None:
+        """Fetch parts of a file, one after the other, until none is left."""
+        retries = Retries(self._job.options.retry_count, self._clock)
+        while (index := transfer.claim()) is not None:
+
+            def take(chunk: memoryview, index: int = index) -> None:
+                transfer.write(index, chunk)
+                self._keeper.written(len(chunk))
+
+            while transfer.missing(index)[0] < transfer.missing(index)[1]:
+                async with self._pace.slot():
+                    before = {index: transfer.state(index)}
+                    taker = Taker(take, partial(transfer.rewind, before))
+                    await self._ask(transfer.file, transfer.missing(index), taker, retries)
+
+    # --- What both have in common ----------------------------------------------------------------
+
+    async def _ask(
+        self, file: FileRecord, span: tuple[int, int] | None, taker: Taker, retries: Retries
+    ) -> bool:
+        """Make one request, and tell whether it brought all that it asked for.
+
+        If it did not, return when it is time for the next. What came is progress where it is more
+        than a drip, and was not undone.
+        """
+        count = 0
+
+        def take(chunk: memoryview) -> None:
+            nonlocal count
+            count += len(chunk)
+            taker.take(chunk)
+
+        def undo() -> None:
+            nonlocal count
+            count = 0
+            taker.undo()
+
+        try:
+            first_byte = await self._reader.read(file, span, Taker(take, undo, taker.learn))
+        except DownloaderError as error:
+            if count >= LEAST_BYTES:
+                retries.progress()
+            if error.code is ErrorCode.TIMEOUT:
+                self._pace.ease()
+            await retries.after(error)
+            return False
+        retries.progress()
+        self._pace.served(first_byte)
+        return True
+
+    async def _give_up(self, file: FileRecord) -> None:
+        """Keep nothing of a file."""
+        await self._wait_for_threads()
+        await uninterrupted(self._keeper.give_up(file))
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run what blocks on the disk. Once it has begun it ends, whoever is cancelled."""
+        future = self._threads.submit(function, *arguments)
+        self._blocking.add(future)
+        future.add_done_callback(self._blocking.discard)
+        return await asyncio.wrap_future(future)
+
+    async def _wait_for_threads(self) -> None:
+        await asyncio.to_thread(wait, list(self._blocking))
+
+    def _name(self, file: FileRecord) -> tuple[str, int]:
+        return self._job.download_id, file.number
+
+    def _of(self, file: FileRecord) -> tuple[str, str]:
+        return self._job.download_id, file.key

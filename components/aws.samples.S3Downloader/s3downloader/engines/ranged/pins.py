@@ -1,0 +1,91 @@
+"""The validator that the requests for a file are pinned to: that of its listing, or its object's.
+
+A store may list other validators than its objects have, for good: another ETag, or none. Then the
+object's own one counts, so that all bytes of a file are of one state of it; whether the source has
+changed is still told by its listing, which is compared with the listing before.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import msgspec
+
+from ...core import validators
+from ...core.clock import Clock
+from ...core.errors import DownloaderError, ErrorCode
+from ...core.records import FileRecord
+from ..base import FetchJob
+from ..verification import Verifier
+from .concurrency import Retries
+from .store_features import Learned
+
+__all__ = ["Pins"]
+
+log = logging.getLogger(__name__)
+
+
+class Pins:
+    """The validators of the files of one fetch."""
+
+    def __init__(
+        self,
+        job: FetchJob,
+        verifier: Verifier,
+        learned: Learned,
+        clock: Clock,
+        own: Mapping[int, str],
+    ) -> None:
+        """`own` are those, by the files' numbers, that are known to differ from the listing."""
+        self._job = job
+        self._verifier = verifier
+        self._learned = learned
+        self._clock = clock
+        self._own = dict(own)
+
+    async def of(self, file: FileRecord) -> FileRecord:
+        """Return a file with the validator of its object, empty where neither tells one."""
+        if not file.etag and file.number not in self._own:
+            self._own[file.number] = await self._ask(file)
+        own = self._own.get(file.number)
+        return file if own is None else msgspec.structs.replace(file, etag=own)
+
+    async def instead(self, file: FileRecord, refused: FileRecord) -> FileRecord | None:
+        """Return the file by its object's own validator, where another one was refused.
+
+        None where the object has changed, for all that is known: the source is to be listed again.
+        """
+        bucket = self._job.bucket
+        may_differ = self._job.relisted or bucket in self._learned.unlike_listed
+        if refused is not file or not may_differ:
+            return None
+        own = await self._ask(file)
+        if validators.same(own, file.etag):
+            return None
+        log.info("%s: %s is fetched as %r, not as listed", self._job.download_id, file.key, own)
+        self._learned.unlike_listed.add(bucket)
+        self._own[file.number] = own
+        return msgspec.structs.replace(file, etag=own)
+
+    def held(self, file: FileRecord, fetched: FileRecord) -> None:
+        """Note that a file has been fetched: by the listed validator, its bucket's are the own."""
+        if fetched is file:
+            self._learned.unlike_listed.discard(self._job.bucket)
+
+    async def look_again(self, file: FileRecord, fetched: FileRecord) -> None:
+        """See that an object whose listing tells no validator is still the one that was fetched.
+
+        Raises SOURCE_CHANGED.
+        """
+        if file.etag or await self._ask(file) == fetched.etag:
+            return
+        raise DownloaderError(
+            ErrorCode.SOURCE_CHANGED,
+            f"s3://{self._job.bucket}/{file.key} was replaced while it was fetched; what is there"
+            " of it is given up",
+        )
+
+    async def _ask(self, file: FileRecord) -> str:
+        retries = Retries(self._job.options.retry_count, self._clock)
+        return await retries.until_answered(lambda: self._verifier.own(file))

@@ -1,0 +1,140 @@
+"""Requests for the bytes of the objects of a bucket, asked again only where a refusal tells how."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from ...core import validators
+from ...core.aio import uninterrupted
+from ...core.errors import ErrorCode
+from ...core.records import FileRecord
+from ...core.request_timeouts import asks_for_time
+from ...core.throttle import Share
+from ...sources.s3.credentials import Credentials
+from ...sources.s3.http import TRIES, Answer, Request, S3Http
+from ...sources.s3.object_metadata import CHECKSUM_MODE
+from .range_answer import Asked, RangesIgnoredError, check_refusal
+from .range_request import Reading, Taker
+from .store_features import Learned
+
+__all__ = ["BucketReader"]
+
+_MAY_REFUSE_CHECKSUMS = {400, 501}
+
+
+class BucketReader:
+    """Reads objects of one bucket, pinned to a validator each; tries nothing again by itself."""
+
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        http: S3Http,
+        credentials: Credentials,
+        share: Share,
+        threads: ThreadPoolExecutor,
+        learned: Learned,
+        accelerate: bool,
+    ) -> None:
+        self._bucket = bucket
+        self._http = http
+        self._credentials = credentials
+        self._share = share
+        self._threads = threads
+        self._learned = learned
+        self._accelerate = accelerate
+
+    async def read(self, file: FileRecord, span: tuple[int, int] | None, taker: Taker) -> float:
+        """Hand the bytes of `span`, from its start to before its end, to `taker`, as they come.
+
+        Without a span the whole object is asked for. `file.etag` is the validator that it must
+        have, empty for any.
+
+        Returns the seconds until the store began to answer. Raises RangesIgnoredError where the
+        store answers with other bytes, SOURCE_CHANGED where the object is another one now,
+        NETWORK_UNREACHABLE, TIMEOUT, STALLED, ACCESS_DENIED and the like, and what `take` raises.
+        Cancelled, it hands over what has arrived until then, in the kernel too. When it has
+        returned, raised or been cancelled, `taker` is not called any more.
+        """
+        ranges = self._learned.ranges
+        is_first = bool(span) and await ranges.turn()
+        asked = Asked(f"s3://{self._bucket}/{file.key}", file.etag, file.size, span)
+        try:
+            if span and ranges.is_ignored:
+                raise RangesIgnoredError(asked, "known of the store")
+            return await self._ask(asked, self._request(file, span, taker), taker)
+        except RangesIgnoredError:
+            ranges.ignored()
+            raise
+        finally:
+            if is_first:
+                ranges.end_turn()
+
+    def _request(self, file: FileRecord, span: tuple[int, int] | None, taker: Taker) -> Request:
+        headers = validators.conditions(file.etag)
+        if span:
+            headers["range"] = f"bytes={span[0]}-{span[1] - 1}"
+        if taker.learn and self._learned.tells_checksums and not span:
+            headers |= CHECKSUM_MODE
+        return Request(
+            method="GET",
+            bucket=self._bucket,
+            key=file.key,
+            headers=headers,
+            accelerate=self._accelerate,
+        )
+
+    async def _ask(self, asked: Asked, request: Request, taker: Taker) -> float:
+        """Make one request, a few times where a refusal teaches how."""
+        keys = await self._credentials.get()
+        is_plain = False
+        for _ in range(TRIES):
+            reading = Reading(self._http, request, asked, keys, self._share, taker, self._learned)
+            refusal = await self._run(reading)
+            if refusal is None:
+                self._learned.tells_checksums &= not is_plain
+                return reading.first_byte
+            check_refusal(refusal.status, refusal.code, asked)
+            renewed = await self._http.learns(request, refusal, keys)
+            if renewed is None and _may_refuse_checksums(request, refusal):
+                request, renewed, is_plain = _without_checksums(request), keys, True
+            if renewed is None:
+                break
+            keys = renewed
+        assert refusal
+        raise asks_for_time(refusal.explained(request), refusal.headers)
+
+    async def _run(self, reading: Reading) -> Answer | None:
+        loop = asyncio.get_running_loop()
+        reading.deadline.start()
+        running = loop.run_in_executor(self._threads, reading.run, loop)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            running.add_done_callback(_forget)
+            if reading.abort():
+                await uninterrupted(asyncio.wait([running]))
+            raise
+        finally:
+            reading.deadline.stop()
+
+
+def _may_refuse_checksums(request: Request, refusal: Answer) -> bool:
+    """Tell whether a store may refuse a request as it does not know CHECKSUM_MODE."""
+    asks = bool(request.headers.keys() & CHECKSUM_MODE)
+    if not asks or refusal.status not in _MAY_REFUSE_CHECKSUMS:
+        return False
+    return refusal.explained(request).code is not ErrorCode.CREDENTIALS_UNAVAILABLE
+
+
+def _without_checksums(request: Request) -> Request:
+    headers = {name: v for name, v in request.headers.items() if name not in CHECKSUM_MODE}
+    return msgspec.structs.replace(request, headers=headers)
+
+
+def _forget(running: asyncio.Future[Answer | None]) -> None:
+    if not running.cancelled():
+        running.exception()

@@ -1,0 +1,236 @@
+"""One request for bytes of an object, in a thread of its own.
+
+The thread waits in the kernel, which puts what arrives straight into the thread's buffer; from
+there it goes to the disk. No byte is copied in between, as client libraries do two or three times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future
+from http.client import HTTPException, IncompleteRead
+from threading import Lock, local
+from typing import NamedTuple
+
+from ...core.errors import DownloaderError, ErrorCode
+from ...core.request_timeouts import Deadline, MinimumRate, shut_down
+from ...core.throttle import Share
+from ...sources.s3.credentials import Keys
+from ...sources.s3.http import Answer, Begun, Request, S3Http, unanswered
+from .range_answer import Asked, Body, judge, surplus, too_short
+from .store_features import Learned
+
+__all__ = ["CHUNK", "WHOLE", "Reading", "Taker"]
+
+WHOLE = 256 << 10
+"""The bytes of a thread's buffer: objects up to this size are gathered whole, then handed over."""
+
+CHUNK = 96 << 10
+"""The bytes that are gathered at most of larger ones: what the caches hold for a few threads."""
+
+_GATHERING = 0.05
+"""Seconds for which they are gathered at most: a death costs no more of each connection."""
+
+_of_thread = local()
+
+
+class Taker(NamedTuple):
+    """What takes the bytes of an answer, in the thread that reads it.
+
+    `take` is called with at most CHUNK bytes that are its own for the call. `undo` follows where
+    they turn out not to be the object's: all that it took of this answer is void. With `learn` the
+    object has up to WHOLE bytes, and its checksum is asked for in the same request: it is called
+    with the headers of the answer, then `take` with all that comes.
+    """
+
+    take: Callable[[memoryview], None]
+    undo: Callable[[], None]
+    learn: Callable[[Mapping[str, str]], None] | None = None
+
+
+class Reading:
+    """One request, in its thread."""
+
+    def __init__(
+        self,
+        http: S3Http,
+        request: Request,
+        asked: Asked,
+        keys: Keys,
+        share: Share,
+        taker: Taker,
+        learned: Learned,
+    ) -> None:
+        self.first_byte = 0.0
+        self.deadline = Deadline(http.patience)
+        self._http = http
+        self._request = request
+        self._asked = asked
+        self._keys = keys
+        self._share = share
+        self._taker = taker
+        self._learned = learned
+        self._rate = MinimumRate(http.patience)
+        self._waited = 0.0
+        self._lock = Lock()  # for what follows
+        self._is_aborted = False
+        self._socket: socket.socket | None = None
+        self._paying: Future[None] | None = None
+
+    def run(self, loop: asyncio.AbstractEventLoop) -> Answer | None:
+        """Read what was asked for; return the store's refusal, if it refuses."""
+        begun = self._begin()
+        if begun.status not in (200, 206):
+            return self._refusal(begun)
+        try:
+            body = judge(begun.status, begun.headers, self._asked)
+            if begun.status == 206:
+                loop.call_soon_threadsafe(self._learned.ranges.heeded)
+            if self._taker.learn:
+                self._taker.learn(begun.headers)
+            self._receive(begun, body, loop)
+        finally:
+            self._let_go()
+            begun.end(keep=not self._is_aborted)
+        return None
+
+    def abort(self) -> bool:
+        """Let nothing more arrive, and wake the thread from whatever it waits for.
+
+        Returns whether it has a connection, and so takes what has arrived, if anything has.
+        """
+        with self._lock:
+            self._is_aborted = True
+            if self._paying:
+                self._paying.cancel()
+            if not self._socket:
+                return False
+            shut_down(self._socket)
+            return True
+
+    def _begin(self) -> Begun:
+        began = time.monotonic()
+        try:
+            begun = self._http.begin(self._request, self._keys, self._watch)
+        except (OSError, HTTPException) as error:
+            raise self._explained(error) from error
+        self.deadline.begun()
+        self.first_byte = time.monotonic() - began
+        return begun
+
+    def _refusal(self, begun: Begun) -> Answer:
+        self._let_go()
+        try:
+            return begun.answer(0, self._http.patience)
+        except (OSError, HTTPException) as error:
+            raise self._explained(error) from error
+
+    def _watch(self, connected: socket.socket | None) -> None:
+        with self._lock:
+            if self._is_aborted:
+                raise CancelledError
+            self._socket = connected
+        self.deadline.watch(connected)
+
+    def _let_go(self) -> None:
+        """The connection may be another request's in a moment."""
+        with self._lock:
+            self._socket = None
+
+    def _receive(self, begun: Begun, body: Body, loop: asyncio.AbstractEventLoop) -> None:
+        """Hand over the bytes of a body, the last of them once it has ended with them."""
+        left = body.length
+        buffer = _buffer() if self._taker.learn else _buffer()[:CHUNK]
+        try:
+            while left and (chunk := self._gather(begun, buffer[:left])):
+                left -= len(chunk)
+                if not left:
+                    self._check_end(begun, body)
+                self._taker.take(chunk)
+                if left:
+                    self._check_rate(len(chunk))
+                self._pay(loop, len(chunk))
+            if not body.length:
+                self._check_end(begun, body)
+        except BaseException:
+            self._undo_part_of(begun, body)
+            raise
+        if left:
+            self._undo_part_of(begun, body)
+            self._fall_short(begun, left)
+
+    def _check_rate(self, size: int) -> None:
+        try:
+            self._rate.came(size, self._waited)
+        except TimeoutError as error:
+            raise self._explained(error) from error
+
+    def _check_end(self, begun: Begun, body: Body) -> None:
+        if not body.is_framed and self._gather(begun, memoryview(bytearray(1))):
+            self._taker.undo()
+            raise surplus(self._asked)
+
+    def _undo_part_of(self, begun: Begun, body: Body) -> None:
+        """Let a part of a body count only where the answer told of which bytes it is."""
+        is_other = begun.has_ended and not body.is_framed
+        if is_other or not body.is_placed:
+            self._taker.undo()
+
+    def _fall_short(self, begun: Begun, missing: int) -> None:
+        if begun.has_ended:
+            raise too_short(self._asked, missing)
+        if not self._is_aborted:
+            raise self._explained(IncompleteRead(b"", missing))
+
+    def _gather(self, begun: Begun, buffer: memoryview) -> memoryview:
+        """Fill the buffer, or as much of it as comes in a while; nothing is the end."""
+        count, since = 0, time.monotonic()
+        try:
+            while count < len(buffer):
+                got = begun.read_some(buffer[count:])
+                count += got
+                if not got or time.monotonic() - since > _GATHERING:
+                    break
+        except (OSError, HTTPException, ValueError) as error:
+            if not count:
+                raise self._explained(error) from error
+        self._waited = time.monotonic() - since
+        return buffer[:count]
+
+    def _pay(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
+        """Wait until the bandwidth allows to read on."""
+        if not self._share.limited:
+            return
+        with self._lock:
+            if self._is_aborted:
+                return
+            self._paying = asyncio.run_coroutine_threadsafe(self._share.take(size), loop)
+        try:
+            self._paying.result()
+        except CancelledError:
+            return
+
+    def _explained(self, error: Exception) -> DownloaderError:
+        if self.deadline.is_over:
+            return self._stalled("no whole head of an answer")
+        if isinstance(error, TimeoutError):
+            return self._stalled("next to nothing")
+        return unanswered(error, self._request)
+
+    def _stalled(self, came: str) -> DownloaderError:
+        return DownloaderError(
+            ErrorCode.STALLED,
+            f"{came} arrived for {self._http.patience:g} s while {self._request.subject} was"
+            " fetched; check the network",
+        )
+
+
+def _buffer() -> memoryview:
+    """Return the buffer of this thread, WHOLE bytes long."""
+    if not hasattr(_of_thread, "buffer"):
+        _of_thread.buffer = memoryview(bytearray(WHOLE))
+    buffer: memoryview = _of_thread.buffer
+    return buffer

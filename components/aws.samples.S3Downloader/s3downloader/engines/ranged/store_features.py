@@ -1,0 +1,75 @@
+"""What the answers of a store have taught of it, for as long as the engine lives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+
+from ...core.clock import Clock
+
+__all__ = ["Learned", "RangeSupport"]
+
+log = logging.getLogger(__name__)
+
+_REMEMBERED = 3_600.0
+"""Seconds after which a store is asked for ranges again: a proxy before it may be gone."""
+
+
+class RangeSupport:
+    """Whether a store heeds Range. Until that is known, one request for a range goes alone."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._is_heeded = False
+        self._ignored_until = float("-inf")
+        self._first: asyncio.Event | None = None
+
+    @property
+    def is_ignored(self) -> bool:
+        """Whether the store is to be asked for whole objects only."""
+        return self._clock.monotonic() < self._ignored_until
+
+    async def turn(self) -> bool:
+        """Return when a range may be asked for, and whether this is the request that finds out.
+
+        That one calls `end_turn` when it is over.
+        """
+        if self._is_heeded or self.is_ignored:
+            return False
+        if self._first:
+            await self._first.wait()
+            return False
+        self._first = asyncio.Event()
+        return True
+
+    def end_turn(self) -> None:
+        """Let the requests go that wait for this one, whatever it found out."""
+        if self._first:
+            self._first.set()
+            self._first = None
+
+    def heeded(self) -> None:
+        """An answer had the range that was asked for."""
+        self._is_heeded = True
+        self.end_turn()
+
+    def ignored(self) -> None:
+        """An answer had other bytes."""
+        if not self.is_ignored:
+            log.warning("the store does not heed Range: objects come whole, one request each")
+        self._is_heeded = False
+        self._ignored_until = self._clock.monotonic() + _REMEMBERED
+
+
+class Learned:
+    """What all fetches of an engine share."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.ranges = RangeSupport(clock)
+        self.tells_checksums = True
+        """Whether the store takes requests that ask for checksums."""
+        self.unlike_listed: set[str] = set()
+        """The buckets whose objects have other validators than their listing tells."""
+        self.broken: Counter[tuple[str, int]] = Counter()
+        """How often a file could not be continued, by download and number."""

@@ -1,0 +1,284 @@
+"""The engine: one `s5cmd run` a download, fed file by file."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable
+
+from ...core.aio import stop, uninterrupted
+from ...core.checksums import Mismatch
+from ...core.clock import Clock
+from ...core.error_mapping import explain
+from ...core.errors import DownloaderError, ErrorCode
+from ...core.records import FileRecord
+from ...core.request_timeouts import LEAST_BYTES
+from ..base import OF_ONE_OBJECT, FetchJob, Sink
+from ..staging import Staging, is_left, mode_by_umask, number_in
+from ..verification import Heads, Verifier, mismatch_error
+from .program import Line, Process, S5cmd
+
+__all__ = ["S5cmdEngine"]
+
+Damaged = tuple[FileRecord, Mismatch]
+
+_PART = 50 << 20  # what s5cmd asks for at once
+_MORE_THAN_ASKED = "EOF"  # all that its SDK says of an answer with more bytes than a part has
+_TICK = 0.5
+_SAVE_INTERVAL = 1.0
+_SAVE_BYTES = 64 << 20
+
+
+class S5cmdEngine:
+    """Fetches with s5cmd. A file that is whole survives every end; one that is not is begun anew.
+
+    Where next to nothing moves for `stall_timeout` seconds a fetch ends with STALLED: s5cmd itself
+    would wait for a silent store for ever.
+    """
+
+    def __init__(
+        self, tool: S5cmd, clock: Clock, heads: Heads, *, stall_timeout: float = 60.0
+    ) -> None:
+        self._tool = tool
+        self._clock = clock
+        self._heads = heads
+        self._stall_timeout = stall_timeout
+
+    async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+        """Fetch and verify every file, or raise DownloaderError for the first that cannot be had.
+
+        A file that arrives with a wrong checksum is fetched once more.
+        """
+        staging = _staging(job)
+        await asyncio.to_thread(staging.make)
+        verifier = Verifier(job, self._heads)
+        try:
+            damaged = await self._fetch(job, files, sink, staging, verifier)
+            if damaged:
+                again = _stream(file for file, _ in damaged)
+                damaged = await self._fetch(job, again, sink, staging, verifier)
+            for file, mismatch in damaged:
+                raise mismatch_error(job, file, mismatch)
+        finally:
+            await asyncio.to_thread(staging.sweep)
+
+    async def _fetch(
+        self,
+        job: FetchJob,
+        files: AsyncIterable[FileRecord],
+        sink: Sink,
+        staging: Staging,
+        verifier: Verifier,
+    ) -> list[Damaged]:
+        """Run s5cmd once; return the files that arrived with a wrong checksum."""
+        async with self._tool.run(
+            "run",
+            retry_count=job.options.retry_count,
+            numworkers=job.options.numworkers,
+            accelerate=job.options.s3_transfer_acceleration,
+        ) as process:
+            fetch = _Fetch(job, staging, process, sink, verifier, self._clock, self._stall_timeout)
+            await fetch.run(files)
+            return fetch.damaged
+
+    async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+        """Report those of `files` that an earlier fetch left whole, and remove what else it left.
+
+        Nothing of it runs any more: s5cmd dies with the daemon.
+        """
+        staging = _staging(job)
+        left = await asyncio.to_thread(staging.leftovers)
+        if not left:
+            return
+        found = [f async for f in files if f.number in left and is_left(f, left[f.number])]
+        here = await asyncio.to_thread(staging.take, found)
+        whole = (await Verifier(job, self._heads).sift(staging, here)).good
+        if whole:
+            sink.progress(sum(file.size for file in whole))
+            await sink.finished(whole)
+
+
+def _staging(job: FetchJob) -> Staging:
+    """Return the folder, for files that s5cmd makes readable by all, whatever the umask."""
+    return Staging(job.staging, file_mode=mode_by_umask())
+
+
+async def _stream(files: Iterable[FileRecord]) -> AsyncIterator[FileRecord]:
+    for file in files:
+        yield file
+
+
+class _Fetch:
+    """One fetch: hands files to s5cmd, takes its word for each, brings them to safety."""
+
+    def __init__(
+        self,
+        job: FetchJob,
+        staging: Staging,
+        process: Process,
+        sink: Sink,
+        verifier: Verifier,
+        clock: Clock,
+        stall_timeout: float,
+    ) -> None:
+        self.damaged: list[Damaged] = []
+        self._verifier = verifier
+        self._bucket = job.bucket
+        self._limit = job.options.numworkers
+        self._concurrency = min(job.options.concurrency, self._limit)
+        self._staging = staging
+        self._process = process
+        self._sink = sink
+        self._clock = clock
+        self._stall_timeout = stall_timeout
+        self._outstanding: dict[int, FileRecord] = {}
+        self._requests = 0
+        self._room = asyncio.Event()
+        self._sizes: dict[int, int] = {}
+        self._arrived: list[FileRecord] = []
+        self._arrived_bytes = 0
+        self._fault: Exception | None = None
+
+    async def run(self, files: AsyncIterable[FileRecord]) -> None:
+        feeding = asyncio.create_task(self._guarded(self._feed(files)))
+        keeping = asyncio.create_task(self._guarded(self._keep()))
+        try:
+            await self._guarded(self._read())
+        finally:
+            await stop(feeding)
+            await stop(keeping)
+        await self._guarded(uninterrupted(self._save()))
+        if self._fault:
+            raise self._fault
+
+    async def _guarded(self, work: Coroutine[None, None, None]) -> None:
+        """Let the first thing that goes wrong in `work` end s5cmd, and with it everything."""
+        try:
+            await work
+        except Exception as error:
+            self._fault = self._fault or error
+            self._process.kill()
+
+    async def _feed(self, files: AsyncIterable[FileRecord]) -> None:
+        """Hand the files out, as many at once as make `numworkers` requests."""
+        async for file in files:
+            while self._requests and self._requests + self._weight(file) > self._limit:
+                self._room.clear()
+                await self._room.wait()
+            if self._fault:
+                break
+            if not file.etag and file.size > _PART:
+                raise self._unfit(file, "tells neither ETag nor date of it: it could be replaced")
+            self._outstanding[file.number] = file
+            self._requests += self._weight(file)
+            await self._process.write(
+                "cp",
+                "--raw",
+                f"--concurrency={self._concurrency}",
+                f"s3://{self._bucket}/{file.key}",
+                str(self._staging.target(file.number)),
+            )
+        self._process.close_input()
+
+    def _weight(self, file: FileRecord) -> int:
+        """Return how many requests s5cmd makes at once for a file."""
+        return max(1, min(self._concurrency, -(-file.size // _PART)))
+
+    async def _read(self) -> None:
+        """Take s5cmd's word for each file, until it has ended."""
+        while lines := await self._process.read():
+            for line in lines:
+                self._heed(line)
+            self._room.set()
+        problem = await self._process.wait()
+        if problem or self._outstanding:
+            raise DownloaderError(
+                ErrorCode.ENGINE_FAILED,
+                f"{problem or 's5cmd ended'} before all was fetched; where the device runs out of "
+                "memory, lower numworkers",
+            )
+
+    def _heed(self, line: Line) -> None:
+        number = number_in(line.destination or line.command)
+        file = None if number is None else self._outstanding.pop(number, None)
+        if file:
+            self._requests -= self._weight(file)
+        if line.error:
+            self._heed_error(line.error, file)
+        elif file:
+            self._arrived.append(file)
+            self._arrived_bytes += file.size
+
+    def _heed_error(self, text: str, file: FileRecord | None) -> None:
+        """Remember the fault of one object until the others are through; raise any other."""
+        error = explain(text, f"s3://{self._bucket}/{file.key if file else ''}")
+        if file and text == _MORE_THAN_ASKED:
+            error = self._unfit(file, "sends more bytes than s5cmd asks for")
+        if not file or error.code not in OF_ONE_OBJECT:
+            raise error
+        self._fault = self._fault or error
+
+    async def _keep(self) -> None:
+        """Report progress, bring what arrived to safety, and watch for a stall."""
+        saved = moved = self._clock.monotonic()
+        before, outstanding = 0, [*self._outstanding]
+        while True:
+            await self._clock.sleep(_TICK)
+            self._sizes = await asyncio.to_thread(self._staging.measure)
+            self._report()
+            now = self._clock.monotonic()
+            is_drip = abs(self._in_flight - before) < LEAST_BYTES
+            if not is_drip or [*self._outstanding] != outstanding or not outstanding:
+                before, outstanding, moved = self._in_flight, [*self._outstanding], now
+            elif now - moved >= self._stall_timeout:
+                raise self._stalled()
+            if self._arrived_bytes >= _SAVE_BYTES or now - saved >= _SAVE_INTERVAL:
+                await uninterrupted(self._save())
+                saved = self._clock.monotonic()
+
+    async def _save(self) -> None:
+        """Move, sync and report the files that arrived; not to be interrupted."""
+        files, self._arrived = self._arrived, []
+        if not files:
+            return
+        whole = await asyncio.to_thread(self._staging.take, files)
+        sifted = await self._verifier.sift(self._staging, whole)
+        self.damaged += sifted.damaged
+        self._fault = self._fault or next(iter(sifted.gone), None)
+        self._report()
+        if sifted.good:
+            await self._sink.finished(sifted.good)
+        self._arrived_bytes -= sum(file.size for file in files)
+        if len(whole) < len(files):
+            broken = next(file for file in files if file not in whole)
+            self._fault = self._fault or self._mismatch(broken)
+
+    @property
+    def _in_flight(self) -> int:
+        """How many bytes are here of files that are not reported as finished."""
+        sizes = self._sizes
+        return self._arrived_bytes + sum(sizes.get(number, 0) for number in self._outstanding)
+
+    def _report(self) -> None:
+        self._sink.progress(self._in_flight)
+
+    def _mismatch(self, file: FileRecord) -> DownloaderError:
+        return DownloaderError(
+            ErrorCode.SIZE_MISMATCH,
+            f"s3://{self._bucket}/{file.key} did not arrive with its {file.size} bytes; it was "
+            "replaced meanwhile, so resume to fetch it as it is now",
+        )
+
+    def _unfit(self, file: FileRecord, why: str) -> DownloaderError:
+        return DownloaderError(
+            ErrorCode.ENGINE_FAILED,
+            f"s5cmd cannot fetch s3://{self._bucket}/{file.key}: the store {why}; fetch it with"
+            " engine auto",
+        )
+
+    def _stalled(self) -> DownloaderError:
+        file = next(iter(self._outstanding.values()))
+        return DownloaderError(
+            ErrorCode.STALLED,
+            f"nothing arrived for {self._stall_timeout:g} s while s3://{self._bucket}/{file.key} "
+            "was fetched; check the network",
+        )

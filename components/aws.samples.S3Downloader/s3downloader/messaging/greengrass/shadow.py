@@ -1,0 +1,172 @@
+"""A shadow behind the ShadowManager component, over Greengrass IPC."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from awsiot.eventstreamrpc import Shape
+from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
+from awsiot.greengrasscoreipc.model import (
+    ConflictError,
+    GetThingShadowRequest,
+    GreengrassCoreIPCError,
+    InvalidArgumentsError,
+    ResourceNotFoundError,
+    SubscribeToTopicRequest,
+    SubscriptionResponseMessage,
+    UpdateThingShadowRequest,
+)
+
+from ...core.errors import DownloaderError, ErrorCode
+from ..bus import Shadow, ShadowConflict, ShadowDocument
+from ..shadow_messages import (
+    CONFLICT,
+    TOO_LARGE,
+    ClientTokens,
+    decode_answer,
+    encode_update,
+    refusal,
+    unavailable,
+)
+from .ipc import IpcClient
+from .ipc_streams import Subscription
+
+__all__ = ["FirstAnswering", "IpcShadow"]
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_TOO_LARGE = "exceeds the maximum size"
+"""In the message of ShadowManager's InvalidArgumentsError, which has no code."""
+
+
+class IpcShadow:
+    """The named shadow of a thing, as ShadowManager keeps it on the device. Implements Shadow.
+
+    Of every change, also of those that it takes over from the cloud, ShadowManager tells on the
+    device's local topics, which have the names of AWS's reserved MQTT topics:
+    https://docs.aws.amazon.com/greengrass/v2/developerguide/interact-with-shadows-in-components.html
+    """
+
+    def __init__(self, ipc: IpcClient, thing_name: str, name: str = "models") -> None:
+        self._ipc = ipc
+        self._thing_name = thing_name
+        self._name = name
+        self._prefix = f"$aws/things/{thing_name}/shadow/name/{name}"
+        self._tokens = ClientTokens()
+        self._unsubscribed = [f"{self._prefix}/update/accepted", f"{self._prefix}/delete/accepted"]
+        self._on_change: Callable[[], None] = lambda: None
+
+    async def get(self) -> ShadowDocument:
+        """Read the whole shadow."""
+        request = GetThingShadowRequest(thing_name=self._thing_name, shadow_name=self._name)
+        try:
+            response = await self._ask(GreengrassCoreIPCClient.new_get_thing_shadow, request)
+        except ResourceNotFoundError:
+            return ShadowDocument(version=0)
+        return decode_answer(response.payload).document
+
+    async def update(self, *, version: int, state: dict[str, Any]) -> int:
+        """Merge `state` if the shadow has `version`; return the new version."""
+        request = UpdateThingShadowRequest(
+            thing_name=self._thing_name,
+            shadow_name=self._name,
+            payload=encode_update(state, version=version, token=self._tokens.new()),
+        )
+        response = await self._ask(GreengrassCoreIPCClient.new_update_thing_shadow, request)
+        return decode_answer(response.payload).version
+
+    async def watch(self, on_change: Callable[[], None]) -> None:
+        """Call `on_change` when someone else has changed the shadow."""
+        self._on_change = on_change
+        while self._unsubscribed:
+            await self._subscribe(self._unsubscribed[0])
+            del self._unsubscribed[0]
+
+    async def _ask(
+        self, new_operation: Callable[[GreengrassCoreIPCClient], Any], request: Shape
+    ) -> Any:
+        try:
+            return await self._ipc.request(new_operation, request, resource=self._prefix)
+        except ResourceNotFoundError:
+            raise
+        except ConflictError as error:
+            raise refusal(self._prefix, CONFLICT, error.message or "") from error
+        except InvalidArgumentsError as error:
+            message = error.message or ""
+            code = TOO_LARGE if _TOO_LARGE in message else 400
+            raise refusal(self._prefix, code, message) from error
+        except GreengrassCoreIPCError as error:
+            raise unavailable(f"No ShadowManager answers for {self._prefix}: {error!r}") from error
+        except DownloaderError as error:
+            raise unavailable(error.message) from error
+
+    async def _subscribe(self, topic: str) -> None:
+        subscription = Subscription(
+            GreengrassCoreIPCClient.new_subscribe_to_topic,
+            SubscribeToTopicRequest(topic=topic),
+            self._on_message,
+            resource=topic,
+        )
+        try:
+            await self._ipc.subscribe(subscription)
+        except DownloaderError as error:
+            raise unavailable(error.message) from error
+
+    def _on_message(self, event: SubscriptionResponseMessage) -> None:
+        try:
+            answer = decode_answer(event.binary_message.message if event.binary_message else b"")
+        except DownloaderError as error:
+            logger.warning("%s", error.message)
+            return
+        if not self._tokens.own(answer.client_token):
+            self._on_change()
+
+
+class FirstAnswering:
+    """Of several ways to one shadow, the first that answers, and then always that. A Shadow."""
+
+    def __init__(self, *shadows: Shadow) -> None:
+        self._shadows = shadows
+        self._on_change: Callable[[], None] | None = None
+
+    async def get(self) -> ShadowDocument:
+        """Read the whole shadow."""
+        return await self._first(lambda shadow: shadow.get())
+
+    async def update(self, *, version: int, state: dict[str, Any]) -> int:
+        """Merge `state` if the shadow has `version`; return the new version."""
+        return await self._first(lambda shadow: shadow.update(version=version, state=state))
+
+    async def watch(self, on_change: Callable[[], None]) -> None:
+        """Call `on_change` when someone else has changed the shadow, once it has answered."""
+        self._on_change = on_change
+        if len(self._shadows) == 1:
+            await self._shadows[0].watch(on_change)
+
+    async def _first(self, request: Callable[[Shadow], Awaitable[T]]) -> T:
+        silent = []
+        for shadow in self._shadows:
+            try:
+                result = await request(shadow)
+            except DownloaderError as error:
+                if error.code is not ErrorCode.SHADOW_UNAVAILABLE or isinstance(
+                    error, ShadowConflict
+                ):
+                    await self._keep(shadow)
+                    raise
+                silent.append(error.message)
+            else:
+                await self._keep(shadow)
+                return result
+        raise unavailable(" ".join(silent))
+
+    async def _keep(self, shadow: Shadow) -> None:
+        if len(self._shadows) == 1:
+            return
+        if self._on_change:
+            await shadow.watch(self._on_change)
+            self._on_change()  # for what changed before the watch began
+        self._shadows = (shadow,)

@@ -1,0 +1,364 @@
+"""Messaging over MQTT 5 to any broker, AWS IoT Core among them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from awscrt import mqtt5
+from awscrt.io import SocketOptions
+
+from ...core.aio import timeout
+from ...core.errors import DownloaderError, ErrorCode
+from ...core.log_once import Trouble
+from ..bus import IOT_CORE_MAX_PAYLOAD, Message, MessageHandler, MessagingError, check_payload
+from ..sdk import SDK_ERRORS, EventLoopDoor, client_bootstrap
+from ..topics import Subscriptions
+from .acknowledgements import Acknowledge, Acknowledgements
+from .endpoint import parse_url, tls_context
+from .nodelay import disable_nagle
+
+__all__ = ["MqttBus"]
+
+logger = logging.getLogger(__name__)
+
+SESSION_EXPIRY = 3600
+"""Seconds for which the broker keeps messages for a client that is away."""
+
+KEEP_ALIVE = 60
+PING_TIMEOUT = 20
+CONNECT_TIMEOUT = 15
+RENEWAL_PAUSE = 60
+"""Seconds, with slow links in mind."""
+
+RECONNECT_DELAYS = (1, 4)
+"""Seconds between attempts to connect, at first and at most: a link that is back is soon found."""
+
+START_TIMEOUT = 5
+FLUSH_TIMEOUT = 0.5
+STOP_TIMEOUT = 1.5
+"""Seconds for which the daemon itself is kept waiting."""
+
+RECEIVE_MAXIMUM = 64
+"""Messages that the broker sends before the first of them is acknowledged (MQTT 5.0, 3.1.2.11.3).
+
+So much of what waits is in memory; the broker has the rest."""
+
+CLAIM_WITHIN = 30
+"""Seconds for which a message waits for a handler that is not there yet."""
+
+PACKET_OVERHEAD = 16
+"""Bytes of a PUBLISH packet besides its topic and payload, at most (MQTT 5.0, section 3.3)."""
+
+FAILURE = 0x80
+"""Reason codes from here on say that a request failed (MQTT 5.0, section 2.4)."""
+
+CONNECT_REFUSALS = {
+    mqtt5.ConnectReasonCode.UNSUPPORTED_PROTOCOL_VERSION: "the broker does not speak MQTT 5",
+    mqtt5.ConnectReasonCode.CLIENT_IDENTIFIER_NOT_VALID: "the broker does not take the client id",
+    mqtt5.ConnectReasonCode.BAD_USERNAME_OR_PASSWORD: "the user name or password is wrong",
+    mqtt5.ConnectReasonCode.NOT_AUTHORIZED: "the client may not connect, or not with that password",
+    mqtt5.ConnectReasonCode.BANNED: "the client is banned",
+    mqtt5.ConnectReasonCode.BAD_AUTHENTICATION_METHOD: "the broker wants another authentication",
+}
+
+
+class MqttBus:
+    """An MQTT 5 client that keeps itself connected. Implements Bus.
+
+    The session is persistent: what is sent while the daemon is away for up to an hour arrives when
+    it is back, and so does what it did not acknowledge. A retained message comes with a
+    subscription that is new to the session. A network that is away is never the end; a broker that
+    refuses the client for `refusal_patience` seconds on end is.
+    """
+
+    _door: EventLoopDoor
+    _client: mqtt5.Client
+    _lost: asyncio.Future[MessagingError]
+
+    def __init__(
+        self,
+        url: str,
+        client_id: str,
+        *,
+        ca: Path | None = None,
+        cert: Path | None = None,
+        key: Path | None = None,
+        ack_timeout: float = 20,
+        reconnect_delays: tuple[float, float] = RECONNECT_DELAYS,
+        refusal_patience: float = 60,
+        max_payload: int = IOT_CORE_MAX_PAYLOAD,
+    ) -> None:
+        self._endpoint = parse_url(url)
+        self._tls = tls_context(self._endpoint, ca=ca, cert=cert, key=key)
+        self._client_id = client_id
+        self._ack_timeout = ack_timeout
+        self._reconnect_delays = reconnect_delays
+        self._refusal_patience = refusal_patience
+        self._max_payload = max_payload
+        self._max_packet = max_payload + PACKET_OVERHEAD
+
+        self._subscriptions = Subscriptions()
+        self._granted: set[str] = set()
+        self._acknowledgements = Acknowledgements()
+        self._unclaimed: list[tuple[Message, Acknowledge]] = []
+        self._on_up: list[Callable[[], None]] = []
+        self._renewal: asyncio.Task[None] | None = None
+        self._refused_since: float | None = None
+        self._trouble = Trouble(logger)
+        self._closing = False
+        self._acknowledged = False
+        self._attempted = asyncio.Event()
+        self._stopped = asyncio.Event()
+
+    async def __aenter__(self) -> MqttBus:
+        """Start connecting; returns after the first attempt, whatever came of it."""
+        self._door = EventLoopDoor()
+        self._lost = asyncio.get_running_loop().create_future()
+        self._client = mqtt5.Client(self._client_options())
+        self._client.start()
+        await self._wait(self._attempted, START_TIMEOUT)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._renewal:
+            self._renewal.cancel()
+        self._closing = True
+        if self._acknowledged:
+            await self._flush_acknowledgements()
+        self._client.stop()
+        await self._wait(self._stopped, STOP_TIMEOUT)
+
+    async def publish(self, topic: str, payload: bytes, *, qos: int) -> None:
+        """Publish; at QoS 1 the broker has acknowledged the message when this returns.
+
+        ACCESS_DENIED if the broker says that the client may not.
+        """
+        room = self._max_packet - len(topic.encode()) - PACKET_OVERHEAD
+        check_payload(topic, payload, min(self._max_payload, room))
+        packet = mqtt5.PublishPacket(topic=topic, payload=payload, qos=mqtt5.QoS(qos))
+        completion = await self._ask(f"Publishing to {topic}", self._client.publish, packet)
+        if qos:
+            self._check_reason(f"Publishing to {topic}", completion.puback.reason_code)
+
+    async def subscribe(self, topic: str, handler: MessageHandler) -> None:
+        """Call `handler` for each message on `topic`, which may hold wildcards.
+
+        ACCESS_DENIED if the broker says that the client may not. While the broker is away the
+        subscription waits for its return.
+        """
+        self._subscriptions.add(topic, handler)
+        self._hand_over_unclaimed()
+        try:
+            await self._request_subscription(topic)
+        except MessagingError:
+            self._renew_subscriptions()
+        except DownloaderError:
+            self._subscriptions.remove(topic)
+            raise
+
+    def watch_link(self, on_up: Callable[[], None]) -> None:
+        """Call `on_up` whenever a connection has been made."""
+        self._on_up.append(on_up)
+
+    async def wait_lost(self) -> MessagingError:
+        """Return once the broker has refused the client for too long."""
+        return await asyncio.shield(self._lost)
+
+    def _client_options(self) -> mqtt5.ClientOptions:
+        door = self._door
+        socket = SocketOptions()
+        socket.connect_timeout_ms = CONNECT_TIMEOUT * 1000
+        shortest, longest = self._reconnect_delays
+        return mqtt5.ClientOptions(
+            host_name=self._endpoint.host,
+            port=self._endpoint.port,
+            tls_ctx=self._tls,
+            bootstrap=client_bootstrap(),
+            socket_options=socket,
+            connect_options=mqtt5.ConnectPacket(
+                client_id=self._client_id,
+                username=self._endpoint.username,
+                password=self._endpoint.password,
+                keep_alive_interval_sec=KEEP_ALIVE,
+                session_expiry_interval_sec=SESSION_EXPIRY,
+                receive_maximum=RECEIVE_MAXIMUM,
+            ),
+            session_behavior=mqtt5.ClientSessionBehaviorType.REJOIN_ALWAYS,
+            offline_queue_behavior=mqtt5.ClientOperationQueueBehaviorType.FAIL_ALL_ON_DISCONNECT,
+            extended_validation_and_flow_control_options=(
+                mqtt5.ExtendedValidationAndFlowControlOptions.NONE
+            ),
+            retry_jitter_mode=mqtt5.ExponentialBackoffJitterMode.FULL,
+            min_reconnect_delay_ms=int(shortest * 1000),
+            max_reconnect_delay_ms=int(longest * 1000),
+            ping_timeout_ms=PING_TIMEOUT * 1000,
+            connack_timeout_ms=CONNECT_TIMEOUT * 1000,
+            ack_timeout_sec=max(1, int(self._ack_timeout)),
+            disable_metrics=True,  # they would be appended to the user name
+            on_publish_callback_fn=self._on_publish,
+            on_lifecycle_event_connection_success_fn=lambda data: door.call(
+                self._on_connected, data.negotiated_settings
+            ),
+            on_lifecycle_event_connection_failure_fn=lambda data: door.call(
+                self._on_connect_failed, data
+            ),
+            on_lifecycle_event_disconnection_fn=lambda data: door.call(
+                self._on_disconnected, data.exception
+            ),
+            on_lifecycle_event_stopped_fn=lambda _: door.call(self._stopped.set),
+        )
+
+    def _on_publish(self, data: mqtt5.PublishReceivedData) -> None:
+        """Pass a message on; the SDK's thread must say here that it will be acknowledged later."""
+        packet, acquire = data.publish_packet, data.acquire_publish_acknowledgement_control
+        message = Message(packet.topic, packet.payload or b"", retained=bool(packet.retain))
+        self._door.call(self._on_message, message, acquire() if acquire else None)
+
+    def _on_message(self, message: Message, control: Any) -> None:
+        """`control` acknowledges the message; None stands for QoS 0."""
+
+        def send() -> None:
+            if control:  # of a connection that broke meanwhile it does nothing
+                self._client.invoke_publish_acknowledgement(control)
+                self._acknowledged = True
+
+        self._deliver(message, self._acknowledgements.expect(send))
+
+    async def _flush_acknowledgements(self) -> None:
+        """Let what was acknowledged just now reach the broker: a client that stops drops it.
+
+        The SDK sends acknowledgements before requests, so that one answered request is enough.
+        """
+        with contextlib.suppress(DownloaderError, TimeoutError):
+            async with timeout(FLUSH_TIMEOUT):
+                for topic in sorted(self._granted)[:1]:
+                    await self._request_subscription(topic)
+
+    def _deliver(self, message: Message, acknowledge: Acknowledge) -> None:
+        outcomes = self._subscriptions.deliver(message)
+        if outcomes is not None:
+            acknowledge(outcomes)
+            return
+        if not self._unclaimed:
+            asyncio.get_running_loop().call_later(CLAIM_WITHIN, self._drop_unclaimed)
+        self._unclaimed.append((message, acknowledge))
+
+    def _hand_over_unclaimed(self) -> None:
+        """Deliver what a kept session brought before its handler was there."""
+        waiting, self._unclaimed = self._unclaimed, []
+        for message, acknowledge in waiting:
+            self._deliver(message, acknowledge)
+
+    def _drop_unclaimed(self) -> None:
+        """Acknowledge what nobody wants, and unsubscribe from it: it would hold up all else.
+
+        A kept session brings it where an earlier process subscribed to other topics.
+        """
+        if self._closing:
+            return
+        unclaimed, self._unclaimed = self._unclaimed, []
+        for _, acknowledge in unclaimed:
+            acknowledge([])
+        for topic in sorted({message.topic for message, _ in unclaimed}):
+            logger.warning("Messages to %s are dropped: nothing here subscribes to it", topic)
+            self._client.unsubscribe(mqtt5.UnsubscribePacket(topic_filters=[topic]))
+
+    def _on_connected(self, settings: mqtt5.NegotiatedSettings) -> None:
+        logger.info("Connected to %s as %s", self._endpoint, self._client_id)
+        disable_nagle(self._endpoint.port)
+        self._trouble.over()
+        self._refused_since = None
+        self._max_packet = settings.maximum_packet_size_to_server
+        if not settings.rejoined_session:
+            self._granted = set()
+        self._renew_subscriptions()
+        self._attempted.set()
+        for on_up in self._on_up:
+            on_up()
+
+    def _on_disconnected(self, error: Exception) -> None:
+        if not self._closing:
+            self._trouble.report(f"The connection to {self._endpoint} broke: {error}")
+
+    def _on_connect_failed(self, data: mqtt5.LifecycleConnectFailureData) -> None:
+        self._attempted.set()
+        refusal = _refusal(data)
+        if refusal is None:
+            self._refused_since = None
+            self._trouble.report(
+                f"{self._endpoint} cannot be reached, trying again: {data.exception}"
+            )
+            return
+        message = f"No connection to {self._endpoint} for {self._client_id}: {refusal}"
+        self._trouble.report(message)
+        now = asyncio.get_running_loop().time()
+        if self._refused_since is None:
+            self._refused_since = now
+        if now - self._refused_since >= self._refusal_patience and not self._lost.done():
+            self._lost.set_result(MessagingError(message))
+
+    def _renew_subscriptions(self) -> None:
+        if self._renewal:
+            self._renewal.cancel()
+        self._renewal = asyncio.create_task(self._subscribe_until_granted())
+
+    async def _subscribe_until_granted(self) -> None:
+        while missing := self._subscriptions.filters - self._granted:
+            for topic in missing:
+                try:
+                    await self._request_subscription(topic)
+                except DownloaderError as error:
+                    self._trouble.report(error.message)
+            await asyncio.sleep(RENEWAL_PAUSE)
+
+    async def _request_subscription(self, topic: str) -> None:
+        granted = self._granted
+        subscription = mqtt5.Subscription(
+            topic_filter=topic,
+            qos=mqtt5.QoS.AT_LEAST_ONCE,
+            retain_as_published=True,
+            retain_handling_type=mqtt5.RetainHandlingType.SEND_ON_SUBSCRIBE_IF_NEW,
+        )
+        packet = mqtt5.SubscribePacket(subscriptions=[subscription])
+        suback = await self._ask(f"Subscribing to {topic}", self._client.subscribe, packet)
+        self._check_reason(f"Subscribing to {topic}", suback.reason_codes[0])
+        granted.add(topic)
+
+    async def _ask(self, what: str, request: Callable[[Any], Future[Any]], packet: object) -> Any:
+        """Send a request and wait for its answer."""
+        try:
+            return await self._door.result(request(packet), within=self._ack_timeout)
+        except SDK_ERRORS as error:
+            reason = str(error) or "no answer in time"
+            raise MessagingError(f"{what} failed at {self._endpoint}: {reason}") from error
+
+    def _check_reason(self, what: str, code: mqtt5.PubackReasonCode | None) -> None:
+        """Raise what a reason code means; None stands for one that the SDK does not know."""
+        if code == mqtt5.PubackReasonCode.NOT_AUTHORIZED:
+            message = f"{what} is not allowed at {self._endpoint}: extend the client's policy."
+            raise DownloaderError(ErrorCode.ACCESS_DENIED, message)
+        if code is None or code >= FAILURE:
+            name = code.name if code else "unknown reason"
+            raise MessagingError(f"{what} was refused by {self._endpoint}: {name}")
+
+    @staticmethod
+    async def _wait(event: asyncio.Event, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with timeout(seconds):
+                await event.wait()
+
+
+def _refusal(data: mqtt5.LifecycleConnectFailureData) -> str | None:
+    """Return why client and broker will not have each other; None if it cannot be reached."""
+    if data.connack_packet:
+        return CONNECT_REFUSALS.get(data.connack_packet.reason_code)
+    if getattr(data.exception, "name", "").startswith("AWS_IO_TLS_ERROR"):
+        advice = "check the CA, the client's certificate, its policy and the device's clock"
+        return f"{data.exception} In TLS, {advice}."
+    return None

@@ -1,0 +1,337 @@
+"""What the store says of an object: its size and validator, its checksum, or its MD5.
+
+Sources: HeadObject, GetObjectAttributes and Object (on ETag) in the Amazon S3 API reference.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from ...core import validators
+from ...core.checksums import ALGORITHMS, Expected, md5_etag
+from ...core.errors import DownloaderError, ErrorCode
+from . import answers, documents
+from .credentials import Credentials
+from .http import Answer, Request, S3Http
+
+__all__ = ["CHECKSUM_MODE", "ChecksumMode", "ObjectHeads", "ObjectInfo", "told"]
+
+log = logging.getLogger(__name__)
+
+CHECKSUM_MODE = {"x-amz-checksum-mode": "ENABLED"}
+"""What asks the store to tell an object's checksum, of a HEAD or of a GET of the whole object."""
+
+_PAGE = 1_000  # parts that GetObjectAttributes tells at once
+_PAGE_BYTES = 1 << 20
+_MOST_PARTS = 10_000
+_SNIFFED = 512  # bytes of a body that tell whether it is a page
+_MAY_REFUSE_CHECKSUMS = {400, 403, 501}
+_COUNTED = re.compile(r"(.+)-([1-9]\d{0,4})")
+_ENCRYPTED_ETAG = (
+    "x-amz-server-side-encryption-customer-algorithm",
+    "x-amz-server-side-encryption-aws-kms-key-id",
+)
+
+
+class ObjectInfo(msgspec.Struct, frozen=True):
+    """An object of a bucket: its size in bytes, and its validator as `validators` keeps it."""
+
+    key: str
+    size: int
+    etag: str
+
+
+class ChecksumMode:
+    """Whether the store takes requests that ask for checksums; all that ask it share one of these.
+
+    Some stores refuse the header that asks, as one that they do not know, or that is signed.
+    """
+
+    def __init__(self) -> None:
+        self._is_refused = False
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes along with a request, nothing once the store has refused it."""
+        return {} if self._is_refused else dict(CHECKSUM_MODE)
+
+    def may_be_why(self, request: Request, error: DownloaderError) -> bool:
+        """Tell whether the same request may succeed without these headers."""
+        asks = request.headers.keys() >= CHECKSUM_MODE.keys()
+        is_refused = error.code in {ErrorCode.ACCESS_DENIED, ErrorCode.ENGINE_FAILED}
+        return asks and is_refused and error.details.get("status") in _MAY_REFUSE_CHECKSUMS
+
+    def refused(self) -> None:
+        """Remember that a request without these headers succeeded where one with them had not."""
+        if not self._is_refused:
+            log.warning("the store refuses to be asked for checksums, and is not asked any more")
+        self._is_refused = True
+
+
+class ObjectHeads:
+    """The heads of objects, asked of the store one by one, over connections that are kept.
+
+    boto3 could tell the same, and costs half a second and 40 MiB. A store may be silent for
+    `patience` seconds; nothing is tried again but what expired credentials, another region or a
+    store that does not know of checksums explain.
+    """
+
+    def __init__(
+        self, endpoint_url: str | None, credentials: Credentials, *, patience: float = 30.0
+    ) -> None:
+        self.http = S3Http(endpoint_url, credentials, patience=patience)
+        self.checksum_mode = ChecksumMode()
+        self._refused: set[str] = set()  # buckets that do not tell their objects' attributes
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.http.close()
+
+    def close_idle(self) -> None:
+        """Close the connections that are kept for later."""
+        self.http.close_idle()
+
+    async def head(self, bucket: str, key: str) -> ObjectInfo:
+        """Return what the store tells of an object; its validator is empty where it tells none.
+
+        Raises OBJECT_NOT_FOUND, SIZE_UNKNOWN, ACCESS_DENIED, CREDENTIALS_UNAVAILABLE,
+        NETWORK_UNREACHABLE, also where the answer is not the store's, and TIMEOUT.
+        """
+        request = Request(method="HEAD", bucket=bucket, key=key)
+        answer = await self.http.send(request)
+        _check_object(answer, request)
+        size = answers.length(answer.headers)
+        validator = validators.from_headers(answer.headers)
+        if size is None or (size == 0 and answers.contradicts_empty(answer.headers)):
+            return await self._measured(request, validator)
+        return ObjectInfo(key, size, validator)
+
+    async def expected(self, bucket: str, key: str, etag: str, size: int) -> Expected | None:
+        """Return the checksum that an object must have, the one that costs least to compute.
+
+        None where the store tells none that can be checked. Raises SOURCE_CHANGED where the
+        object is not the one of that validator and size, OBJECT_NOT_FOUND, ACCESS_DENIED,
+        CREDENTIALS_UNAVAILABLE, and what tells of the network.
+        """
+        head = Request(method="HEAD", bucket=bucket, key=key, headers=self.checksum_mode.headers)
+        answer = await self._send(head)
+        _check_same(answer, head, etag, size)
+        for algorithm in ALGORITHMS:
+            if value := answer.headers.get(f"x-amz-checksum-{algorithm.lower()}"):
+                expected = Expected(algorithm=algorithm, value=value)
+                return await self._checksum(head, answer.headers, expected, size)
+        own = validators.from_headers(answer.headers)
+        return None if _is_encrypted(answer.headers) else md5_etag(own)
+
+    async def validator(self, bucket: str, key: str, size: int) -> str:
+        """Return the validator that an object itself has, empty for none.
+
+        Raises SOURCE_CHANGED where it has not `size` bytes; else as `head`.
+        """
+        info = await self.head(bucket, key)
+        if info.size != size:
+            raise _changed(Request(method="HEAD", bucket=bucket, key=key))
+        return info.etag
+
+    async def read(self, bucket: str, key: str, etag: str, size: int) -> bytes:
+        """Return an object of `size` bytes.
+
+        Raises SOURCE_CHANGED where it is not the one of that validator and size; else as
+        `expected`.
+        """
+        request = Request(method="GET", bucket=bucket, key=key, limit=size)
+        answer = await self.http.send(request)
+        _check_same(answer, request, etag, size)
+        if len(answer.body) != size:
+            raise _changed(request)
+        return answer.body
+
+    async def _send(self, request: Request) -> Answer:
+        """Send a request that asks for checksums; once more without, where that may be refused."""
+        try:
+            return await self.http.send(request)
+        except DownloaderError as error:
+            if not self.checksum_mode.may_be_why(request, error):
+                raise
+        answer = await self.http.send(msgspec.structs.replace(request, headers={}))
+        self.checksum_mode.refused()
+        return answer
+
+    async def _measured(self, head: Request, validator: str) -> ObjectInfo:
+        """Return an object whose size its head does not tell: a request for a byte of it may.
+
+        `validator` is that of its head.
+        """
+        request = msgspec.structs.replace(head, method="GET", headers={"range": "bytes=0-0"})
+        answer = await self.http.ask(request)
+        if answer.is_success:
+            _check_object(answer, request)
+            tells = answers.length if answer.status == 200 else answers.total
+            size = tells(answer.headers)
+        elif (told := answer.refusal).name == "InvalidRange" and not told.foreign:
+            size = None if told.size else told.size  # of an empty object there is no first byte
+        else:
+            raise answer.explained(request)
+        if size is None:
+            raise DownloaderError(
+                ErrorCode.SIZE_UNKNOWN,
+                f"the store does not say how many bytes {head.subject} has; have it, or the proxy"
+                " in front of it, send Content-Length and Content-Range",
+            )
+        return ObjectInfo(head.key, size, validators.from_headers(answer.headers) or validator)
+
+    async def _checksum(
+        self, head: Request, headers: Mapping[str, str], expected: Expected, size: int
+    ) -> Expected | None:
+        """Return a checksum with all that is needed to check it, if the store tells that."""
+        etag = validators.from_headers(headers)
+        counted = _COUNTED.fullmatch(expected.value)
+        if not counted:
+            return expected if _is_full(headers, etag) else None
+        expected = msgspec.structs.replace(expected, composite=True)
+        detailed = await self._with_parts(head, expected, etag)
+        if detailed.layout(size) is None:
+            detailed = await self._with_part_size(head, expected, int(counted[2]), size)
+        if detailed.layout(size) is None:
+            log.info("%s: the parts of its checksum %s are not known", head.subject, expected.value)
+            return None
+        return detailed
+
+    async def _with_parts(self, head: Request, expected: Expected, etag: str) -> Expected:
+        """Add the sizes and checksums of the parts, where the policy allows to ask for them."""
+        if head.bucket in self._refused:
+            return expected
+        sizes: list[int] = []
+        parts: list[str] = []
+        marker, more = 0, True
+        while more:
+            try:
+                answer = await self.http.send(_attributes(head, marker))
+                page = _PartsPage(answer.body, expected.algorithm)
+            except DownloaderError as error:
+                if error.code in {ErrorCode.ACCESS_DENIED, ErrorCode.ENGINE_FAILED}:
+                    self._refused.add(head.bucket)
+                    return expected
+                raise
+            except documents.NotXmlError as error:
+                if answers.is_page(answer.headers, answer.body[:_SNIFFED]):
+                    raise answers.foreign(head.subject, answer.status, answer.headers) from error
+                return expected
+            if page.etag and not validators.same(page.etag, etag):
+                raise _changed(head)
+            sizes += page.sizes
+            parts += page.checksums
+            more = page.is_truncated and bool(page.sizes) and marker < page.marker <= _MOST_PARTS
+            marker = page.marker
+        return msgspec.structs.replace(
+            expected, part_sizes=tuple(sizes), parts=tuple(parts) if all(parts) else ()
+        )
+
+    async def _with_part_size(
+        self, head: Request, expected: Expected, count: int, size: int
+    ) -> Expected:
+        """Add the size of the parts, if the first and the last agree that all have the same."""
+        first, last = [await self._part_length(head, number, count) for number in (1, count)]
+        if first is None or last is None or first * (count - 1) + last != size:
+            return expected
+        return msgspec.structs.replace(expected, part_size=first)
+
+    async def _part_length(self, head: Request, number: int, count: int) -> int | None:
+        asking = msgspec.structs.replace(head, query=f"partNumber={number}")
+        answer = await self.http.send(asking)
+        _check_object(answer, asking)
+        if answer.headers.get("x-amz-mp-parts-count") != str(count):
+            return None
+        return answers.length(answer.headers)
+
+
+class _PartsPage:
+    """A page of an object's parts: their sizes, and checksums, which may be empty."""
+
+    def __init__(self, body: bytes, algorithm: str) -> None:
+        root = documents.parse(body)
+        self.etag = validators.from_headers({"etag": documents.child(root, "ETag") or ""})
+        self.sizes: list[int] = []
+        self.checksums: list[str] = []
+        self.is_truncated = False
+        self.marker = 0
+        for parts in documents.children(root, "ObjectParts"):
+            self.marker = answers.number(documents.child(parts, "NextPartNumberMarker")) or 0
+            self.is_truncated = documents.child(parts, "IsTruncated") == "true"
+            for part in documents.children(parts, "Part"):
+                self.sizes.append(answers.number(documents.child(part, "Size")) or 0)
+                self.checksums.append(documents.child(part, f"Checksum{algorithm}") or "")
+
+
+def _attributes(head: Request, marker: int) -> Request:
+    """Ask for the parts of an object after the part number `marker`."""
+    return msgspec.structs.replace(
+        head,
+        method="GET",
+        query="attributes",
+        headers={
+            "x-amz-object-attributes": "ETag,Checksum,ObjectParts",
+            "x-amz-max-parts": str(_PAGE),
+            "x-amz-part-number-marker": str(marker),
+        },
+        limit=_PAGE_BYTES,
+    )
+
+
+def told(headers: Mapping[str, str], etag: str, size: int) -> Expected | None:
+    """Return what an answer tells by itself of the bytes of its object, None for nothing.
+
+    That is a checksum of them all, which it was asked for with CHECKSUM_MODE, or their MD5.
+    """
+    for algorithm in ALGORITHMS:
+        value = headers.get(f"x-amz-checksum-{algorithm.lower()}", "")
+        if value.endswith("-1"):
+            return Expected(algorithm=algorithm, value=value, composite=True, part_size=size)
+        if value and "-" not in value and _is_full(headers, etag):
+            return Expected(algorithm=algorithm, value=value)
+    return None if _is_encrypted(headers) else md5_etag(etag)
+
+
+def _is_full(headers: Mapping[str, str], etag: str) -> bool:
+    """Tell whether a checksum is that of the object's bytes, though it may not say so.
+
+    Of an object uploaded in parts, whose ETag has a `-`, it may be the checksum of checksums.
+    """
+    kind = headers.get("x-amz-checksum-type")
+    return kind == "FULL_OBJECT" or (kind is None and "-" not in etag)
+
+
+def _is_encrypted(headers: Mapping[str, str]) -> bool:
+    """Tell whether the ETag is something else than an MD5, though it may look like one."""
+    encryption = headers.get("x-amz-server-side-encryption", "")
+    return encryption.startswith("aws:kms") or any(name in headers for name in _ENCRYPTED_ETAG)
+
+
+def _check_same(answer: Answer, request: Request, etag: str, size: int) -> None:
+    """Raise unless an answer is of the object with that validator, of `size` bytes."""
+    _check_object(answer, request, etag)
+    is_other = bool(etag) and not answers.agrees(answer.headers, etag)
+    if is_other or answers.length(answer.headers) not in (None, size):
+        raise _changed(request)
+
+
+def _check_object(answer: Answer, request: Request, etag: str = "") -> None:
+    """Raise NETWORK_UNREACHABLE where an answer is not the store's."""
+    answers.check_object(
+        answer.status,
+        answer.headers,
+        request.subject,
+        validator=etag,
+        head=answer.body[:_SNIFFED],
+    )
+
+
+def _changed(request: Request) -> DownloaderError:
+    return DownloaderError(
+        ErrorCode.SOURCE_CHANGED,
+        f"{request.subject} is no longer the object that was listed; resume to fetch the new one",
+    )

@@ -1,0 +1,188 @@
+"""Messages on `responses`, published in order; each is on disk until it is published."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice, takewhile
+from typing import Any
+
+from ..core.aio import TaskGroup, first_of, uninterrupted
+from ..core.clock import Clock
+from ..core.errors import DownloaderError, ErrorCode
+from . import Backlog, Change, Outgoing, Store
+
+__all__ = ["Outbox"]
+
+log = logging.getLogger(__name__)
+
+_IN_FLIGHT = 8
+_FIRST_WAIT = 1.0
+_LONGEST_WAIT = 30.0
+_FORGET_AGAIN = 10.0
+_GRACE = 0.5
+"""Seconds that messages on their way have to arrive when the process is told to stop."""
+
+
+class _Unrecorded:
+    """A response that the disk did not take, and whether it has been published."""
+
+    is_response = True
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
+        self.published = asyncio.Event()
+
+
+_Message = Outgoing | _Unrecorded
+
+
+class Outbox:
+    """A queue on disk, whose messages survive the process, and whose order a lost connection.
+
+    Responses are published several at once. An event is published by itself, after all that was
+    recorded before it: the response to its command, and earlier events.
+    """
+
+    def __init__(
+        self, store: Store, publish: Callable[[bytes], Awaitable[None]], clock: Clock
+    ) -> None:
+        self._store = store
+        self._publish = publish
+        self._clock = clock
+        self._recorded: Backlog[Outgoing] = Backlog(store.outgoing)
+        self._unrecorded: deque[_Unrecorded] = deque()
+        self._filled = asyncio.Event()
+        self._filled.set()  # with what an earlier process could not publish
+        self._connected = asyncio.Event()
+        self._published: list[int] = []
+        self._answered: list[str] = []
+        self._forgettable = asyncio.Event()
+
+    async def record(self, change: Change) -> None:
+        """Write `change` to disk, and publish its answers, then its events, as soon as possible."""
+        for message in await self._store.record(change):
+            self._recorded.wrote(message)
+            self._filled.set()
+
+    async def answer(self, command_id: str, response: bytes) -> None:
+        """Answer a command that changed nothing; also where that cannot be recorded.
+
+        In that case this returns once the response has been published.
+        """
+        try:
+            await self.record(Change(at=self._clock.now(), answers=[(command_id, response)]))
+        except DownloaderError as error:
+            log.error("the response to %s is published unrecorded: %s", command_id, error)
+            await self._publish_unrecorded(response)
+            self._answered.append(command_id)
+            self._forgettable.set()
+
+    def connected(self) -> None:
+        """Publish now what waits for another attempt: the link is back."""
+        self._connected.set()
+
+    async def run(self) -> None:
+        """Publish what is queued, until cancelled, through lost connections."""
+        try:
+            async with TaskGroup() as group:
+                group.create_task(self._forget_continually())
+                await self._publish_continually()
+        finally:
+            await uninterrupted(self._forget())
+
+    async def _publish_continually(self) -> None:
+        wait = _FIRST_WAIT
+        while True:
+            await self._filled.wait()
+            self._connected.clear()
+            try:
+                await self._publish_next()
+                wait = _FIRST_WAIT
+            except DownloaderError as error:
+                log.warning("publishing again in %.0f s at the latest: %s", wait, error)
+                await first_of(self._clock.sleep(wait), self._connected.wait())
+                wait = _FIRST_WAIT if self._connected.is_set() else min(2 * wait, _LONGEST_WAIT)
+
+    async def _publish_unrecorded(self, response: bytes) -> None:
+        message = _Unrecorded(response)
+        self._unrecorded.append(message)
+        self._filled.set()
+        await message.published.wait()
+
+    async def _publish_next(self) -> None:
+        """Publish the first event by itself, or the first responses at once."""
+        queue: deque[Any] = self._unrecorded or self._recorded.ready
+        if not queue:
+            await self._read_on()
+            return
+        head = list(takewhile(lambda m: m.is_response, islice(queue, _IN_FLIGHT))) or [queue[0]]
+        for _ in head:
+            queue.popleft()
+        sending = [asyncio.ensure_future(self._send(message.payload)) for message in head]
+        try:
+            await asyncio.wait(sending)
+        except asyncio.CancelledError:
+            await asyncio.wait(sending, timeout=_GRACE)
+            raise
+        finally:
+            failures = self._settle(head, sending)
+            queue.extendleft(message for message, _ in reversed(failures))
+        if failures:
+            raise failures[0][1]
+
+    def _settle(
+        self, head: Sequence[_Message], sending: Sequence[asyncio.Future[None]]
+    ) -> list[tuple[_Message, BaseException]]:
+        """Take leave of those that were published; return the others, and why they were not."""
+        failures: list[tuple[_Message, BaseException]] = []
+        for message, sent in zip(head, sending, strict=True):
+            if not sent.done() or sent.cancelled():
+                sent.cancel()
+            elif error := sent.exception():
+                failures.append((message, error))
+            elif isinstance(message, Outgoing):
+                self._published.append(message.number)
+                self._forgettable.set()
+            else:
+                message.published.set()
+        return failures
+
+    async def _read_on(self) -> None:
+        if self._recorded.goes_on:
+            await self._recorded.read_on()
+        if not self._recorded.ready and not self._unrecorded:
+            self._filled.clear()
+
+    async def _send(self, payload: bytes) -> None:
+        try:
+            await self._publish(payload)
+        except DownloaderError as error:
+            if error.code is not ErrorCode.PAYLOAD_TOO_LARGE:
+                raise
+            log.error("a message could not be published: %s", error)
+
+    async def _forget_continually(self) -> None:
+        while True:
+            await self._forgettable.wait()
+            self._forgettable.clear()
+            if not await self._forget():
+                await first_of(self._clock.sleep(_FORGET_AGAIN), self._forgettable.wait())
+                self._forgettable.set()
+
+    async def _forget(self) -> bool:
+        """Forget on disk what is over with; tell whether that was possible."""
+        published, self._published = self._published, []
+        answered, self._answered = self._answered, []
+        if not published and not answered:
+            return True
+        try:
+            await self._store.forget(published=published, answered=answered)
+        except DownloaderError as error:
+            log.warning("what is over with is forgotten later: %s", error)
+            self._published = published + self._published
+            self._answered = answered + self._answered
+            return False
+        return True

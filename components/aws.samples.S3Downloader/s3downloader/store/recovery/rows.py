@@ -1,0 +1,192 @@
+"""What a row of the state must be to be believed: what is not is set aside."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Callable, Container, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ...core.records import STAGING, Download, State, Version
+from .sealing import is_intact, is_sealed, seal, unseal
+from .tables import Column, Table
+
+__all__ = ["Row", "check", "name", "reconcile", "suspicious"]
+
+Row = Mapping[str, Any]
+"""The values of a row by the names of its columns."""
+
+_STORED_AS: dict[str, type] = {"TEXT": str, "INTEGER": int, "REAL": float, "BLOB": bytes}
+_KEYS = ("download_id", "command_id", "model_id", "name", "file", "number")
+_BODIES = {
+    "downloads": "body",
+    "models": "body",
+    "notes": "body",
+    "versions": "body",
+    "answers": "response",
+    "inbox": "payload",
+    "outbox": "payload",
+}
+"""The columns with a sealed JSON text."""
+
+
+_LONG = {
+    "files": "size < 0 OR number < 1 OR done NOT IN (0, 1) OR instr(path, '..')",
+    "published": "size < 0 OR instr(file, '..')",
+}
+_TYPE_OF = {"TEXT": "text", "INTEGER": "integer", "REAL": "real", "BLOB": "blob"}
+_DOWNLOADS = "SELECT download_id, body FROM downloads"
+
+
+class _Impossible(ValueError):
+    pass
+
+
+def check(table: Table, row: Row) -> str | None:
+    """Say why a row of `table` cannot be what was written, if it cannot."""
+    try:
+        for column in table.columns:
+            _check_type(column, row[column.name])
+        if body := _BODIES.get(table.name):
+            _check_body(table, row, body)
+        if specific := _CHECKS.get(table.name):
+            specific(row)
+    except (_Impossible, msgspec.DecodeError) as error:
+        return str(error)
+    return None
+
+
+def suspicious(table: Table) -> str:
+    """Return an SQL condition that is true of each row for which `check` must be asked.
+
+    Of the tables that may be long, SQLite itself looks at what is plain; the others are short.
+    """
+    if table.name not in _LONG:
+        return "TRUE"
+    terms = [_LONG[table.name]]
+    for column in table.columns:
+        stored = _TYPE_OF.get(column.type, "")
+        terms.append(f"typeof(\"{column.name}\") <> '{stored}'")
+        if stored == "text":  # what is not plain ASCII may be no UTF-8
+            terms.append(f"\"{column.name}\" GLOB '*[^ -~]*'")
+    return " OR ".join(terms)
+
+
+def reconcile(connection: sqlite3.Connection, damaged: Container[str]) -> None:
+    """Let what is left of a state go on without what was lost; `damaged` are tables with losses.
+
+    A download that was publishing file by file plans anew: its list of files may not be whole, and
+    nothing appears that is not. What has arrived of it counts. Where models are lost, nothing is
+    taken for known of their shadow, so that it gives them back instead of losing them too.
+    """
+    if "models" in damaged:
+        connection.execute("DELETE FROM notes WHERE name = 'shadow'")
+    for download_id, body in connection.execute(_DOWNLOADS).fetchall():
+        download = msgspec.json.decode(unseal(body), type=Download)
+        if download.state is State.PUBLISHING and not download.exchange:
+            again = msgspec.structs.replace(download, state=State.QUEUED)
+            sealed = seal(download_id, msgspec.json.encode(again))
+            connection.execute(
+                "UPDATE downloads SET body = ? WHERE download_id = ?", (sealed, download_id)
+            )
+
+
+def name(row: Row) -> str:
+    """Return what a person knows a row by."""
+    return next((str(row[key]) for key in _KEYS if key in row), "")
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise _Impossible(otherwise)
+
+
+def _check_type(column: Column, value: Any) -> None:
+    if value is None and not column.required:
+        return
+    stored_as = _STORED_AS.get(column.type, object)
+    _require(isinstance(value, stored_as), f"{column.name} is no {column.type}")
+
+
+def _check_body(table: Table, row: Row, column: str) -> None:
+    """Check the seal, or whether it is JSON where a downloader wrote it that knew no seals."""
+    text = row[column]
+    if is_sealed(text):
+        key = "" if table.name == "outbox" else name(row)
+        _require(is_intact(key, text), f"{column} does not have its check sum")
+    else:
+        msgspec.json.decode(text, type=msgspec.Raw)
+
+
+def _check_download(row: Row) -> None:
+    download = msgspec.json.decode(unseal(row["body"]), type=Download)
+    _require(download.download_id == row["download_id"], "it has another download_id")
+    _require(download.created_at == row["created_at"], "it was created at another time")
+    times = (download.created_at, download.updated_at, download.seconds, download.active_seconds)
+    _require(all(map(math.isfinite, times)) and min(times) >= 0, "a time is impossible")
+    counts = (
+        *(download.bytes_done, download.bytes_total, download.files_done, download.files_total),
+        *(download.checksums_verified, download.plan, download.options.keep_versions),
+    )
+    _require(min(counts) >= 0, "a number is negative")
+    _require(_is_plain(download.destination), "its destination is no absolute path")
+    staging, destination = Path(download.staging), Path(download.destination)
+    _require(
+        _is_plain(download.staging)
+        and staging.parent.name == STAGING
+        and destination.is_relative_to(staging.parent.parent),
+        "its staging folder lies elsewhere than its destination",
+    )
+    if download.exchange:
+        kept = Path(download.exchange.slot, Path(download.place).name)
+        _require(_is_slot(kept, Path(download.place)), "what it replaces is kept elsewhere")
+    began = download.publish_began or download.state not in (State.PUBLISHING, State.COMPLETED)
+    _require(began, f"it is {download.state.value} and never began to publish")
+
+
+def _check_version(row: Row) -> None:
+    version = msgspec.json.decode(unseal(row["body"]), type=Version)
+    _require(version.number == row["number"], "it has another number")
+    kept, place = Path(version.path), Path(version.place)
+    _require(_is_plain(version.place) and _is_slot(kept, place), "it is kept elsewhere")
+
+
+def _check_model(row: Row) -> None:
+    entry = msgspec.json.decode(unseal(row["body"]), type=dict[str, Any])
+    known = entry.get("model_id", row["model_id"]) == row["model_id"]
+    _require(known, "it has another model_id")
+
+
+def _check_file(row: Row) -> None:
+    _require(row["number"] > 0 and row["size"] >= 0, "a number is negative")
+    _require(row["done"] in (0, 1), "it is neither done nor not done")
+    parts = row["path"].split("/")
+    _require(not {"", ".", "..", STAGING} & set(parts), "its path leads elsewhere")
+
+
+def _check_published(row: Row) -> None:
+    _require(_is_plain(row["file"]) and row["size"] >= 0, "it is no file that was published")
+
+
+def _is_slot(kept: Path, place: Path) -> bool:
+    """Tell whether `kept` is where a version of `place` is kept."""
+    plain = _is_plain(str(kept)) and kept.name == place.name
+    return plain and kept.parents[2:3] == (place.parent / STAGING,)
+
+
+def _is_plain(path: str) -> bool:
+    """Tell whether a path is absolute and goes no detours."""
+    detours = {"", ".", ".."} & set(path[1:].split("/"))
+    return path == "/" or (path.startswith("/") and not detours)
+
+
+_CHECKS: dict[str, Callable[[Row], None]] = {
+    "downloads": _check_download,
+    "files": _check_file,
+    "models": _check_model,
+    "versions": _check_version,
+    "published": _check_published,
+}
