@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from s3downloader.core.aio import timeout
-from s3downloader.system.die_with_parent import mortal
+from s3downloader.system.die_with_parent import die_with_parent
 
 __all__ = ["Process", "ProcessError", "accepts", "find_program", "free_ports"]
 
@@ -54,7 +54,7 @@ class Process:
         """
         with log.open("ab") as output:
             child = await asyncio.create_subprocess_exec(
-                *mortal(*map(str, command)),
+                *die_with_parent(*map(str, command)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -17,7 +17,7 @@ from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.s5cmd.program import S5cmd, installed_binary
 from s3downloader.sources.s3.credentials import Credentials
-from s3downloader.sources.s3.object_metadata import ObjectHeads
+from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import S3Source
 
 _INSTALLER = Path(__file__).parent / "install_s5cmd.sh"
@@ -35,7 +35,7 @@ async def serve(arguments: Arguments) -> None:
         tool = S5cmd(endpoint_url=endpoint_url, binary=binary, environment=credentials.environment)
         adopting = tool.adopt(version, installer=_INSTALLER, folder=folder, clock=clock)
         stack.push_async_callback(stop, asyncio.create_task(adopting))
-        heads = ObjectHeads(endpoint_url, credentials)
+        heads = ObjectMetadata(endpoint_url, credentials)
         stack.callback(heads.close)
         ranged = RangedEngine(
             endpoint_url=endpoint_url, credentials=credentials, heads=heads, clock=clock

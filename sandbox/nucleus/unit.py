@@ -57,7 +57,7 @@ class Unit:
         self._personality = nucleus.personality
         self._clock = clock
         self._started_at: deque[float] = deque()
-        self._keeper: asyncio.Task[None] | None = None
+        self._checkpointer: asyncio.Task[None] | None = None
         is_hard = recipe.dependencies.get(TOKEN_EXCHANGE) == "HARD"
         if is_hard and self._personality.hard_dependencies_bind:
             nucleus.credentials.on_crash.append(self.stop)
@@ -72,11 +72,11 @@ class Unit:
     async def start(self) -> None:
         """`systemctl start`. Raises StartLimitError."""
         await self._start()
-        self._keeper = asyncio.create_task(self._keep())
+        self._checkpointer = asyncio.create_task(self._keep())
 
     async def stop(self) -> None:
         """`systemctl stop`: it stays so."""
-        await stop(self._keeper)
+        await stop(self._checkpointer)
         await self._service.stop()
         self.state = "inactive"
 

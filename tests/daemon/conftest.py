@@ -1,4 +1,4 @@
-"""A device on the test's rig."""
+"""A device on the test's harness."""
 
 from __future__ import annotations
 
@@ -13,25 +13,27 @@ from s3downloader.messaging.memory import Hub, MemoryBus
 
 from ..support import ManualClock
 from .disk import GatedStore, connection_on
-from .rig import Rig
+from .harness import Harness
 
 
 @pytest.fixture
-async def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+async def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
     """A device that is not started yet, in the machine's own time."""
     hub = Hub()
     async with MemoryBus(hub) as operator:
-        rig = Rig(tmp_path, operator, hub)
-        connect = partial(sqlite3.connect, factory=connection_on(rig.disk))
+        harness = Harness(tmp_path, operator, hub)
+        connect = partial(sqlite3.connect, factory=connection_on(harness.disk))
         monkeypatch.setattr(sqlite3, "connect", connect)
-        monkeypatch.setattr("s3downloader.app.daemon.Store", partial(GatedStore, gates=rig.gates))
-        await rig.listen()
-        yield rig
+        monkeypatch.setattr(
+            "s3downloader.app.daemon.Store", partial(GatedStore, gates=harness.gates)
+        )
+        await harness.listen()
+        yield harness
 
 
 @pytest.fixture
-def clock(rig: Rig) -> ManualClock:
-    """The time of `rig`, which stands still."""
+def clock(harness: Harness) -> ManualClock:
+    """The time of `harness`, which stands still."""
     clock = ManualClock(now=1_700_000_000.0)
-    rig.clock = clock
+    harness.clock = clock
     return clock

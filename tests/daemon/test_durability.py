@@ -14,7 +14,7 @@ from s3downloader.core.records import State
 from s3downloader.downloads.publishing import replace
 from s3downloader.store import Change
 
-from .rig import Rig
+from .harness import Harness
 
 
 class Journal:
@@ -76,10 +76,10 @@ class Journal:
         return [p for i, p in folders.items() if ("synced", i) not in steps[last_change(i) :]]
 
 
-def folders_of(rig: Rig) -> dict[int, Path]:
+def folders_of(harness: Harness) -> dict[int, Path]:
     """The directories that hold what is published, and those above them, by their inodes."""
-    below = [rig.downloads, *(p for p in rig.downloads.rglob("*") if p.is_dir())]
-    return {path.stat().st_ino: path for path in [rig.downloads.parent, *below]}
+    below = [harness.downloads, *(p for p in harness.downloads.rglob("*") if p.is_dir())]
+    return {path.stat().st_ino: path for path in [harness.downloads.parent, *below]}
 
 
 def nothing(place: Path) -> None:
@@ -95,73 +95,75 @@ def another_version(place: Path) -> None:
 @pytest.mark.parametrize("before", [nothing, another_version])
 @pytest.mark.parametrize("key", ["m/", "m/a"])
 async def test_every_directory_is_synced_before_it_is_told(
-    rig: Rig,
+    harness: Harness,
     monkeypatch: pytest.MonkeyPatch,
     publish: str,
     before: Callable[[Path], None],
     key: str,
 ) -> None:
-    rig.source.objects = {"m/a": 10, "m/deep/er/b": 20}
-    place = rig.downloads / "team" / "model"
+    harness.source.objects = {"m/a": 10, "m/deep/er/b": 20}
+    place = harness.downloads / "team" / "model"
     before(place)
     kept = (
         {place.stat().st_ino} if place.exists() and (publish, key) == ("replace", "m/") else set()
     )
     journal = Journal(monkeypatch)
-    rig.hold("record", journal.heed)
-    async with rig.running():
-        await rig.download(key, "x", "team/model", publish=publish)
-        await rig.completed("x")
-    folders = {inode: path for inode, path in folders_of(rig).items() if inode not in kept}
+    harness.hold("record", journal.heed)
+    async with harness.running():
+        await harness.download(key, "x", "team/model", publish=publish)
+        await harness.completed("x")
+    folders = {inode: path for inode, path in folders_of(harness).items() if inode not in kept}
     assert journal.unsynced(folders) == []
 
 
 async def test_where_files_gather_is_synced_before_they_come(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rig.source.objects = {"m/a": 10}
-    rig.engine.hold("m/a")
+    harness.source.objects = {"m/a": 10}
+    harness.engine.hold("m/a")
     journal = Journal(monkeypatch)
-    rig.hold("record", journal.heed)
-    async with rig.running():
-        await rig.download("m/", "x", "team/model")
-        await rig.engine.stands_at("m/a")
-        above = {p.stat().st_ino: p for p in (rig.downloads, rig.downloads / ".s3downloader")}
+    harness.hold("record", journal.heed)
+    async with harness.running():
+        await harness.download("m/", "x", "team/model")
+        await harness.engine.stands_at("m/a")
+        above = {
+            p.stat().st_ino: p for p in (harness.downloads, harness.downloads / ".s3downloader")
+        }
         assert journal.unsynced(above, since=State.QUEUED, end=State.DOWNLOADING) == []
 
 
 async def test_names_of_an_attempt_that_ended_early_are_synced_too(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def end(place: Path) -> None:
         raise OSError(errno.EIO, "the end")
 
-    rig.source.objects = {"m/a": 10, "m/deep/b": 20}
+    harness.source.objects = {"m/a": 10, "m/deep/b": 20}
     journal = Journal(monkeypatch)
-    rig.hold("record", journal.heed)
-    async with rig.running():
+    harness.hold("record", journal.heed)
+    async with harness.running():
         with monkeypatch.context() as patch:
             patch.setattr(journal, "heeds_syncs", False)
             patch.setattr("s3downloader.downloads.publishing.publish.sync_above", end)
-            await rig.download("m/", "x", "team/model")
-            await rig.hears("download_error", "x")
-        assert rig.files("team/model") == {"a", "deep/b"}
-        await rig.ask("resume", download_id="x")
-        await rig.completed("x")
-    assert journal.unsynced(folders_of(rig)) == []
+            await harness.download("m/", "x", "team/model")
+            await harness.hears("download_error", "x")
+        assert harness.files("team/model") == {"a", "deep/b"}
+        await harness.ask("resume", download_id="x")
+        await harness.completed("x")
+    assert journal.unsynced(folders_of(harness)) == []
 
 
-async def test_a_small_download_waits_for_six_syncs_of_the_state(rig: Rig) -> None:
+async def test_a_small_download_waits_for_six_syncs_of_the_state(harness: Harness) -> None:
     """Of its arrival, its answer, its start, its file, its publishing and its end."""
-    rig.configuration["StatusMinInterval"] = 3_600
-    rig.source.objects = {"a": 10}
-    async with rig.running():
-        await rig.ask("status")
-        rig.disk.commits.clear()
-        await rig.download("a", "x")
-        await rig.completed("x")
-        await rig.ask("status")
-    synced = [commit for commit in rig.disk.commits if commit.is_synced]
+    harness.configuration["StatusMinInterval"] = 3_600
+    harness.source.objects = {"a": 10}
+    async with harness.running():
+        await harness.ask("status")
+        harness.disk.commits.clear()
+        await harness.download("a", "x")
+        await harness.completed("x")
+        await harness.ask("status")
+    synced = [commit for commit in harness.disk.commits if commit.is_synced]
     assert len(synced) == 6 + 2  # the arrival of the second status, and its answer
     assert sum(commit.tells for commit in synced) == 4
-    assert not any(commit.tells for commit in rig.disk.commits if not commit.is_synced)
+    assert not any(commit.tells for commit in harness.disk.commits if not commit.is_synced)

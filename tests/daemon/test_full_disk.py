@@ -10,7 +10,7 @@ from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.core.records import State
 
 from ..support import ManualClock
-from .rig import Rig
+from .harness import Harness
 
 DENIED = DownloaderError(ErrorCode.ACCESS_DENIED, "the store refused it")
 AWAY = DownloaderError(ErrorCode.NETWORK_UNREACHABLE, "the network is away")
@@ -25,139 +25,143 @@ def into(state: State) -> str:
 
 @pytest.mark.parametrize("times", [1, 3])
 async def test_a_failure_is_recorded_as_soon_as_it_can_be(
-    rig: Rig, clock: ManualClock, times: int
+    harness: Harness, clock: ManualClock, times: int
 ) -> None:
-    rig.source.error = DENIED
-    async with rig.running():
-        with rig.disk.full(into(State.FAILED), times):
-            await rig.download("a", "x")
-            await rig.while_time_passes(lambda: rig.event("download_error", "x"))
-        assert rig.disk.refused == times
-        assert rig.events("x") == ["download_error"]
+    harness.source.error = DENIED
+    async with harness.running():
+        with harness.disk.full(into(State.FAILED), times):
+            await harness.download("a", "x")
+            await harness.while_time_passes(lambda: harness.event("download_error", "x"))
+        assert harness.disk.refused == times
+        assert harness.events("x") == ["download_error"]
 
 
 @pytest.mark.parametrize("times", [1, 3])
 async def test_a_wait_is_recorded_as_soon_as_it_can_be_and_ends(
-    rig: Rig, clock: ManualClock, times: int
+    harness: Harness, clock: ManualClock, times: int
 ) -> None:
-    rig.source.objects = {"a": 10}
-    rig.source.error = AWAY
-    async with rig.running():
-        with rig.disk.full(into(State.WAITING), times):
-            await rig.download("a", "x")
-            await rig.while_time_passes(lambda: rig.told("x")["status"] == "waiting")
-        assert rig.disk.refused == times
-        rig.source.error = None
-        await rig.while_time_passes(lambda: rig.event("download_completed", "x"))
+    harness.source.objects = {"a": 10}
+    harness.source.error = AWAY
+    async with harness.running():
+        with harness.disk.full(into(State.WAITING), times):
+            await harness.download("a", "x")
+            await harness.while_time_passes(lambda: harness.told("x")["status"] == "waiting")
+        assert harness.disk.refused == times
+        harness.source.error = None
+        await harness.while_time_passes(lambda: harness.event("download_completed", "x"))
 
 
 @pytest.mark.parametrize("times", [1, 3])
 async def test_the_end_of_a_wait_is_recorded_as_soon_as_it_can_be(
-    rig: Rig, clock: ManualClock, times: int
+    harness: Harness, clock: ManualClock, times: int
 ) -> None:
-    rig.source.objects = {"a": 10}
-    rig.source.error = AWAY
-    async with rig.running():
-        await rig.download("a", "x")
-        await rig.becomes(State.WAITING, "x")
-        rig.source.error = None
-        with rig.disk.full(into(State.QUEUED), times):
-            await rig.while_time_passes(lambda: rig.event("download_completed", "x"))
-        assert rig.disk.refused == times
+    harness.source.objects = {"a": 10}
+    harness.source.error = AWAY
+    async with harness.running():
+        await harness.download("a", "x")
+        await harness.becomes(State.WAITING, "x")
+        harness.source.error = None
+        with harness.disk.full(into(State.QUEUED), times):
+            await harness.while_time_passes(lambda: harness.event("download_completed", "x"))
+        assert harness.disk.refused == times
 
 
 @pytest.mark.parametrize("command", ["pause", "cancel"])
 async def test_a_command_that_cannot_be_recorded_leaves_the_download_going_on(
-    rig: Rig, command: str
+    harness: Harness, command: str
 ) -> None:
-    rig.source.objects = {"m/a": 10, "m/b": 10}
-    rig.engine.hold("m/b")
-    async with rig.running():
-        await rig.download("m/", "x")
-        await rig.engine.stands_at("m/b")
-        with rig.disk.full('"state":"(paused|cancelled)"'):
-            refusal = await rig.ask(command, download_id="x")
+    harness.source.objects = {"m/a": 10, "m/b": 10}
+    harness.engine.hold("m/b")
+    async with harness.running():
+        await harness.download("m/", "x")
+        await harness.engine.stands_at("m/b")
+        with harness.disk.full('"state":"(paused|cancelled)"'):
+            refusal = await harness.ask(command, download_id="x")
         assert refusal["error_code"] == "disk_full"
-        await rig.engine.stands_at("m/b")
-        rig.engine.release()
-        await rig.completed("x")
-        assert rig.files() == {"a", "b"}
+        await harness.engine.stands_at("m/b")
+        harness.engine.release()
+        await harness.completed("x")
+        assert harness.files() == {"a", "b"}
 
 
-async def test_what_cannot_be_forgotten_is_published_again_at_the_next_start(rig: Rig) -> None:
-    rig.source.objects = {"a": 10, "b": 10}
+async def test_what_cannot_be_forgotten_is_published_again_at_the_next_start(
+    harness: Harness,
+) -> None:
+    harness.source.objects = {"a": 10, "b": 10}
     told = ["download_started", "download_completed"]
-    with rig.disk.full("DELETE FROM outbox"):
-        async with rig.running():
-            await rig.download("a", "x")
-            await rig.completed("x")
-            await rig.until(lambda: rig.disk.refused)
-            assert rig.events("x") == told
-    async with rig.running():
-        await rig.until(lambda: rig.events("x") == told * 2)
-        await rig.download("b", "y")
-        await rig.completed("y")
-    async with rig.running():
-        assert (await rig.listed()) == {"x": "completed", "y": "completed"}
-        assert rig.events("x") + rig.events("y") == told * 3
+    with harness.disk.full("DELETE FROM outbox"):
+        async with harness.running():
+            await harness.download("a", "x")
+            await harness.completed("x")
+            await harness.until(lambda: harness.disk.refused)
+            assert harness.events("x") == told
+    async with harness.running():
+        await harness.until(lambda: harness.events("x") == told * 2)
+        await harness.download("b", "y")
+        await harness.completed("y")
+    async with harness.running():
+        assert (await harness.listed()) == {"x": "completed", "y": "completed"}
+        assert harness.events("x") + harness.events("y") == told * 3
 
 
-async def test_a_command_whose_answer_cannot_be_looked_up_is_refused(rig: Rig) -> None:
-    rig.source.objects = {"a": 10}
-    async with rig.running():
-        with rig.disk.full("SELECT response|INTO answers"):
-            refusal = await rig.download("a", "x")
+async def test_a_command_whose_answer_cannot_be_looked_up_is_refused(harness: Harness) -> None:
+    harness.source.objects = {"a": 10}
+    async with harness.running():
+        with harness.disk.full("SELECT response|INTO answers"):
+            refusal = await harness.download("a", "x")
         assert refusal["error_code"] == "disk_full"
-        assert await rig.listed() == {}
-        assert (await rig.download("a", "x"))["success"]
-        await rig.completed("x")
+        assert await harness.listed() == {}
+        assert (await harness.download("a", "x"))["success"]
+        await harness.completed("x")
 
 
 @pytest.mark.parametrize("statement", ["DELETE FROM downloads", "DELETE FROM answers"])
 async def test_what_cannot_be_forgotten_is_forgotten_later(
-    rig: Rig, clock: ManualClock, statement: str
+    harness: Harness, clock: ManualClock, statement: str
 ) -> None:
-    rig.source.error = DENIED
-    async with rig.running():
-        await rig.download("a", "x")
-        await rig.hears("download_error", "x")
+    harness.source.error = DENIED
+    async with harness.running():
+        await harness.download("a", "x")
+        await harness.hears("download_error", "x")
         clock.time += 8 * DAY
-        with rig.disk.full(statement):
-            await rig.while_time_passes(lambda: rig.disk.refused >= 2)
-        await rig.while_time_passes(lambda: rig.told("x")["status"] is None)
-        assert await rig.listed() == {}
+        with harness.disk.full(statement):
+            await harness.while_time_passes(lambda: harness.disk.refused >= 2)
+        await harness.while_time_passes(lambda: harness.told("x")["status"] is None)
+        assert await harness.listed() == {}
 
 
 async def test_a_start_on_a_full_disk_takes_up_what_was_under_way(
-    rig: Rig, clock: ManualClock
+    harness: Harness, clock: ManualClock
 ) -> None:
-    rig.source.objects = {"m/a": 10, "m/b": 10}
-    rig.engine.hold("m/b")
-    async with rig.running():
-        await rig.download("m/", "x")
-        await rig.engine.stands_at("m/b")
-    rig.engine.release()
-    with rig.disk.full(WRITES):
-        async with rig.running():
-            await rig.until(lambda: rig.disk.refused >= 3)
-    async with rig.running():
-        await rig.completed("x")
-        assert rig.files() == {"a", "b"}
+    harness.source.objects = {"m/a": 10, "m/b": 10}
+    harness.engine.hold("m/b")
+    async with harness.running():
+        await harness.download("m/", "x")
+        await harness.engine.stands_at("m/b")
+    harness.engine.release()
+    with harness.disk.full(WRITES):
+        async with harness.running():
+            await harness.until(lambda: harness.disk.refused >= 3)
+    async with harness.running():
+        await harness.completed("x")
+        assert harness.files() == {"a", "b"}
 
 
-async def test_a_download_goes_on_once_there_is_space_again(rig: Rig, clock: ManualClock) -> None:
-    rig.source.objects = {"m/a": 10, "m/b": 10}
-    rig.engine.hold("m/b")
-    async with rig.running():
-        await rig.download("m/", "x")
-        await rig.engine.stands_at("m/b")
-    rig.engine.release()
-    with rig.disk.full(WRITES, times=4):
-        async with rig.running():
-            await rig.while_time_passes(lambda: rig.event("download_error", "x"))
-            assert (await rig.hears("download_error", "x"))["error_code"] == "disk_full"
-            assert (await rig.ask("resume", download_id="x"))["success"]
-            await rig.completed("x")
+async def test_a_download_goes_on_once_there_is_space_again(
+    harness: Harness, clock: ManualClock
+) -> None:
+    harness.source.objects = {"m/a": 10, "m/b": 10}
+    harness.engine.hold("m/b")
+    async with harness.running():
+        await harness.download("m/", "x")
+        await harness.engine.stands_at("m/b")
+    harness.engine.release()
+    with harness.disk.full(WRITES, times=4):
+        async with harness.running():
+            await harness.while_time_passes(lambda: harness.event("download_error", "x"))
+            assert (await harness.hears("download_error", "x"))["error_code"] == "disk_full"
+            assert (await harness.ask("resume", download_id="x"))["success"]
+            await harness.completed("x")
 
 
 READING: list[dict[str, Any]] = [
@@ -184,52 +188,58 @@ CHANGING: list[dict[str, Any]] = [
 @pytest.mark.parametrize(
     "statement", [WRITES, "INTO inbox", "INTO outbox"], ids=["all", "commands", "responses"]
 )
-async def test_on_a_full_disk_commands_that_read_are_answered(rig: Rig, statement: str) -> None:
-    rig.source.objects = {"a": 10}
-    rig.engine.hold("a")
-    async with rig.running():
-        await rig.download("a", "x")
-        await rig.engine.stands_at("a")
-        await rig.ask("model_add", model_meta={"model_id": "m", "model_version": "1"})
-        with rig.disk.full(statement):
+async def test_on_a_full_disk_commands_that_read_are_answered(
+    harness: Harness, statement: str
+) -> None:
+    harness.source.objects = {"a": 10}
+    harness.engine.hold("a")
+    async with harness.running():
+        await harness.download("a", "x")
+        await harness.engine.stands_at("a")
+        await harness.ask("model_add", model_meta={"model_id": "m", "model_version": "1"})
+        with harness.disk.full(statement):
             for fields in READING:
-                response = await rig.ask(**fields)
+                response = await harness.ask(**fields)
                 assert response["success"], response
         assert response["model"]["model_version"] == "1"
-        assert rig.disk.refused >= len(READING)
+        assert harness.disk.refused >= len(READING)
 
 
 @pytest.mark.parametrize("statement", [WRITES, "INTO outbox"], ids=["all", "responses"])
-async def test_on_a_full_disk_commands_that_change_are_refused(rig: Rig, statement: str) -> None:
-    rig.source.objects = {"a": 10, "b": 10}
-    rig.engine.hold("a")
-    async with rig.running():
-        await rig.download("a", "x")
-        await rig.engine.stands_at("a")
-        await rig.ask("model_add", model_meta={"model_id": "m"})
-        with rig.disk.full(statement):
+async def test_on_a_full_disk_commands_that_change_are_refused(
+    harness: Harness, statement: str
+) -> None:
+    harness.source.objects = {"a": 10, "b": 10}
+    harness.engine.hold("a")
+    async with harness.running():
+        await harness.download("a", "x")
+        await harness.engine.stands_at("a")
+        await harness.ask("model_add", model_meta={"model_id": "m"})
+        with harness.disk.full(statement):
             for fields in CHANGING:
-                response = await rig.ask(**fields)
+                response = await harness.ask(**fields)
                 assert response["error_code"] == "disk_full", response
-        assert await rig.listed() == {"x": "downloading"}
-    answered = len(rig.said)
-    async with rig.running():  # what was refused is not carried out now
-        assert (await rig.listed()).keys() == {"x"}
-        assert [m["model_id"] for m in (await rig.ask("model_list"))["models"]] == ["m"]
-        assert (await rig.ask("limits"))["max_bandwidth"] == 0
-        assert len(rig.said) == answered + 3
+        assert await harness.listed() == {"x": "downloading"}
+    answered = len(harness.said)
+    async with harness.running():  # what was refused is not carried out now
+        assert (await harness.listed()).keys() == {"x"}
+        assert [m["model_id"] for m in (await harness.ask("model_list"))["models"]] == ["m"]
+        assert (await harness.ask("limits"))["max_bandwidth"] == 0
+        assert len(harness.said) == answered + 3
 
 
-async def test_the_status_goes_on_while_the_progress_cannot_be_saved(rig: Rig) -> None:
-    rig.source.objects = {"a": 10}
-    rig.engine.hold("a")
-    rig.configuration["ProcessInterval"] = 0.1
-    async with rig.running():
-        await rig.download("a", "x")
-        await rig.engine.stands_at("a")
-        with rig.disk.full(WRITES):
-            heard = len(rig.statuses)
-            await rig.until(lambda: len(rig.statuses) > heard + 3 and rig.disk.refused > 3)
-            assert rig.told("x")["status"] == "downloading"
-        rig.engine.release()
-        await rig.completed("x")
+async def test_the_status_goes_on_while_the_progress_cannot_be_saved(harness: Harness) -> None:
+    harness.source.objects = {"a": 10}
+    harness.engine.hold("a")
+    harness.configuration["ProcessInterval"] = 0.1
+    async with harness.running():
+        await harness.download("a", "x")
+        await harness.engine.stands_at("a")
+        with harness.disk.full(WRITES):
+            heard = len(harness.statuses)
+            await harness.until(
+                lambda: len(harness.statuses) > heard + 3 and harness.disk.refused > 3
+            )
+            assert harness.told("x")["status"] == "downloading"
+        harness.engine.release()
+        await harness.completed("x")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..support import ManualClock
-from .rig import Rig
+from .harness import Harness
 
 COMMANDS = "s3downloader/edge/commands"
 LISTEN_AGAIN = 15.0
@@ -16,21 +16,21 @@ async def asks_again(clock: ManualClock) -> None:
 
 
 async def test_denied_commands_are_told_once_and_asked_for_again(
-    rig: Rig, clock: ManualClock
+    harness: Harness, clock: ManualClock
 ) -> None:
-    rig.hub.denied.add(COMMANDS)
-    async with rig.running():
-        [notice] = await rig.until(lambda: rig.notices)
+    harness.hub.denied.add(COMMANDS)
+    async with harness.running():
+        [notice] = await harness.until(lambda: harness.notices)
         assert notice["error_code"] == "access_denied"
         assert COMMANDS in notice["message"]
         for _ in range(3):
             await asks_again(clock)
             clock.wake()
-            rig.check_up()
+            harness.check_up()
         await asks_again(clock)
-        assert rig.notices == [notice]
-        rig.hub.denied.clear()
+        assert harness.notices == [notice]
+        harness.hub.denied.clear()
         clock.wake()
-        daemon = rig.hub.clients[-1]
-        await rig.until(lambda: COMMANDS in daemon.filters)
-        assert (await rig.ask("disk_space"))["success"]
+        daemon = harness.hub.clients[-1]
+        await harness.until(lambda: COMMANDS in daemon.filters)
+        assert (await harness.ask("disk_space"))["success"]

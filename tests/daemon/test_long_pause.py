@@ -17,14 +17,14 @@ from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.s5cmd.program import S5cmd
 from s3downloader.sources.s3.credentials import Credentials
-from s3downloader.sources.s3.object_metadata import ObjectHeads
+from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import S3Source
 from sandbox.link import Link
 from sandbox.nucleus.credentials import CredentialsEndpoint
 from sandbox.servers import ObjectServer
 
 from ..support import LeapingClock
-from .rig import Rig
+from .harness import Harness
 
 MiB = 1 << 20
 SIZE = 48 * MiB
@@ -82,56 +82,56 @@ async def exchange(
 
 
 @pytest.fixture
-def leaping(rig: Rig, way: Link, exchange: Exchange) -> Iterator[LeapingClock]:
-    """The time of `rig`, whose engine and source are the real ones, as main.py makes them."""
-    clock = rig.clock = LeapingClock()
+def leaping(harness: Harness, way: Link, exchange: Exchange) -> Iterator[LeapingClock]:
+    """The time of `harness`, whose engine and source are the real ones, as main.py makes them."""
+    clock = harness.clock = LeapingClock()
     credentials = Credentials({**os.environ, **exchange.environment("daemon")}, clock)
-    heads = ObjectHeads(way.endpoint, credentials)
+    heads = ObjectMetadata(way.endpoint, credentials)
     tool = S5cmd(endpoint_url=way.endpoint)
     ranged = RangedEngine(
         endpoint_url=way.endpoint, credentials=credentials, heads=heads, clock=clock
     )
     engine = AutoEngine(s5cmd=S5cmdEngine(tool, clock, heads), ranged=ranged)
-    rig.real = (S3Source(heads, clock), engine)
-    rig.transient = TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}
-    rig.configuration["ProcessInterval"] = 0.2
+    harness.real = (S3Source(heads, clock), engine)
+    harness.transient = TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}
+    harness.configuration["ProcessInterval"] = 0.2
     yield clock
     heads.close()
 
 
 async def test_after_a_long_pause_in_which_all_went_away_only_the_missing_is_fetched(
-    rig: Rig, leaping: LeapingClock, server: ObjectServer, way: Link, exchange: Exchange
+    harness: Harness, leaping: LeapingClock, server: ObjectServer, way: Link, exchange: Exchange
 ) -> None:
     expected = await server.make("paused", SIZE)
     way.rate = 24 * MiB
-    async with rig.running():
-        await rig.download("paused", "p", concurrency=CONNECTIONS, part_size=8 * MiB)
-        await rig.until(lambda: rig.told("p").get("progress", 0) > 40)
-        await rig.ask("pause", download_id="p")
-        await rig.becomes(State.PAUSED, "p")
-        paused_at = rig.told("p")["bytes_done"]
+    async with harness.running():
+        await harness.download("paused", "p", concurrency=CONNECTIONS, part_size=8 * MiB)
+        await harness.until(lambda: harness.told("p").get("progress", 0) > 40)
+        await harness.ask("pause", download_id="p")
+        await harness.becomes(State.PAUSED, "p")
+        paused_at = harness.told("p")["bytes_done"]
 
         way.cut()
         await server.stop()
         leaping.leap(PAUSE)  # the credentials have expired
         exchange.service.lifetime += timedelta(seconds=PAUSE)
         asked = exchange.asked.count("daemon")
-        await rig.ask("resume", download_id="p")
-        await rig.becomes(State.WAITING, "p")
-        assert rig.told("p")["error_code"] == "network_unreachable"
-        assert rig.told("p")["bytes_done"] == paused_at
+        await harness.ask("resume", download_id="p")
+        await harness.becomes(State.WAITING, "p")
+        assert harness.told("p")["error_code"] == "network_unreachable"
+        assert harness.told("p")["bytes_done"] == paused_at
         await server.start()
         way.restore()
         leaping.leap(60)  # the longest wait
-        await rig.completed("p")
+        await harness.completed("p")
     assert exchange.asked.count("daemon") > asked
-    assert rig.events("p") == [
+    assert harness.events("p") == [
         "download_started",
         "download_paused",
         "download_resumed",
         "download_completed",
     ]
-    content = (rig.downloads / "paused").read_bytes()
+    content = (harness.downloads / "paused").read_bytes()
     assert hashlib.sha256(content).hexdigest() == expected
     assert way.bytes_down <= SIZE + CONNECTIONS * LARGEST_CHUNK
-    assert rig.files() == {"paused"}
+    assert harness.files() == {"paused"}

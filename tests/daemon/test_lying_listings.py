@@ -14,7 +14,7 @@ import pytest
 from s3downloader.core.records import State
 from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.sources.s3.credentials import Credentials
-from s3downloader.sources.s3.object_metadata import ObjectHeads
+from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import S3Source
 
 from ..lying_store import (
@@ -27,16 +27,16 @@ from ..lying_store import (
     login_page,
 )
 from ..support import LeapingClock
-from .rig import Rig
+from .harness import Harness
 
 GOOD = {"config": b"{}", "weights": b"good" * 100}
 
 
 @pytest.fixture
-def clock(rig: Rig) -> LeapingClock:
+def clock(harness: Harness) -> LeapingClock:
     """The machine's time, in which a wait can be cut short."""
     clock = LeapingClock()
-    rig.clock = clock
+    harness.clock = clock
     return clock
 
 
@@ -47,31 +47,31 @@ def honest() -> HonestStore:
 
 @pytest.fixture
 async def store(
-    rig: Rig, clock: LeapingClock, honest: HonestStore, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, clock: LeapingClock, honest: HonestStore, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[LyingStore]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "first")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(LyingStore(honest))
         credentials = Credentials(os.environ, clock)
-        heads = ObjectHeads(store.endpoint, credentials)
+        heads = ObjectMetadata(store.endpoint, credentials)
         stack.callback(heads.close)
         ranged = RangedEngine(
             endpoint_url=store.endpoint, credentials=credentials, heads=heads, clock=clock
         )
-        rig.real = (S3Source(heads, clock), ranged)
-        rig.configuration["ProcessInterval"] = 0.2
+        harness.real = (S3Source(heads, clock), ranged)
+        harness.configuration["ProcessInterval"] = 0.2
         yield store
 
 
-async def publish_good(rig: Rig) -> None:
-    await rig.download("v1/", "good", "m", publish="replace")
-    await rig.completed("good")
-    assert rig.files("m") == set(GOOD)
+async def publish_good(harness: Harness) -> None:
+    await harness.download("v1/", "good", "m", publish="replace")
+    await harness.completed("good")
+    assert harness.files("m") == set(GOOD)
 
 
-def check_good(rig: Rig) -> None:
-    assert {name: (rig.downloads / "m" / name).read_bytes() for name in GOOD} == GOOD
+def check_good(harness: Harness) -> None:
+    assert {name: (harness.downloads / "m" / name).read_bytes() for name in GOOD} == GOOD
 
 
 WAYS = {
@@ -86,7 +86,7 @@ WAYS = {
 @pytest.mark.parametrize("key", ["v2/", "v2/weights"])
 @pytest.mark.parametrize("lie", WAYS.values(), ids=WAYS)
 async def test_a_login_page_is_waited_out_and_never_published(
-    rig: Rig,
+    harness: Harness,
     store: LyingStore,
     honest: HonestStore,
     clock: LeapingClock,
@@ -94,24 +94,24 @@ async def test_a_login_page_is_waited_out_and_never_published(
     key: str,
 ) -> None:
     honest.objects |= {"v2/config": b"new", "v2/weights": b"new" * 1_000}
-    async with rig.running():
-        await publish_good(rig)
+    async with harness.running():
+        await publish_good(harness)
         store.answer = lambda _: lie()
-        await rig.download(key, "x", "m" if key.endswith("/") else "", publish="replace")
-        await rig.becomes(State.WAITING, "x")
-        assert rig.told("x")["error_code"] == "network_unreachable"
-        check_good(rig)
+        await harness.download(key, "x", "m" if key.endswith("/") else "", publish="replace")
+        await harness.becomes(State.WAITING, "x")
+        assert harness.told("x")["error_code"] == "network_unreachable"
+        check_good(harness)
         store.answer = honest
         clock.leap(60)
-        await rig.completed("x")
+        await harness.completed("x")
     if key.endswith("/"):
-        assert (rig.downloads / "m" / "config").read_bytes() == b"new"
+        assert (harness.downloads / "m" / "config").read_bytes() == b"new"
     else:
-        assert (rig.downloads / "weights").read_bytes() == b"new" * 1_000
+        assert (harness.downloads / "weights").read_bytes() == b"new" * 1_000
 
 
 async def test_a_head_without_a_length_publishes_no_empty_file(
-    rig: Rig, store: LyingStore, honest: HonestStore
+    harness: Harness, store: LyingStore, honest: HonestStore
 ) -> None:
     def answer(asked: Asked) -> Reply:
         reply = honest(asked)
@@ -120,14 +120,14 @@ async def test_a_head_without_a_length_publishes_no_empty_file(
         return reply
 
     store.answer = answer
-    async with rig.running():
-        await rig.download("v1/weights", "x")
-        await rig.completed("x")
-    assert (rig.downloads / "weights").read_bytes() == GOOD["weights"]
+    async with harness.running():
+        await harness.download("v1/weights", "x")
+        await harness.completed("x")
+    assert (harness.downloads / "weights").read_bytes() == GOOD["weights"]
 
 
 async def test_a_size_that_the_store_never_tells_is_refused(
-    rig: Rig, store: LyingStore, honest: HonestStore
+    harness: Harness, store: LyingStore, honest: HonestStore
 ) -> None:
     def answer(asked: Asked) -> Reply:
         reply = honest(asked)
@@ -136,31 +136,31 @@ async def test_a_size_that_the_store_never_tells_is_refused(
         return Reply(200, {**reply.headers, "Content-Range": None}, GOOD["weights"], chunked=True)
 
     store.answer = answer
-    async with rig.running():
-        await rig.download("v1/weights", "x")
-        error = await rig.hears("download_error", "x")
+    async with harness.running():
+        await harness.download("v1/weights", "x")
+        error = await harness.hears("download_error", "x")
         assert error["error_code"] == "size_unknown"
-    assert rig.files() == set()
+    assert harness.files() == set()
 
 
 async def test_a_part_of_a_listing_never_replaces_the_model(
-    rig: Rig, store: LyingStore, honest: HonestStore
+    harness: Harness, store: LyingStore, honest: HonestStore
 ) -> None:
-    async with rig.running():
-        await publish_good(rig)
+    async with harness.running():
+        await publish_good(harness)
         only = [{"Key": "v1/config", "Size": "2", "ETag": f'"{honest.etag("v1/config")}"'}]
         store.answer = lambda asked: (
             listing_reply(only, truncated=True) if asked.lists else honest(asked)
         )
-        await rig.download("v1/", "x", "m", publish="replace")
-        error = await rig.hears("download_error", "x")
+        await harness.download("v1/", "x", "m", publish="replace")
+        error = await harness.hears("download_error", "x")
         assert error["error_code"] == "listing_incomplete"
         assert "does not list all of s3://models/v1/" in error["error"]
-    check_good(rig)
+    check_good(harness)
 
 
 async def test_a_listing_without_etags_is_listed_and_fetched(
-    rig: Rig, store: LyingStore, honest: HonestStore
+    harness: Harness, store: LyingStore, honest: HonestStore
 ) -> None:
     def answer(asked: Asked) -> Reply:
         if not asked.lists:
@@ -169,70 +169,72 @@ async def test_a_listing_without_etags_is_listed_and_fetched(
         return listing_reply([{"Key": key, "Size": size} for key, size in sizes.items()])
 
     store.answer = answer
-    async with rig.running():
-        shown = await rig.ask("list", list_type="s3", bucket="models", key="v1/")
+    async with harness.running():
+        shown = await harness.ask("list", list_type="s3", bucket="models", key="v1/")
         assert [o["key"] for o in shown["objects"]] == ["v1/config", "v1/weights"]
-        await rig.download("v1/", "x", "m")
-        await rig.completed("x")
-    check_good(rig)
+        await harness.download("v1/", "x", "m")
+        await harness.completed("x")
+    check_good(harness)
 
 
 async def test_what_cannot_become_a_file_is_told_once(
-    rig: Rig, store: LyingStore, honest: HonestStore
+    harness: Harness, store: LyingStore, honest: HonestStore
 ) -> None:
     honest.objects |= {"v1/": b"", "v1/a/": b"content", "v1/b/": b"more", "v1/c/": b""}
-    async with rig.running():
-        await rig.download("v1/", "x", "m")
-        await rig.completed("x")
-        await rig.until(lambda: rig.notices)
-    [notice] = rig.notices
+    async with harness.running():
+        await harness.download("v1/", "x", "m")
+        await harness.completed("x")
+        await harness.until(lambda: harness.notices)
+    [notice] = harness.notices
     assert (notice["level"], notice["error_code"]) == ("warning", "unsafe_key")
     assert "s3://models/v1/a/ and 1 other cannot become a file" in notice["message"]
     assert notice["error_details"] == {"key": "v1/a/", "objects": 2}
-    assert rig.files("m") == set(GOOD)
+    assert harness.files("m") == set(GOOD)
 
 
 async def test_nothing_but_what_cannot_become_a_file(
-    rig: Rig, store: LyingStore, honest: HonestStore
+    harness: Harness, store: LyingStore, honest: HonestStore
 ) -> None:
     honest.objects = {"v1/a/": b"content"}
-    async with rig.running():
-        await rig.download("v1/", "x", "m")
-        error = await rig.hears("download_error", "x")
+    async with harness.running():
+        await harness.download("v1/", "x", "m")
+        error = await harness.hears("download_error", "x")
         assert error["error_code"] == "no_objects_matched"
         assert "but 1 whose key ends in /" in error["error"]
 
 
 @pytest.mark.parametrize("key", ["v1/", "v1/t\x01"])
 async def test_a_control_character_in_a_key_is_named(
-    rig: Rig, store: LyingStore, honest: HonestStore, key: str
+    harness: Harness, store: LyingStore, honest: HonestStore, key: str
 ) -> None:
     honest.objects["v1/t\x01"] = b"content"
-    async with rig.running():
-        await rig.download(key, "x", "m")
-        error = await rig.hears("download_error", "x")
+    async with harness.running():
+        await harness.download(key, "x", "m")
+        error = await harness.hears("download_error", "x")
         assert error["error_code"] == "unsafe_key"
         assert r"'v1/t\x01' cannot become a file" in error["error"]
         assert "control character" in error["error"]
 
 
 async def test_the_words_of_a_refusal_reach_the_operator(
-    rig: Rig, store: LyingStore, honest: HonestStore
+    harness: Harness, store: LyingStore, honest: HonestStore
 ) -> None:
     words = "Cannot download file, download bandwidth cap exceeded. See the Caps & Alerts page."
     store.answer = lambda _: error_reply(403, "AccessDenied", words)
-    async with rig.running():
-        await rig.download("v1/weights", "x")
-        error = await rig.hears("download_error", "x")
+    async with harness.running():
+        await harness.download("v1/weights", "x")
+        error = await harness.hears("download_error", "x")
         assert error["error_code"] == "access_denied"
         assert f"AccessDenied: {words}" in error["error"]
-        listed = await rig.ask("list", list_type="s3", bucket="models", key="v1/")
+        listed = await harness.ask("list", list_type="s3", bucket="models", key="v1/")
         assert f"AccessDenied: {words}" in listed["error"]
 
 
-async def test_planning_one_object_costs_one_request_each_time(rig: Rig, store: LyingStore) -> None:
-    async with rig.running():
-        await rig.download("v1/config", "x")
-        await rig.completed("x")
+async def test_planning_one_object_costs_one_request_each_time(
+    harness: Harness, store: LyingStore
+) -> None:
+    async with harness.running():
+        await harness.download("v1/config", "x")
+        await harness.completed("x")
     assert store.asked == ["HEAD v1/config", "GET v1/config", "HEAD v1/config"]
     assert store.connections <= 3  # none is kept while bytes are fetched, for a pause to find

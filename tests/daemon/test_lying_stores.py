@@ -17,13 +17,13 @@ from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.s5cmd.program import S5cmd
 from s3downloader.sources.s3.credentials import Credentials
-from s3downloader.sources.s3.object_metadata import ObjectHeads
+from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import ObjectInfo
 
 from ..engines.objects import Served
 from ..lying_store import Asked, LyingStore, Reply, error_reply, login_page
 from ..support import LeapingClock
-from .rig import Rig
+from .harness import Harness
 from .stand_ins import Source
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -43,13 +43,13 @@ class ListedSource(Source):
 class Device:
     """A daemon with the real engines on a store that lies."""
 
-    def __init__(self, rig: Rig, store: LyingStore) -> None:
-        self.rig = rig
+    def __init__(self, harness: Harness, store: LyingStore) -> None:
+        self.harness = harness
         self.store = store
         self.source = ListedSource()
-        self.clock = rig.clock = LeapingClock()
+        self.clock = harness.clock = LeapingClock()
         credentials = Credentials(KEYS, self.clock)
-        self.heads = ObjectHeads(store.endpoint, credentials)
+        self.heads = ObjectMetadata(store.endpoint, credentials)
         ranged = RangedEngine(
             endpoint_url=store.endpoint,
             credentials=credentials,
@@ -58,8 +58,8 @@ class Device:
             stall_timeout=2.0,
         )
         s5cmd = S5cmdEngine(S5cmd(endpoint_url=store.endpoint), self.clock, self.heads)
-        rig.real = (self.source, AutoEngine(s5cmd=s5cmd, ranged=ranged))
-        rig.configuration["ProcessInterval"] = 0.2
+        harness.real = (self.source, AutoEngine(s5cmd=s5cmd, ranged=ranged))
+        harness.configuration["ProcessInterval"] = 0.2
 
     def serve(self, served: Served, etag: str | None = None, key: str = "model") -> None:
         """Have an object, listed with its own ETag unless one is given."""
@@ -68,20 +68,20 @@ class Device:
 
     async def download(self, download_id: str, **fields: Any) -> None:
         fields = {"publish": "replace", "part_size": MIB, **fields}
-        response = await self.rig.download("model", download_id, **fields)
+        response = await self.harness.download("model", download_id, **fields)
         assert response["success"], response
 
     @property
     def published(self) -> bytes:
-        return (self.rig.downloads / "model").read_bytes()
+        return (self.harness.downloads / "model").read_bytes()
 
 
 @pytest.fixture
-async def device(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Device]:
+async def device(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Device]:
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)  # for s5cmd
     async with LyingStore(Served(b"")) as store:
-        device = Device(rig, store)
+        device = Device(harness, store)
         yield device
         device.heads.close()
 
@@ -136,30 +136,30 @@ LIES: list[tuple[Lie, str, str]] = [
 async def test_a_lie_leaves_the_good_model_where_it_is(
     device: Device, lie: Lie, status: str, code: str
 ) -> None:
-    rig = device.rig
+    harness = device.harness
     new = Served(NEW, etag="new")
-    async with rig.running():
+    async with harness.running():
         device.serve(Served(GOOD, etag="good"))
         await device.download("good")
-        await rig.completed("good")
+        await harness.completed("good")
         device.serve(new)
         device.store.answer = lie(new)
         await device.download("bad")
-        await rig.until(lambda: rig.told("bad")["status"] == status)
-        assert rig.told("bad")["error_code"] == code
-        assert "download_completed" not in rig.events("bad")
+        await harness.until(lambda: harness.told("bad")["status"] == status)
+        assert harness.told("bad")["error_code"] == code
+        assert "download_completed" not in harness.events("bad")
         assert device.published == GOOD
         device.store.answer = new
         if status == "waiting":
             device.clock.leap(60)
         else:
-            await rig.ask("resume", download_id="bad")
-        await rig.completed("bad")
+            await harness.ask("resume", download_id="bad")
+        await harness.completed("bad")
     assert device.published == NEW
 
 
 async def test_an_object_without_an_etag_that_is_replaced_is_not_mixed(device: Device) -> None:
-    rig = device.rig
+    harness = device.harness
     old = Served(GOOD, etag=None)
     new = Served(NEW, etag=None, modified="Wed, 25 Nov 2026 11:00:00 GMT")
 
@@ -170,22 +170,22 @@ async def test_an_object_without_an_etag_that_is_replaced_is_not_mixed(device: D
             device.source.serve("model", new, new.modified)
         return served(replace(asked, headers={**asked.headers, "if-unmodified-since": ""}))
 
-    async with rig.running():
+    async with harness.running():
         device.serve(old, etag=old.modified)
         device.store.answer = replaced
         await device.download("moving")
-        await rig.completed("moving")
+        await harness.completed("moving")
     assert device.published == NEW
 
 
 @pytest.mark.parametrize("etag", ["listed", "W/own", ""])
 async def test_what_is_listed_with_another_etag_for_good_arrives(device: Device, etag: str) -> None:
-    async with device.rig.running():
+    async with device.harness.running():
         device.serve(Served(NEW, etag="own"), etag=etag)
         await device.download("odd")
-        await device.rig.completed("odd")
+        await device.harness.completed("odd")
     assert device.published == NEW
-    assert not device.rig.notices
+    assert not device.harness.notices
 
 
 class ChangingSource(ListedSource):
@@ -205,21 +205,21 @@ async def test_a_change_is_seen_also_where_listed_etags_are_not_the_objects(
     device: Device,
 ) -> None:
     """The object's own validator pins the requests, the listing tells whether it has changed."""
-    rig = device.rig
+    harness = device.harness
 
     def change() -> None:
         device.serve(Served(NEW, etag="own-2"), etag="listed-2")
 
     device.source = ChangingSource(change)
-    assert rig.real
-    rig.real = (device.source, rig.real[1])
-    async with rig.running():
+    assert harness.real
+    harness.real = (device.source, harness.real[1])
+    async with harness.running():
         device.serve(Served(GOOD, etag="own-1"), etag="listed-1")
         await device.download("odd")
-        await rig.completed("odd")
-        await rig.until(lambda: rig.notices)
+        await harness.completed("odd")
+        await harness.until(lambda: harness.notices)
     assert device.published == NEW
-    assert [notice["error_code"] for notice in rig.notices] == ["source_changed"]
+    assert [notice["error_code"] for notice in harness.notices] == ["source_changed"]
 
 
 async def test_a_store_without_ranges_sends_at_most_twice_the_object(device: Device) -> None:
@@ -231,32 +231,32 @@ async def test_a_store_without_ranges_sends_at_most_twice_the_object(device: Dev
         sent += len(GOOD) if asked.method == "GET" else 0
         return served.whole(asked)
 
-    async with device.rig.running():
+    async with device.harness.running():
         device.serve(served)
         device.store.answer = whole
         await device.download("whole")
-        await device.rig.completed("whole")
+        await device.harness.completed("whole")
     assert device.published == GOOD
     assert sent <= 2 * len(GOOD)
 
 
 async def test_expired_keys_that_stay_so_are_tried_seldom(device: Device) -> None:
-    rig = device.rig
-    rig.transient = TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}
-    async with rig.running():
+    harness = device.harness
+    harness.transient = TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}
+    async with harness.running():
         device.serve(Served(GOOD))
         device.store.answer = lambda _: error_reply(400, "ExpiredToken")
         await device.download("expired")
         for _ in range(3):
-            await rig.becomes(State.WAITING, "expired")
-            assert rig.told("expired")["error_code"] == "credentials_unavailable"
+            await harness.becomes(State.WAITING, "expired")
+            assert harness.told("expired")["error_code"] == "credentials_unavailable"
             device.clock.leap(60)
-            await rig.becomes(State.DOWNLOADING, "expired")
-        await rig.becomes(State.WAITING, "expired")
+            await harness.becomes(State.DOWNLOADING, "expired")
+        await harness.becomes(State.WAITING, "expired")
         assert len(device.store.requests) <= 4 * 4, "two tries, each with a second request"
         device.store.answer = Served(GOOD)
         device.clock.leap(60)
-        await rig.completed("expired")
+        await harness.completed("expired")
     assert device.published == GOOD
 
 
@@ -274,21 +274,21 @@ S5CMD_LIES = [
 @pytest.mark.parametrize(("lie", "code"), S5CMD_LIES, ids=[lie.__name__ for lie, _ in S5CMD_LIES])
 async def test_s5cmd_publishes_no_lie_either(device: Device, lie: Lie, code: str) -> None:
     served = Served(bytes(101 * MIB))
-    async with device.rig.running():
+    async with device.harness.running():
         device.serve(served)
         device.store.answer = lie(served)
         await device.download("s5cmd", engine="s5cmd", retry_count=1)
-        error = await device.rig.hears("download_error", "s5cmd")
+        error = await device.harness.hears("download_error", "s5cmd")
     assert error["error_code"] == code
-    assert not (device.rig.downloads / "model").exists()
+    assert not (device.harness.downloads / "model").exists()
 
 
 async def test_s5cmd_is_not_given_what_nothing_holds_together(device: Device) -> None:
     """Its requests for an object are not pinned, and nothing would tell that it was replaced."""
     served = Served(bytes(101 * MIB), etag=None, modified=None)
-    async with device.rig.running():
+    async with device.harness.running():
         device.serve(served)
         await device.download("s5cmd", engine="s5cmd")
-        error = await device.rig.hears("download_error", "s5cmd")
+        error = await device.harness.hears("download_error", "s5cmd")
     assert error["error_code"] == "engine_failed"
     assert "engine auto" in error["error"]

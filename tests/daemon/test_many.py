@@ -10,7 +10,7 @@ from s3downloader.core.records import Download, Options, State
 from s3downloader.store import Change, Store
 
 from ..support import ManualClock
-from .rig import Rig
+from .harness import Harness
 
 
 class Calls:
@@ -30,8 +30,8 @@ class Calls:
         self.count += event == "call"
 
 
-def paused(rig: Rig, number: int) -> Download:
-    place = str(rig.downloads / f"paused-{number}")
+def paused(harness: Harness, number: int) -> Download:
+    place = str(harness.downloads / f"paused-{number}")
     return Download(
         download_id=f"paused-{number}",
         command_id="before",
@@ -46,25 +46,25 @@ def paused(rig: Rig, number: int) -> Download:
     )
 
 
-async def calls_of_a_download(rig: Rig, name: str) -> int:
+async def calls_of_a_download(harness: Harness, name: str) -> int:
     with Calls() as calls:
-        await rig.download(name, name, name)
-        await rig.completed(name)
+        await harness.download(name, name, name)
+        await harness.completed(name)
     return calls.count
 
 
 async def test_the_work_for_a_download_does_not_grow_with_those_listed(
-    rig: Rig, clock: ManualClock
+    harness: Harness, clock: ManualClock
 ) -> None:
-    rig.configuration["StatusMinInterval"] = 3_600
-    rig.source.objects = dict.fromkeys(["first", "alone", "among"], 10)
-    async with rig.running():
-        await calls_of_a_download(rig, "first")
-        alone = await calls_of_a_download(rig, "alone")
-    others = [paused(rig, n) for n in range(500)]
-    store = Store(rig.directory / "state")
+    harness.configuration["StatusMinInterval"] = 3_600
+    harness.source.objects = dict.fromkeys(["first", "alone", "among"], 10)
+    async with harness.running():
+        await calls_of_a_download(harness, "first")
+        alone = await calls_of_a_download(harness, "alone")
+    others = [paused(harness, n) for n in range(500)]
+    store = Store(harness.directory / "state")
     await store.record(Change(downloads=others))
     await store.close()
-    async with rig.running():
-        among = await calls_of_a_download(rig, "among")
+    async with harness.running():
+        among = await calls_of_a_download(harness, "among")
     assert among < 2 * alone

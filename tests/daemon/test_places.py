@@ -12,11 +12,11 @@ import pytest
 
 from s3downloader.core.records import State
 
-from .rig import Rig, reaches
+from .harness import Harness, reaches
 
 
 async def test_two_files_into_one_new_directory_both_arrive(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     meeting = threading.Barrier(2)
     sync = os.fsync
@@ -28,71 +28,73 @@ async def test_two_files_into_one_new_directory_both_arrive(
             meeting.abort()
         sync(descriptor)
 
-    rig.source.objects = {"m/tokenizer": 10, "m/weights": 20}
-    rig.engine.hold("m/tokenizer", "m/weights")
-    async with rig.running():
+    harness.source.objects = {"m/tokenizer": 10, "m/weights": 20}
+    harness.engine.hold("m/tokenizer", "m/weights")
+    async with harness.running():
         for name in ("tokenizer", "weights"):
-            assert (await rig.download(f"m/{name}", name, "new"))["success"]
-        await rig.engine.stands_at("m/tokenizer", "m/weights")
+            assert (await harness.download(f"m/{name}", name, "new"))["success"]
+        await harness.engine.stands_at("m/tokenizer", "m/weights")
         monkeypatch.setattr(os, "fsync", meet)
-        rig.engine.release()
-        await rig.completed("tokenizer", "weights")
-    assert rig.files() == {"new/tokenizer", "new/weights"}
+        harness.engine.release()
+        await harness.completed("tokenizer", "weights")
+    assert harness.files() == {"new/tokenizer", "new/weights"}
 
 
 async def test_nobody_comes_between_a_failed_download_and_what_it_began_to_publish(
-    rig: Rig,
+    harness: Harness,
 ) -> None:
-    rig.source.objects = {"v1/a": 10, "v1/deep/b": 10, "v2/a": 20}
-    (rig.downloads / "m").mkdir(parents=True)
-    obstacle = rig.downloads / "m" / "deep"
-    async with rig.running():
-        publishing = rig.hold("record", reaches(State.PUBLISHING))
-        await rig.download("v1/", "one", "m")
+    harness.source.objects = {"v1/a": 10, "v1/deep/b": 10, "v2/a": 20}
+    (harness.downloads / "m").mkdir(parents=True)
+    obstacle = harness.downloads / "m" / "deep"
+    async with harness.running():
+        publishing = harness.hold("record", reaches(State.PUBLISHING))
+        await harness.download("v1/", "one", "m")
         await publishing.reached()
         obstacle.write_text("in the way")
         publishing.open()
-        await rig.becomes(State.FAILED, "one")
-        assert rig.told("one")["error_code"] == "destination_not_writable"
+        await harness.becomes(State.FAILED, "one")
+        assert harness.told("one")["error_code"] == "destination_not_writable"
 
         for place in ("m", "m/below", ""):
-            refusal = await rig.download("v2/", "two", place)
+            refusal = await harness.download("v2/", "two", place)
             assert (refusal["error_code"], refusal["error_details"]) == (
                 "destination_busy",
                 {"download_id": "one"},
             )
         obstacle.unlink()
-        await rig.ask("resume", download_id="one")
-        await rig.completed("one")
-        assert rig.files("m") == {"a", "deep/b"}
-        assert (await rig.download("v2/", "two", "m"))["success"]
-        await rig.completed("two")
+        await harness.ask("resume", download_id="one")
+        await harness.completed("one")
+        assert harness.files("m") == {"a", "deep/b"}
+        assert (await harness.download("v2/", "two", "m"))["success"]
+        await harness.completed("two")
 
 
-async def test_a_download_is_not_resumed_into_what_another_writes(rig: Rig) -> None:
-    rig.source.objects = {"v2/a": 10}
-    rig.engine.hold("v2/a")
-    async with rig.running():
-        await rig.download("v1/", "one", "m")
-        await rig.becomes(State.FAILED, "one")
-        assert (await rig.download("v2/", "two", "m"))["success"]
-        await rig.engine.stands_at("v2/a")
-        refusal = await rig.ask("resume", download_id="one")
+async def test_a_download_is_not_resumed_into_what_another_writes(harness: Harness) -> None:
+    harness.source.objects = {"v2/a": 10}
+    harness.engine.hold("v2/a")
+    async with harness.running():
+        await harness.download("v1/", "one", "m")
+        await harness.becomes(State.FAILED, "one")
+        assert (await harness.download("v2/", "two", "m"))["success"]
+        await harness.engine.stands_at("v2/a")
+        refusal = await harness.ask("resume", download_id="one")
         assert refusal["error_code"] == "destination_busy"
 
 
-async def test_a_parent_that_became_a_symlink_is_not_followed(rig: Rig, tmp_path: Path) -> None:
-    rig.source.objects = {"m/a": 10}
-    rig.engine.hold("m/a")
+async def test_a_parent_that_became_a_symlink_is_not_followed(
+    harness: Harness, tmp_path: Path
+) -> None:
+    harness.source.objects = {"m/a": 10}
+    harness.engine.hold("m/a")
     outside = tmp_path / "outside"
     outside.mkdir()
-    async with rig.running():
-        await rig.download("m/", "x", "team/model")
-        await rig.engine.stands_at("m/a")
-        (rig.downloads / "team").symlink_to(outside)
-        rig.engine.release()
-        await rig.becomes(State.FAILED, "x")
-        assert rig.told("x")["error_code"] == "unsafe_key"
+    async with harness.running():
+        await harness.download("m/", "x", "team/model")
+        await harness.engine.stands_at("m/a")
+        (harness.downloads / "team").symlink_to(outside)
+        harness.engine.release()
+        await harness.becomes(State.FAILED, "x")
+        assert harness.told("x")["error_code"] == "unsafe_key"
         assert list(outside.iterdir()) == []
 
 
@@ -117,26 +119,26 @@ def give_away(folder: Path) -> None:
     ],
 )
 async def test_a_staging_folder_of_somebody_else_is_refused(
-    rig: Rig, spoil: Callable[[Path], None]
+    harness: Harness, spoil: Callable[[Path], None]
 ) -> None:
-    rig.source.objects = {"a": 10}
-    rig.downloads.mkdir()
-    spoil(rig.downloads / ".s3downloader")
-    async with rig.running():
-        refusal = await rig.download("a", "x")
+    harness.source.objects = {"a": 10}
+    harness.downloads.mkdir()
+    spoil(harness.downloads / ".s3downloader")
+    async with harness.running():
+        refusal = await harness.download("a", "x")
         assert refusal["error_code"] == "destination_not_writable"
         assert ".s3downloader" in refusal["error"]
-        assert await rig.listed() == {}
+        assert await harness.listed() == {}
 
 
 @pytest.mark.parametrize("directory", ["/proc/downloads", "{0}/file", "{0}/file/below"])
 async def test_a_download_dir_that_cannot_be_used_refuses_downloads_alone(
-    rig: Rig, tmp_path: Path, directory: str
+    harness: Harness, tmp_path: Path, directory: str
 ) -> None:
-    rig.source.objects = {"a": 10}
+    harness.source.objects = {"a": 10}
     (tmp_path / "file").write_text("")
-    rig.configuration["DownloadDir"] = directory.format(tmp_path)
-    async with rig.running():
-        refusal = await rig.ask("download", bucket="models", key="a")
+    harness.configuration["DownloadDir"] = directory.format(tmp_path)
+    async with harness.running():
+        refusal = await harness.ask("download", bucket="models", key="a")
         assert refusal["error_code"] == "destination_not_writable"
-        assert (await rig.ask("status"))["success"]
+        assert (await harness.ask("status"))["success"]

@@ -12,7 +12,7 @@ from s3downloader.core.records import State
 from s3downloader.store import Change
 
 from ..support import ManualClock
-from .rig import Rig, reaches
+from .harness import Harness, reaches
 
 DENIED = DownloaderError(ErrorCode.ACCESS_DENIED, "the store refused it")
 AWAY = DownloaderError(ErrorCode.NETWORK_UNREACHABLE, "the network is away")
@@ -43,17 +43,17 @@ BURSTS = [
 @pytest.mark.parametrize("slot", ["free", "taken"])
 @pytest.mark.parametrize("burst", BURSTS, ids="-".join)
 async def test_a_burst_of_commands_is_carried_out_in_its_order(
-    rig: Rig, burst: tuple[str, ...], slot: str
+    harness: Harness, burst: tuple[str, ...], slot: str
 ) -> None:
-    rig.source.objects = {"a": 10, "first": 10, "last": 10}
-    rig.engine.hold(*rig.source.objects)
-    rig.configuration["MaxConcurrentDownloads"] = 1
-    async with rig.running():
+    harness.source.objects = {"a": 10, "first": 10, "last": 10}
+    harness.engine.hold(*harness.source.objects)
+    harness.configuration["MaxConcurrentDownloads"] = 1
+    async with harness.running():
         if slot == "taken":
-            await rig.download("first", "first")
-            await rig.engine.stands_at("first")
+            await harness.download("first", "first")
+            await harness.engine.stands_at("first")
         ids = [
-            await rig.send(
+            await harness.send(
                 command,
                 download_id="x",
                 **({"bucket": "models", "key": "a"} if command == "download" else {}),
@@ -61,40 +61,40 @@ async def test_a_burst_of_commands_is_carried_out_in_its_order(
             for command in burst
         ]
         state, accepted = outcome(burst)
-        assert [(await rig.responses(i))[0]["success"] for i in ids] == accepted
+        assert [(await harness.responses(i))[0]["success"] for i in ids] == accepted
 
-        rig.engine.release()
-        await rig.download("last", "last")
-        await rig.completed("last", *(["first"] if slot == "taken" else []))
+        harness.engine.release()
+        await harness.download("last", "last")
+        await harness.completed("last", *(["first"] if slot == "taken" else []))
         if state == "downloading":
-            await rig.completed("x")
+            await harness.completed("x")
         if state == "paused":
-            assert (await rig.ask("resume", download_id="x"))["success"]
-            await rig.completed("x")
-        assert ("a" in rig.files()) == (state != "cancelled")
-        assert not (rig.downloads / ".s3downloader").exists()
+            assert (await harness.ask("resume", download_id="x"))["success"]
+            await harness.completed("x")
+        assert ("a" in harness.files()) == (state != "cancelled")
+        assert not (harness.downloads / ".s3downloader").exists()
 
 
 @pytest.mark.parametrize(("command", "state"), [("pause", "paused"), ("cancel", "cancelled")])
 async def test_a_command_may_come_at_any_step_of_a_download(
-    rig: Rig, command: str, state: str
+    harness: Harness, command: str, state: str
 ) -> None:
     ids = [f"x{n}" for n in range(40)]
-    rig.source.objects = {f"{i}/a": 10 for i in ids} | {"last": 10}
-    rig.engine.hold(*rig.source.objects)
-    rig.configuration["MaxConcurrentDownloads"] = 1
-    async with rig.running():
+    harness.source.objects = {f"{i}/a": 10 for i in ids} | {"last": 10}
+    harness.engine.hold(*harness.source.objects)
+    harness.configuration["MaxConcurrentDownloads"] = 1
+    async with harness.running():
         for steps, i in enumerate(ids):
-            await rig.download(f"{i}/a", i, i)
+            await harness.download(f"{i}/a", i, i)
             for _ in range(steps):
                 await asyncio.sleep(0)
-            assert (await rig.ask(command, download_id=i))["status"] == state
-        assert not rig.engine.standing
-        assert set((await rig.listed()).values()) == {state}
-        rig.engine.release()
-        await rig.download("last", "last")
-        await rig.completed("last")
-        assert rig.files() == {"last"}
+            assert (await harness.ask(command, download_id=i))["status"] == state
+        assert not harness.engine.standing
+        assert set((await harness.listed()).values()) == {state}
+        harness.engine.release()
+        await harness.download("last", "last")
+        await harness.completed("last")
+        assert harness.files() == {"last"}
 
 
 ACCEPTED = {"pause": "paused", "cancel": "cancelled"}
@@ -115,33 +115,35 @@ ACCEPTED = {"pause": "paused", "cancel": "cancelled"}
 )
 @pytest.mark.parametrize("command", ["pause", "cancel", "resume"])
 async def test_a_command_that_meets_the_record_of_a_state_strands_nothing(
-    rig: Rig, clock: ManualClock, state: State, refused: set[str], command: str
+    harness: Harness, clock: ManualClock, state: State, refused: set[str], command: str
 ) -> None:
     def enters(change: Change) -> bool:
         return reaches(state)(change) and change.downloads[0].plan > 0
 
-    rig.source.objects = {"a": 10, "last": 10}
-    rig.source.error = {State.WAITING: AWAY, State.QUEUED: AWAY, State.FAILED: DENIED}.get(state)
-    async with rig.running():
-        recording = rig.hold("record", enters)
-        await rig.download("a", "x")
-        await rig.while_time_passes(lambda: recording.is_reached)
-        late = await rig.send_and_wait(command, download_id="x")
-        rig.source.error = None
-        rig.engine.hold("a")
+    harness.source.objects = {"a": 10, "last": 10}
+    harness.source.error = {State.WAITING: AWAY, State.QUEUED: AWAY, State.FAILED: DENIED}.get(
+        state
+    )
+    async with harness.running():
+        recording = harness.hold("record", enters)
+        await harness.download("a", "x")
+        await harness.while_time_passes(lambda: recording.is_reached)
+        late = await harness.send_and_wait(command, download_id="x")
+        harness.source.error = None
+        harness.engine.hold("a")
         recording.open()
-        [response] = await rig.responses(late)
+        [response] = await harness.responses(late)
 
-        await rig.download("last", "last")
-        await rig.completed("last")
+        await harness.download("last", "last")
+        await harness.completed("last")
         if command in refused:
             assert response["error_code"] == "invalid_state"
         else:
             assert response["status"] == ACCEPTED[command]
-            assert not rig.engine.standing
-            assert (await rig.listed())["x"] == ACCEPTED[command]
-        rig.engine.release()
-        if (await rig.listed())["x"] in ("paused", "failed"):
-            await rig.ask("resume", download_id="x")
+            assert not harness.engine.standing
+            assert (await harness.listed())["x"] == ACCEPTED[command]
+        harness.engine.release()
+        if (await harness.listed())["x"] in ("paused", "failed"):
+            await harness.ask("resume", download_id="x")
         if response.get("status") != "cancelled":
-            await rig.while_time_passes(lambda: rig.event("download_completed", "x"))
+            await harness.while_time_passes(lambda: harness.event("download_completed", "x"))

@@ -5,47 +5,49 @@ from __future__ import annotations
 from s3downloader.core.records import State
 from s3downloader.downloads.planning import path_safety
 
-from .rig import Rig
+from .harness import Harness
 
 
-async def test_space_that_another_download_needs_is_not_free(rig: Rig) -> None:
+async def test_space_that_another_download_needs_is_not_free(harness: Harness) -> None:
     """Shares of the disk, since others write to it meanwhile; the stand-in's files are sparse."""
-    free = path_safety.space(rig.directory).free
+    free = path_safety.space(harness.directory).free
     size = 6 * free // 10
-    rig.configuration["MinFreeBytes"] = free // 10
-    rig.source.objects = {"m/first": size, "m/second": size}
-    rig.engine.hold("m/first")
-    async with rig.running():
-        await rig.download("m/first", "first", "first")
-        await rig.engine.stands_at("m/first")
-        await rig.download("m/second", "second", "second")
-        error = await rig.hears("download_error", "second")
+    harness.configuration["MinFreeBytes"] = free // 10
+    harness.source.objects = {"m/first": size, "m/second": size}
+    harness.engine.hold("m/first")
+    async with harness.running():
+        await harness.download("m/first", "first", "first")
+        await harness.engine.stands_at("m/first")
+        await harness.download("m/second", "second", "second")
+        error = await harness.hears("download_error", "second")
         assert error["error_code"] == "insufficient_space"
         assert f"{size} promised to other downloads" in error["error"]
-        [notice] = await rig.until(lambda: rig.notices)
+        [notice] = await harness.until(lambda: harness.notices)
         assert notice["error_details"]["needed"] == size
 
-        rig.engine.release()
-        await rig.completed("first")
-        await rig.ask("resume", download_id="second")
-        await rig.completed("second")
+        harness.engine.release()
+        await harness.completed("first")
+        await harness.ask("resume", download_id="second")
+        await harness.completed("second")
 
 
-async def test_of_two_planned_at_once_one_has_the_space(rig: Rig) -> None:
-    free = path_safety.space(rig.directory).free
+async def test_of_two_planned_at_once_one_has_the_space(harness: Harness) -> None:
+    free = path_safety.space(harness.directory).free
     size = 6 * free // 10
-    rig.source.objects = {"m/first": size, "m/second": size}
-    rig.engine.hold("m/first", "m/second")
-    async with rig.running():
-        planned = rig.hold("versions", lambda _: True)  # read before the space is looked at
-        await rig.download("m/first", "first", "first")
-        await rig.download("m/second", "second", "second")
-        await rig.until(lambda: planned.waiting == 2)
+    harness.source.objects = {"m/first": size, "m/second": size}
+    harness.engine.hold("m/first", "m/second")
+    async with harness.running():
+        planned = harness.hold("versions", lambda _: True)  # read before the space is looked at
+        await harness.download("m/first", "first", "first")
+        await harness.download("m/second", "second", "second")
+        await harness.until(lambda: planned.waiting == 2)
         planned.open()
-        await rig.until(lambda: rig.engine.standing)
-        await rig.until(lambda: "download_error" in rig.events("first") + rig.events("second"))
-        assert len(rig.engine.standing) == 1
-        assert sorted(told for told in (await rig.listed()).values()) == [
+        await harness.until(lambda: harness.engine.standing)
+        await harness.until(
+            lambda: "download_error" in harness.events("first") + harness.events("second")
+        )
+        assert len(harness.engine.standing) == 1
+        assert sorted(told for told in (await harness.listed()).values()) == [
             State.DOWNLOADING.value,
             State.FAILED.value,
         ]

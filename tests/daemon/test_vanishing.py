@@ -18,114 +18,116 @@ from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.s5cmd.program import S5cmd
 from s3downloader.sources.s3.credentials import Credentials
-from s3downloader.sources.s3.object_metadata import ObjectHeads
+from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import S3Source
 from sandbox.link import Link
 from sandbox.servers import ObjectServer
 
 from ..support import ManualClock
-from .rig import Rig, reaches
+from .harness import Harness, reaches
 
 MiB = 1 << 20
 OBJECTS = {"m/a": 10, "m/deep/b": 20}
 STARTED_AND_COMPLETED = ["download_started", "download_completed"]
 
 
-def staging(rig: Rig) -> Path:
-    [folder] = (p for p in rig.downloads.rglob(".s3downloader/*") if p.name != "versions")
+def staging(harness: Harness) -> Path:
+    [folder] = (p for p in harness.downloads.rglob(".s3downloader/*") if p.name != "versions")
     return folder
 
 
-def all_of_it(rig: Rig) -> None:
+def all_of_it(harness: Harness) -> None:
     """Remove it in one step, while files may be made in it."""
-    folder = staging(rig).parent
-    shutil.rmtree(folder.rename(rig.directory / f"removed-{folder.stat().st_ino}"))
+    folder = staging(harness).parent
+    shutil.rmtree(folder.rename(harness.directory / f"removed-{folder.stat().st_ino}"))
 
 
-def one_file(rig: Rig) -> None:
-    (staging(rig) / "files" / "a").unlink()
+def one_file(harness: Harness) -> None:
+    (staging(harness) / "files" / "a").unlink()
 
 
-def the_destination(rig: Rig) -> None:
-    all_of_it(rig)
-    shutil.rmtree(rig.downloads / "m", ignore_errors=True)
+def the_destination(harness: Harness) -> None:
+    all_of_it(harness)
+    shutil.rmtree(harness.downloads / "m", ignore_errors=True)
 
 
-def sizes(rig: Rig) -> dict[str, int]:
-    root = rig.downloads / "m"
-    return {f"m/{path}": (root / path).stat().st_size for path in rig.files("m")}
+def sizes(harness: Harness) -> dict[str, int]:
+    root = harness.downloads / "m"
+    return {f"m/{path}": (root / path).stat().st_size for path in harness.files("m")}
 
 
-async def test_what_goes_while_it_is_planned_is_made_again(rig: Rig) -> None:
-    rig.source.objects = OBJECTS
-    async with rig.running():
-        planning = rig.hold("outdated", lambda _: True)
-        await rig.download("m/", "x", "m")
+async def test_what_goes_while_it_is_planned_is_made_again(harness: Harness) -> None:
+    harness.source.objects = OBJECTS
+    async with harness.running():
+        planning = harness.hold("outdated", lambda _: True)
+        await harness.download("m/", "x", "m")
         await planning.reached()
-        all_of_it(rig)
+        all_of_it(harness)
         planning.open()
-        await rig.completed("x")
-        assert sizes(rig) == OBJECTS
+        await harness.completed("x")
+        assert sizes(harness) == OBJECTS
 
 
 @pytest.mark.parametrize("exists", [False, True])
-async def test_what_goes_while_it_is_fetched_is_fetched_again(rig: Rig, exists: bool) -> None:
-    rig.source.objects = OBJECTS
-    rig.engine.hold("m/deep/b")
+async def test_what_goes_while_it_is_fetched_is_fetched_again(
+    harness: Harness, exists: bool
+) -> None:
+    harness.source.objects = OBJECTS
+    harness.engine.hold("m/deep/b")
     if exists:
-        (rig.downloads / "m").mkdir(parents=True)
-    async with rig.running():
-        await rig.download("m/", "x", "m")
-        await rig.engine.stands_at("m/deep/b")
-        the_destination(rig)
-        rig.engine.release()
-        await rig.completed("x")
-        assert sizes(rig) == OBJECTS
-        assert rig.events("x") == STARTED_AND_COMPLETED
+        (harness.downloads / "m").mkdir(parents=True)
+    async with harness.running():
+        await harness.download("m/", "x", "m")
+        await harness.engine.stands_at("m/deep/b")
+        the_destination(harness)
+        harness.engine.release()
+        await harness.completed("x")
+        assert sizes(harness) == OBJECTS
+        assert harness.events("x") == STARTED_AND_COMPLETED
 
 
 @pytest.mark.parametrize("remove", [all_of_it, one_file, the_destination])
 @pytest.mark.parametrize("exists", [False, True])
 @pytest.mark.parametrize("publish", ["merge", "replace"])
 async def test_what_goes_before_it_is_published_is_fetched_again(
-    rig: Rig, remove: Callable[[Rig], None], exists: bool, publish: str
+    harness: Harness, remove: Callable[[Harness], None], exists: bool, publish: str
 ) -> None:
-    rig.source.objects = OBJECTS
+    harness.source.objects = OBJECTS
     if exists:
-        (rig.downloads / "m").mkdir(parents=True)
-        (rig.downloads / "m" / "a").write_text("the version before")
-    async with rig.running():
-        publishing = rig.hold("record", reaches(State.PUBLISHING))
-        await rig.download("m/", "x", "m", publish=publish, keep_versions=0)
+        (harness.downloads / "m").mkdir(parents=True)
+        (harness.downloads / "m" / "a").write_text("the version before")
+    async with harness.running():
+        publishing = harness.hold("record", reaches(State.PUBLISHING))
+        await harness.download("m/", "x", "m", publish=publish, keep_versions=0)
         await publishing.reached()
-        remove(rig)
+        remove(harness)
         publishing.open()
-        await rig.completed("x")
-        assert sizes(rig) == OBJECTS
-        assert rig.events("x") == STARTED_AND_COMPLETED
-        await rig.until(lambda: rig.notices)
-        assert [notice["level"] for notice in rig.notices] == ["warning"]
+        await harness.completed("x")
+        assert sizes(harness) == OBJECTS
+        assert harness.events("x") == STARTED_AND_COMPLETED
+        await harness.until(lambda: harness.notices)
+        assert [notice["level"] for notice in harness.notices] == ["warning"]
 
 
-async def test_what_goes_while_the_daemon_is_down_is_fetched_again(rig: Rig) -> None:
-    rig.source.objects = OBJECTS
-    rig.engine.hold("m/deep/b")
-    async with rig.running():
-        await rig.download("m/", "x", "m")
-        await rig.engine.stands_at("m/deep/b")
-        await rig.ask("status")
-    all_of_it(rig)
-    rig.engine.fetched.clear()
-    async with rig.running():
-        await rig.engine.stands_at("m/deep/b")
-        assert rig.engine.fetched == ["m/a"]
-        rig.engine.release()
-        await rig.completed("x")
-        assert sizes(rig) == OBJECTS
+async def test_what_goes_while_the_daemon_is_down_is_fetched_again(harness: Harness) -> None:
+    harness.source.objects = OBJECTS
+    harness.engine.hold("m/deep/b")
+    async with harness.running():
+        await harness.download("m/", "x", "m")
+        await harness.engine.stands_at("m/deep/b")
+        await harness.ask("status")
+    all_of_it(harness)
+    harness.engine.fetched.clear()
+    async with harness.running():
+        await harness.engine.stands_at("m/deep/b")
+        assert harness.engine.fetched == ["m/a"]
+        harness.engine.release()
+        await harness.completed("x")
+        assert sizes(harness) == OBJECTS
 
 
 async def test_no_file_is_missing_of_what_a_restart_publishes(
-    rig: Rig, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = 0
 
@@ -134,58 +136,58 @@ async def test_no_file_is_missing_of_what_a_restart_publishes(
         tries += 1
         raise OSError(errno.EMFILE, "Too many open files")
 
-    rig.source.objects = OBJECTS
+    harness.source.objects = OBJECTS
     with monkeypatch.context() as patch:
         patch.setattr("s3downloader.downloads.runner.publish_whole", lack)
-        async with rig.running():
-            await rig.download("m/", "x", "m")
-            await rig.until(lambda: tries)
-    one_file(rig)
-    async with rig.running():
-        await rig.completed("x")
-        assert sizes(rig) == OBJECTS
+        async with harness.running():
+            await harness.download("m/", "x", "m")
+            await harness.until(lambda: tries)
+    one_file(harness)
+    async with harness.running():
+        await harness.completed("x")
+        assert sizes(harness) == OBJECTS
 
 
 async def test_what_goes_again_and_again_ends_with_what_to_look_for(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fetch = rig.engine.fetch
+    fetch = harness.engine.fetch
 
     async def fetch_in_vain(job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
         await fetch(job, files, sink)
         shutil.rmtree(job.staging)
         job.staging.stat()
 
-    rig.source.objects = OBJECTS
-    async with rig.running():
+    harness.source.objects = OBJECTS
+    async with harness.running():
         with monkeypatch.context() as patch:
-            patch.setattr(rig.engine, "fetch", fetch_in_vain)
-            await rig.download("m/", "x", "m")
-            error = await rig.hears("download_error", "x")
+            patch.setattr(harness.engine, "fetch", fetch_in_vain)
+            await harness.download("m/", "x", "m")
+            error = await harness.hears("download_error", "x")
         assert error["error_code"] == "destination_not_writable"
         assert "a job that cleans up" in error["error"]
-        assert rig.engine.fetched == [*OBJECTS] * 4
-        await rig.ask("resume", download_id="x")
-        await rig.completed("x")
-        assert sizes(rig) == OBJECTS
+        assert harness.engine.fetched == [*OBJECTS] * 4
+        await harness.ask("resume", download_id="x")
+        await harness.completed("x")
+        assert sizes(harness) == OBJECTS
 
 
 @pytest.fixture
 def real(
-    rig: Rig, link: Link, object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Rig]:
+    harness: Harness, link: Link, object_server: ObjectServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Harness]:
     """A device whose source and engine are the real ones."""
     for name, value in object_server.environment.items():
         monkeypatch.setenv(name, value)
-    credentials = Credentials(os.environ, rig.clock)
-    heads = ObjectHeads(link.endpoint, credentials)
+    credentials = Credentials(os.environ, harness.clock)
+    heads = ObjectMetadata(link.endpoint, credentials)
     tool = S5cmd(endpoint_url=link.endpoint)
     ranged = RangedEngine(
-        endpoint_url=link.endpoint, credentials=credentials, heads=heads, clock=rig.clock
+        endpoint_url=link.endpoint, credentials=credentials, heads=heads, clock=harness.clock
     )
-    engine = AutoEngine(s5cmd=S5cmdEngine(tool, rig.clock, heads), ranged=ranged)
-    rig.real = (S3Source(heads, rig.clock), engine)
-    yield rig
+    engine = AutoEngine(s5cmd=S5cmdEngine(tool, harness.clock, heads), ranged=ranged)
+    harness.real = (S3Source(heads, harness.clock), engine)
+    yield harness
     heads.close()
 
 
@@ -194,7 +196,7 @@ def real(
     [("ranged", 1, 24 * MiB), ("ranged", 96, MiB // 4), ("s5cmd", 96, MiB // 4)],
 )
 async def test_the_staging_folder_goes_in_the_midst_of_a_fetch(
-    real: Rig, link: Link, object_server: ObjectServer, engine: str, count: int, size: int
+    real: Harness, link: Link, object_server: ObjectServer, engine: str, count: int, size: int
 ) -> None:
     prefix = f"vanishing-{engine}-{count}/"
     digests = {f"{n}": await object_server.make(f"{prefix}{n}", size) for n in range(count)}

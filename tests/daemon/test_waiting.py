@@ -11,29 +11,29 @@ from s3downloader.core.errors import TRANSIENT, DownloaderError, ErrorCode
 from s3downloader.core.records import State
 
 from ..support import ManualClock
-from .rig import Rig
+from .harness import Harness
 
 TRIES = 1_150
 
 
 async def test_a_network_that_is_away_for_very_long_is_asked_once_a_minute(
-    rig: Rig, clock: ManualClock
+    harness: Harness, clock: ManualClock
 ) -> None:
-    rig.source.objects = {"a": 10}
-    rig.source.error = DownloaderError(ErrorCode.NETWORK_UNREACHABLE, "the network is away")
+    harness.source.objects = {"a": 10}
+    harness.source.error = DownloaderError(ErrorCode.NETWORK_UNREACHABLE, "the network is away")
     waits: list[float] = []
-    async with rig.running():
-        await rig.download("a", "x")
+    async with harness.running():
+        await harness.download("a", "x")
         while len(waits) < TRIES:
             wait = await clock.next_sleep()
-            if wait >= rig.configuration["ProcessInterval"]:
+            if wait >= harness.configuration["ProcessInterval"]:
                 continue
             waits.append(wait)
             clock.wake()
-            rig.check_up()
-        rig.source.error = None
-        await rig.while_time_passes(lambda: rig.event("download_completed", "x"))
-    assert rig.source.tries >= TRIES
+            harness.check_up()
+        harness.source.error = None
+        await harness.while_time_passes(lambda: harness.event("download_completed", "x"))
+    assert harness.source.tries >= TRIES
     assert [wait <= 2**n for n, wait in enumerate(waits[:6])] == [True] * 6
     assert all(30 <= wait <= 60 for wait in waits[6:])
 
@@ -46,39 +46,39 @@ async def test_a_network_that_is_away_for_very_long_is_asked_once_a_minute(
     ],
 )
 async def test_credentials_that_are_away_are_waited_for_where_they_come_back_by_themselves(
-    rig: Rig, clock: ManualClock, transient: frozenset[ErrorCode], state: State
+    harness: Harness, clock: ManualClock, transient: frozenset[ErrorCode], state: State
 ) -> None:
-    rig.source.objects = {"a": 10}
-    rig.source.error = DownloaderError(ErrorCode.CREDENTIALS_UNAVAILABLE, "there are none")
-    rig.transient = transient
-    async with rig.running():
-        await rig.download("a", "x")
-        await rig.becomes(state, "x")
-        assert rig.told("x")["error_code"] == "credentials_unavailable"
-        rig.source.error = None
+    harness.source.objects = {"a": 10}
+    harness.source.error = DownloaderError(ErrorCode.CREDENTIALS_UNAVAILABLE, "there are none")
+    harness.transient = transient
+    async with harness.running():
+        await harness.download("a", "x")
+        await harness.becomes(state, "x")
+        assert harness.told("x")["error_code"] == "credentials_unavailable"
+        harness.source.error = None
         if state is State.FAILED:
-            await rig.ask("resume", download_id="x")
-        await rig.while_time_passes(lambda: rig.event("download_completed", "x"))
+            await harness.ask("resume", download_id="x")
+        await harness.while_time_passes(lambda: harness.event("download_completed", "x"))
 
 
 async def test_a_lack_of_threads_passes(
-    rig: Rig, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def lack(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    rig.source.objects = {"a": 10}
-    async with rig.running():
+    harness.source.objects = {"a": 10}
+    async with harness.running():
         with monkeypatch.context() as patch:
-            patch.setattr(rig.engine, "fetch", lack)
-            await rig.download("a", "x")
-            await rig.becomes(State.WAITING, "x")
-            assert rig.told("x")["error_code"] == "resources_exhausted"
-        await rig.while_time_passes(lambda: rig.event("download_completed", "x"))
+            patch.setattr(harness.engine, "fetch", lack)
+            await harness.download("a", "x")
+            await harness.becomes(State.WAITING, "x")
+            assert harness.told("x")["error_code"] == "resources_exhausted"
+        await harness.while_time_passes(lambda: harness.event("download_completed", "x"))
 
 
 async def test_publishing_goes_on_once_there_are_descriptors(
-    rig: Rig, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = 0
 
@@ -87,29 +87,29 @@ async def test_publishing_goes_on_once_there_are_descriptors(
         tries += 1
         raise OSError(errno.EMFILE, "Too many open files", str(place))
 
-    rig.source.objects = {"a": 10}
-    async with rig.running():
+    harness.source.objects = {"a": 10}
+    async with harness.running():
         with monkeypatch.context() as patch:
             patch.setattr("s3downloader.downloads.publishing.publish.sync_above", lack)
-            await rig.download("a", "x", "new")
-            await rig.while_time_passes(lambda: tries > 2)
-            assert rig.told("x")["status"] == "publishing"
-            [notice] = rig.notices
+            await harness.download("a", "x", "new")
+            await harness.while_time_passes(lambda: tries > 2)
+            assert harness.told("x")["status"] == "publishing"
+            [notice] = harness.notices
             assert (notice["level"], notice["error_code"]) == ("warning", "resources_exhausted")
-        await rig.while_time_passes(lambda: rig.event("download_completed", "x"))
-    assert rig.events("x") == ["download_started", "download_completed"]
+        await harness.while_time_passes(lambda: harness.event("download_completed", "x"))
+    assert harness.events("x") == ["download_started", "download_completed"]
 
 
 async def test_a_command_without_free_descriptors_is_refused_with_why(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lack(path: Path) -> list[Path]:
         raise OSError(errno.EMFILE, "Too many open files", "/proc/self/mountinfo")
 
     monkeypatch.setattr("s3downloader.downloads.planning.path_safety.mounts_below", lack)
-    rig.source.objects = {"a": 10}
-    async with rig.running():
-        refusal = await rig.download("a", "x", publish="replace")
+    harness.source.objects = {"a": 10}
+    async with harness.running():
+        refusal = await harness.download("a", "x", publish="replace")
         assert refusal["error_code"] == "resources_exhausted"
         assert "/proc/self/mountinfo" in refusal["error"]
-        assert await rig.listed() == {}
+        assert await harness.listed() == {}

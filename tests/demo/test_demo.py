@@ -16,7 +16,7 @@ import pytest
 
 from sandbox.demo.story import STEPS
 from sandbox.processes import Process
-from tests.demo.shows import ROOT, Show, TerminalShow, at_once, on_terminal, without_terminal
+from tests.demo.demo_runs import ROOT, Show, TerminalShow, at_once, on_terminal, without_terminal
 from tests.support import eventually
 
 STARTED = "the component runs"

@@ -10,7 +10,7 @@ import pytest
 
 from s3downloader.core.records import State
 from s3downloader.core.throttle import Throttle
-from s3downloader.downloads.active_download import Entry
+from s3downloader.downloads.active_download import ActiveDownload
 from s3downloader.downloads.policy.deferral import Deferral
 
 from ..support import ManualClock
@@ -24,7 +24,7 @@ class Device:
         self.clock = ManualClock()
         self.longest = longest
         download = a_download(directory, **{"engine": "s5cmd", **options})
-        self.entry = Entry(download, self.clock)
+        self.entry = ActiveDownload(download, self.clock)
         self.limit = 0
         self.entry.share = Throttle(self.clock, lambda: self.limit).open()
         self.enter(State.DOWNLOADING)

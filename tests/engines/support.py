@@ -21,7 +21,7 @@ from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.s5cmd.program import S5cmd
 from s3downloader.engines.verification import Heads
 from s3downloader.sources.s3.credentials import Credentials
-from s3downloader.sources.s3.object_metadata import ObjectHeads
+from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from sandbox.servers import S3Server
 
 BUCKET = "models"
@@ -78,8 +78,8 @@ class FastClock:
         await asyncio.sleep(seconds / self._SPEED)
 
 
-def _heads(endpoint: str, credentials: Credentials) -> ObjectHeads:
-    heads = ObjectHeads(endpoint, credentials)
+def _heads(endpoint: str, credentials: Credentials) -> ObjectMetadata:
+    heads = ObjectMetadata(endpoint, credentials)
     to_close.callback(heads.close)
     return heads
 

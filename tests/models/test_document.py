@@ -12,9 +12,9 @@ from s3downloader.messaging.bus import ShadowDocument
 from s3downloader.models.shadow_document import (
     check_fields,
     check_id,
-    foreign,
     holding,
-    plain,
+    invalid_paths,
+    normalize,
     readable,
     same,
     shadow_bytes,
@@ -95,7 +95,7 @@ def test_the_service_takes_as_many_levels_and_no_more() -> None:
 
 def test_plain_leaves_out_what_a_shadow_does_not_keep() -> None:
     given: Any = {"a": None, "b": {}, "c": {"d": None, "e": {"f": {}}}, "g": [], "h": 0, "i": False}
-    assert plain(given) == {"g": [], "h": 0, "i": False}
+    assert normalize(given) == {"g": [], "h": 0, "i": False}
 
 
 def test_same_tells_true_from_one() -> None:
@@ -119,7 +119,7 @@ def test_same_tells_true_from_one() -> None:
 def test_what_is_no_model_is_told_apart(reported: Any, models: Any, paths: set[str]) -> None:
     shadow = document(reported=reported)
     assert readable(shadow.reported) == models
-    assert foreign(shadow) == paths
+    assert invalid_paths(shadow) == paths
 
 
 def test_holding_keeps_what_others_put_there() -> None:

@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 
 from s3downloader.messaging.bus import ShadowDocument
 from s3downloader.models.merge import (
+    desired_patches,
     difference,
     merge,
     next_update,
     patched,
     reported_models,
-    wishes,
 )
 from s3downloader.models.shadow_document import (
     Models,
-    foreign,
     holding,
-    plain,
+    invalid_paths,
+    normalize,
     readable,
     same,
     shadow_bytes,
@@ -42,7 +42,7 @@ VALUES = st.one_of(
 ENTRIES = st.fixed_dictionaries(
     {}, optional={"last_updated": st.integers(0, 3), "x": VALUES, "y": VALUES, "z": VALUES}
 )
-MODELS = st.dictionaries(NAMES, ENTRIES, max_size=4).map(plain)
+MODELS = st.dictionaries(NAMES, ENTRIES, max_size=4).map(normalize)
 JSON = st.recursive(
     st.one_of(st.none(), SCALARS),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(NAMES, inner, max_size=3),
@@ -70,8 +70,8 @@ def served(base: Models, patch: dict[str, Any]) -> Models:
 @given(base=MODELS, local=MODELS)
 def test_a_difference_turns_base_into_local(base: Models, local: Models) -> None:
     patch = difference(base, local)
-    assert same(plain(patched(base, patch)), local)
-    assert same(plain(served(base, patch)), local)
+    assert same(normalize(patched(base, patch)), local)
+    assert same(normalize(served(base, patch)), local)
     assert bool(patch) == (not same(base, local))
 
 
@@ -80,7 +80,7 @@ def test_a_difference_turns_base_into_local(base: Models, local: Models) -> None
 @example(base={"m": {"x": 1, "y": 1}}, local={"m": {"x": 1}}, remote={"m": {"y": 1}})
 def test_after_a_merge_both_sides_are_the_same(base: Models, local: Models, remote: Models) -> None:
     merged = merge(base, local, remote)
-    shadow = plain(patched(remote, difference(remote, merged)))
+    shadow = normalize(patched(remote, difference(remote, merged)))
     assert same(shadow, merged)
     assert same(merge(shadow, merged, shadow), merged)
 
@@ -130,7 +130,7 @@ def test_changes_on_both_sides(local: Any, remote: Any, merged: Any) -> None:
 
 
 @unhurried
-@given(reported=ANYTHING.map(plain), models=MODELS)
+@given(reported=ANYTHING.map(normalize), models=MODELS)
 def test_updates_lead_to_the_models_and_leave_the_rest(reported: Any, models: Models) -> None:
     shadow = ShadowDocument(version=1, reported=reported)
     strange = unreadable(reported)
@@ -175,9 +175,9 @@ def test_no_document_is_too_strange(base: Any, desired: Any, reported: Any, loca
     remote = ShadowDocument(version=2, desired=desired, reported=reported)
     theirs = reported_models(known, remote)
     merged = merge(readable(known.reported), local, theirs)
-    for name, patch in wishes(known, remote, merged).items():
-        assert plain(patch) == patch != {}
-        assert f"desired.models.{name}" not in foreign(remote)
+    for name, patch in desired_patches(known, remote, merged).items():
+        assert normalize(patch) == patch != {}
+        assert f"desired.models.{name}" not in invalid_paths(remote)
 
 
 def test_what_became_unreadable_counts_as_unchanged() -> None:
@@ -213,4 +213,4 @@ def test_what_became_unreadable_counts_as_unchanged() -> None:
 )  # fmt: skip
 def test_wishes(before: Any, now: Any, models: Models, asked: Models) -> None:
     remote = document(version=2, desired=now)
-    assert wishes(document(desired=before), remote, models) == asked
+    assert desired_patches(document(desired=before), remote, models) == asked

@@ -19,7 +19,7 @@ from sandbox.servers import Broker
 from sandbox.shadow_service import ShadowService
 from tests.support import eventually
 
-from .surroundings import NAME, THING, Device
+from .registry_env import NAME, THING, Device
 
 COMPONENT = "com.example.Component"
 ACCESS = {

@@ -11,7 +11,7 @@ import pytest
 from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.models.registry import Registry
 
-from .surroundings import Device, encode
+from .registry_env import Device, encode
 
 VLM = {"model_id": "vlm-7B", "model_name": "vlm-7B", "model_version": "2.5"}
 

@@ -15,7 +15,7 @@ from s3downloader.core.errors import ErrorCode
 from s3downloader.models.registry import Registry
 from tests.support import eventually
 
-from .surroundings import Device, encode
+from .registry_env import Device, encode
 
 VLM = {"model_id": "vlm-7B", "model_name": "vlm-7B", "model_version": "2.5"}
 GATHERING = 0.1

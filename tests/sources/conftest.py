@@ -11,7 +11,7 @@ import pytest
 
 from s3downloader.core.clock import Clock, SystemClock
 from s3downloader.sources.s3.credentials import Credentials
-from s3downloader.sources.s3.object_metadata import ObjectHeads
+from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import S3Source
 from sandbox.nucleus.credentials import CredentialsEndpoint
 from sandbox.servers import ApiServer, ObjectServer
@@ -39,7 +39,7 @@ def source_at(
     endpoint: str, *, patience: float = 30.0, clock: Clock | None = None, **how: Any
 ) -> S3Source:
     clock = clock or SystemClock()
-    heads = ObjectHeads(endpoint, Credentials(os.environ, clock), patience=patience)
+    heads = ObjectMetadata(endpoint, Credentials(os.environ, clock), patience=patience)
     _to_close.callback(heads.close)
     return S3Source(heads, clock, **how)
 

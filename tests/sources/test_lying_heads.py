@@ -11,7 +11,7 @@ from s3downloader.core.checksums import Expected
 from s3downloader.core.clock import SystemClock
 from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.sources.s3.credentials import Credentials
-from s3downloader.sources.s3.object_metadata import ObjectHeads
+from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import ObjectInfo, S3Source
 from sandbox.servers import ObjectServer
 
@@ -217,9 +217,9 @@ async def test_a_small_object_is_the_one_that_was_listed(
 @asynccontextmanager
 async def heads_of(
     answer: Callable[[Asked], Reply],
-) -> AsyncIterator[tuple[ObjectHeads, LyingStore]]:
+) -> AsyncIterator[tuple[ObjectMetadata, LyingStore]]:
     async with LyingStore(answer) as store:
-        heads = ObjectHeads(store.endpoint, Credentials(KEYS, SystemClock()))
+        heads = ObjectMetadata(store.endpoint, Credentials(KEYS, SystemClock()))
         yield heads, store
         heads.close()
 

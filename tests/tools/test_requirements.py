@@ -21,11 +21,11 @@ HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 def locked(platform: str, python: str) -> dict[str, Requirement]:
     """What is installed there, by name."""
-    surroundings = surroundings_of(platform, python)
+    registry_env = surroundings_of(platform, python)
     found: dict[str, Requirement] = {}
     for line in LINES:
         requirement = Requirement(line.split("--hash")[0])
-        if requirement.marker is None or requirement.marker.evaluate(surroundings):
+        if requirement.marker is None or requirement.marker.evaluate(registry_env):
             name = canonicalize_name(requirement.name)
             assert name not in found, f"{name} twice for {platform} with Python {python}"
             found[name] = requirement
@@ -62,20 +62,20 @@ def test_the_ranges_of_the_project_are_kept(platform: str, python: str) -> None:
         assert requirement.specifier.contains(pin.version), f"{requirement}, and {pin} is locked"
 
 
-def needs(name: str, surroundings: dict[str, str]) -> Iterator[Requirement]:
+def needs(name: str, registry_env: dict[str, str]) -> Iterator[Requirement]:
     """What a package, `s3downloader` or another, needs there."""
     for text in requires(name) or ():
         requirement = Requirement(text)
-        if requirement.marker is None or requirement.marker.evaluate(surroundings):
+        if requirement.marker is None or requirement.marker.evaluate(registry_env):
             yield requirement
 
 
 def test_nothing_is_missing_that_the_packages_need() -> None:
     """pip installs without a look at dependencies, so the file must have them all."""
-    surroundings = surroundings_of("x86_64", "3.11")
+    registry_env = surroundings_of("x86_64", "3.11")
     found = locked("x86_64", "3.11")
     for name in found:
-        for needed in needs(name, surroundings):
+        for needed in needs(name, registry_env):
             assert canonicalize_name(needed.name) in found, f"{name} needs {needed}"
 
 

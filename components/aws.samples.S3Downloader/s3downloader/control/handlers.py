@@ -25,12 +25,12 @@ from ..core.clock import Clock
 from ..core.errors import from_system
 from ..core.records import ACTIVE, FINISHED, Download, FileRecord
 from ..core.settings import Settings
-from ..downloads.active_download import Entry
+from ..downloads.active_download import ActiveDownload
 from ..downloads.manager import DownloadManager
 from ..downloads.planning.path_safety import check_source
 from ..downloads.planning.plan import Listed
 from ..downloads.policy.bandwidth import Bandwidth
-from ..downloads.state_machine import Asked
+from ..downloads.state_machine import CommandContext
 from ..downloads.views import details_view, disk_usage, download_view, file_view, limit_view
 from ..models.registry import Registry
 from ..store import Store
@@ -111,7 +111,7 @@ class Handlers:
         active: where the list is cut, it shows the news.
         """
 
-        def rank(entry: Entry) -> tuple[bool, bool]:
+        def rank(entry: ActiveDownload) -> tuple[bool, bool]:
             is_news = entry.entered is not None and entry.entered >= since
             return not is_news, entry.download.state not in ACTIVE
 
@@ -130,12 +130,12 @@ class Handlers:
 
     async def _steer(
         self,
-        steer: Callable[[str, Asked], Awaitable[None]],
+        steer: Callable[[str, CommandContext], Awaitable[None]],
         what: str,
         command: commands.Pause | commands.Resume | commands.Cancel,
     ) -> None:
-        asked = Asked(command.command_id, partial(self._steered, command, what))
-        await steer(command.download_id, asked)
+        context = CommandContext(command.command_id, partial(self._steered, command, what))
+        await steer(command.download_id, context)
 
     def _steered(self, command: Command, what: str, download: Download) -> bytes:
         return self._encode(
@@ -165,7 +165,7 @@ class Handlers:
             )
         )
 
-    def _entries_after(self, listing: str, token: str | None) -> list[Entry]:
+    def _entries_after(self, listing: str, token: str | None) -> list[ActiveDownload]:
         entries = self._manager.entries
         if token:
             last = self._manager.find(item_after(listing, token, str))
@@ -235,8 +235,10 @@ class Handlers:
         elif command.download_id is None:
             await self._bandwidth.choose(limit, lambda: self._answers(self._in_force(command)))
         else:
-            asked = Asked(command.command_id, lambda _: self._encode(self._in_force(command)))
-            await self._manager.limit(command.download_id, limit, asked)
+            context = CommandContext(
+                command.command_id, lambda _: self._encode(self._in_force(command))
+            )
+            await self._manager.limit(command.download_id, limit, context)
 
     def _in_force(self, command: commands.Limits) -> responses.LimitsResponse:
         if command.download_id:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 
-__all__ = ["Trouble"]
+__all__ = ["LogOnce"]
 
 
-class Trouble:
+class LogOnce:
     """Logs a trouble once, however often it is met before it is over."""
 
     def __init__(self, logger: logging.Logger, level: int = logging.WARNING) -> None:

@@ -9,7 +9,7 @@ from ..core.clock import Clock
 from ..core.records import ACTIVE, Download
 from ..core.throttle import Share
 
-__all__ = ["Entry", "Meter"]
+__all__ = ["ActiveDownload", "Meter"]
 
 _WINDOW = 10.0
 
@@ -80,7 +80,7 @@ class Meter:
             self._samples.popleft()
 
 
-class Entry:
+class ActiveDownload:
     """The live side of a Download. `lock` is held by whoever decides about its state."""
 
     def __init__(self, download: Download, clock: Clock) -> None:

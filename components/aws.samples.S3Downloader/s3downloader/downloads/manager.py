@@ -25,7 +25,7 @@ from ..models.registry import Answering, Registry
 from ..store import Change, Store
 from ..store.outbox import Outbox
 from . import events
-from .active_download import Entry
+from .active_download import ActiveDownload
 from .planning import path_safety
 from .planning.admission import admit, check_free, check_place, check_space, limited, model_id
 from .planning.plan import Listing
@@ -34,8 +34,8 @@ from .policy.bandwidth import Bandwidth
 from .policy.deadlines import Deadlines, overrun
 from .publishing.publish import discard
 from .publishing.versions import Versions
-from .runner import Course
-from .state_machine import Asked, Ledger, check_resumable, require
+from .runner import DownloadRunner
+from .state_machine import CommandContext, StateMachine, check_resumable, require
 
 __all__ = ["DownloadManager", "Source"]
 
@@ -93,11 +93,13 @@ class DownloadManager:
         self._on_change = on_change
         self._on_fault = on_fault
         self._versions = Versions(store=store, record=outbox.record, registry=registry, clock=clock)
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, ActiveDownload] = {}
         self._deadlines = Deadlines(clock)
-        self._ledger = Ledger(outbox, clock, lambda: settings().max_payload_bytes, self._changed)
-        self._queue: deque[Entry] = deque()
-        self._working: set[Entry] = set()
+        self._state_machine = StateMachine(
+            outbox, clock, lambda: settings().max_payload_bytes, self._changed
+        )
+        self._queue: deque[ActiveDownload] = deque()
+        self._working: set[ActiveDownload] = set()
         self._group: TaskGroup | None = None
         self._began = (clock.now(), clock.monotonic())
 
@@ -105,17 +107,17 @@ class DownloadManager:
         """Take up what an earlier process left: all that was under way goes on by itself."""
         await self._versions.load()
         for download in await self._store.downloads():
-            entry = self._entries[download.download_id] = Entry(download, self._clock)
+            entry = self._entries[download.download_id] = ActiveDownload(download, self._clock)
             if download.state in FINISHED:
                 await asyncio.to_thread(discard, download)
                 continue
             totals = await self._store.totals(download.download_id)
             entry.meter.restart(totals.bytes_done, keep_peak=True)
             if download.state in ACTIVE:
-                self._take_up(entry)
+                self._requeue(entry)
                 self._deadlines.changed(entry)
 
-    def _changed(self, entry: Entry) -> None:
+    def _changed(self, entry: ActiveDownload) -> None:
         self._deadlines.changed(entry)
         self._on_change()
 
@@ -143,11 +145,11 @@ class DownloadManager:
         return len(self._working) < self._settings().max_concurrent_downloads
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ActiveDownload]:
         """All downloads, the oldest first."""
         return list(self._entries.values())
 
-    def find(self, download_id: str) -> Entry:
+    def find(self, download_id: str) -> ActiveDownload:
         """Return a download or raise DOWNLOAD_NOT_FOUND."""
         if entry := self._entries.get(download_id):
             return entry
@@ -160,7 +162,7 @@ class DownloadManager:
     async def save_progress(self) -> None:
         """Write down how far the downloads at work are, where it can be written."""
         try:
-            await self._ledger.save_progress(self._entries.values())
+            await self._state_machine.save_progress(self._entries.values())
             await self._bandwidth.save()
         except DownloaderError as error:
             log.error("the progress could not be saved: %s", error)
@@ -177,10 +179,10 @@ class DownloadManager:
         check_place(download, self._entries.values())
         self._versions.check_free(download.place)
         self._model(download)
-        entry = self._entries[download.download_id] = Entry(download, self._clock)
+        entry = self._entries[download.download_id] = ActiveDownload(download, self._clock)
         async with entry.lock:
             try:
-                await self._ledger.open(download, Asked(command.command_id, answer))
+                await self._state_machine.open(download, CommandContext(command.command_id, answer))
             except DownloaderError:
                 del self._entries[download.download_id]
                 raise
@@ -188,18 +190,18 @@ class DownloadManager:
             self._enqueue(entry)
         self._changed(entry)
 
-    async def pause(self, download_id: str, asked: Asked) -> None:
+    async def pause(self, download_id: str, context: CommandContext) -> None:
         """Stop the traffic of a download and keep what it has."""
         async with self._locked(download_id) as entry:
-            await self._halt(entry, State.PAUSED, events.paused, asked)
+            await self._halt(entry, State.PAUSED, events.paused, context)
 
-    async def cancel(self, download_id: str, asked: Asked) -> None:
+    async def cancel(self, download_id: str, context: CommandContext) -> None:
         """Give a download up and remove what it has staged."""
         async with self._locked(download_id) as entry:
-            await self._halt(entry, State.CANCELLED, events.cancelled, asked)
+            await self._halt(entry, State.CANCELLED, events.cancelled, context)
             await asyncio.to_thread(discard, entry.download)
 
-    async def resume(self, download_id: str, asked: Asked) -> None:
+    async def resume(self, download_id: str, context: CommandContext) -> None:
         """Let a paused, failed or waiting download go on from what it has."""
         async with self._locked(download_id) as entry:
             check_resumable(entry.download)
@@ -208,20 +210,20 @@ class DownloadManager:
             await stop(entry.task)
             check_resumable(entry.download)
             entry.failures_in_a_row = entry.beginnings = 0
-            await self._ledger.advance(
-                entry, State.QUEUED, events=[events.resumed], asked=asked, active_seconds=0.0
+            await self._state_machine.advance(
+                entry, State.QUEUED, events=[events.resumed], context=context, active_seconds=0.0
             )
             self._enqueue(entry)
 
-    async def limit(self, download_id: str, limit: int | None, asked: Asked) -> None:
+    async def limit(self, download_id: str, limit: int | None, context: CommandContext) -> None:
         """Set a download's own limit in bytes per second, None or 0 for none; applied at once."""
         async with self._locked(download_id) as entry:
             options = limited(entry.download, limit)
-            await self._ledger.amend(entry, options, asked)
+            await self._state_machine.amend(entry, options, context)
             if entry.share:
                 entry.share.limit = options.max_bandwidth or 0
 
-    async def _time_out(self, entry: Entry) -> None:
+    async def _time_out(self, entry: ActiveDownload) -> None:
         """Let a download whose time is over fail, unless it is publishing by now."""
         async with entry.lock:
             if not self._deadlines.is_over(entry):
@@ -231,7 +233,7 @@ class DownloadManager:
             failure = Failure(error.code, error.message, error.details)
             try:
                 if self._deadlines.is_over(entry):
-                    await self._ledger.advance(
+                    await self._state_machine.advance(
                         entry, State.FAILED, events=[events.failed], failure=failure
                     )
                     self._on_fault(entry.download, error)
@@ -261,13 +263,17 @@ class DownloadManager:
         check_free(str(place), self._entries.values())
 
     @asynccontextmanager
-    async def _locked(self, download_id: str) -> AsyncIterator[Entry]:
+    async def _locked(self, download_id: str) -> AsyncIterator[ActiveDownload]:
         """Have the say over a download's state."""
         async with self.find(download_id).lock:
             yield self.find(download_id)
 
     async def _halt(
-        self, entry: Entry, goal: State, announcement: events.Announcement, asked: Asked
+        self,
+        entry: ActiveDownload,
+        goal: State,
+        announcement: events.Announcement,
+        context: CommandContext,
     ) -> None:
         """Stop the work on a download and bring it into `goal`; publishing runs to its end."""
         if entry.download.state is State.PUBLISHING and entry.task:
@@ -275,33 +281,33 @@ class DownloadManager:
         require(entry.download, goal)
         await self._stop_work(entry)
         try:
-            await self._ledger.advance(entry, goal, events=[announcement], asked=asked)
+            await self._state_machine.advance(entry, goal, events=[announcement], context=context)
         finally:
             self._go_on(entry)
 
-    async def _stop_work(self, entry: Entry) -> None:
+    async def _stop_work(self, entry: ActiveDownload) -> None:
         while entry in self._queue or (entry.task and not entry.task.done()):
             if entry in self._queue:
                 self._queue.remove(entry)
             await stop(entry.task)  # which may have queued it again before it heeded that
 
-    def _go_on(self, entry: Entry) -> None:
+    def _go_on(self, entry: ActiveDownload) -> None:
         """Take a download up again whose work was stopped, but which stayed active."""
         if entry.download.state in ACTIVE:
-            self._take_up(entry)
+            self._requeue(entry)
             self.schedule()
 
-    def _enqueue(self, entry: Entry) -> None:
+    def _enqueue(self, entry: ActiveDownload) -> None:
         self._queue.append(entry)
         self.schedule()
 
-    def _take_up(self, entry: Entry) -> None:
+    def _requeue(self, entry: ActiveDownload) -> None:
         """Queue a download on which nobody works though its record says so."""
         if entry.download.state is not State.PUBLISHING:
             entry.download = msgspec.structs.replace(entry.download, state=State.QUEUED)
         self._queue.append(entry)
 
-    async def _work(self, entry: Entry) -> None:
+    async def _work(self, entry: ActiveDownload) -> None:
         """Take one download as far as it comes, then give its slot to the next."""
         try:
             with self._bandwidth.throttle.open(entry.download.options.max_bandwidth) as share:
@@ -312,17 +318,17 @@ class DownloadManager:
             self._working.discard(entry)
             self.schedule()
         if error:
-            await self._stumble(entry, error)
+            await self._handle_failure(entry, error)
 
-    async def _go(self, entry: Entry, share: Share) -> DownloaderError | None:
+    async def _go(self, entry: ActiveDownload, share: Share) -> DownloaderError | None:
         """Bring a download to its end, or return what stops it."""
-        course = Course(
+        course = DownloadRunner(
             entry,
             store=self._store,
             listing=self._listing,
             engine=self._engine,
             share=share,
-            advance=self._ledger.advance,
+            advance=self._state_machine.advance,
             check_space=self._check_space,
             checksum=self._listing.checksum,
             on_fault=self._on_fault,
@@ -342,7 +348,7 @@ class DownloadManager:
             return DownloaderError(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
         return None
 
-    async def _complete(self, entry: Entry) -> None:
+    async def _complete(self, entry: ActiveDownload) -> None:
         await asyncio.to_thread(discard, entry.download)
         announced: list[events.Announcement] = [events.completed]
         models: dict[str, dict[str, Any] | None] = {}
@@ -351,13 +357,13 @@ class DownloadManager:
                 models[model["model_id"]] = model
                 announced.append(events.model_added(model))
             also = self._versions.completing(entry.download)
-            await self._ledger.advance(
+            await self._state_machine.advance(
                 entry, State.COMPLETED, events=announced, models=models, also=also
             )
             self._registry.adopt(models)
             self._versions.adopt(also.versions)
 
-    async def _stumble(self, entry: Entry, error: DownloaderError) -> None:
+    async def _handle_failure(self, entry: ActiveDownload, error: DownloaderError) -> None:
         """Wait where a fault passes by itself, begin again where files are gone, or else fail."""
         if isinstance(error, Vanished):
             if entry.beginnings < _BEGINNINGS:
@@ -370,11 +376,13 @@ class DownloadManager:
         failure = Failure(error.code, error.message, error.details)
         log.warning("%s: %s: %s", entry.download.download_id, error.code.value, error.message)
         if error.code not in self._transient:
-            await self._settle(entry, State.FAILED, events=[events.failed], failure=failure)
+            await self._advance_with_retry(
+                entry, State.FAILED, events=[events.failed], failure=failure
+            )
             self._on_fault(entry.download, error)
             return
         if entry.download.state is not State.PUBLISHING:  # which is carried to its end
-            await self._settle(entry, State.WAITING, failure=failure)
+            await self._advance_with_retry(entry, State.WAITING, failure=failure)
         elif not entry.failures_in_a_row:
             self._on_fault(entry.download, error)
         wait = min(_LONGEST_WAIT, 2.0 ** min(entry.failures_in_a_row, 10))
@@ -385,15 +393,17 @@ class DownloadManager:
         else:
             await uninterrupted(self._queue_again(entry))
 
-    async def _queue_again(self, entry: Entry) -> None:
-        await self._settle(entry, State.QUEUED)
+    async def _queue_again(self, entry: ActiveDownload) -> None:
+        await self._advance_with_retry(entry, State.QUEUED)
         self._enqueue(entry)
 
-    async def _settle(self, entry: Entry, state: State, **changes: Any) -> None:
+    async def _advance_with_retry(
+        self, entry: ActiveDownload, state: State, **changes: Any
+    ) -> None:
         """Enter `state` as soon as it can be written: StateDir's disk may be full for a while."""
         while True:
             try:
-                await self._ledger.advance(entry, state, **changes)
+                await self._state_machine.advance(entry, state, **changes)
             except DownloaderError as error:
                 log.error("%s: %s", entry.download.download_id, error)
                 if error.code is ErrorCode.INVALID_STATE:
@@ -402,7 +412,7 @@ class DownloadManager:
             else:
                 return
 
-    def _check_space(self, entry: Entry) -> None:
+    def _check_space(self, entry: ActiveDownload) -> None:
         check_space(entry, self._entries.values(), self._settings().min_free_bytes)
 
     def _model(self, download: Download) -> dict[str, Any] | None:
@@ -435,13 +445,13 @@ class DownloadManager:
                 raise
             log.warning("nothing old could be forgotten: %s", told)
 
-    def _outlived(self) -> list[Entry]:
+    def _outlived(self) -> list[ActiveDownload]:
         ended = [entry for entry in self._entries.values() if entry.download.state in _ENDED]
         ended.sort(key=self._age, reverse=True)
         surplus = len(ended) - _KEPT_DOWNLOADS
         return [e for n, e in enumerate(ended) if n < surplus or self._age(e) > _KEPT_SECONDS]
 
-    def _age(self, entry: Entry) -> float:
+    def _age(self, entry: ActiveDownload) -> float:
         """Return the seconds since a download ended, whatever was done to the wall clock."""
         if entry.entered is not None:
             return self._clock.monotonic() - entry.entered

@@ -15,13 +15,13 @@ from ..core.records import Download, FileRecord, State
 from ..core.throttle import Share
 from ..engines.base import Engine, FetchJob
 from ..store import Store
-from .active_download import Entry
+from .active_download import ActiveDownload
 from .planning import path_safety, reuse
 from .planning.plan import Differences, Listing, make_plan
 from .publishing import replace
 from .publishing.publish import prepare, publish_files, publish_whole, sync_published, verify_sizes
 
-__all__ = ["Course"]
+__all__ = ["DownloadRunner"]
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ _MAY_BE_TOLD_BY_THE_NEXT_PLAN = {
 }
 
 
-class Course:
+class DownloadRunner:
     """Takes one download from `queued` to `publishing`'s end; raises what stops it.
 
     It may be cancelled at any moment, and begun again: it goes on with what is there.
@@ -43,14 +43,14 @@ class Course:
 
     def __init__(
         self,
-        entry: Entry,
+        entry: ActiveDownload,
         *,
         store: Store,
         listing: Listing,
         engine: Engine,
         share: Share,
         advance: Callable[..., Awaitable[None]],
-        check_space: Callable[[Entry], None],
+        check_space: Callable[[ActiveDownload], None],
         checksum: reuse.AskChecksum,
         on_fault: Callable[[Download, DownloaderError], None],
     ) -> None:
@@ -71,7 +71,7 @@ class Course:
         if self._entry.download.state is not State.PUBLISHING:
             exchange = self._entry.download.exchange
             if not await asyncio.to_thread(replace.is_in_place, self._entry.download):
-                await self._arrive()
+                await self._stage_files()
                 before_publishing(self._entry.download)
                 exchange = await asyncio.to_thread(replace.begin, self._entry.download)
             await self._advance(
@@ -81,7 +81,7 @@ class Course:
         async for batch in batches(self._files(done=True)):
             await reuse.remember(self._entry.download, batch, self._store)
 
-    async def _arrive(self) -> None:
+    async def _stage_files(self) -> None:
         """Return once every file lies whole in the staging folder."""
         await self._advance(self._entry, State.PLANNING, plan=self._entry.download.plan + 1)
         is_new = await asyncio.to_thread(prepare, self._entry.download)

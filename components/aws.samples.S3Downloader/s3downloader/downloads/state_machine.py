@@ -15,10 +15,10 @@ from ..core.errors import DownloaderError, ErrorCode
 from ..core.records import ACTIVE, TRANSITIONS, Download, Failure, Options, State
 from ..store import Change
 from ..store.outbox import Outbox
-from .active_download import Entry
+from .active_download import ActiveDownload
 from .events import Announcement, started
 
-__all__ = ["Asked", "Ledger", "check_resumable", "require"]
+__all__ = ["CommandContext", "StateMachine", "check_resumable", "require"]
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +28,14 @@ them leaves the download queued, or downloading, from where it comes to them aga
 _WORKING = frozenset({State.PLANNING, State.DOWNLOADING, State.VERIFYING, State.PUBLISHING})
 
 
-class Asked(NamedTuple):
+class CommandContext(NamedTuple):
     """A command on a download: its id, and what to answer once it has been carried out."""
 
     command_id: str
     answer: Callable[[Download], bytes]
 
 
-class Ledger:
+class StateMachine:
     """Writes what becomes of downloads, together with the events and answers that tell it."""
 
     def __init__(
@@ -43,7 +43,7 @@ class Ledger:
         outbox: Outbox,
         clock: Clock,
         max_bytes: Callable[[], int],
-        on_change: Callable[[Entry], None],
+        on_change: Callable[[ActiveDownload], None],
     ) -> None:
         """`max_bytes` bounds each message; `on_change` is called after each change of a state."""
         self._outbox = outbox
@@ -51,17 +51,17 @@ class Ledger:
         self._max_bytes = max_bytes
         self._on_change = on_change
 
-    async def open(self, download: Download, asked: Asked) -> None:
+    async def open(self, download: Download, context: CommandContext) -> None:
         """Record a new download."""
-        await uninterrupted(self._record(download, (), asked, Change()))
+        await uninterrupted(self._record(download, (), context, Change()))
 
     async def advance(
         self,
-        entry: Entry,
+        entry: ActiveDownload,
         state: State,
         *,
         events: Sequence[Announcement] = (),
-        asked: Asked | None = None,
+        context: CommandContext | None = None,
         failure: Failure | None = None,
         models: dict[str, Any] | None = None,
         also: Change | None = None,
@@ -77,10 +77,10 @@ class Ledger:
         if state is State.DOWNLOADING and not entry.download.started:
             events, changes = (*events, started), {**changes, "started": True}
         also = msgspec.structs.replace(also or Change(), models=models or {})
-        entering = self._enter(entry, state, events, asked, also, failure, changes)
+        entering = self._enter(entry, state, events, context, also, failure, changes)
         await uninterrupted(entering)
 
-    async def save_progress(self, entries: Iterable[Entry]) -> None:
+    async def save_progress(self, entries: Iterable[ActiveDownload]) -> None:
         """Write down how far the downloads at work are, and how long work and time to it took."""
         at_work = [e for e in entries if _goes_on(e) and not e.writing.locked()]
         for entry in at_work:
@@ -93,21 +93,23 @@ class Ledger:
         if at_work:
             await self._outbox.record(Change(downloads=[entry.download for entry in at_work]))
 
-    async def amend(self, entry: Entry, options: Options, asked: Asked) -> None:
+    async def amend(self, entry: ActiveDownload, options: Options, context: CommandContext) -> None:
         """Record changed options and the answer to it; the state stays."""
-        await uninterrupted(self._amend(entry, options, asked))
+        await uninterrupted(self._amend(entry, options, context))
 
-    async def _amend(self, entry: Entry, options: Options, asked: Asked) -> None:
+    async def _amend(
+        self, entry: ActiveDownload, options: Options, context: CommandContext
+    ) -> None:
         async with entry.writing:
             before = entry.download.options
             entry.download = msgspec.structs.replace(entry.download, options=options)
             try:
-                await self._record(entry.download, (), asked, Change())
+                await self._record(entry.download, (), context, Change())
             except DownloaderError:
                 entry.download = msgspec.structs.replace(entry.download, options=before)
                 raise
 
-    def _times(self, entry: Entry) -> dict[str, float]:
+    def _times(self, entry: ActiveDownload) -> dict[str, float]:
         """Return the record's durations as they are now."""
         now, since = self._clock.monotonic(), entry.working_since
         return {
@@ -117,10 +119,10 @@ class Ledger:
 
     async def _enter(
         self,
-        entry: Entry,
+        entry: ActiveDownload,
         state: State,
         events: Sequence[Announcement],
-        asked: Asked | None,
+        context: CommandContext | None,
         also: Change,
         failure: Failure | None,
         changes: dict[str, Any],
@@ -134,7 +136,7 @@ class Ledger:
                 failure=failure,
                 **changes,
             )
-            await self._record(download, events, asked, also)
+            await self._record(download, events, context, also)
             entry.download = download
             entry.entered = self._clock.monotonic()
             entry.working_since = entry.entered if state in _WORKING else None
@@ -146,19 +148,19 @@ class Ledger:
         self,
         download: Download,
         events: Sequence[Announcement],
-        asked: Asked | None,
+        context: CommandContext | None,
         also: Change,
     ) -> None:
-        command_id = asked.command_id if asked else download.command_id
+        command_id = context.command_id if context else download.command_id
         at = download.updated_at
         await self._outbox.record(
             msgspec.structs.replace(
                 also,
                 at=at,
                 downloads=[download],
-                unplanned=[download.download_id] if download.state is State.CANCELLED else [],
-                durable=bool(events or asked) or download.state not in _PASSING,
-                answers=[(asked.command_id, asked.answer(download))] if asked else [],
+                clear_files=[download.download_id] if download.state is State.CANCELLED else [],
+                durable=bool(events or context) or download.state not in _PASSING,
+                answers=[(context.command_id, context.answer(download))] if context else [],
                 events=[
                     encode(announce(download, command_id, at), self._max_bytes())
                     for announce in events
@@ -167,7 +169,7 @@ class Ledger:
         )
 
 
-def _goes_on(entry: Entry) -> bool:
+def _goes_on(entry: ActiveDownload) -> bool:
     """Tell whether a download's record ages: it is at work, or its timeout runs."""
     timed = entry.active_since is not None and entry.download.options.timeout is not None
     return timed or entry.working_since is not None

@@ -9,18 +9,18 @@ from msgspec import UNSET
 
 from ..contract.responses import DetailsView, DiskUsage, DownloadView, FileView, LimitView
 from ..core.records import FileRecord, State
-from .active_download import Entry
+from .active_download import ActiveDownload
 from .planning import path_safety
 
 __all__ = ["details_view", "disk_usage", "download_view", "file_view", "limit_view"]
 
 
-def download_view(entry: Entry) -> DownloadView:
+def download_view(entry: ActiveDownload) -> DownloadView:
     """Return what lists and status show of a download."""
     return DownloadView(**_fields(entry))
 
 
-def details_view(entry: Entry) -> DetailsView:
+def details_view(entry: ActiveDownload) -> DetailsView:
     """Return everything about a download but its files."""
     download = entry.download
     return DetailsView(
@@ -46,7 +46,7 @@ def file_view(file: FileRecord) -> FileView:
     )
 
 
-def limit_view(entry: Entry) -> LimitView:
+def limit_view(entry: ActiveDownload) -> LimitView:
     """Return the limit of a download and what it takes now."""
     return LimitView(
         download_id=entry.download.download_id,
@@ -66,7 +66,7 @@ def disk_usage(path: str) -> DiskUsage:
     )
 
 
-def _fields(entry: Entry) -> dict[str, Any]:
+def _fields(entry: ActiveDownload) -> dict[str, Any]:
     download = entry.download
     total = download.bytes_total
     done = min(entry.meter.bytes_done, total)
@@ -89,7 +89,7 @@ def _fields(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _rate(entry: Entry) -> int:
+def _rate(entry: ActiveDownload) -> int:
     downloading = entry.download.state is State.DOWNLOADING
     return round(entry.meter.bytes_per_second()) if downloading else 0
 

@@ -125,7 +125,7 @@ class Staging:
     def take(self, files: list[FileRecord]) -> list[FileRecord]:
         """Bring files that arrived to their places, synced; return those of the right size."""
         self._record(files)
-        whole = [file for file in files if self._settle(file)]
+        whole = [file for file in files if self._move_into_place(file)]
         self._sync([self._files / file.path for file in whole])
         return whole
 
@@ -168,7 +168,7 @@ class Staging:
         draft.write_bytes(msgspec.json.encode(journal))
         draft.replace(self._journal)
 
-    def _settle(self, file: FileRecord) -> bool:
+    def _move_into_place(self, file: FileRecord) -> bool:
         target, place = self.target(file.number), self._files / file.path
         try:
             size = target.stat().st_size

@@ -24,7 +24,7 @@ from ..core.checksums import (
 )
 from ..core.errors import DownloaderError, ErrorCode
 from ..core.records import FileRecord
-from ..sources.s3.object_metadata import told
+from ..sources.s3.object_metadata import checksum_from_headers
 from .base import FetchJob
 from .ranged.transfer import Transfer
 from .staging import Staging
@@ -90,9 +90,15 @@ class Verifier:
             return by_etag
         return await self._ask(file)
 
-    def told(self, file: FileRecord, headers: Mapping[str, str]) -> Expected | None:
+    def checksum_from_headers(
+        self, file: FileRecord, headers: Mapping[str, str]
+    ) -> Expected | None:
         """Return what an answer with the whole object tells that its checksum is."""
-        return told(headers, file.etag, file.size) if self._job.options.verify else None
+        return (
+            checksum_from_headers(headers, file.etag, file.size)
+            if self._job.options.verify
+            else None
+        )
 
     async def own(self, file: FileRecord) -> str:
         """Return the validator that the object itself has, whatever its listing tells."""

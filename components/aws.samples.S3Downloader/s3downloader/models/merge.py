@@ -7,18 +7,18 @@ replaced, a null removes. Models are in plain form throughout.
 from __future__ import annotations
 
 from ..messaging.bus import ShadowDocument
-from .shadow_document import Entry, Models, json_bytes, plain, readable, same, unreadable
+from .shadow_document import ModelEntry, Models, json_bytes, normalize, readable, same, unreadable
 
-__all__ = ["difference", "merge", "next_update", "patched", "reported_models", "wishes"]
+__all__ = ["desired_patches", "difference", "merge", "next_update", "patched", "reported_models"]
 
 _UPDATE_BYTES = 2_000
 # An update comes back as accepted, with a timestamp for each value: about twice its size, of which
 # Greengrass nucleus lite delivers no more than 4,960 bytes.
 
 
-def difference(base: Entry, local: Entry) -> Entry:
+def difference(base: ModelEntry, local: ModelEntry) -> ModelEntry:
     """Return the patch that turns `base` into `local`: what changed, and null for what left."""
-    patch: Entry = {name: None for name in base if name not in local}
+    patch: ModelEntry = {name: None for name in base if name not in local}
     for name, value in local.items():
         old = base.get(name)
         if isinstance(old, dict) and isinstance(value, dict):
@@ -29,7 +29,7 @@ def difference(base: Entry, local: Entry) -> Entry:
     return patch
 
 
-def patched(state: Entry, patch: Entry) -> Entry:
+def patched(state: ModelEntry, patch: ModelEntry) -> ModelEntry:
     """Return `state` with `patch` merged into it."""
     result = dict(state)
     for name, value in patch.items():
@@ -43,7 +43,7 @@ def patched(state: Entry, patch: Entry) -> Entry:
     return result
 
 
-def next_update(document: ShadowDocument, models: Models) -> Entry:
+def next_update(document: ShadowDocument, models: Models) -> ModelEntry:
     """Return the next patch of `reported.models` on its way to `models`; empty at the end.
 
     A patch has at most about 2,000 bytes: models go whole where they fit, else field by field, and
@@ -55,7 +55,7 @@ def next_update(document: ShadowDocument, models: Models) -> Entry:
     base = readable(document.reported)
     ours = {name: entry for name, entry in models.items() if name not in strange}
     patch = difference(base, ours)
-    update: Entry = {}
+    update: ModelEntry = {}
     for name in sorted(patch, key=lambda n: json_bytes(ours.get(n)) - json_bytes(base.get(n))):
         if not _fits({**update, name: patch[name]}):
             return update or {name: _first_fields(name, patch[name])}
@@ -87,7 +87,7 @@ def reported_models(base: ShadowDocument, remote: ShadowDocument) -> Models:
     return {**readable(remote.reported), **kept}
 
 
-def wishes(base: ShadowDocument, remote: ShadowDocument, models: Models) -> Models:
+def desired_patches(base: ShadowDocument, remote: ShadowDocument, models: Models) -> Models:
     """Return what `desired` asks for since `base` and `models` lack: a patch for each model.
 
     Only what changed in `desired` counts, so that a wish once taken over does not undo what is
@@ -97,7 +97,7 @@ def wishes(base: ShadowDocument, remote: ShadowDocument, models: Models) -> Mode
     before = readable(base.desired)
     patches: Models = {}
     for name, wish in readable(remote.desired).items():
-        patch = plain(difference(before.get(name, {}), wish))
+        patch = normalize(difference(before.get(name, {}), wish))
         if patch and name not in models:
             patches[name] = wish
         elif patch and not same(patched(models[name], patch), models[name]):
@@ -105,13 +105,13 @@ def wishes(base: ShadowDocument, remote: ShadowDocument, models: Models) -> Mode
     return patches
 
 
-def _fits(models: Entry) -> bool:
+def _fits(models: ModelEntry) -> bool:
     return json_bytes({"reported": {"models": models}}) <= _UPDATE_BYTES
 
 
-def _first_fields(name: str, patch: Entry) -> Entry:
+def _first_fields(name: str, patch: ModelEntry) -> ModelEntry:
     """Return as many fields of the patch of one model as fit into an update, at least one."""
-    fields: Entry = {}
+    fields: ModelEntry = {}
     for field, value in patch.items():
         if fields and not _fits({name: {**fields, field: value}}):
             break
@@ -119,7 +119,9 @@ def _first_fields(name: str, patch: Entry) -> Entry:
     return fields
 
 
-def _merge_entry(base: Entry | None, local: Entry | None, remote: Entry | None) -> Entry | None:
+def _merge_entry(
+    base: ModelEntry | None, local: ModelEntry | None, remote: ModelEntry | None
+) -> ModelEntry | None:
     if same(remote, base):
         return local
     if same(local, base):
@@ -128,7 +130,7 @@ def _merge_entry(base: Entry | None, local: Entry | None, remote: Entry | None) 
         return local
     old = base or {}
     newer = remote if _last_updated(remote) > _last_updated(local) else local
-    merged: Entry = {}
+    merged: ModelEntry = {}
     for name in {**local, **remote}:
         mine, theirs = local.get(name), remote.get(name)
         if same(theirs, old.get(name)):
@@ -142,6 +144,6 @@ def _merge_entry(base: Entry | None, local: Entry | None, remote: Entry | None) 
     return merged or None  # a shadow holds no model without a field
 
 
-def _last_updated(entry: Entry) -> float:
+def _last_updated(entry: ModelEntry) -> float:
     value = entry.get("last_updated")
     return value if isinstance(value, int | float) else 0

@@ -16,15 +16,15 @@ from ..core.errors import DownloaderError, ErrorCode
 from ..core.records import Version
 from ..messaging.bus import Shadow, ShadowConflict, ShadowDocument
 from ..store import Change, Store
-from .merge import merge, next_update, patched, reported_models, wishes
+from .merge import desired_patches, merge, next_update, patched, reported_models
 from .shadow_document import (
-    Entry,
+    ModelEntry,
     Models,
     check_fields,
     check_id,
-    foreign,
     holding,
-    plain,
+    invalid_paths,
+    normalize,
     readable,
     same,
     shadow_bytes,
@@ -47,14 +47,14 @@ _LONGEST_WAIT = 300.0
 
 
 Answers = Sequence[tuple[str, bytes]]
-Answering = Callable[[Entry], Answers]
+Answering = Callable[[ModelEntry], Answers]
 
 
-def _unanswered(_: Entry) -> Answers:
+def _unanswered(_: ModelEntry) -> Answers:
     return ()
 
 
-def _no_versions(_: Entry) -> Sequence[Version]:
+def _no_versions(_: ModelEntry) -> Sequence[Version]:
     return ()
 
 
@@ -105,11 +105,11 @@ class Registry:
         except msgspec.DecodeError as error:  # then the shadow is met as for the first time
             log.warning("what was known of the models shadow cannot be read: %s", error)
 
-    def models(self) -> list[Entry]:
+    def models(self) -> list[ModelEntry]:
         """Return all entries in the order of their ids."""
         return [entry for _, entry in sorted(self._models.items())]
 
-    def get(self, model_id: str) -> Entry:
+    def get(self, model_id: str) -> ModelEntry:
         """Return one entry; raises MODEL_NOT_FOUND."""
         if model_id not in self._models:
             near = difflib.get_close_matches(model_id, self._models, n=1)
@@ -121,7 +121,9 @@ class Registry:
             )
         return self._models[model_id]
 
-    def entry(self, meta: Mapping[str, Any], *, model_id: str, local_path: str | None) -> Entry:
+    def entry(
+        self, meta: Mapping[str, Any], *, model_id: str, local_path: str | None
+    ) -> ModelEntry:
         """Return the entry that `meta` makes of a model, over what is known of it.
 
         A null in `meta` removes a field; a `local_path` of None leaves the one there is. Changes
@@ -134,7 +136,7 @@ class Registry:
         if local_path is not None:
             fixed["local_path"] = local_path
         known = self._models.get(model_id, {})
-        entry: Entry = plain({"model_id": model_id, **known, **meta, **fixed})
+        entry: ModelEntry = normalize({"model_id": model_id, **known, **meta, **fixed})
         self._check_room(self._base, {**self._models, model_id: entry}, model_id)
         return entry
 
@@ -149,12 +151,12 @@ class Registry:
             self._check_room(self._base, {**self._models, **entries}, model_id)
         return entries
 
-    def adopt(self, models: Mapping[str, Entry | None]) -> None:
+    def adopt(self, models: Mapping[str, ModelEntry | None]) -> None:
         """Take over entries that have been recorded; None removes a model."""
         self._set(models)
         self._changed.set()
 
-    async def add(self, meta: Mapping[str, Any], answer: Answering = _unanswered) -> Entry:
+    async def add(self, meta: Mapping[str, Any], answer: Answering = _unanswered) -> ModelEntry:
         """Add the model that `meta` names by `model_id`, or update it; return its entry.
 
         `answer` makes the answers to commands that are recorded with it.
@@ -168,8 +170,8 @@ class Registry:
         self,
         model_id: str,
         answer: Answering = _unanswered,
-        versions: Callable[[Entry], Sequence[Version]] = _no_versions,
-    ) -> Entry:
+        versions: Callable[[ModelEntry], Sequence[Version]] = _no_versions,
+    ) -> ModelEntry:
         """Remove a model, not its files; return the entry it had. Raises MODEL_NOT_FOUND.
 
         `versions` tells what is recorded of the versions of its files with it.
@@ -208,7 +210,7 @@ class Registry:
                 self._outdated = True
                 await self._follow(shadow)
         except DownloaderError as error:
-            self._stumble(error)
+            self._handle_failure(error)
         else:
             self._wait, self._trouble = 0.0, None
 
@@ -233,7 +235,7 @@ class Registry:
             version = await shadow.update(version=self._base.version, state={"reported": patch})
             reported = patched(self._base.reported, patch)
             base = msgspec.structs.replace(self._base, version=version, reported=reported)
-            await self._settle(base, {})
+            await self._record_sync(base, {})
 
     async def _take_over(self, remote: ShadowDocument) -> None:
         """Merge what others wrote since the base, and record it together with the new base.
@@ -244,13 +246,13 @@ class Registry:
         theirs = reported_models(base, remote)
         merged = merge(readable(base.reported), self._models, theirs)
         merged = {name: {"model_id": name, **entry} for name, entry in merged.items()}
-        self._grant(wishes(base, remote, merged), remote, merged)
+        self._grant(desired_patches(base, remote, merged), remote, merged)
         changes = {
             name: merged.get(name)
             for name in {**self._models, **merged}
             if not same(merged.get(name), self._models.get(name))
         }
-        if strange := foreign(remote) - foreign(base):
+        if strange := invalid_paths(remote) - invalid_paths(base):
             self._warn(
                 f"the models shadow holds what is no model at {', '.join(sorted(strange))}: it is"
                 " ignored and left there; write an object, or null to remove it",
@@ -259,7 +261,7 @@ class Registry:
         if changes:
             log.info("the models shadow changed %s", ", ".join(changes))
         if changes or remote != self._base:
-            await self._settle(remote, changes)
+            await self._record_sync(remote, changes)
 
     def _grant(self, patches: Models, remote: ShadowDocument, models: Models) -> None:
         """Merge wishes into `models`; one that cannot be met is left out, with a warning."""
@@ -285,7 +287,9 @@ class Registry:
                 limit=limit,
             )
 
-    async def _settle(self, base: ShadowDocument, changes: Mapping[str, Entry | None]) -> None:
+    async def _record_sync(
+        self, base: ShadowDocument, changes: Mapping[str, ModelEntry | None]
+    ) -> None:
         """Record a new base, and the changes that came with it."""
         notes = {_NOTE: msgspec.json.encode(base)}
         await self._record(Change(at=self._clock.now(), models=dict(changes), notes=notes))
@@ -293,17 +297,20 @@ class Registry:
         self._set(changes)
 
     async def _put(
-        self, models: dict[str, Entry | None], answers: Answers, versions: Sequence[Version] = ()
+        self,
+        models: dict[str, ModelEntry | None],
+        answers: Answers,
+        versions: Sequence[Version] = (),
     ) -> None:
         at = self._clock.now()
         await self._record(Change(at=at, models=models, answers=answers, versions=versions))
         self.adopt(models)
 
-    def _set(self, models: Mapping[str, Entry | None]) -> None:
+    def _set(self, models: Mapping[str, ModelEntry | None]) -> None:
         everything = {**self._models, **models}
         self._models = {name: entry for name, entry in everything.items() if entry is not None}
 
-    def _stumble(self, error: DownloaderError) -> None:
+    def _handle_failure(self, error: DownloaderError) -> None:
         """Say once what is wrong, and choose how long to wait."""
         full = error.code is ErrorCode.REGISTRY_FULL
         if error.code is not self._trouble:

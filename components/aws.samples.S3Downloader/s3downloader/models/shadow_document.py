@@ -18,22 +18,22 @@ from ..core.errors import DownloaderError, ErrorCode
 from ..messaging.bus import ShadowDocument
 
 __all__ = [
-    "Entry",
+    "ModelEntry",
     "Models",
     "check_fields",
     "check_id",
-    "foreign",
     "holding",
+    "invalid_paths",
     "json_bytes",
-    "plain",
+    "normalize",
     "readable",
     "same",
     "shadow_bytes",
     "unreadable",
 ]
 
-Entry = dict[str, Any]
-Models = dict[str, Entry]
+ModelEntry = dict[str, Any]
+Models = dict[str, ModelEntry]
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f]+")
 _NAME_BYTES = 128
@@ -43,11 +43,11 @@ _FIELD_BYTES = 4_000
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def plain(value: Any) -> Any:
+def normalize(value: Any) -> Any:
     """Return `value` without what a shadow does not keep: nulls and empty objects."""
     if not isinstance(value, dict):
         return value
-    fields = {name: plain(field) for name, field in value.items()}
+    fields = {name: normalize(field) for name, field in value.items()}
     return {name: field for name, field in fields.items() if field not in (None, {})}
 
 
@@ -66,16 +66,16 @@ def shadow_bytes(document: ShadowDocument) -> int:
     return sum(json_bytes(part or None) for part in (document.desired, document.reported))
 
 
-def readable(section: Entry) -> Models:
+def readable(section: ModelEntry) -> Models:
     """Return the models in `desired` or `reported`, in plain form."""
     models = section.get("models")
     if not isinstance(models, dict):
         return {}
-    entries = {name: plain(entry) for name, entry in models.items() if _is_model(name, entry)}
+    entries = {name: normalize(entry) for name, entry in models.items() if _is_model(name, entry)}
     return {name: entry for name, entry in entries.items() if entry}
 
 
-def unreadable(section: Entry) -> Entry | None:
+def unreadable(section: ModelEntry) -> ModelEntry | None:
     """Return what stands in the place of a model and is none; None if nothing there is one."""
     models = section.get("models", {})
     if not isinstance(models, dict):
@@ -83,7 +83,7 @@ def unreadable(section: Entry) -> Entry | None:
     return {name: entry for name, entry in models.items() if not _is_model(name, entry)}
 
 
-def foreign(document: ShadowDocument) -> set[str]:
+def invalid_paths(document: ShadowDocument) -> set[str]:
     """Return the paths of all that is unreadable in a shadow."""
     paths = set()
     for part, section in (("desired", document.desired), ("reported", document.reported)):
@@ -113,7 +113,7 @@ def check_id(model_id: object) -> None:
         )
 
 
-def check_fields(entry: Entry) -> None:
+def check_fields(entry: ModelEntry) -> None:
     """Raise INVALID_FIELD for a field that a shadow cannot hold, or an update not carry."""
     for name, value in entry.items():
         fault = _fault(name, value)

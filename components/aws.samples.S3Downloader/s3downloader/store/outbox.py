@@ -128,12 +128,12 @@ class Outbox:
             await asyncio.wait(sending, timeout=_GRACE)
             raise
         finally:
-            failures = self._settle(head, sending)
+            failures = self._drop_published(head, sending)
             queue.extendleft(message for message, _ in reversed(failures))
         if failures:
             raise failures[0][1]
 
-    def _settle(
+    def _drop_published(
         self, head: Sequence[_Message], sending: Sequence[asyncio.Future[None]]
     ) -> list[tuple[_Message, BaseException]]:
         """Take leave of those that were published; return the others, and why they were not."""

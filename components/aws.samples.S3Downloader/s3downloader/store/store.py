@@ -27,7 +27,7 @@ _PAGE = 1_000
 class Change(msgspec.Struct, kw_only=True):
     """What is recorded in one transaction: all of it, or nothing.
 
-    `forgotten` are ids of downloads to forget, `unplanned` of those whose files to forget.
+    `forgotten` are ids of downloads to forget, `clear_files` of those whose files to forget.
     `models` maps model ids to their entries, None to remove one. `answers` are pairs of a command
     id and the response given to it, which are published before the `events`. `versions` are new or
     changed ones, `removed` those that are there no more. `moved` are pairs of an old and a new path
@@ -38,7 +38,7 @@ class Change(msgspec.Struct, kw_only=True):
     at: float = 0.0
     downloads: Sequence[Download] = ()
     forgotten: Sequence[str] = ()
-    unplanned: Sequence[str] = ()
+    clear_files: Sequence[str] = ()
     events: Sequence[bytes] = ()
     answers: Sequence[tuple[str, bytes]] = ()
     models: dict[str, dict[str, Any] | None] = {}
@@ -298,7 +298,7 @@ def _record(connection: sqlite3.Connection, change: Change) -> list[Outgoing]:
         )
     for download_id in change.forgotten:
         connection.execute("DELETE FROM downloads WHERE download_id = ?", (download_id,))
-    for download_id in change.unplanned:
+    for download_id in change.clear_files:
         connection.execute("DELETE FROM files WHERE download_id = ?", (download_id,))
     for model_id, entry in change.models.items():
         if entry is None:

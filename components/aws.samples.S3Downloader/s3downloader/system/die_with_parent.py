@@ -7,7 +7,7 @@ import subprocess
 import sys
 from functools import cache
 
-__all__ = ["mortal"]
+__all__ = ["die_with_parent"]
 
 _LAUNCHER = (
     "import ctypes, os, sys\n"
@@ -16,7 +16,7 @@ _LAUNCHER = (
 )
 
 
-def mortal(*command: str) -> list[str]:
+def die_with_parent(*command: str) -> list[str]:
     """Return `command`, whose first word is a path, so that it dies with the thread that starts it.
 
     A launcher asks the kernel for that and becomes the command. (subprocess's `preexec_fn` would

@@ -13,7 +13,7 @@ from ...core.error_mapping import unaccelerated
 from ...core.errors import DownloaderError, ErrorCode, from_os_error
 from ...core.records import ACTIVE, FINISHED, Download, Options, State
 from ...core.settings import Settings
-from ..active_download import Entry
+from ..active_download import ActiveDownload
 from ..publishing.replace import check_replaceable
 from . import path_safety
 
@@ -82,13 +82,13 @@ def model_id(download: Download) -> str:
     return str(meta.get("model_id") or last or download.bucket)
 
 
-def check_place(download: Download, entries: Iterable[Entry]) -> None:
+def check_place(download: Download, entries: Iterable[ActiveDownload]) -> None:
     """Raise DESTINATION_BUSY where another download is to write to the same place."""
     others = (e for e in entries if e.download.download_id != download.download_id)
     check_free(download.place, others)
 
 
-def check_free(place: str, entries: Iterable[Entry]) -> None:
+def check_free(place: str, entries: Iterable[ActiveDownload]) -> None:
     """Raise DESTINATION_BUSY where one of `entries` is to write to `place`."""
     for entry in entries:
         if path_safety.overlap(place, entry.place) and _writes(entry):
@@ -101,7 +101,7 @@ def check_free(place: str, entries: Iterable[Entry]) -> None:
             )
 
 
-def _writes(entry: Entry) -> bool:
+def _writes(entry: ActiveDownload) -> bool:
     """Tell whether a download writes to its place, or will without another check."""
     download = entry.download
     if entry.lock.locked() and (download.exchange or download.state is State.FAILED):
@@ -111,7 +111,7 @@ def _writes(entry: Entry) -> bool:
     )
 
 
-def check_space(entry: Entry, entries: Iterable[Entry], reserve: int) -> None:
+def check_space(entry: ActiveDownload, entries: Iterable[ActiveDownload], reserve: int) -> None:
     """Promise `entry` the space that it still needs, beside what is promised to others.
 
     Raises INSUFFICIENT_SPACE where that is too much.
@@ -131,7 +131,7 @@ def check_space(entry: Entry, entries: Iterable[Entry], reserve: int) -> None:
     entry.has_room = True
 
 
-def _missing(entry: Entry) -> int:
+def _missing(entry: ActiveDownload) -> int:
     """Return the bytes that an active download has still to bring, as far as it is planned."""
     download = entry.download
     if download.state not in ACTIVE or download.state is State.PUBLISHING:
@@ -139,7 +139,7 @@ def _missing(entry: Entry) -> int:
     return max(0, download.bytes_total - entry.meter.bytes_settled)
 
 
-def _unwritten(entry: Entry) -> int:
+def _unwritten(entry: ActiveDownload) -> int:
     """Return the bytes that a download has still to find room for.
 
     Files on their way have theirs already, also for what has not arrived of them.

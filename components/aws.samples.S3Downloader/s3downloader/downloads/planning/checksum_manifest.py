@@ -11,7 +11,7 @@ from posixpath import normpath
 
 from ...core.errors import DownloaderError, ErrorCode
 
-__all__ = ["MOST_BYTES", "Sums", "is_sums", "parse_sums"]
+__all__ = ["MOST_BYTES", "ChecksumManifest", "is_manifest", "parse_manifest"]
 
 MOST_BYTES = 16 << 20
 """The largest SHA256SUMS that is read: one of some 100,000 files."""
@@ -24,12 +24,12 @@ _ESCAPED = re.compile(r"\\.?")
 _SHOWN = 60
 
 
-def is_sums(path: str) -> bool:
+def is_manifest(path: str) -> bool:
     """Tell whether the file at `path` holds the SHA-256 of those beside and below it."""
     return path.rpartition("/")[2] == _NAME
 
 
-class Sums:
+class ChecksumManifest:
     """What the files of a download must have, by their paths below the prefix.
 
     `given` are those of the command, which go before those of a SHA256SUMS; of these, the last one
@@ -48,7 +48,7 @@ class Sums:
         there while it was written has that of what it was then.
         """
         folder = path.removesuffix(_NAME)
-        for name, sha256 in parse_sums(text, path):
+        for name, sha256 in parse_manifest(text, path):
             if name != _NAME:
                 self._found[folder + name] = sha256
 
@@ -71,7 +71,7 @@ class Sums:
         )
 
 
-def parse_sums(text: bytes, source: str) -> Iterator[tuple[str, bytes]]:
+def parse_manifest(text: bytes, source: str) -> Iterator[tuple[str, bytes]]:
     r"""Go through the lines of a SHA256SUMS: each file's path below its folder, and its SHA-256.
 
     Takes what `sha256sum` writes, in text and binary mode and with `--tag`, as BSD does, also

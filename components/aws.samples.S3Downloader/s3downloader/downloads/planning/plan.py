@@ -13,7 +13,7 @@ from ...core.records import Download
 from ...store import Item, Store
 from ..publishing.publish import remove_staged
 from . import path_safety
-from .checksum_manifest import MOST_BYTES, Sums, is_sums
+from .checksum_manifest import MOST_BYTES, ChecksumManifest, is_manifest
 
 __all__ = ["Differences", "Listing", "make_plan"]
 
@@ -82,7 +82,7 @@ async def make_plan(download: Download, listing: Listing, store: Store) -> Diffe
         found = found or bool(batch)
         for item in batch:
             path_safety.check_path(destination, item.path, item.key)
-        sums += [item for item in batch if is_sums(item.path)]
+        sums += [item for item in batch if is_manifest(item.path)]
         if check_place:
             await asyncio.to_thread(check_place, [item.path for item in batch])
         others = await store.plan(download.download_id, download.plan, batch)
@@ -112,7 +112,7 @@ async def _expect_sums(
     if not given and not found:
         await store.expect_nothing(download.download_id)
         return
-    sums = Sums(given)
+    sums = ChecksumManifest(given)
     for item in sorted(found, key=lambda item: item.path.count("/")):
         if item.size > MOST_BYTES:
             raise DownloaderError(

@@ -9,7 +9,7 @@ from ...core.aio import first_of
 from ...core.clock import Clock
 from ...core.errors import DownloaderError, ErrorCode
 from ...core.records import ACTIVE, State
-from ..active_download import Entry
+from ..active_download import ActiveDownload
 
 __all__ = ["Deadlines", "overrun"]
 
@@ -24,10 +24,10 @@ class Deadlines:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._running: set[Entry] = set()
+        self._running: set[ActiveDownload] = set()
         self._changed = asyncio.Event()
 
-    def changed(self, entry: Entry) -> None:
+    def changed(self, entry: ActiveDownload) -> None:
         """Look at a download again: it came, or entered another state."""
         if entry.download.options.timeout is None:
             return
@@ -37,7 +37,7 @@ class Deadlines:
             self._running.discard(entry)
         self._changed.set()
 
-    async def watch(self, end: Callable[[Entry], Awaitable[None]]) -> None:
+    async def watch(self, end: Callable[[ActiveDownload], Awaitable[None]]) -> None:
         """Have each download whose time is over ended by `end`, until cancelled."""
         while True:
             self._changed.clear()
@@ -52,20 +52,20 @@ class Deadlines:
             elif not over:
                 await self._changed.wait()
 
-    def is_over(self, entry: Entry) -> bool:
+    def is_over(self, entry: ActiveDownload) -> bool:
         """Tell whether the time of a download that may be ended is over."""
         return self._ends(entry) and self._left(entry) <= 0
 
-    def _ends(self, entry: Entry) -> bool:
+    def _ends(self, entry: ActiveDownload) -> bool:
         return entry.download.state in _ENDS and entry.download.options.timeout is not None
 
-    def _left(self, entry: Entry) -> float:
+    def _left(self, entry: ActiveDownload) -> float:
         assert entry.download.options.timeout is not None
         active = entry.download.active_seconds + entry.active(self._clock.monotonic())
         return entry.download.options.timeout - active
 
 
-def overrun(entry: Entry) -> DownloaderError:
+def overrun(entry: ActiveDownload) -> DownloaderError:
     """Return why a download whose time is over ends."""
     timeout = entry.download.options.timeout
     return DownloaderError(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from ...core.clock import Clock
 from ...core.records import State
 from ...engines.base import goes_on_inside_files
-from ..active_download import Entry
+from ..active_download import ActiveDownload
 
 __all__ = ["Deferral"]
 
@@ -25,7 +25,10 @@ class Deferral:
     """
 
     def __init__(
-        self, entries: Callable[[], Iterable[Entry]], longest: Callable[[], float], clock: Clock
+        self,
+        entries: Callable[[], Iterable[ActiveDownload]],
+        longest: Callable[[], float],
+        clock: Clock,
     ) -> None:
         """`longest` returns how many seconds one deployment may be kept waiting; it may change."""
         self._entries = entries
@@ -51,7 +54,7 @@ class Deferral:
         return min(left, _ASK_AGAIN)
 
 
-def _would_fall_back(entry: Entry) -> bool:
+def _would_fall_back(entry: ActiveDownload) -> bool:
     return (
         entry.download.state is State.DOWNLOADING
         and entry.share is not None

@@ -124,7 +124,7 @@ def put_in_place(download: Download) -> None:
         _check_kind(download)
         make_directories(place.parent)
         _bring_in(download, _staged(download), place, kept)
-    _settle(place, kept)
+    _finish_exchange(place, kept)
     if not os.path.lexists(kept):
         _remove_empty(kept)
 
@@ -153,7 +153,7 @@ def exchange_kept(place: Path, kept: Path, number: int) -> None:
     check_whole(place)
     if inode(place) != number:
         _swap_in(kept, place)
-    _settle(place, kept)
+    _finish_exchange(place, kept)
 
 
 def retract(download: Download) -> None:
@@ -175,7 +175,7 @@ def undo(download: Download) -> None:
     place, kept = Path(download.place), kept_path(download)
     if inode(place) == download.exchange.inode and os.path.lexists(kept):
         exchange(kept, place)
-        _settle(place, kept)
+        _finish_exchange(place, kept)
     retract(download)
 
 
@@ -249,7 +249,7 @@ def _swap_in(source: Path, place: Path) -> None:
             sync(source.parent)
 
 
-def _settle(place: Path, kept: Path) -> None:
+def _finish_exchange(place: Path, kept: Path) -> None:
     """Sync an exchange; the downloader's own folder stays where it was, for who uses it."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, FileExistsError):
         rename_new(kept / path_safety.STAGING, place / path_safety.STAGING)

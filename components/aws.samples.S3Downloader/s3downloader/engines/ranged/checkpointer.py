@@ -16,14 +16,14 @@ from ..base import Sink
 from ..staging import Staging
 from .transfer import Transfer
 
-__all__ = ["Keeper"]
+__all__ = ["Checkpointer"]
 
 _TICK = 0.5
 _SAVE_INTERVAL = 1.0
 _SAVE_BYTES = 64 << 20
 
 
-class Keeper:
+class Checkpointer:
     """The files of one fetch that are on their way, or have arrived but are not synced yet."""
 
     def __init__(
@@ -104,10 +104,10 @@ class Keeper:
         for transfer in on_their_way - {transfer for _, transfer in arrived}:
             await asyncio.to_thread(transfer.sync)
         if arrived:
-            await self._settle(arrived)
+            await self._report_arrived(arrived)
 
-    async def _settle(self, arrived: list[tuple[FileRecord, Transfer | None]]) -> None:
-        whole = await asyncio.to_thread(self._bring_home, arrived)
+    async def _report_arrived(self, arrived: list[tuple[FileRecord, Transfer | None]]) -> None:
+        whole = await asyncio.to_thread(self._move_to_staging, arrived)
         self._report()
         for file, _ in arrived:
             if not self._transfers.pop(file.number, None):
@@ -117,7 +117,9 @@ class Keeper:
         if len(whole) < len(arrived):
             raise Vanished("files vanished from the staging folder; resume to fetch them again")
 
-    def _bring_home(self, arrived: list[tuple[FileRecord, Transfer | None]]) -> list[FileRecord]:
+    def _move_to_staging(
+        self, arrived: list[tuple[FileRecord, Transfer | None]]
+    ) -> list[FileRecord]:
         for file, transfer in arrived:
             if transfer:
                 transfer.close()

@@ -12,7 +12,7 @@ from typing import TypeVar
 from ...core.clock import Clock
 from ...core.errors import DownloaderError, ErrorCode
 
-__all__ = ["REQUESTS", "Pace", "Retries"]
+__all__ = ["REQUESTS", "ConcurrencyLimiter", "Retries"]
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ _MOST_TRIES = {
 """How often a fault is worth another try, if `retry_count` allows it; any other is not."""
 
 
-class Pace:
+class ConcurrencyLimiter:
     """Slots for requests: at first few, more while the store is slow to begin, fewer when it balks.
 
     There are never more than `ceiling`.
@@ -46,7 +46,7 @@ class Pace:
         self._in_use = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._vacant = asyncio.Event()
-        self._praise = 0
+        self._successes = 0
         self._eased = float("-inf")
 
     @asynccontextmanager
@@ -85,20 +85,20 @@ class Pace:
         self._in_use -= 1
         self._hand_out()
 
-    def ease(self) -> None:
+    def on_throttled(self) -> None:
         """The store is too busy: let half as many requests go on, at most once a second."""
         now = self._clock.monotonic()
         if now - self._eased >= _EASED_FOR:
             self._eased = now
             self.limit = max(1, self.limit // 2)
-            self._praise = 0
+            self._successes = 0
 
-    def served(self, first_byte: float) -> None:
+    def on_success(self, first_byte: float) -> None:
         """A request went well; its first byte came after so many seconds."""
         if self.limit < min(self._ceiling, _AT_FIRST) or first_byte > _LATE:
-            self._praise += 1
-        if self._praise > self.limit and self.limit < self._ceiling:
-            self._praise = 0
+            self._successes += 1
+        if self._successes > self.limit and self.limit < self._ceiling:
+            self._successes = 0
             self.limit += 1
             self._hand_out()
 

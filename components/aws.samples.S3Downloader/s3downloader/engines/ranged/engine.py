@@ -1,10 +1,10 @@
 """The engine that goes on inside a file: ranges of objects, pinned, journaled and verified.
 
-Memory, whatever the size of the objects: requests x (2 x `WHOLE` + about 0.1 MiB), since a request
-in flight has a thread, a buffer of `WHOLE` (256 KiB), and for a small file that comes in pieces its
-body of at most as much again; there are 16 requests at first and never more than `REQUESTS` (64).
-Beside it, 56 bytes for each part of the files that are under way, and a record of a few hundred
-bytes for each small file that waits to be synced.
+Memory, whatever the size of the objects: requests x (2 x `SMALL_OBJECT_BYTES` + about 0.1 MiB).
+A request in flight has a thread, a buffer of `SMALL_OBJECT_BYTES` (256 KiB), and for a small file
+that comes in pieces its body of at most as much again. There are 16 requests at first and never
+more than `REQUESTS` (64). Beside it, 56 bytes for each part of the files that are under way, and a
+record of a few hundred bytes for each small file that waits to be synced.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..base import FetchJob, Sink
 from ..disk import Disk
 from ..staging import Staging, is_left
 from ..verification import Heads, Verifier
-from .checkpointer import Keeper
+from .checkpointer import Checkpointer
 from .concurrency import REQUESTS
 from .fetch import Fetch
 from .journal import Journal
@@ -86,7 +86,7 @@ class RangedEngine:
             disk=self._disk,
             reader=reader,
             verifier=verifier,
-            keeper=Keeper(
+            checkpointer=Checkpointer(
                 staging, sink, self._clock, {number: left.size for number, left in there.items()}
             ),
             clock=self._clock,

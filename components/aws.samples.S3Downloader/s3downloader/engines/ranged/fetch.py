@@ -22,13 +22,13 @@ from ..base import OF_ONE_OBJECT, FetchJob
 from ..disk import Disk
 from ..staging import Staging
 from ..verification import Verifier, block_of, crc_for, label_of, mismatch_error
-from .checkpointer import Keeper
-from .concurrency import Pace, Retries
+from .checkpointer import Checkpointer
+from .concurrency import ConcurrencyLimiter, Retries
 from .parts import PartState, layout_of
 from .pins import Pins
 from .range_answer import RangesIgnoredError
 from .range_reader import BucketReader
-from .range_request import WHOLE, Taker
+from .range_request import SMALL_OBJECT_BYTES, Taker
 from .small_file import SmallFile
 from .store_features import Learned
 from .transfer import Transfer, begin_or_continue
@@ -59,7 +59,7 @@ class Fetch:
         disk: Disk,
         reader: BucketReader,
         verifier: Verifier,
-        keeper: Keeper,
+        checkpointer: Checkpointer,
         clock: Clock,
         threads: ThreadPoolExecutor,
         learned: Learned,
@@ -70,20 +70,20 @@ class Fetch:
         self._disk = disk
         self._reader = reader
         self._verifier = verifier
-        self._keeper = keeper
+        self._checkpointer = checkpointer
         self._clock = clock
         self._threads = threads
         self._learned = learned
         self._pins = pins
         self._blocking: set[Future[Any]] = set()
-        self._pace = Pace(job.options.numworkers, clock)
+        self._limiter = ConcurrencyLimiter(job.options.numworkers, clock)
         self._working: asyncio.Task[None] | None = None
         self._fault: Exception | None = None
 
     async def run(self, files: AsyncIterable[FileRecord]) -> None:
         """Go through `files`; raise DownloaderError for the first that cannot be had."""
         self._working = asyncio.create_task(self._work(files))
-        keeping = asyncio.create_task(self._guarded(self._keeper.keep()))
+        keeping = asyncio.create_task(self._guarded(self._checkpointer.keep()))
         try:
             await asyncio.wait([self._working])
         finally:
@@ -95,7 +95,7 @@ class Fetch:
         for task in tasks:
             await stop(task)
         await self._wait_for_threads()
-        await self._guarded(self._keeper.finish())
+        await self._guarded(self._checkpointer.finish())
 
     def _fail(self, error: Exception) -> None:
         """Remember what went wrong first, and let it end everything."""
@@ -118,9 +118,9 @@ class Fetch:
     async def _feed(self, group: TaskGroup, files: AsyncIterable[FileRecord]) -> None:
         """Begin one file after the other, as long as those before leave room for a request."""
         async for file in files:
-            await self._pace.vacancy()
-            if file.size <= WHOLE:
-                self._pace.take()
+            await self._limiter.vacancy()
+            if file.size <= SMALL_OBJECT_BYTES:
+                self._limiter.take()
                 group.create_task(self._guarded(self._attempt_small(file)))
             else:
                 asks = asyncio.Event()
@@ -173,28 +173,28 @@ class Fetch:
             " store does not heed Range, or tells neither ETag nor date; resume to fetch it anew",
         )
 
-    # --- Files up to WHOLE: one request, in memory until they are whole ---------------------------
+    # --- Small files: one request, in memory until they are whole --------------------------------
 
     async def _attempt_small(self, file: FileRecord) -> None:
         """Fetch a file with the slot that was taken for it."""
         try:
             await self._attempt(file, self._fetch_small)
         finally:
-            self._pace.release()
+            self._limiter.release()
 
     async def _fetch_small(self, file: FileRecord, pinned: FileRecord) -> None:
-        label, mismatch = await self._bring(pinned)
+        label, mismatch = await self._download_small(pinned)
         if mismatch:
             log.warning("%s: %s is fetched again: %s", *self._of(file), mismatch)
-            self._keeper.dropped(file.size)
-            label, mismatch = await self._bring(pinned)
+            self._checkpointer.dropped(file.size)
+            label, mismatch = await self._download_small(pinned)
         if mismatch:
-            self._keeper.dropped(file.size)
+            self._checkpointer.dropped(file.size)
             raise mismatch_error(self._job, file, mismatch)
         await self._pins.look_again(file, pinned)
-        self._keeper.arrived(msgspec.structs.replace(file, checksum=label))
+        self._checkpointer.arrived(msgspec.structs.replace(file, checksum=label))
 
-    async def _bring(self, file: FileRecord) -> tuple[str, Mismatch | None]:
+    async def _download_small(self, file: FileRecord) -> tuple[str, Mismatch | None]:
         """Fetch and write a file; return by what it is verified, and what does not fit."""
         path = self._staging.target(file.number)
         small = SmallFile(file, path, self._disk, self._verifier)
@@ -211,7 +211,7 @@ class Fetch:
                     raise
         if not file.size:
             await self._in_thread(small.put_empty)
-        self._keeper.received(file.size)
+        self._checkpointer.received(file.size)
         if small.mismatch:
             return await self._verifier.check_file(path, file, small.expected)
         return label_of(file, small.expected), None
@@ -237,7 +237,7 @@ class Fetch:
         if mismatch:
             raise mismatch_error(self._job, file, mismatch)
         await self._pins.look_again(file, pinned)
-        self._keeper.arrived(msgspec.structs.replace(file, checksum=label), transfer)
+        self._checkpointer.arrived(msgspec.structs.replace(file, checksum=label), transfer)
 
     async def _open(self, file: FileRecord, listed: str, expected: Expected | None) -> Transfer:
         path, journal = self._staging.partial(file.number)
@@ -258,7 +258,7 @@ class Fetch:
                 disk=self._disk,
             )
         )
-        self._keeper.opened(transfer)
+        self._checkpointer.opened(transfer)
         return transfer
 
     async def _fetch_missing(self, transfer: Transfer, asks: asyncio.Event) -> None:
@@ -285,7 +285,7 @@ class Fetch:
             nonlocal offset
             transfer.write_through(offset, chunk)
             offset += len(chunk)
-            self._keeper.written(len(chunk))
+            self._checkpointer.written(len(chunk))
 
         while not transfer.is_complete:
             if offset:
@@ -294,7 +294,7 @@ class Fetch:
             if not file.etag and transfer.bytes_done:
                 await self._in_thread(transfer.rewind, nothing)
             taker = Taker(take, partial(transfer.rewind, transfer.states()))
-            async with self._pace.slot():
+            async with self._limiter.slot():
                 await self._ask(file, None, taker, retries)
 
     async def _fetch_parts(self, transfer: Transfer, asks: asyncio.Event) -> None:
@@ -312,10 +312,10 @@ class Fetch:
 
             def take(chunk: memoryview, index: int = index) -> None:
                 transfer.write(index, chunk)
-                self._keeper.written(len(chunk))
+                self._checkpointer.written(len(chunk))
 
             while transfer.missing(index)[0] < transfer.missing(index)[1]:
-                async with self._pace.slot():
+                async with self._limiter.slot():
                     before = {index: transfer.state(index)}
                     taker = Taker(take, partial(transfer.rewind, before))
                     await self._ask(transfer.file, transfer.missing(index), taker, retries)
@@ -348,17 +348,17 @@ class Fetch:
             if count >= LEAST_BYTES:
                 retries.progress()
             if error.code is ErrorCode.TIMEOUT:
-                self._pace.ease()
+                self._limiter.on_throttled()
             await retries.after(error)
             return False
         retries.progress()
-        self._pace.served(first_byte)
+        self._limiter.on_success(first_byte)
         return True
 
     async def _give_up(self, file: FileRecord) -> None:
         """Keep nothing of a file."""
         await self._wait_for_threads()
-        await uninterrupted(self._keeper.give_up(file))
+        await uninterrupted(self._checkpointer.give_up(file))
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run what blocks on the disk. Once it has begun it ends, whoever is cancelled."""

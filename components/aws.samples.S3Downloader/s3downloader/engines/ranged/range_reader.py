@@ -98,7 +98,7 @@ class BucketReader:
                 self._learned.tells_checksums &= not is_plain
                 return reading.first_byte
             check_refusal(refusal.status, refusal.code, asked)
-            renewed = await self._http.learns(request, refusal, keys)
+            renewed = await self._http.refresh_from_error(request, refusal, keys)
             if renewed is None and _may_refuse_checksums(request, refusal):
                 request, renewed, is_plain = _without_checksums(request), keys, True
             if renewed is None:

@@ -19,13 +19,13 @@ from ...core.errors import DownloaderError, ErrorCode
 from ...core.request_timeouts import Deadline, MinimumRate, shut_down
 from ...core.throttle import Share
 from ...sources.s3.credentials import Keys
-from ...sources.s3.http import Answer, Begun, Request, S3Http, unanswered
+from ...sources.s3.http import Answer, Request, S3Http, StreamingResponse, unanswered
 from .range_answer import Asked, Body, judge, surplus, too_short
 from .store_features import Learned
 
-__all__ = ["CHUNK", "WHOLE", "Reading", "Taker"]
+__all__ = ["CHUNK", "SMALL_OBJECT_BYTES", "Reading", "Taker"]
 
-WHOLE = 256 << 10
+SMALL_OBJECT_BYTES = 256 << 10
 """The bytes of a thread's buffer: objects up to this size are gathered whole, then handed over."""
 
 CHUNK = 96 << 10
@@ -42,8 +42,8 @@ class Taker(NamedTuple):
 
     `take` is called with at most CHUNK bytes that are its own for the call. `undo` follows where
     they turn out not to be the object's: all that it took of this answer is void. With `learn` the
-    object has up to WHOLE bytes, and its checksum is asked for in the same request: it is called
-    with the headers of the answer, then `take` with all that comes.
+    object has up to SMALL_OBJECT_BYTES, and its checksum is asked for in the same request: it is
+    called with the headers of the answer, then `take` with all that comes.
     """
 
     take: Callable[[memoryview], None]
@@ -82,19 +82,19 @@ class Reading:
 
     def run(self, loop: asyncio.AbstractEventLoop) -> Answer | None:
         """Read what was asked for; return the store's refusal, if it refuses."""
-        begun = self._begin()
-        if begun.status not in (200, 206):
-            return self._refusal(begun)
+        response = self._begin()
+        if response.status not in (200, 206):
+            return self._refusal(response)
         try:
-            body = judge(begun.status, begun.headers, self._asked)
-            if begun.status == 206:
+            body = judge(response.status, response.headers, self._asked)
+            if response.status == 206:
                 loop.call_soon_threadsafe(self._learned.ranges.heeded)
             if self._taker.learn:
-                self._taker.learn(begun.headers)
-            self._receive(begun, body, loop)
+                self._taker.learn(response.headers)
+            self._receive(response, body, loop)
         finally:
             self._let_go()
-            begun.end(keep=not self._is_aborted)
+            response.end(keep=not self._is_aborted)
         return None
 
     def abort(self) -> bool:
@@ -111,20 +111,20 @@ class Reading:
             shut_down(self._socket)
             return True
 
-    def _begin(self) -> Begun:
+    def _begin(self) -> StreamingResponse:
         began = time.monotonic()
         try:
-            begun = self._http.begin(self._request, self._keys, self._watch)
+            response = self._http.begin(self._request, self._keys, self._watch)
         except (OSError, HTTPException) as error:
             raise self._explained(error) from error
         self.deadline.begun()
         self.first_byte = time.monotonic() - began
-        return begun
+        return response
 
-    def _refusal(self, begun: Begun) -> Answer:
+    def _refusal(self, response: StreamingResponse) -> Answer:
         self._let_go()
         try:
-            return begun.answer(0, self._http.patience)
+            return response.answer(0, self._http.patience)
         except (OSError, HTTPException) as error:
             raise self._explained(error) from error
 
@@ -140,27 +140,29 @@ class Reading:
         with self._lock:
             self._socket = None
 
-    def _receive(self, begun: Begun, body: Body, loop: asyncio.AbstractEventLoop) -> None:
+    def _receive(
+        self, response: StreamingResponse, body: Body, loop: asyncio.AbstractEventLoop
+    ) -> None:
         """Hand over the bytes of a body, the last of them once it has ended with them."""
         left = body.length
         buffer = _buffer() if self._taker.learn else _buffer()[:CHUNK]
         try:
-            while left and (chunk := self._gather(begun, buffer[:left])):
+            while left and (chunk := self._gather(response, buffer[:left])):
                 left -= len(chunk)
                 if not left:
-                    self._check_end(begun, body)
+                    self._check_end(response, body)
                 self._taker.take(chunk)
                 if left:
                     self._check_rate(len(chunk))
-                self._pay(loop, len(chunk))
+                self._throttle(loop, len(chunk))
             if not body.length:
-                self._check_end(begun, body)
+                self._check_end(response, body)
         except BaseException:
-            self._undo_part_of(begun, body)
+            self._undo_part_of(response, body)
             raise
         if left:
-            self._undo_part_of(begun, body)
-            self._fall_short(begun, left)
+            self._undo_part_of(response, body)
+            self._fall_short(response, left)
 
     def _check_rate(self, size: int) -> None:
         try:
@@ -168,29 +170,29 @@ class Reading:
         except TimeoutError as error:
             raise self._explained(error) from error
 
-    def _check_end(self, begun: Begun, body: Body) -> None:
-        if not body.is_framed and self._gather(begun, memoryview(bytearray(1))):
+    def _check_end(self, response: StreamingResponse, body: Body) -> None:
+        if not body.is_framed and self._gather(response, memoryview(bytearray(1))):
             self._taker.undo()
             raise surplus(self._asked)
 
-    def _undo_part_of(self, begun: Begun, body: Body) -> None:
+    def _undo_part_of(self, response: StreamingResponse, body: Body) -> None:
         """Let a part of a body count only where the answer told of which bytes it is."""
-        is_other = begun.has_ended and not body.is_framed
+        is_other = response.has_ended and not body.is_framed
         if is_other or not body.is_placed:
             self._taker.undo()
 
-    def _fall_short(self, begun: Begun, missing: int) -> None:
-        if begun.has_ended:
+    def _fall_short(self, response: StreamingResponse, missing: int) -> None:
+        if response.has_ended:
             raise too_short(self._asked, missing)
         if not self._is_aborted:
             raise self._explained(IncompleteRead(b"", missing))
 
-    def _gather(self, begun: Begun, buffer: memoryview) -> memoryview:
+    def _gather(self, response: StreamingResponse, buffer: memoryview) -> memoryview:
         """Fill the buffer, or as much of it as comes in a while; nothing is the end."""
         count, since = 0, time.monotonic()
         try:
             while count < len(buffer):
-                got = begun.read_some(buffer[count:])
+                got = response.read_some(buffer[count:])
                 count += got
                 if not got or time.monotonic() - since > _GATHERING:
                     break
@@ -200,7 +202,7 @@ class Reading:
         self._waited = time.monotonic() - since
         return buffer[:count]
 
-    def _pay(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
+    def _throttle(self, loop: asyncio.AbstractEventLoop, size: int) -> None:
         """Wait until the bandwidth allows to read on."""
         if not self._share.limited:
             return
@@ -229,8 +231,8 @@ class Reading:
 
 
 def _buffer() -> memoryview:
-    """Return the buffer of this thread, WHOLE bytes long."""
+    """Return the buffer of this thread, SMALL_OBJECT_BYTES bytes long."""
     if not hasattr(_of_thread, "buffer"):
-        _of_thread.buffer = memoryview(bytearray(WHOLE))
+        _of_thread.buffer = memoryview(bytearray(SMALL_OBJECT_BYTES))
     buffer: memoryview = _of_thread.buffer
     return buffer

@@ -16,7 +16,7 @@ __all__ = ["SmallFile"]
 
 
 class SmallFile:
-    """Takes the bytes of a file of up to WHOLE bytes, in a thread, and puts them at `path`.
+    """Takes the bytes of a small file in a thread, and puts them at `path`.
 
     `file.etag` is the validator of its object. Errors of the disk are OSError.
     """
@@ -53,7 +53,7 @@ class SmallFile:
         self._put(self._body)
 
     def _learn(self, headers: Mapping[str, str]) -> None:
-        self.expected = self._verifier.told(self._file, headers)
+        self.expected = self._verifier.checksum_from_headers(self._file, headers)
 
     def _take(self, chunk: memoryview) -> None:
         self.arrived += len(chunk)

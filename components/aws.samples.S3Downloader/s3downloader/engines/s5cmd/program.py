@@ -18,7 +18,7 @@ import msgspec
 from ...core.clock import Clock
 from ...core.error_mapping import unaccelerated
 from ...core.errors import DownloaderError, ErrorCode
-from ...system.die_with_parent import mortal
+from ...system.die_with_parent import die_with_parent
 
 __all__ = ["Line", "Process", "S5cmd", "installed_binary", "packaged_binary"]
 
@@ -99,7 +99,7 @@ class S5cmd:
             )
         environment = await self._environment() if self._environment else None
         child = await asyncio.create_subprocess_exec(
-            *mortal(
+            *die_with_parent(
                 str(self._binary),
                 "--json",
                 *([f"--endpoint-url={endpoint}"] if endpoint else []),
@@ -220,7 +220,7 @@ async def _version_of(binary: Path) -> str:
 async def _finish(*command: str) -> tuple[int, str]:
     """Run a command and all it starts; return its exit status and what it said."""
     child = await asyncio.create_subprocess_exec(
-        *mortal(*command),
+        *die_with_parent(*command),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

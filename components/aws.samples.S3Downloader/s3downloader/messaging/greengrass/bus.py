@@ -19,7 +19,7 @@ from awsiot.greengrasscoreipc.model import (
 from ...core.aio import timeout
 from ...core.backoff import backoff
 from ...core.errors import DownloaderError
-from ...core.log_once import Trouble
+from ...core.log_once import LogOnce
 from ..bus import Message, MessageHandler, MessagingError, check_payload
 from .ipc import ConnectionCutError, IpcClient
 from .ipc_streams import Subscription
@@ -217,13 +217,13 @@ class GreengrassBus:
             await asyncio.sleep(max(self._probe_interval - spent, 0))
 
     async def _subscribe_probe(self, topic: str, echo: asyncio.Event) -> None:
-        trouble, denied = Trouble(logger), False
+        log_once, denied = LogOnce(logger), False
         while True:
             try:
                 await self.subscribe(topic, lambda *_: echo.set())
                 break
             except DownloaderError as error:
-                trouble.report(f"Dead subscriptions will not be noticed: {error.message}")
+                log_once.report(f"Dead subscriptions will not be noticed: {error.message}")
                 denied = True
             await asyncio.sleep(self._probe_interval)
         if denied:  # the others may have died before there was a probe

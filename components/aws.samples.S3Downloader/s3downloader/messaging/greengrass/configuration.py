@@ -23,7 +23,7 @@ from awsiot.greengrasscoreipc.model import (
 from ...core.aio import timeout
 from ...core.backoff import backoff
 from ...core.errors import DownloaderError
-from ...core.log_once import Trouble
+from ...core.log_once import LogOnce
 from ..bus import MessagingError
 from .ipc import IpcClient
 from .ipc_streams import Subscription
@@ -92,12 +92,12 @@ async def wait_for_configuration(ipc: IpcClient) -> dict[str, Any]:
 
     Raises MessagingError once the nucleus is lost for good.
     """
-    trouble, pauses = Trouble(logger), backoff(0.2, READ_AGAIN)
+    log_once, pauses = LogOnce(logger), backoff(0.2, READ_AGAIN)
     while True:
         try:
             return await get_configuration(ipc)
         except DownloaderError as error:
-            trouble.report(error.message)
+            log_once.report(error.message)
         await ipc.pause(next(pauses))
 
 
@@ -125,7 +125,7 @@ async def follow_configuration(
         optional=True,
     )
     await ipc.subscribe(subscription)
-    trouble, suspect = Trouble(logger), False
+    log_once, suspect = LogOnce(logger), False
     while True:
         announced = await _happens(told, within=READ_AGAIN if suspect else look_every)
         told.clear()
@@ -136,10 +136,10 @@ async def follow_configuration(
             if known and not found:
                 raise MessagingError("The nucleus has no configuration of the component")
         except DownloaderError as error:
-            trouble.report(f"A changed configuration would not be noticed: {error.message}")
+            log_once.report(f"A changed configuration would not be noticed: {error.message}")
             suspect = True
             continue
-        trouble.over()
+        log_once.over()
         suspect = found != known and not announced and not suspect
         if found != known:
             known = found

@@ -27,7 +27,7 @@ from awsiot.greengrasscoreipc.model import GreengrassCoreIPCError, UnauthorizedE
 from ...core.aio import timeout
 from ...core.backoff import backoff
 from ...core.errors import DownloaderError, ErrorCode
-from ...core.log_once import Trouble
+from ...core.log_once import LogOnce
 from ..bus import MessagingError
 from ..sdk import SDK_ERRORS, EventLoopDoor, client_bootstrap
 from .ipc_streams import Lifecycle, Stream, Subscription
@@ -93,7 +93,7 @@ class IpcClient:
         self._connection: Connection | None = None
         self._subscriptions: list[Subscription] = []
         self._damage = asyncio.Event()
-        self._trouble = Trouble(logger)
+        self._log_once = LogOnce(logger)
 
     async def __aenter__(self) -> IpcClient:
         """Connect, once the nucleus is there. Raises MessagingError if it refuses the token."""
@@ -135,7 +135,7 @@ class IpcClient:
         try:
             await self._open(subscription)
         except MessagingError as error:
-            self._trouble.report(error.message)
+            self._log_once.report(error.message)
             self._damage.set()
         except DownloaderError:
             self._subscriptions.remove(subscription)
@@ -207,7 +207,7 @@ class IpcClient:
                 closed = closed + 1 if getattr(error, "name", "") == _CLOSED else 0
                 if closed == REFUSALS:
                     raise _refused() from error
-                self._trouble.report(f"No nucleus answers at {self._socket}: {error!r}")
+                self._log_once.report(f"No nucleus answers at {self._socket}: {error!r}")
             await asyncio.sleep(pause)
 
     async def _connect_once(self) -> None:
@@ -232,7 +232,7 @@ class IpcClient:
 
     def _on_disconnected(self, connection: Connection) -> None:
         if self._connection is connection:
-            self._trouble.report("The nucleus dropped the IPC connection")
+            self._log_once.report("The nucleus dropped the IPC connection")
             self._connection = None
             self._damage.set()
 
@@ -260,7 +260,7 @@ class IpcClient:
                 logger.exception("The connection to the nucleus could not be repaired")
                 whole = False
             if whole:
-                self._trouble.over()
+                self._log_once.over()
                 pauses = backoff(SETTLE, OPEN_SPACING)
 
     async def _open_all(self, subscriptions: Iterable[Subscription]) -> bool:
@@ -272,7 +272,7 @@ class IpcClient:
             if outcome is not None and not isinstance(outcome, DownloaderError):
                 raise outcome
         if refusals:
-            self._trouble.report(" ".join(sorted(refusals)))
+            self._log_once.report(" ".join(sorted(refusals)))
         return not refusals
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from awsiot.eventstreamrpc import LifecycleHandler, Shape, StreamResponseHandler
 from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
 
-from ...core.log_once import Trouble
+from ...core.log_once import LogOnce
 from ..sdk import EventLoopDoor
 
 __all__ = ["Lifecycle", "Stream", "Subscription"]
@@ -38,7 +38,7 @@ class Subscription:
         self.optional = optional
         self.stream: Stream | None = None
         self.opening = asyncio.Lock()
-        self.trouble = Trouble(logger, logging.INFO)
+        self.trouble = LogOnce(logger, logging.INFO)
 
 
 class Stream(StreamResponseHandler):  # type: ignore[misc]  # the SDK is not typed

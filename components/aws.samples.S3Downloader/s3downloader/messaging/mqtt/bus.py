@@ -15,7 +15,7 @@ from awscrt.io import SocketOptions
 
 from ...core.aio import timeout
 from ...core.errors import DownloaderError, ErrorCode
-from ...core.log_once import Trouble
+from ...core.log_once import LogOnce
 from ..bus import IOT_CORE_MAX_PAYLOAD, Message, MessageHandler, MessagingError, check_payload
 from ..sdk import SDK_ERRORS, EventLoopDoor, client_bootstrap
 from ..topics import Subscriptions
@@ -110,7 +110,7 @@ class MqttBus:
         self._on_up: list[Callable[[], None]] = []
         self._renewal: asyncio.Task[None] | None = None
         self._refused_since: float | None = None
-        self._trouble = Trouble(logger)
+        self._log_once = LogOnce(logger)
         self._closing = False
         self._acknowledged = False
         self._attempted = asyncio.Event()
@@ -272,7 +272,7 @@ class MqttBus:
     def _on_connected(self, settings: mqtt5.NegotiatedSettings) -> None:
         logger.info("Connected to %s as %s", self._endpoint, self._client_id)
         disable_nagle(self._endpoint.port)
-        self._trouble.over()
+        self._log_once.over()
         self._refused_since = None
         self._max_packet = settings.maximum_packet_size_to_server
         if not settings.rejoined_session:
@@ -284,19 +284,19 @@ class MqttBus:
 
     def _on_disconnected(self, error: Exception) -> None:
         if not self._closing:
-            self._trouble.report(f"The connection to {self._endpoint} broke: {error}")
+            self._log_once.report(f"The connection to {self._endpoint} broke: {error}")
 
     def _on_connect_failed(self, data: mqtt5.LifecycleConnectFailureData) -> None:
         self._attempted.set()
         refusal = _refusal(data)
         if refusal is None:
             self._refused_since = None
-            self._trouble.report(
+            self._log_once.report(
                 f"{self._endpoint} cannot be reached, trying again: {data.exception}"
             )
             return
         message = f"No connection to {self._endpoint} for {self._client_id}: {refusal}"
-        self._trouble.report(message)
+        self._log_once.report(message)
         now = asyncio.get_running_loop().time()
         if self._refused_since is None:
             self._refused_since = now
@@ -314,7 +314,7 @@ class MqttBus:
                 try:
                     await self._request_subscription(topic)
                 except DownloaderError as error:
-                    self._trouble.report(error.message)
+                    self._log_once.report(error.message)
             await asyncio.sleep(RENEWAL_PAUSE)
 
     async def _request_subscription(self, topic: str) -> None:

@@ -46,7 +46,7 @@ from ...core.request_timeouts import Deadline, MinimumRate, asks_for_time
 from .credentials import Credentials, Keys
 from .refusals import EXPIRED, Refusal, explained, refusal
 
-__all__ = ["TRIES", "Answer", "Begun", "Request", "S3Http", "address", "unanswered"]
+__all__ = ["TRIES", "Answer", "Request", "S3Http", "StreamingResponse", "address", "unanswered"]
 
 TRIES = 3
 """How often a request is made, where each answer teaches how to make the next."""
@@ -133,7 +133,7 @@ class _Lines(BufferedReader):
         return self.last
 
 
-class Begun:
+class StreamingResponse:
     """An answer whose body is still to be read, on a connection that is kept after that."""
 
     def __init__(
@@ -274,13 +274,15 @@ class S3Http:
         keys = await self._credentials.get()
         for _ in range(TRIES):
             answer = await self._send(request, keys)
-            learned = None if answer.is_success else await self.learns(request, answer, keys)
+            learned = (
+                None if answer.is_success else await self.refresh_from_error(request, answer, keys)
+            )
             if learned is None:
                 break
             keys = learned
         return answer
 
-    async def learns(self, request: Request, answer: Answer, keys: Keys) -> Keys | None:
+    async def refresh_from_error(self, request: Request, answer: Answer, keys: Keys) -> Keys | None:
         """Return the keys to ask again with, where the answer taught something; else None.
 
         The same keys would be refused as those that have expired. Raises CREDENTIALS_UNAVAILABLE.
@@ -313,9 +315,9 @@ class S3Http:
         def exchange() -> Answer:
             loop.call_soon_threadsafe(deadline.start)  # not while it waits for a thread
             try:
-                begun = self.begin(request, keys, deadline.watch)
+                response = self.begin(request, keys, deadline.watch)
                 deadline.begun()
-                return begun.answer(request.limit, self.patience)
+                return response.answer(request.limit, self.patience)
             except (OSError, HTTPException) as error:
                 raise unanswered(TimeoutError() if deadline.is_over else error, request) from error
 
@@ -329,7 +331,7 @@ class S3Http:
         request: Request,
         keys: Keys,
         watch: Callable[[socket.socket | None], None] = lambda _: None,
-    ) -> Begun:
+    ) -> StreamingResponse:
         """Send a request and return its answer up to its body. Blocks; raises as http.client does.
 
         `watch` is told the socket before anything is awaited from it, each time that another is
@@ -352,7 +354,7 @@ class S3Http:
         place: tuple[str, str],
         signed: HttpRequest,
         watch: Callable[[socket.socket | None], None],
-    ) -> Begun:
+    ) -> StreamingResponse:
         try:
             watch(connection.sock)
             if connection.sock is None:
@@ -361,7 +363,9 @@ class S3Http:
             # Not signed, since proxies change it: the signature would be wrong.
             headers = {**dict(signed.headers), "accept-encoding": "identity"}
             connection.request(signed.method, signed.path, headers=headers)
-            return Begun(connection, connection.getresponse(), self._idle.setdefault(place, []))
+            return StreamingResponse(
+                connection, connection.getresponse(), self._idle.setdefault(place, [])
+            )
         except BaseException:
             connection.close()
             raise

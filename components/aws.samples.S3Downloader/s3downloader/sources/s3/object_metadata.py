@@ -18,7 +18,7 @@ from . import answers, documents
 from .credentials import Credentials
 from .http import Answer, Request, S3Http
 
-__all__ = ["CHECKSUM_MODE", "ChecksumMode", "ObjectHeads", "ObjectInfo", "told"]
+__all__ = ["CHECKSUM_MODE", "ChecksumMode", "ObjectInfo", "ObjectMetadata", "checksum_from_headers"]
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class ChecksumMode:
         self._is_refused = True
 
 
-class ObjectHeads:
+class ObjectMetadata:
     """The heads of objects, asked of the store one by one, over connections that are kept.
 
     boto3 could tell the same, and costs half a second and 40 MiB. A store may be silent for
@@ -282,7 +282,7 @@ def _attributes(head: Request, marker: int) -> Request:
     )
 
 
-def told(headers: Mapping[str, str], etag: str, size: int) -> Expected | None:
+def checksum_from_headers(headers: Mapping[str, str], etag: str, size: int) -> Expected | None:
     """Return what an answer tells by itself of the bytes of its object, None for nothing.
 
     That is a checksum of them all, which it was asked for with CHECKSUM_MODE, or their MD5.

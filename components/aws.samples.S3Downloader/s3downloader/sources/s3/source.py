@@ -10,7 +10,7 @@ from ...core.clock import Clock
 from ...core.errors import TRANSIENT, DownloaderError, ErrorCode
 from .http import Request
 from .listing import MOST_KEYS, Listed, Listing, Page, page_of
-from .object_metadata import ObjectHeads, ObjectInfo
+from .object_metadata import ObjectInfo, ObjectMetadata
 from .refusals import Refusal, explained
 
 __all__ = ["ObjectInfo", "S3Source"]
@@ -29,7 +29,7 @@ class S3Source:
     """
 
     def __init__(
-        self, heads: ObjectHeads, clock: Clock, *, retry_count: int = 3, page: int = MOST_KEYS
+        self, heads: ObjectMetadata, clock: Clock, *, retry_count: int = 3, page: int = MOST_KEYS
     ) -> None:
         self._heads = heads
         self._clock = clock

@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 
 from s3downloader.core.errors import DownloaderError, ErrorCode
-from s3downloader.downloads.planning.checksum_manifest import Sums, is_sums, parse_sums
+from s3downloader.downloads.planning.checksum_manifest import (
+    ChecksumManifest,
+    is_manifest,
+    parse_manifest,
+)
 
 A, B, C = (hashlib.sha256(name.encode()).hexdigest() for name in "abc")
 
 
 def parsed(text: str | bytes) -> dict[str, str]:
     raw = text.encode() if isinstance(text, str) else text
-    return {path: sha256.hex() for path, sha256 in parse_sums(raw, "SHA256SUMS")}
+    return {path: sha256.hex() for path, sha256 in parse_manifest(raw, "SHA256SUMS")}
 
 
 @pytest.mark.parametrize(
@@ -78,21 +82,21 @@ def test_what_sha256sum_writes(tmp_path: Path, mode: str) -> None:
 )
 def test_a_bad_line_is_named(line: bytes) -> None:
     with pytest.raises(DownloaderError, match=r"line 2 of deep/SHA256SUMS .*; write") as caught:
-        list(parse_sums(f"{A}  a\n".encode() + line + b"\n", "deep/SHA256SUMS"))
+        list(parse_manifest(f"{A}  a\n".encode() + line + b"\n", "deep/SHA256SUMS"))
     assert caught.value.code is ErrorCode.INVALID_CHECKSUMS
     assert caught.value.details == {"line": 2}
 
 
 def test_only_the_name_counts() -> None:
-    assert is_sums("SHA256SUMS")
-    assert is_sums("deep/er/SHA256SUMS")
-    assert not is_sums("SHA256SUMS.asc")
-    assert not is_sums("MYSHA256SUMS")
-    assert not is_sums("sha256sums")
+    assert is_manifest("SHA256SUMS")
+    assert is_manifest("deep/er/SHA256SUMS")
+    assert not is_manifest("SHA256SUMS.asc")
+    assert not is_manifest("MYSHA256SUMS")
+    assert not is_manifest("sha256sums")
 
 
 def test_the_command_goes_before_the_objects() -> None:
-    sums = Sums({"a": A.upper()})
+    sums = ChecksumManifest({"a": A.upper()})
     sums.add("SHA256SUMS", f"{B}  a\n{B}  b\n{B}  deep/c\n".encode())
     sums.add("deep/SHA256SUMS", f"{C}  c\n".encode())
     assert [sums.of(path) for path in ("a", "b", "deep/c", "d")] == [A, B, C, ""]
@@ -117,27 +121,27 @@ def test_the_command_goes_before_the_objects() -> None:
 )
 @pytest.mark.parametrize("folder", ["", "deep/er/"])
 def test_what_a_list_says_of_itself_is_left_out(line: str, folder: str) -> None:
-    sums = Sums({})
+    sums = ChecksumManifest({})
     sums.add(f"{folder}SHA256SUMS", f"{A}  a\n{line}\n{B}  b\n".encode())
     paths = [f"{folder}{name}" for name in ("a", "SHA256SUMS", "b")]
     assert [sums.of(path) for path in paths] == [A, "", B]
 
 
 def test_a_list_may_tell_of_one_below_which_cannot_tell_of_it() -> None:
-    sums = Sums({})
+    sums = ChecksumManifest({})
     sums.add("SHA256SUMS", f"{A}  deep/SHA256SUMS\n".encode())
     sums.add("deep/SHA256SUMS", f"{B}  ../SHA256SUMS\n{C}  SHA256SUMS\n".encode())
     assert [sums.of("deep/SHA256SUMS"), sums.of("SHA256SUMS")] == [A, ""]
 
 
 def test_the_command_tells_what_a_list_must_be() -> None:
-    sums = Sums({"SHA256SUMS": A})
+    sums = ChecksumManifest({"SHA256SUMS": A})
     sums.add("SHA256SUMS", f"{C}  SHA256SUMS\n".encode())
     assert sums.of("SHA256SUMS") == A
 
 
 def test_a_file_of_the_command_must_be_there() -> None:
-    sums = Sums({"a": A, "model.bni": B})
+    sums = ChecksumManifest({"a": A, "model.bni": B})
     sums.of("a")
     sums.of("model.bin")
     with pytest.raises(DownloaderError, match=r"names 'model\.bni'") as caught:

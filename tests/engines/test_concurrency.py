@@ -10,7 +10,7 @@ import pytest
 
 from s3downloader.core.aio import stop
 from s3downloader.core.errors import DownloaderError, ErrorCode
-from s3downloader.engines.ranged.concurrency import REQUESTS, Pace, Retries
+from s3downloader.engines.ranged.concurrency import REQUESTS, ConcurrencyLimiter, Retries
 from tests.support import ManualClock, eventually
 
 MIB = 1 << 20
@@ -19,8 +19,8 @@ MIB = 1 << 20
 class Crowd:
     """Tasks that each want a slot, and hold it until they are let go."""
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+    def __init__(self, limiter: ConcurrencyLimiter) -> None:
+        self._limiter = limiter
         self.holding: list[int] = []
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
@@ -30,7 +30,7 @@ class Crowd:
         await settled()
 
     async def _hold(self, number: int) -> None:
-        async with self._pace.slot():
+        async with self._limiter.slot():
             self.holding.append(number)
             try:
                 await asyncio.Event().wait()
@@ -57,22 +57,22 @@ async def settled() -> None:
 
 
 @asynccontextmanager
-async def crowd(pace: Pace) -> AsyncIterator[Crowd]:
-    everyone = Crowd(pace)
+async def crowd(limiter: ConcurrencyLimiter) -> AsyncIterator[Crowd]:
+    everyone = Crowd(limiter)
     try:
         yield everyone
     finally:
         await everyone.leave()
 
 
-def serve_slowly(pace: Pace, times: int) -> None:
+def serve_slowly(limiter: ConcurrencyLimiter, times: int) -> None:
     """Let so many requests go well on a slow link."""
     for _ in range(times):
-        pace.served(0.3)
+        limiter.on_success(0.3)
 
 
 async def test_slots_are_handed_out_in_turn() -> None:
-    async with crowd(Pace(2, ManualClock())) as everyone:
+    async with crowd(ConcurrencyLimiter(2, ManualClock())) as everyone:
         await everyone.add(1, 2, 3, 4)
         assert everyone.holding == [1, 2]
         await everyone.dismiss(1)
@@ -82,7 +82,7 @@ async def test_slots_are_handed_out_in_turn() -> None:
 
 
 async def test_who_leaves_the_line_takes_no_slot_along() -> None:
-    async with crowd(Pace(1, ManualClock())) as everyone:
+    async with crowd(ConcurrencyLimiter(1, ManualClock())) as everyone:
         await everyone.add(1, 2, 3)
         await everyone.dismiss(2)
         await everyone.dismiss(1)
@@ -91,18 +91,18 @@ async def test_who_leaves_the_line_takes_no_slot_along() -> None:
 
 @pytest.mark.parametrize("leaving", [(1, 2), (2, 1)])
 async def test_who_leaves_just_as_a_slot_falls_free_ends_quietly(leaving: tuple[int, int]) -> None:
-    async with crowd(Pace(1, ManualClock())) as everyone:
+    async with crowd(ConcurrencyLimiter(1, ManualClock())) as everyone:
         await everyone.add(1, 2, 3)
         await everyone.dismiss(*leaving)
         assert everyone.holding == [3]
 
 
 async def test_a_vacancy_is_told_when_nobody_waits_for_it() -> None:
-    pace = Pace(1, ManualClock())
-    async with crowd(pace) as everyone:
-        await pace.vacancy()
+    limiter = ConcurrencyLimiter(1, ManualClock())
+    async with crowd(limiter) as everyone:
+        await limiter.vacancy()
         await everyone.add(1, 2)
-        waiting = asyncio.create_task(pace.vacancy())
+        waiting = asyncio.create_task(limiter.vacancy())
         await everyone.dismiss(1)
         assert not waiting.done()
         await everyone.dismiss(2)
@@ -110,66 +110,66 @@ async def test_a_vacancy_is_told_when_nobody_waits_for_it() -> None:
 
 
 async def test_a_slot_that_was_taken_counts() -> None:
-    pace = Pace(1, ManualClock())
-    async with crowd(pace) as everyone:
-        pace.take()
+    limiter = ConcurrencyLimiter(1, ManualClock())
+    async with crowd(limiter) as everyone:
+        limiter.take()
         await everyone.add(1)
         assert everyone.holding == []
-        pace.release()
+        limiter.release()
         await settled()
         assert everyone.holding == [1]
 
 
 @pytest.mark.parametrize("ceiling", [1, 3, 16, 64, 256])
 def test_the_limit_stays_below_the_ceiling(ceiling: int) -> None:
-    pace = Pace(ceiling, ManualClock())
-    assert pace.limit <= ceiling
-    serve_slowly(pace, 10_000)
-    assert pace.limit == min(ceiling, REQUESTS)
+    limiter = ConcurrencyLimiter(ceiling, ManualClock())
+    assert limiter.limit <= ceiling
+    serve_slowly(limiter, 10_000)
+    assert limiter.limit == min(ceiling, REQUESTS)
 
 
 def test_a_quick_store_needs_no_more_requests() -> None:
-    pace = Pace(256, ManualClock())
-    before = pace.limit
+    limiter = ConcurrencyLimiter(256, ManualClock())
+    before = limiter.limit
     for _ in range(1_000):
-        pace.served(0.001)
-    assert pace.limit == before
+        limiter.on_success(0.001)
+    assert limiter.limit == before
 
 
 def test_a_busy_store_gets_fewer_requests_at_most_once_a_second_and_later_more() -> None:
     clock = ManualClock()
-    pace = Pace(16, clock)
-    pace.ease()
-    pace.ease()
-    assert pace.limit == 8
+    limiter = ConcurrencyLimiter(16, clock)
+    limiter.on_throttled()
+    limiter.on_throttled()
+    assert limiter.limit == 8
     limits = []
     for _ in range(5):
         clock.time += 1
-        pace.ease()
-        limits.append(pace.limit)
+        limiter.on_throttled()
+        limits.append(limiter.limit)
     assert limits == [4, 2, 1, 1, 1]
     for _ in range(1_000):
-        pace.served(0.001)
-    assert pace.limit == 16, "what was eased off comes back, whether the store is quick or not"
+        limiter.on_success(0.001)
+    assert limiter.limit == 16, "what was eased off comes back, whether the store is quick or not"
 
 
 async def test_who_waits_gets_the_slots_that_grow_back() -> None:
     clock = ManualClock()
-    pace = Pace(4, clock)
-    async with crowd(pace) as everyone:
-        pace.ease()
+    limiter = ConcurrencyLimiter(4, clock)
+    async with crowd(limiter) as everyone:
+        limiter.on_throttled()
         await everyone.add(1, 2, 3, 4)
         assert everyone.holding == [1, 2]
-        serve_slowly(pace, 3)
+        serve_slowly(limiter, 3)
         await settled()
         assert everyone.holding == [1, 2, 3]
 
 
 async def test_easing_takes_no_slot_away_but_hands_fewer_out() -> None:
-    pace = Pace(4, ManualClock())
-    async with crowd(pace) as everyone:
+    limiter = ConcurrencyLimiter(4, ManualClock())
+    async with crowd(limiter) as everyone:
         await everyone.add(1, 2, 3, 4, 5)
-        pace.ease()
+        limiter.on_throttled()
         await everyone.dismiss(1, 2)
         assert everyone.holding == [3, 4]
         await everyone.dismiss(3)
@@ -250,9 +250,9 @@ async def test_a_short_time_asked_for_does_not_shorten_the_wait() -> None:
 
 
 async def test_everyone_who_holds_a_slot_gives_it_back() -> None:
-    pace = Pace(3, ManualClock())
+    limiter = ConcurrencyLimiter(3, ManualClock())
     async with AsyncExitStack() as stack:
         for _ in range(3):
-            await stack.enter_async_context(pace.slot())
-        waiting = asyncio.create_task(pace.vacancy())
+            await stack.enter_async_context(limiter.slot())
+        waiting = asyncio.create_task(limiter.vacancy())
     await eventually(waiting.done)

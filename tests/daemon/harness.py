@@ -42,7 +42,7 @@ def reaches(state: State) -> Callable[[Change], bool]:
     return lambda change: any(download.state is state for download in change.downloads)
 
 
-class Rig:
+class Harness:
     """A device to start and stop, and the operator who hears it and sends it commands.
 
     What the daemon is made with may be changed until it is started.

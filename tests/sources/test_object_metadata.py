@@ -17,7 +17,7 @@ from s3downloader.core.checksums import CRCS, Expected, Part, check_file
 from s3downloader.core.clock import SystemClock
 from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.sources.s3.credentials import Credentials
-from s3downloader.sources.s3.object_metadata import ObjectHeads, told
+from s3downloader.sources.s3.object_metadata import ObjectMetadata, checksum_from_headers
 from sandbox.link import Link
 from sandbox.nucleus.credentials import CredentialsEndpoint
 from sandbox.processes import free_ports
@@ -62,14 +62,14 @@ def server(request: pytest.FixtureRequest) -> S3Server:
 @asynccontextmanager
 async def heads_of(
     endpoint: str | None, environment: dict[str, str], **how: Any
-) -> AsyncIterator[ObjectHeads]:
-    heads = ObjectHeads(endpoint, Credentials(environment, SystemClock()), **how)
+) -> AsyncIterator[ObjectMetadata]:
+    heads = ObjectMetadata(endpoint, Credentials(environment, SystemClock()), **how)
     yield heads
     heads.close()
 
 
 @pytest.fixture
-async def heads(server: S3Server) -> AsyncIterator[ObjectHeads]:
+async def heads(server: S3Server) -> AsyncIterator[ObjectMetadata]:
     async with heads_of(server.endpoint, server.environment) as heads:
         yield heads
 
@@ -97,7 +97,7 @@ def upload(server: S3Server, key: str, parts: list[bytes], **how: Any) -> str:
 
 @pytest.mark.parametrize("algorithm", VALUES)
 async def test_the_checksum_of_an_object(
-    heads: ObjectHeads, server: S3Server, algorithm: Any
+    heads: ObjectMetadata, server: S3Server, algorithm: Any
 ) -> None:
     etag = put(server, f"summed/{algorithm}", ChecksumAlgorithm=algorithm)
     expected = await heads.expected(BUCKET, f"summed/{algorithm}", etag, len(DATA))
@@ -105,7 +105,7 @@ async def test_the_checksum_of_an_object(
 
 
 async def test_an_object_without_a_checksum_has_its_md5(
-    heads: ObjectHeads, server: S3Server
+    heads: ObjectMetadata, server: S3Server
 ) -> None:
     etag = put(server, "summed/none")
     expected = await heads.expected(BUCKET, "summed/none", etag, len(DATA))
@@ -125,7 +125,7 @@ async def test_odd_keys_are_signed_as_they_are(
         with pytest.raises(DownloaderError) as caught:
             await heads.expected(BUCKET, f"never/{key}", "", 0)
         told = str(caught.value.details["cause"])
-        assert "SignatureDoesNotMatch" not in told, told
+        assert "SignatureDoesNotMatch" not in told, checksum_from_headers
 
 
 async def test_odd_keys_of_the_real_store(object_server: ObjectServer) -> None:
@@ -136,7 +136,7 @@ async def test_odd_keys_of_the_real_store(object_server: ObjectServer) -> None:
 
 
 async def test_an_object_in_parts_may_have_a_checksum_as_a_whole(
-    heads: ObjectHeads, server: S3Server
+    heads: ObjectMetadata, server: S3Server
 ) -> None:
     etag = upload(server, "parts/full", PARTS, ChecksumAlgorithm="CRC64NVME")
     data = b"".join(PARTS)
@@ -162,7 +162,7 @@ async def test_a_checksum_of_checksums_comes_with_its_parts(
     assert check_file(tmp_path / "file", [expected]) == []
 
 
-async def test_parts_without_a_checksum_have_none(heads: ObjectHeads, server: S3Server) -> None:
+async def test_parts_without_a_checksum_have_none(heads: ObjectMetadata, server: S3Server) -> None:
     etag = upload(server, "parts/none", PARTS)
     assert await heads.expected(BUCKET, "parts/none", etag, sum(map(len, PARTS))) is None
 
@@ -190,12 +190,12 @@ TOLD = [
 def test_what_an_answer_tells_by_itself(
     headers: dict[str, str], etag: str, value: str | None
 ) -> None:
-    expected = told(headers, etag, 9)
+    expected = checksum_from_headers(headers, etag, 9)
     assert (expected.value if expected else None) == value
     assert expected is None or expected.layout(9) == [Part(1, 0, 9)]
 
 
-Asking = Callable[[ObjectHeads, str, str, str, int], Any]
+Asking = Callable[[ObjectMetadata, str, str, str, int], Any]
 ASKED: dict[str, Asking] = {
     "expected": lambda heads, *what: heads.expected(*what),
     "read": lambda heads, *what: heads.read(*what),
@@ -211,7 +211,7 @@ async def code_of(asking: Any) -> ErrorCode:
 
 @every_way
 async def test_another_object_than_planned(
-    heads: ObjectHeads, server: S3Server, ask: Asking
+    heads: ObjectMetadata, server: S3Server, ask: Asking
 ) -> None:
     etag = put(server, "changed")
     assert await code_of(ask(heads, BUCKET, "changed", "0" * 32, 9)) is ErrorCode.SOURCE_CHANGED
@@ -219,7 +219,7 @@ async def test_another_object_than_planned(
 
 
 @every_way
-async def test_what_is_not_there(heads: ObjectHeads, ask: Asking) -> None:
+async def test_what_is_not_there(heads: ObjectMetadata, ask: Asking) -> None:
     assert await code_of(ask(heads, BUCKET, "absent", "", 0)) is ErrorCode.OBJECT_NOT_FOUND
     assert await code_of(ask(heads, "no-such", "a", "", 0)) is ErrorCode.BUCKET_NOT_FOUND
 
@@ -259,7 +259,7 @@ async def test_connections_are_kept_and_replaced(link: Link, object_server: Obje
         assert link.connections_total <= 9
 
 
-async def test_small_objects_are_read(heads: ObjectHeads, server: S3Server) -> None:
+async def test_small_objects_are_read(heads: ObjectMetadata, server: S3Server) -> None:
     etag = put(server, "small text")
     assert await heads.read(BUCKET, "small text", etag, len(DATA)) == DATA
 
