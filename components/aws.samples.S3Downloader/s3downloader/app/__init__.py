@@ -1,0 +1,1 @@
+"""Everything put together: the daemon, its connections, its process and its arguments."""

@@ -1,1 +1,1 @@
-"""Downloads: what may be fetched, what is to be fetched, and the course that each one takes."""
+"""Downloads: what may be fetched, what is to be fetched, and how each one is carried out."""

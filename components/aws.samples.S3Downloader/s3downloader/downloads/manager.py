@@ -322,7 +322,7 @@ class DownloadManager:
 
     async def _go(self, entry: ActiveDownload, share: Share) -> DownloaderError | None:
         """Bring a download to its end, or return what stops it."""
-        course = DownloadRunner(
+        runner = DownloadRunner(
             entry,
             store=self._store,
             listing=self._listing,
@@ -336,7 +336,7 @@ class DownloadManager:
         try:
             place = entry.download.destination  # as it was recorded under the configuration of then
             path_safety.check_allowed(Path(place), self._settings().destination_roots, place)
-            await course.run(before_publishing=self._model)
+            await runner.run(before_publishing=self._model)
             await uninterrupted(self._complete(entry))
             await self._versions.sweep()
         except DownloaderError as error:

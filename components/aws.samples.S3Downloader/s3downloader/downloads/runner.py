@@ -1,4 +1,4 @@
-"""The course of one download: plan, fetch, verify, publish."""
+"""Carries out one download: plan, fetch, verify, publish."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class DownloadRunner:
         self._relisted = False
 
     async def run(self, before_publishing: Callable[[Download], object]) -> None:
-        """Go the course. `before_publishing` may object by raising."""
+        """Carry the download out. `before_publishing` may object by raising."""
         if self._entry.download.state is not State.PUBLISHING:
             exchange = self._entry.download.exchange
             if not await asyncio.to_thread(replace.is_in_place, self._entry.download):

@@ -1,0 +1,1 @@
+"""What is to be fetched, and whether it may be: admission, plan, paths, checksums, reuse."""

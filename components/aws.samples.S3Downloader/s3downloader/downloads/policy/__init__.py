@@ -1,0 +1,1 @@
+"""When and how fast downloads may go on: bandwidth, deadlines, updates that wait."""

@@ -1,0 +1,1 @@
+"""How staged files come to their destination: publish, replace, kept versions."""

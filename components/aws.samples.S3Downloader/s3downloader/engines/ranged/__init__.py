@@ -1,0 +1,1 @@
+"""The engine that fetches ranges of objects and goes on inside a file."""

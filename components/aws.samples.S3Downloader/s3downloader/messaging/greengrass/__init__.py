@@ -1,0 +1,1 @@
+"""Messaging through the Greengrass nucleus."""

@@ -1,0 +1,1 @@
+"""Messaging through an MQTT 5 broker."""
