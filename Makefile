@@ -1,16 +1,20 @@
 # make run: a real download on the embedded sandbox.   make test: all tests.   make check: lint, types.
 # make build: the components.   make publish: those that have changed, to AWS.
+# make coverage: the tests, and what they leave out.   make release: a dry run of a release.
 PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: run test check format schema build publish clean
+.PHONY: run test coverage check format schema build publish release clean
 
 run: .venv/ready
 	$(BIN)/python -m sandbox.demo
 
 test: .venv/ready
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+coverage: .venv/ready
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --cov --cov-report=term-missing:skip-covered
 
 check: .venv/ready
 	$(BIN)/ruff check .
@@ -31,8 +35,11 @@ build: .venv/ready
 publish: .venv/ready
 	./publish_all.sh
 
+release: .venv/ready
+	$(BIN)/python -m tools.release
+
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .coverage*
 
 .venv/ready: pyproject.toml sandbox/setup.sh
 	PYTHON=$(PYTHON) sandbox/setup.sh
