@@ -167,8 +167,8 @@ TransferAcceleration = Annotated[
 EngineChoice = Annotated[
     Literal["auto", "s5cmd", "ranged"],
     Meta(
-        description='what fetches the objects: "auto", "s5cmd" or "ranged"; only "ranged", which'
-        ' "auto" takes for large objects, goes on inside a file and heeds a bandwidth limit',
+        description='what fetches the objects: "auto", "s5cmd" or "ranged"; "auto" takes "ranged",'
+        " which alone goes on inside a file and heeds a bandwidth limit",
         examples=["auto"],
     ),
 ]
