@@ -21,7 +21,7 @@ from s3downloader.core.errors import DownloaderError, ErrorCode
 
 process._PAUSE = float(sys.argv[2])
 
-async def serve(what):
+async def serve(what, may_end):
     print("begun", os.getpid(), *sys.argv[1:], flush=True)
     if what == "wait":
         await asyncio.sleep(60)
@@ -29,7 +29,8 @@ async def serve(what):
         raise RuntimeError("a bug")
     raise DownloaderError(ErrorCode[what], "no luck")
 
-process.run_until_stopped(serve(sys.argv[1]), by_nucleus=len(sys.argv) == 3)
+by_nucleus = len(sys.argv) == 3
+process.run_until_stopped(lambda may_end: serve(sys.argv[1], may_end), by_nucleus=by_nucleus)
 """
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from s3downloader.app import connections
 from s3downloader.app.arguments import Arguments, parse
 from s3downloader.app.daemon import Daemon
-from s3downloader.app.process import run_until_stopped
+from s3downloader.app.process import MayEnd, run_until_stopped
 from s3downloader.core.aio import stop, unless
 from s3downloader.core.clock import SystemClock
 from s3downloader.engines.auto import AutoEngine
@@ -23,23 +23,21 @@ from s3downloader.sources.s3.source import S3Source
 _INSTALLER = Path(__file__).parent / "install_s5cmd.sh"
 
 
-async def serve(arguments: Arguments) -> None:
+async def serve(arguments: Arguments, may_end: MayEnd) -> None:
     """Serve until cancelled, or raise what makes that impossible."""
     over = {"greengrass": connections.over_greengrass, "mqtt": connections.over_mqtt}
     async with AsyncExitStack() as stack:
         connection = await stack.enter_async_context(over[arguments.messaging](arguments))
         live, clock = connection.live(), SystemClock()
-        version, folder, endpoint_url = live.s5cmd_version, Path(live.state_dir), live.endpoint_url
-        credentials = Credentials(os.environ, clock, connection.locate_credentials)
+        version, folder, endpoint = live.s5cmd_version, Path(live.state_dir), live.endpoint_url
+        keys = Credentials(os.environ, clock, connection.locate_credentials, may_end)
         binary = installed_binary(version, folder)
-        tool = S5cmd(endpoint_url=endpoint_url, binary=binary, environment=credentials.environment)
+        tool = S5cmd(endpoint_url=endpoint, binary=binary, environment=keys.environment)
         adopting = tool.adopt(version, installer=_INSTALLER, folder=folder, clock=clock)
         stack.push_async_callback(stop, asyncio.create_task(adopting))
-        heads = ObjectMetadata(endpoint_url, credentials)
+        heads = ObjectMetadata(endpoint, keys)
         stack.callback(heads.close)
-        ranged = RangedEngine(
-            endpoint_url=endpoint_url, credentials=credentials, heads=heads, clock=clock
-        )
+        ranged = RangedEngine(endpoint_url=endpoint, credentials=keys, heads=heads, clock=clock)
         daemon = Daemon(
             thing_name=arguments.thing_name,
             live=connection.live,
@@ -51,9 +49,10 @@ async def serve(arguments: Arguments) -> None:
             transient=connection.transient,
         )
         await connection.watch(daemon.reconfigure, daemon.defer_update, daemon.warn)
-        await unless(daemon.serve(connection.report_running), credentials.wait_lost())
+        await unless(daemon.serve(connection.report_running), keys.wait_lost())
 
 
 if __name__ == "__main__":
     given = parse(sys.argv[1:], os.environ)
-    run_until_stopped(serve(given), by_nucleus=given.messaging == "greengrass")
+    by_nucleus = given.messaging == "greengrass"
+    run_until_stopped(lambda may_end: serve(given, may_end), by_nucleus=by_nucleus)

@@ -54,3 +54,8 @@ def test_a_message_of_another_version_is_shortened() -> None:
 @pytest.mark.parametrize("payload", [b"x" * 3_000, b"[" + b"1," * 2_000 + b"1]"])
 def test_what_is_no_message_comes_back_as_it_is(payload: bytes) -> None:
     assert refit(payload, 2_000) == payload
+
+
+def test_what_is_no_utf8_comes_back_as_it_is() -> None:
+    payload = b'{"event": "\xff"}' + b" " * 3_000
+    assert refit(payload, 2_000) == payload

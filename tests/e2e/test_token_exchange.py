@@ -139,7 +139,7 @@ def run_without_patience(device: Device) -> None:
     (artifact / "main.py").write_text(
         "import runpy\n"
         "from s3downloader.sources.s3 import credentials\n"
-        "credentials._EXIT_AFTER = credentials._GONE_FOR = credentials._FRESH = 0\n"
+        "credentials._GONE_FOR = credentials._FRESH = 0\n"
         f"runpy.run_path({str(SOURCE / 'main.py')!r}, run_name='__main__')\n"
     )
 

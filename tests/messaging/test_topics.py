@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from s3downloader.messaging.topics import matches
+from s3downloader.messaging.bus import Message
+from s3downloader.messaging.topics import Subscriptions, matches
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,17 @@ from s3downloader.messaging.topics import matches
 )
 def test_filters_select_topics(topic_filter: str, topic: str, selected: bool) -> None:
     assert matches(topic_filter, topic) is selected
+
+
+def test_a_handler_that_raises_holds_nothing_up(caplog: pytest.LogCaptureFixture) -> None:
+    def raises(_: Message) -> None:
+        raise ValueError("a bug")
+
+    heard: list[Message] = []
+    subscriptions = Subscriptions()
+    subscriptions.add("a/b", raises)
+    subscriptions.add("a/+", heard.append)
+    message = Message("a/b", b"")
+    assert subscriptions.deliver(message) == []
+    assert heard == [message]
+    assert "a/b could not be handled" in caplog.text

@@ -292,10 +292,12 @@ async def test_a_process_whose_address_is_of_the_past_ends_once(
     moving.silent = True
     exchange.lifetime = timedelta(days=1)
     stale = environment(exchange)
-    first = Credentials(stale, clock, moving)
+    starts_again = False
+    first = Credentials(stale, clock, moving, lambda: starts_again)
     await first.get()
     await exchange.crash()
-    assert not await gone(first, clock, 29), "not in its first half hour"
+    assert not await gone(first, clock, 29), "not while nobody would start it again"
+    starts_again = True
     assert await gone(first, clock, 2)
     again = Credentials(stale, clock, moving)
     assert not await gone(again, clock, 60), "the service has not answered this one"

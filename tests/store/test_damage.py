@@ -130,6 +130,25 @@ async def test_a_record_that_cannot_be_decoded_is_set_aside_alone(state: Path) -
     assert [line["row"]["body"] for line in listed if line["table"] == "downloads"] == ["nonsense"]
 
 
+UNSEALED = {
+    "downloads": ("d-3", "UPDATE downloads SET body = ? WHERE download_id = 'd-3'"),
+    "models": ("m-4", "UPDATE models SET body = ? WHERE model_id = 'm-4'"),
+    "notes": ("shadow", "UPDATE notes SET body = ? WHERE name = 'shadow'"),
+}
+
+
+@pytest.mark.parametrize("table", UNSEALED)
+async def test_an_unsealed_text_that_is_no_utf8(state: Path, table: str) -> None:
+    """As a downloader wrote it that knew no seals."""
+    key, update = UNSEALED[table]
+    with closing(sqlite3.connect(state / "state.db")) as connection:
+        connection.execute(update, (b'{"a": "\xff"}',))
+        connection.commit()
+    found, said = await opened(state)
+    assert key not in found[table]
+    assert said
+
+
 @pytest.mark.parametrize(
     "impossible",
     [

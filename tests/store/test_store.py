@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import sqlite3
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -307,3 +308,15 @@ async def test_what_reads_is_not_refused_with_what_writes(
     assert isinstance(notes, DownloaderError)
     assert models == {"a": {"model_id": "a"}}
     await store.close()
+
+
+async def test_a_lack_of_threads_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(DownloaderError, match="can't start new thread") as caught:
+        Store(tmp_path)
+    assert caught.value.code is ErrorCode.RESOURCES_EXHAUSTED
+    monkeypatch.undo()
+    await Store(tmp_path).close()

@@ -13,7 +13,7 @@ from ..control.handlers import Browser, Handlers
 from ..control.service import S3CommandService
 from ..control.status import StatusReporter
 from ..core import logs, settings
-from ..core.aio import TaskGroup, stop
+from ..core.aio import TaskGroup, stop, uninterrupted
 from ..core.clock import Clock
 from ..core.errors import DownloaderError, ErrorCode
 from ..core.settings import LiveSettings
@@ -137,8 +137,11 @@ class Daemon:
             async with self._bus:
                 await self._run_until_lost(report_running)
         finally:
-            await self._manager.save_progress()
-            await self._store.close()
+            await uninterrupted(self._close())
+
+    async def _close(self) -> None:
+        await self._manager.save_progress()
+        await self._store.close()
 
     async def _run_until_lost(self, report_running: Report) -> None:
         running = asyncio.ensure_future(self._run(report_running))
@@ -146,8 +149,7 @@ class Daemon:
         try:
             await asyncio.wait([running, lost], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await stop(lost)
-            await stop(running)
+            await uninterrupted(_stop_both(lost, running))
         if not running.cancelled():
             running.result()
         reason = lost.result()
@@ -202,6 +204,11 @@ class Daemon:
         self._bandwidth.follow_configuration()
         self._manager.schedule()
         self._status.reconfigured()
+
+
+async def _stop_both(lost: asyncio.Task[Any], running: asyncio.Task[Any]) -> None:
+    await stop(lost)
+    await stop(running)
 
 
 async def _report_when(listening: asyncio.Event, report_running: Report) -> None:

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,7 +17,7 @@ from ..core.errors import DownloaderError, ErrorCode
 from ..system import allocator
 from .start_limit import Starts
 
-__all__ = ["run_until_stopped"]
+__all__ = ["MayEnd", "run_until_stopped"]
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,15 @@ _STARTS = "starts.json"
 """In the component's work folder, where the nucleus runs it: it is there when StateDir is not."""
 
 
-def run_until_stopped(serving: Coroutine[Any, Any, None], *, by_nucleus: bool) -> NoReturn:
-    """Run `serving` until SIGTERM or SIGINT, then exit.
+MayEnd = Callable[[], bool]
+"""Tells whether the process, if it ended now, would be started again."""
+
+Serve = Callable[[MayEnd], Coroutine[Any, Any, None]]
+"""Serves until it is cancelled."""
+
+
+def run_until_stopped(serve: Serve, *, by_nucleus: bool) -> NoReturn:
+    """Run `serve` until SIGTERM or SIGINT, then exit.
 
     The status is 0 when it was stopped, 2 for a configuration that is refused, and 1 for all else
     that ends it, so that who started it starts it again. A nucleus does so a few times an hour
@@ -50,7 +57,7 @@ def run_until_stopped(serving: Coroutine[Any, Any, None], *, by_nucleus: bool) -
     if by_nucleus:
         starts = Starts(Path(_STARTS))
         starts.record()
-    status = _run(serving, starts)
+    status = _run(serve(starts.another if starts else lambda: True), starts)
     sys.stdout.flush()
     if status == _BEGIN_AGAIN:
         _begin_again()
@@ -63,6 +70,8 @@ def _begin_again() -> NoReturn:
         if int(entry.name) > sys.stderr.fileno():
             with contextlib.suppress(OSError):
                 os.set_inheritable(int(entry.name), False)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)  # one that comes now ends it
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import msgspec
 
+from ..core.decoding import DECODE_ERRORS
+
 __all__ = ["Starts"]
 
 log = logging.getLogger(__name__)
@@ -73,7 +75,7 @@ class Starts:
     def _recent(self) -> list[float]:
         try:
             record = msgspec.json.decode(self._path.read_bytes(), type=_Record)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *DECODE_ERRORS):
             return []
         now = self._uptime()
         same_boot = record.boot_id == self._boot_id

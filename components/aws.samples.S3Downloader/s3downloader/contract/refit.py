@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ..core.decoding import DECODE_ERRORS
 from .encode import encode, shorten
 from .responses import EVENTS, RESPONSES, STATUS, Message
 
@@ -29,7 +30,7 @@ def refit(payload: bytes, max_bytes: int) -> bytes:
         return payload
     try:
         fields = msgspec.json.decode(payload, type=dict[str, object])
-    except msgspec.DecodeError:
+    except DECODE_ERRORS:
         return payload
     for kind in _fitting(fields):
         try:

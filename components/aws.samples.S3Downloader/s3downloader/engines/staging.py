@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from ..core import validators
+from ..core.decoding import DECODE_ERRORS
 from ..core.records import FileRecord
 from .disk import Disk
 
@@ -158,7 +159,7 @@ class Staging:
     def _read_journal(self) -> _Journal:
         try:
             return msgspec.json.decode(self._journal.read_bytes(), type=_Journal)
-        except (FileNotFoundError, msgspec.DecodeError):
+        except (FileNotFoundError, *DECODE_ERRORS):
             return _Journal("", {})
 
     def _record(self, files: Iterable[FileRecord]) -> None:

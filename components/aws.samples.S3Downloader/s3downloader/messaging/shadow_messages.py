@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from ..core.decoding import DECODE_ERRORS
 from ..core.errors import DownloaderError, ErrorCode
 from .bus import ShadowConflict, ShadowDocument
 
@@ -72,7 +73,7 @@ def decode_answer(payload: bytes) -> ShadowAnswer:
     """Read an answer. Raises SHADOW_UNAVAILABLE if it is none."""
     try:
         return msgspec.json.decode(payload, type=ShadowAnswer)
-    except msgspec.DecodeError as error:
+    except DECODE_ERRORS as error:
         raise unavailable(f"The shadow service's answer cannot be read: {error}") from error
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from itertools import zip_longest
 
 from .bus import Message, MessageHandler
 
 __all__ = ["Subscriptions", "matches"]
+
+logger = logging.getLogger(__name__)
 
 
 def matches(topic_filter: str, topic: str) -> bool:
@@ -44,8 +47,17 @@ class Subscriptions:
     def deliver(self, message: Message) -> list[asyncio.Future[None]] | None:
         """Hand a message to every handler that wants its topic; return what they wait for.
 
-        None stands for a message that no handler wants.
+        None stands for a message that no handler wants. A handler that raises is logged: nobody
+        else is to miss the message, nor its acknowledgement, for it.
         """
         wanting = [h for wanted, h in self._handlers.items() if matches(wanted, message.topic)]
-        outcomes = [handler(message) for handler in wanting]
+        outcomes = [_handled(handler, message) for handler in wanting]
         return [outcome for outcome in outcomes if outcome is not None] if wanting else None
+
+
+def _handled(handler: MessageHandler, message: Message) -> asyncio.Future[None] | None:
+    try:
+        return handler(message)
+    except Exception:
+        logger.exception("A message on %s could not be handled", message.topic)
+        return None

@@ -12,6 +12,7 @@ import msgspec
 
 from ..core.aio import first_of
 from ..core.clock import Clock
+from ..core.decoding import DECODE_ERRORS
 from ..core.errors import DownloaderError, ErrorCode
 from ..core.records import Version
 from ..messaging.bus import Shadow, ShadowConflict, ShadowDocument
@@ -102,7 +103,7 @@ class Registry:
             return
         try:
             self._base = msgspec.json.decode(note, type=ShadowDocument)
-        except msgspec.DecodeError as error:  # then the shadow is met as for the first time
+        except DECODE_ERRORS as error:  # then the shadow is met as for the first time
             log.warning("what was known of the models shadow cannot be read: %s", error)
 
     def models(self) -> list[ModelEntry]:

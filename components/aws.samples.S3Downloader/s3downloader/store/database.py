@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from ..core.errors import DownloaderError, ErrorCode
+from ..core.errors import DownloaderError, ErrorCode, from_system
 from .recovery.opening import make_directory, make_private, open_state
 
 __all__ = ["Database"]
@@ -69,14 +69,18 @@ class Database:
                 f"another process has the state in {directory} open; stop it, or give this one"
                 " a StateDir of its own",
             ) from error
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         try:
+            self._thread.submit(int).result()  # starts it while its lack can still be told
             self._connection, self.damaged = open_state(directory, schema, migrations)
         except Exception as error:
+            self._thread.shutdown()
             os.close(self._lock)
             if isinstance(error, sqlite3.Error | OSError):
                 raise _explain(error) from error
+            if told := from_system(error):
+                raise told from error
             raise
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._waiting: list[tuple[_Work, asyncio.Future[Any]]] = []
         self._syncs = True
         self._flushing: asyncio.Task[None] | None = None
@@ -118,16 +122,18 @@ class Database:
         loop = asyncio.get_running_loop()
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            outcomes = await loop.run_in_executor(
-                self._thread, self._run, [work for work, _ in batch]
-            )
-            for (_, future), (result, error) in zip(batch, outcomes, strict=True):
+            works = [work for work, _ in batch]
+            try:
+                outcomes = await loop.run_in_executor(self._thread, self._run, works)
+            except Exception as error:  # whoever waits must hear of it
+                outcomes = [(None, error)] * len(batch)
+            for (_, future), (result, problem) in zip(batch, outcomes, strict=True):
                 if future.cancelled():
                     continue
-                if error is None:
+                if problem is None:
                     future.set_result(result)
                 else:
-                    future.set_exception(error)
+                    future.set_exception(problem)
 
     def _run(self, batch: list[_Work]) -> list[tuple[Any, Exception | None]]:
         try:

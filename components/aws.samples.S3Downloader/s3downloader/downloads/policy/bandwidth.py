@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from ...core.clock import Clock
+from ...core.decoding import DECODE_ERRORS
 from ...core.settings import Settings
 from ...core.throttle import Throttle
 from ...store import Change, Store
@@ -62,7 +63,7 @@ class Bandwidth:
         if note := await self._store.note(_NOTE):
             try:
                 self._chosen = msgspec.json.decode(note, type=_Chosen | None)
-            except msgspec.DecodeError as error:
+            except DECODE_ERRORS as error:
                 log.warning("the limit that a command chose cannot be read: %s", error)
         self.follow_configuration()
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from ...core import validators
+from ...core.decoding import DECODE_ERRORS
 from ..disk import Disk
 from .parts import Layout, PartState
 
@@ -180,7 +181,7 @@ def _read_head(descriptor: int) -> Head | None:
         return None
     try:
         head = msgspec.json.decode(encoded, type=Head)
-    except msgspec.DecodeError:
+    except DECODE_ERRORS:
         return None
     return head if head.version == _VERSION else None
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from ...core.clock import Clock
+from ...core.decoding import DECODE_ERRORS
 from ...core.error_mapping import unaccelerated
 from ...core.errors import DownloaderError, ErrorCode
 from ...system.die_with_parent import die_with_parent
@@ -189,7 +190,7 @@ class Process:
 def _parse(line: bytes) -> Line:
     try:
         return _decoder.decode(line)
-    except msgspec.DecodeError:  # such as a warning about open files, or a crash
+    except DECODE_ERRORS:  # such as a warning about open files, or a crash
         return Line(error=line.decode(errors="replace"))
 
 

@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
+from ...core.decoding import DECODE_ERRORS
 from ...core.errors import DownloaderError, ErrorCode
 
 __all__ = ["Keys", "NobodyThereError", "ask", "configured_url", "unavailable"]
@@ -151,7 +152,7 @@ def _refusal(status: int, body: bytes, where: SplitResult) -> DownloaderError:
 def _keys_in(body: bytes, where: SplitResult) -> Keys:
     try:
         answer = msgspec.json.decode(body, type=_Answer | None)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except DECODE_ERRORS as error:
         raise _not_it(where, error) from None  # not the answer: it may hold secrets
     if answer is None or not answer.access_key_id or not answer.secret_access_key:
         raise unavailable(  # what nucleus lite answers, with status 200, where AWS gave it none

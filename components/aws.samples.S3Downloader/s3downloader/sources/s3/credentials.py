@@ -25,7 +25,6 @@ _UNDATED = 900.0  # seconds; the shortest that AWS gives, for keys that do not s
 _LONGEST = 60.0  # seconds that a look for keys may take
 _FRESH = 60.0  # seconds; an answer this young tells that the service gives keys
 _GONE_FOR = 120.0  # seconds; a service that is started again is back by then
-_EXIT_AFTER = 1_800.0  # seconds; of the three starts an hour that nucleus lite allows, two at most
 
 
 class Credentials:
@@ -42,16 +41,21 @@ class Credentials:
     """
 
     def __init__(
-        self, environment: Mapping[str, str], clock: Clock, locate: Locate | None = None
+        self,
+        environment: Mapping[str, str],
+        clock: Clock,
+        locate: Locate | None = None,
+        may_end: Callable[[], bool] = lambda: True,
     ) -> None:
+        """`may_end` tells whether the process, if it ended now, would be started again."""
         self._environment = environment
         self._clock = clock
         self._locate = locate
+        self._may_end = may_end
         self._keys: Keys | None = None
         self._asked_at = -_AGAIN_AFTER
         self._asking: asyncio.Task[Keys] | None = None
         self._region: str | None = None
-        self._began_at = clock.monotonic()
         self._answered: tuple[str, float] | None = None  # at which address keys came last, and when
         self._is_told = False  # whether the address is one that the nucleus tells
         self._gone_since: float | None = None
@@ -108,8 +112,7 @@ class Credentials:
 
         That is where the token exchange service has answered before, nobody has listened at its
         address for two minutes, and nobody tells another one: the nucleus gives it with the
-        environment. In the first half hour of a process it is not raised, so that a service that
-        stays away costs no more than two starts an hour.
+        environment. It is not raised while the nucleus might not start the component again.
         """
         await self._lost.wait()
         raise unavailable(
@@ -196,7 +199,7 @@ class Credentials:
         if self._gone_since is None:
             self._gone_since = now
         is_past = self._answered and self._locate and not self._is_told
-        if is_past and now - self._gone_since >= _GONE_FOR and now - self._began_at >= _EXIT_AFTER:
+        if is_past and now - self._gone_since >= _GONE_FOR and self._may_end():
             self._lost.set()
 
     def _from_boto3(self) -> Keys:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ...core.decoding import DECODE_ERRORS
 from ...core.records import STAGING, Download, State, Version
 from .sealing import is_intact, is_sealed, seal, unseal
 from .tables import Column, Table
@@ -54,7 +55,7 @@ def check(table: Table, row: Row) -> str | None:
             _check_body(table, row, body)
         if specific := _CHECKS.get(table.name):
             specific(row)
-    except (_Impossible, msgspec.DecodeError) as error:
+    except (_Impossible, *DECODE_ERRORS) as error:
         return str(error)
     return None
 
@@ -118,6 +119,7 @@ def _check_body(table: Table, row: Row, column: str) -> None:
         key = "" if table.name == "outbox" else name(row)
         _require(is_intact(key, text), f"{column} does not have its check sum")
     else:
+        text.decode()  # of which Raw takes no notice
         msgspec.json.decode(text, type=msgspec.Raw)
 
 
