@@ -264,7 +264,7 @@ async def test_a_command_leaves_the_inbox_with_its_answer(tmp_path: Path) -> Non
     await store.record(Change(answers=[("c", b"yes")]))
     assert [(a.number, a.command_id) for a in await store.arrived()] == [(2, "d"), (3, "c")]
     await store.record(Change(answers=[("c", b"yes")]))
-    await store.forget(answered=["d", "unknown"])
+    await store.forget(answered=[("d", 100), ("unknown", 100)])
     assert await store.arrived() == []
     await store.close()
 
@@ -320,3 +320,15 @@ async def test_a_lack_of_threads_is_told(tmp_path: Path, monkeypatch: pytest.Mon
     assert caught.value.code is ErrorCode.RESOURCES_EXHAUSTED
     monkeypatch.undo()
     await Store(tmp_path).close()
+
+
+async def test_a_command_that_came_later_is_not_forgotten(tmp_path: Path) -> None:
+    """One with the same id was answered before it came, and could not be recorded."""
+    store = Store(tmp_path)
+    before = await store.newest_arrival()
+    await store.receive("x", b"again")
+    await store.forget(answered=[("x", before)])
+    assert [command.payload for command in await store.arrived()] == [b"again"]
+    await store.forget(answered=[("x", await store.newest_arrival())])
+    assert await store.arrived() == []
+    await store.close()

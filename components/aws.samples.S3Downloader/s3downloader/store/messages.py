@@ -16,6 +16,7 @@ __all__ = [
     "answer",
     "arrived",
     "forget",
+    "newest_arrival",
     "outgoing",
     "receive",
     "settle",
@@ -89,15 +90,26 @@ def answer(connection: sqlite3.Connection, at: float, command_id: str, response:
             "INSERT OR IGNORE INTO answers VALUES (?, ?, ?)",
             (command_id, at, seal(command_id, response)),
         )
-    settle(connection, [command_id])
+    settle(connection, [(command_id, newest_arrival(connection))])
     return _queue(connection, response, is_response=True)
 
 
-def settle(connection: sqlite3.Connection, command_ids: Iterable[str]) -> None:
-    """Let the oldest command of each id leave the inbox: each delivery has a response."""
-    sql = "DELETE FROM inbox WHERE number = (SELECT min(number) FROM inbox WHERE command_id = ?)"
-    for command_id in command_ids:
-        connection.execute(sql, (command_id,))
+def newest_arrival(connection: sqlite3.Connection) -> int:
+    """Return the number of the newest command that is not answered, 0 for none."""
+    (number,) = connection.execute("SELECT coalesce(max(number), 0) FROM inbox").fetchone()
+    return int(number)
+
+
+def settle(connection: sqlite3.Connection, commands: Iterable[tuple[str, int]]) -> None:
+    """Let the oldest command of each id leave the inbox: each delivery has a response.
+
+    With the id goes the greatest number that it may have.
+    """
+    sql = (
+        "DELETE FROM inbox WHERE number ="
+        " (SELECT min(number) FROM inbox WHERE command_id = ? AND number <= ?)"
+    )
+    connection.executemany(sql, commands)
 
 
 def announce(connection: sqlite3.Connection, event: bytes) -> Outgoing:

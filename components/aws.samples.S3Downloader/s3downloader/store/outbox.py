@@ -58,7 +58,8 @@ class Outbox:
         self._filled.set()  # with what an earlier process could not publish
         self._connected = asyncio.Event()
         self._published: list[int] = []
-        self._answered: list[str] = []
+        self._answered: list[tuple[str, int]] = []
+        """Ids of commands, each with the number of the newest command then."""
         self._forgettable = asyncio.Event()
 
     async def record(self, change: Change) -> None:
@@ -76,8 +77,9 @@ class Outbox:
             await self.record(Change(at=self._clock.now(), answers=[(command_id, response)]))
         except DownloaderError as error:
             log.error("the response to %s is published unrecorded: %s", command_id, error)
+            newest = await self._store.newest_arrival()
             await self._publish_unrecorded(response)
-            self._answered.append(command_id)
+            self._answered.append((command_id, newest))
             self._forgettable.set()
 
     def connected(self) -> None:

@@ -151,8 +151,17 @@ class Store:
         """Return the first messages that are not published and have a greater number."""
         return await self._database.read(lambda c: messages.outgoing(c, after, limit))
 
-    async def forget(self, *, published: Sequence[int] = (), answered: Sequence[str] = ()) -> None:
-        """Forget messages that were published, by number, and one command of each id.
+    async def newest_arrival(self) -> int:
+        """Return the number of the newest command that is not answered, 0 for none."""
+        return await self._database.read(messages.newest_arrival)
+
+    async def forget(
+        self, *, published: Sequence[int] = (), answered: Sequence[tuple[str, int]] = ()
+    ) -> None:
+        """Forget messages that were published, by number, and a command of each id.
+
+        With each id goes the number of the newest command that may be the one: one that came
+        later, with the same id, is not answered yet.
 
         Not durable by itself: after a loss of power a message may be published again.
         """
