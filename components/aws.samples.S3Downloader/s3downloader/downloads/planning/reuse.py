@@ -55,9 +55,9 @@ async def take_unchanged(
 ) -> AsyncIterator[list[FileRecord]]:
     """Stage the missing files that stand in the download's place, or in a version kept of it.
 
-    An object of the same size but another ETag may have been uploaded anew: its checksum is asked
-    for, and compared. Yields those that lie whole in the staging folder now, with what they were
-    verified by.
+    An object of the same size but another ETag, or one that is no digest, may have been uploaded
+    anew: its checksum is asked for, and compared. Yields those that lie whole in the staging folder
+    now, with what they were verified by.
     """
     versions = [v.path for v in await store.versions() if v.place == download.place]
     places = [download.place, *reversed(versions)]
@@ -163,12 +163,15 @@ def _gone(files: Iterable[str], spared: tuple[str, ...]) -> list[str]:
 
 
 async def _is_same(known: Published, file: FileRecord, bucket: str, ask: AskChecksum) -> bool:
-    """Tell whether a published file has the content that the plan asks for."""
+    """Tell whether a published file has the content that the plan asks for.
+
+    It may be that of another object, or of another bucket's.
+    """
     if known.size != file.size:
         return False
     if file.sha256:
         return known.sha256 == file.sha256
-    if validators.same(known.etag, file.etag):
+    if validators.is_digest(file.etag) and validators.same(known.etag, file.etag):
         return True
     if not known.checksum or (md5_etag(known.etag) and md5_etag(file.etag)):
         return False
