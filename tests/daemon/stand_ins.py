@@ -13,6 +13,9 @@ from s3downloader.sources.s3.source import ObjectInfo
 
 from ..support import eventually
 
+DIGEST = "0123456789abcdef0123456789abcdef"
+"""An ETag that is as good as a checksum."""
+
 
 class Source:
     """A bucket with the `objects` that the test puts there, by key; or with an `error`."""
@@ -53,7 +56,7 @@ class Source:
             raise self.error
 
     def _info(self, key: str) -> ObjectInfo:
-        return ObjectInfo(key, self.objects[key], self.etags.get(key, "etag"))
+        return ObjectInfo(key, self.objects[key], self.etags.get(key, DIGEST))
 
 
 class Engine:

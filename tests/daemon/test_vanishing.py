@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.core.records import FileRecord, State
+from s3downloader.core.records import Download, FileRecord, State
+from s3downloader.downloads.publishing.publish import publish_files
 from s3downloader.engines.auto import AutoEngine
 from s3downloader.engines.base import FetchJob, Sink
 from s3downloader.engines.ranged.engine import RangedEngine
@@ -146,6 +147,60 @@ async def test_no_file_is_missing_of_what_a_restart_publishes(
     async with harness.running():
         await harness.completed("x")
         assert sizes(harness) == OBJECTS
+
+
+@pytest.mark.parametrize("checked", [False, True])
+async def test_an_older_file_of_the_same_size_is_not_taken_for_what_went(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, checked: bool
+) -> None:
+    """Neither before the first file is moved, nor when its own turn comes."""
+
+    def lose(download: Download, files: list[FileRecord]) -> tuple[set[Path], list[FileRecord]]:
+        if not harness.notices:
+            one_file(harness)
+        return publish_files(download, files)
+
+    harness.source.objects = OBJECTS
+    place = harness.downloads / "m" / "a"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(b"0123456789")
+    async with harness.running():
+        publishing = harness.hold("record", reaches(State.PUBLISHING))
+        await harness.download("m/", "x", "m")
+        await publishing.reached()
+        if checked:
+            monkeypatch.setattr("s3downloader.downloads.runner.publish_files", lose)
+        else:
+            one_file(harness)
+        publishing.open()
+        await harness.completed("x")
+        assert harness.engine.fetched == [*OBJECTS, "m/a"]
+        assert place.read_bytes() == bytes(10)
+
+
+async def test_what_was_moved_before_a_restart_is_not_fetched_again(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[FileRecord] = []
+
+    def move_one(download: Download, files: list[FileRecord]) -> None:
+        if not moved:
+            moved.append(files[0])
+            publish_files(download, moved)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    harness.source.objects = OBJECTS
+    (harness.downloads / "m").mkdir(parents=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("s3downloader.downloads.runner.publish_files", move_one)
+        async with harness.running():
+            await harness.download("m/", "x", "m")
+            await harness.until(lambda: moved and harness.notices)
+    assert not (staging(harness) / "files" / "a").exists()
+    async with harness.running():
+        await harness.completed("x")
+        assert sizes(harness) == OBJECTS
+        assert harness.engine.fetched == [*OBJECTS]
 
 
 async def test_what_goes_again_and_again_ends_with_what_to_look_for(

@@ -18,6 +18,7 @@ from s3downloader.store import Change, Item, Store
 from .support import a_download, tree, write
 
 FILES = {"a": "same", "deep/b": "same too"}
+DIGEST = "0123456789abcdef0123456789abcdef"
 
 
 @pytest.fixture
@@ -30,8 +31,8 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 def items(**changes: str) -> list[Item]:
     """What a source lists: `FILES`, with an ETag each, and checksums where the test has one."""
     return [
-        Item(path, f"v/{path}", len(content), f"etag-{path}", changes.get(path, ""))
-        for path, content in FILES.items()
+        Item(path, f"v/{path}", len(content), f"{DIGEST}-{number}", changes.get(path, ""))
+        for number, (path, content) in enumerate(FILES.items(), 1)
     ]
 
 
@@ -73,7 +74,8 @@ async def test_unchanged_files_are_linked(store: Store, tmp_path: Path) -> None:
     await planned(store, download, items())
     assert [file.path for file in await taken(store, download)] == ["a", "deep/b"]
     assert staged(download) == FILES
-    assert publish_files(download, [file async for file in store.files("d")])
+    _, absent = publish_files(download, [file async for file in store.files("d")])
+    assert absent == []
     assert tree(tmp_path / "m") == FILES
     assert staged(download) == {}, "a rename onto the same inode leaves its source"
 
@@ -150,7 +152,9 @@ async def test_another_version_of_an_object_is_fetched(store: Store, tmp_path: P
     assert await taken(store, download) == []
 
 
-@pytest.mark.parametrize(("before", "now"), [("W/tag", "tag"), ("tag", "W/tag")])
+@pytest.mark.parametrize(
+    ("before", "now"), [(f"W/{DIGEST}", DIGEST), (DIGEST, f"W/{DIGEST}"), (DIGEST, DIGEST)]
+)
 async def test_a_weak_etag_is_of_the_same_version(
     store: Store, tmp_path: Path, before: str, now: str
 ) -> None:
@@ -158,6 +162,26 @@ async def test_a_weak_etag_is_of_the_same_version(
     download = a_download(tmp_path)
     await planned(store, download, [item._replace(etag=now) for item in items()])
     assert len(await taken(store, download)) == 2
+
+
+@pytest.mark.parametrize(
+    "etag", ["Wed, 25 Nov 2026 11:00:00 GMT", "7", "W/7", f"{DIGEST}0", f"{DIGEST}-", DIGEST[1:]]
+)
+@pytest.mark.parametrize("checksum", ["", "CRC64NVME:same"])
+async def test_a_validator_that_is_no_digest_is_no_proof_of_another_object(
+    store: Store, tmp_path: Path, etag: str, checksum: str
+) -> None:
+    """Its checksum is, where the store has one."""
+
+    async def ask(bucket: str, key: str, etag: str, size: int) -> str:
+        return "CRC64NVME:same" if key == "v/a" else "CRC64NVME:other"
+
+    listed = [item._replace(etag=etag) for item in items()]
+    await published(store, tmp_path, listed, checksum)
+    download = msgspec.structs.replace(a_download(tmp_path), bucket="others")
+    await planned(store, download, listed)
+    proven = ["a"] if checksum else []
+    assert [file.path for file in await taken(store, download, ask)] == proven
 
 
 async def test_without_a_validator_no_version_is_the_same(store: Store, tmp_path: Path) -> None:

@@ -41,6 +41,14 @@ class _File:
         os.ftruncate(self.descriptor, self.size)
         return lost
 
+    def drop(self) -> None:
+        """Lose all that was not synced, and let it count as synced; the file keeps its size."""
+        size = os.fstat(self.descriptor).st_size
+        for page in self.pages:
+            os.pwrite(self.descriptor, bytes(_PAGE), page * _PAGE)
+        os.ftruncate(self.descriptor, size)
+        self.settle()
+
 
 class LosingDisk(Disk):
     """Remembers every page that was written since the last sync of its file.
@@ -78,6 +86,11 @@ class LosingDisk(Disk):
             self._check_power()
             for file in self._files.values():
                 file.settle()
+
+    def drop(self, descriptor: int) -> None:
+        """Lose what was not synced of a file, while the power stays."""
+        with self._lock:
+            self._file(descriptor).drop()
 
     def lose_power(self, share: float = 1.0, seed: int = 0) -> LosingDisk:
         """Lose that share of the unsynced pages; return the disk as it is after the next boot.

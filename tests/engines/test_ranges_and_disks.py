@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
@@ -18,6 +19,7 @@ from sandbox.link import Link
 from sandbox.servers import ObjectServer
 from tests.support import eventually
 
+from .losing_disk import LosingDisk
 from .support import Files, Plan, Recorder, by_ranges, job
 
 MIB = 1 << 20
@@ -138,6 +140,42 @@ async def test_a_disk_that_fails_ends_the_fetch_and_the_next_goes_on(
     disk.fails = False
     link.rate = None
     sink = Recorder()
+    await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    plan.check(tmp_path, sink)
+
+
+class DroppingDisk(LosingDisk):
+    """A disk that fails to sync a file once, and whose kernel drops the pages then: fsync(2)."""
+
+    def __init__(self, fails: Callable[[], bool]) -> None:
+        super().__init__()
+        self.failed = False
+        self._fails = fails
+
+    def sync(self, descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        if self.failed or name.endswith(".journal") or not self._fails():
+            super().sync(descriptor)
+            return
+        self.failed = True
+        self.drop(descriptor)
+        raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+
+
+async def test_what_the_sync_of_an_arrived_file_lost_is_fetched_again(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    plan = Plan(object_server, "disks/dropping/")
+    await plan.add("model", 12 * MIB)
+    disk = DroppingDisk(lambda: link.bytes_down > plan.size)
+    engine = by_ranges(link.endpoint, disk=disk)
+    sink = Recorder()
+    with pytest.raises(DownloaderError):
+        await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    assert disk.failed
+    await engine.recover(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    assert sink.files == []
+    sink.total = 0
     await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     plan.check(tmp_path, sink)
 

@@ -316,6 +316,34 @@ def test_mending_tells_no_more_than_was_synced(tmp_path: Path) -> None:
     assert (tmp_path / "1.part").read_bytes() == CONTENT
 
 
+@pytest.mark.parametrize("earlier", [True, False])
+def test_what_could_not_be_synced_does_not_settle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool
+) -> None:
+    """Nor does it after a sync that had failed: the next would tell nothing of that."""
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    disk = Disk()
+    with transfer(tmp_path, disk=disk) as some:
+        fetch(some, 100)
+        some.sync()
+    with transfer(tmp_path, disk=disk) as some:
+        fetch(some)
+        with monkeypatch.context() as patch:
+            patch.setattr(disk, "sync", fail)
+            with pytest.raises(OSError, match="Input/output error"):
+                some.sync() if earlier else some.settle()
+        with pytest.raises(OSError, match="Input/output error"):
+            some.settle()
+    with transfer(tmp_path, disk=disk) as again:
+        assert fetch(again) == SIZE - 4 * 100
+        again.settle()
+    with transfer(tmp_path, disk=AnotherBoot()) as settled:
+        assert settled.is_complete
+
+
 class AnotherBoot(Disk):
     @property
     def boot_id(self) -> str:

@@ -9,13 +9,15 @@ Sources: RFC 9110, sections 8.8 (validators) and 13.1 (conditional requests).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import format_datetime, parsedate_to_datetime
 
-__all__ = ["conditions", "from_headers", "from_listing", "is_date", "same"]
+__all__ = ["conditions", "from_headers", "from_listing", "is_date", "is_digest", "same"]
 
 _WEAK = "W/"
+_DIGEST = re.compile(r"[0-9a-fA-F]{32}(-[0-9]+)?")
 
 
 def from_headers(headers: Mapping[str, str]) -> str:
@@ -40,6 +42,14 @@ def from_listing(etag: str, modified: str) -> str:
 def is_date(validator: str) -> bool:
     """Tell whether a validator is the date of the last change, in whole seconds."""
     return " " in validator
+
+
+def is_digest(validator: str) -> bool:
+    """Tell whether a validator has the form of a digest, which no other content has.
+
+    Others, such as dates and counters, tell the states of one object apart and nothing more.
+    """
+    return bool(_DIGEST.fullmatch(validator.removeprefix(_WEAK)))
 
 
 def same(one: str, other: str) -> bool:

@@ -438,7 +438,8 @@ class DownloadManager:
             await self._store.forget_answers(before=before, most=_KEPT_ANSWERS)
             await self._versions.tidy()
             unfinished = [e.download for e in self.entries if e.download.state not in FINISHED]
-            await forget_gone(self._store, tuple(known_as(d) for d in unfinished if d.exchange))
+            exchanged = (known_as(d) for d in unfinished if d.exchange)
+            await forget_gone(self._store, (*exchanged, *(d.staging for d in unfinished)))
         except Exception as error:
             told = error if isinstance(error, DownloaderError) else from_system(error)
             if told is None:

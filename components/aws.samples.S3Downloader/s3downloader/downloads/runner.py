@@ -19,7 +19,7 @@ from .active_download import ActiveDownload
 from .planning import path_safety, reuse
 from .planning.plan import Differences, Listing, make_plan
 from .publishing import replace
-from .publishing.publish import prepare, publish_files, publish_whole, sync_published, verify_sizes
+from .publishing.publish import not_staged, prepare, publish_files, publish_whole, sync_published
 
 __all__ = ["DownloadRunner"]
 
@@ -74,12 +74,19 @@ class DownloadRunner:
                 await self._stage_files()
                 before_publishing(self._entry.download)
                 exchange = await asyncio.to_thread(replace.begin, self._entry.download)
+            if not self._entry.download.replaces:
+                await self._remember_staged()
             await self._advance(
                 self._entry, State.PUBLISHING, publish_began=True, exchange=exchange
             )
         await self._publish()
         async for batch in batches(self._files(done=True)):
             await reuse.remember(self._entry.download, batch, self._store)
+
+    async def _remember_staged(self) -> None:
+        """Record what is to be moved into place, for good with the next change of state."""
+        async for batch in batches(self._files(done=True)):
+            await reuse.remember_staged(self._entry.download, batch, self._store)
 
     async def _stage_files(self) -> None:
         """Return once every file lies whole in the staging folder."""
@@ -156,7 +163,8 @@ class DownloadRunner:
         download = self._entry.download
         broken: list[FileRecord] = []
         async for batch in batches(self._files(done=True)):
-            broken += await asyncio.to_thread(verify_sizes, download, batch)
+            away = await asyncio.to_thread(not_staged, download, batch)
+            broken += await reuse.not_in_place(download, away, self._store)
         return broken
 
     async def _publish(self) -> None:
@@ -173,7 +181,12 @@ class DownloadRunner:
             await asyncio.to_thread(check_place, [file.path for file in batch])
         touched: set[Path] = set()
         async for batch in batches(self._files(done=True)):
-            touched |= await asyncio.to_thread(publish_files, download, batch)
+            folders, absent = await asyncio.to_thread(publish_files, download, batch)
+            touched |= folders
+            if lost := await reuse.not_in_place(download, absent, self._store):
+                raise Vanished(
+                    f"{lost[0].path} disappeared while it was published; resume to fetch it again"
+                )
         await asyncio.to_thread(sync_published, Path(download.destination), touched)
 
     async def _check_whole(self) -> None:

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -25,7 +25,14 @@ from ...store import Published, Store
 from ...system.directories import sync
 from ..publishing.publish import staged
 
-__all__ = ["forget_gone", "known_as", "remember", "take_unchanged"]
+__all__ = [
+    "forget_gone",
+    "known_as",
+    "not_in_place",
+    "remember",
+    "remember_staged",
+    "take_unchanged",
+]
 
 AskChecksum = Callable[[str, str, str, int], Awaitable[str]]
 """Returns the checksum that the store has of an object, by bucket, key, ETag and size, if any."""
@@ -48,9 +55,9 @@ async def take_unchanged(
 ) -> AsyncIterator[list[FileRecord]]:
     """Stage the missing files that stand in the download's place, or in a version kept of it.
 
-    An object of the same size but another ETag may have been uploaded anew: its checksum is asked
-    for, and compared. Yields those that lie whole in the staging folder now, with what they were
-    verified by.
+    An object of the same size but another ETag, or one that is no digest, may have been uploaded
+    anew: its checksum is asked for, and compared. Yields those that lie whole in the staging folder
+    now, with what they were verified by.
     """
     versions = [v.path for v in await store.versions() if v.place == download.place]
     places = [download.place, *reversed(versions)]
@@ -66,7 +73,29 @@ async def take_unchanged(
 
 async def remember(download: Download, files: Iterable[FileRecord], store: Store) -> None:
     """Record how `files` stand in their place, for the time when their next version comes."""
-    await store.publish(await asyncio.to_thread(_standing, download, files))
+    place, name = download.place, known_as(download)
+    paths = [(f, _path(place, download, f), _path(name, download, f)) for f in files]
+    await store.publish(await asyncio.to_thread(_standing, paths))
+
+
+async def remember_staged(download: Download, files: Iterable[FileRecord], store: Store) -> None:
+    """Record how the staged `files` are, so that `not_in_place` knows them once they are moved.
+
+    It must be on disk before the first is moved. They are named by where they are staged: what
+    stands in their places until then may be known as well, as another download's.
+    """
+    paths = [(file, name := str(staged(download, file.path)), name) for file in files]
+    await store.publish(await asyncio.to_thread(_standing, paths))
+
+
+async def not_in_place(
+    download: Download, files: Sequence[FileRecord], store: Store
+) -> Sequence[FileRecord]:
+    """Return those of `files` that do not stand in their places as they were staged."""
+    if not files or download.replaces or not download.publish_began:
+        return files
+    known = {each.file: each for each in await store.published(_staged_names(download, files))}
+    return await asyncio.to_thread(_others, download, files, known)
 
 
 async def forget_gone(store: Store, spared: tuple[str, ...]) -> None:
@@ -88,17 +117,45 @@ def _path(place: str, download: Download, file: FileRecord) -> str:
     return f"{place}/{file.path}" if download.is_prefix else place
 
 
-def _standing(download: Download, files: Iterable[FileRecord]) -> list[Published]:
+def _standing(files: Iterable[tuple[FileRecord, str, str]]) -> list[Published]:
+    """Return how files are, each with its path and the path by which it is to be known."""
     found = []
-    for file in files:
-        try:
-            status = os.lstat(_path(download.place, download, file))
-        except FileNotFoundError:
-            continue
-        path = _path(known_as(download), download, file)
-        seal = (status.st_ino, status.st_mtime_ns)
-        found.append(Published(path, file.size, file.etag, file.sha256, file.checksum, *seal))
+    for file, path, name in files:
+        if status := _lstat(path):
+            seal = (status.st_ino, status.st_mtime_ns)
+            found.append(Published(name, file.size, file.etag, file.sha256, file.checksum, *seal))
     return found
+
+
+def _lstat(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _staged_names(download: Download, files: Iterable[FileRecord]) -> list[str]:
+    return [str(staged(download, file.path)) for file in files]
+
+
+def _others(
+    download: Download, files: Sequence[FileRecord], known: Mapping[str, Published]
+) -> list[FileRecord]:
+    names = zip(files, _staged_names(download, files), strict=True)
+    return [file for file, name in names if not _was_moved(download, file, known.get(name))]
+
+
+def _was_moved(download: Download, file: FileRecord, known: Published | None) -> bool:
+    """Tell whether it is the staged file that stands in the place: a rename keeps what tells it."""
+    status = _lstat(_path(download.place, download, file))
+    if not status or not known or not _is_version(known, file):
+        return False
+    seen = (status.st_size, status.st_ino, status.st_mtime_ns)
+    return seen == (file.size, known.inode, known.mtime_ns)
+
+
+def _is_version(known: Published, file: FileRecord) -> bool:
+    return known.etag == file.etag or validators.same(known.etag, file.etag)
 
 
 def _gone(files: Iterable[str], spared: tuple[str, ...]) -> list[str]:
@@ -106,12 +163,15 @@ def _gone(files: Iterable[str], spared: tuple[str, ...]) -> list[str]:
 
 
 async def _is_same(known: Published, file: FileRecord, bucket: str, ask: AskChecksum) -> bool:
-    """Tell whether a published file has the content that the plan asks for."""
+    """Tell whether a published file has the content that the plan asks for.
+
+    It may be that of another object, or of another bucket's.
+    """
     if known.size != file.size:
         return False
     if file.sha256:
         return known.sha256 == file.sha256
-    if validators.same(known.etag, file.etag):
+    if validators.is_digest(file.etag) and validators.same(known.etag, file.etag):
         return True
     if not known.checksum or (md5_etag(known.etag) and md5_etag(file.etag)):
         return False

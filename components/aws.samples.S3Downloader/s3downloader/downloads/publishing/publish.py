@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from ...core.errors import DownloaderError, ErrorCode, Vanished
+from ...core.errors import DownloaderError, ErrorCode
 from ...core.records import Download, FileRecord, State
 from ...system.directories import (
     make_directories,
@@ -24,13 +24,13 @@ from . import exchange, replace
 
 __all__ = [
     "discard",
+    "not_staged",
     "prepare",
     "publish_files",
     "publish_whole",
     "remove_staged",
     "staged",
     "sync_published",
-    "verify_sizes",
 ]
 
 log = logging.getLogger(__name__)
@@ -41,21 +41,9 @@ def staged(download: Download, path: str) -> Path:
     return Path(download.staging, "files", path)
 
 
-def verify_sizes(download: Download, files: Iterable[FileRecord]) -> list[FileRecord]:
-    """Return the files that are not there with the size of their object.
-
-    Once publishing has begun, a file may stand in its final place already, unless all of them
-    come there at once.
-    """
-    return [file for file in files if not _is_whole(download, file)]
-
-
-def _is_whole(download: Download, file: FileRecord) -> bool:
-    if _size(staged(download, file.path)) == file.size:
-        return True
-    if download.replaces:
-        return False
-    return download.publish_began and _size(Path(download.destination, file.path)) == file.size
+def not_staged(download: Download, files: Iterable[FileRecord]) -> list[FileRecord]:
+    """Return the files that are not in the staging folder with the size of their object."""
+    return [file for file in files if _size(staged(download, file.path)) != file.size]
 
 
 def _size(path: Path) -> int | None:
@@ -83,15 +71,17 @@ def publish_whole(download: Download) -> bool:
     return True
 
 
-def publish_files(download: Download, files: Iterable[FileRecord]) -> set[Path]:
+def publish_files(
+    download: Download, files: Iterable[FileRecord]
+) -> tuple[set[Path], list[FileRecord]]:
     """Move staged files into place; return the directories that are to be synced then.
 
-    May be called again after an interruption: a file that has been moved is left where it is.
+    With them come the files that are not staged: moved before an interruption, or lost.
     """
     destination = Path(download.destination)
-    return {
-        _publish_file(download, path_safety.target(destination, file.path), file) for file in files
-    }
+    places = [(file, path_safety.target(destination, file.path)) for file in files]
+    absent = [file for file, place in places if not _publish_file(download, place, file)]
+    return {place.parent for _, place in places}, absent
 
 
 def sync_published(destination: Path, touched: Iterable[Path]) -> None:
@@ -102,22 +92,21 @@ def sync_published(destination: Path, touched: Iterable[Path]) -> None:
     sync_above(destination)
 
 
-def _publish_file(download: Download, place: Path, file: FileRecord) -> Path:
+def _publish_file(download: Download, place: Path, file: FileRecord) -> bool:
+    """Tell whether there was a staged file to move."""
     make_directories(place.parent)
     source = staged(download, file.path)
     try:
         source.rename(place)
         source.unlink(missing_ok=True)  # rename(2) leaves it where both are links to one inode
     except FileNotFoundError:
-        if _size(place) != file.size:
-            message = f"{place} disappeared while it was published; resume to fetch it again"
-            raise Vanished(message) from None
+        return False
     except IsADirectoryError:
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_WRITABLE,
             f"{place} is a directory where a file belongs; remove it, then resume",
         ) from None
-    return place.parent
+    return True
 
 
 def remove_staged(download: Download, paths: Iterable[str]) -> None:

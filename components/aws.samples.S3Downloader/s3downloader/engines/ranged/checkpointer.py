@@ -122,7 +122,7 @@ class Checkpointer:
     ) -> list[FileRecord]:
         for file, transfer in arrived:
             if transfer:
-                transfer.close()
+                transfer.settle()
                 self._staging.arrive(file.number)
         return self._staging.take([file for file, _ in arrived])
 

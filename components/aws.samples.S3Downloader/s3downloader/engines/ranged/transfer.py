@@ -27,9 +27,10 @@ class Transfer:
 
     `file.etag` is the validator of the object that the bytes are of.
 
-    `write`, `rewind`, `sync`, `mend` and `close` block on the disk and raise OSError; they are for
-    threads, `write` for several at once, each with a part of its own. A file that is closed is not
-    synced any more. What a sync that failed was to bring to safety counts as missing from then on.
+    `write`, `rewind`, `sync`, `mend`, `settle` and `close` block on the disk and raise OSError;
+    they are for threads, `write` for several at once, each with a part of its own. A file that is
+    closed is not synced any more. What a sync that failed was to bring to safety counts as missing
+    from then on.
     """
 
     def __init__(
@@ -168,6 +169,18 @@ class Transfer:
     def check(self) -> None:
         """Have those parts fetched again that the disk does not hold as the journal says."""
         self._reset(self._unlike_their_crc())
+
+    def settle(self) -> None:
+        """Bring a file that is whole to safety, and let go of it.
+
+        Raises OSError where that fails, or has failed before: then the journal tells of what is
+        missing, which a sync of the file by its name would not see to.
+        """
+        if self.bytes_unsynced:
+            self.sync()
+        if not self._is_sound:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self.path))
+        self.close()
 
     def close(self) -> None:
         """Let go of the files; everything stays as it is."""
