@@ -205,6 +205,25 @@ async def test_a_weak_etag_is_the_same_as_the_strong_one(tmp_path: Path, bytes_:
     assert content(tmp_path) == content(tmp_path / "2") == bytes_
 
 
+@BOTH
+async def test_a_weak_etag_listed_as_a_strong_one_comes_from_a_store_that_compares_strongly(
+    tmp_path: Path, bytes_: bytes
+) -> None:
+    served = Served(bytes_, etag="W/tag")
+    listed = file_of(served, etag="tag")
+
+    def strict(asked: Asked) -> Reply:
+        return Reply(412) if asked.headers.get("if-match") else served(asked)
+
+    async with LyingStore(strict) as store:
+        with pytest.raises(DownloaderError) as caught:
+            await fetch(store.endpoint, tmp_path, listed)
+        assert caught.value.code is ErrorCode.SOURCE_CHANGED
+        sink = await fetch(store.endpoint, tmp_path, listed, relisted=True)
+    assert content(tmp_path) == bytes_
+    assert sink.files[0].etag == "tag"
+
+
 async def test_what_is_not_as_listed_is_continued_after_a_pause(tmp_path: Path) -> None:
     served = Served(LARGE, etag="own")
     file = file_of(served, etag="listed")
