@@ -21,6 +21,7 @@ from s3downloader.engines.ranged.range_request import Taker
 from s3downloader.engines.ranged.store_features import Learned
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.http import S3Http
+from s3downloader.sources.s3.object_metadata import ChecksumMode
 from tests.lying_store import Asked, LyingStore, Reply
 from tests.support import eventually
 
@@ -73,6 +74,7 @@ async def test_of_an_answer_with_another_etag_no_byte_is_taken() -> None:
                 share=Throttle(clock, lambda: 0).open(),
                 threads=threads,
                 learned=Learned(clock),
+                checksum_mode=ChecksumMode(),
                 accelerate=False,
             )
             file = file_of(other, etag="listed")
