@@ -95,8 +95,8 @@ class DownloadRunner:
         async for taken in reuse.take_unchanged(self._entry.download, self._store, self._checksum):
             await self.finished(taken)
         self._entry.meter.restart(self._entry.meter.bytes_there, keep_peak=True)
-        self._check_space(self._entry)
         for _ in range(_ROUNDS):
+            self._check_space(self._entry)
             await self._advance(self._entry, State.DOWNLOADING)
             fault = await self._fetch()
             await self._advance(self._entry, State.VERIFYING, plan=self._entry.download.plan + 1)
