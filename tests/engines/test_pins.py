@@ -178,6 +178,31 @@ async def test_an_object_with_a_validator_that_its_listing_lacks_is_pinned_to_it
 
 
 @BOTH
+@pytest.mark.parametrize(("at_last", "is_same"), [("W/tag", True), ("other", False), (None, False)])
+async def test_what_is_listed_without_a_validator_is_compared_once_it_is_fetched(
+    tmp_path: Path, bytes_: bytes, at_last: str | None, is_same: bool
+) -> None:
+    served = Served(bytes_, etag="tag", modified=None)
+    heads = 0
+
+    def restless(asked: Asked) -> Reply:
+        nonlocal heads
+        heads += asked.method == "HEAD"
+        is_again = asked.method == "HEAD" and heads > 1
+        return replace(served, etag=at_last)(asked) if is_again else served(asked)
+
+    async with LyingStore(restless) as store:
+        fetching = fetch(store.endpoint, tmp_path, file_of(served, etag=""), verify=False)
+        if is_same:
+            await fetching
+            assert content(tmp_path) == bytes_
+            return
+        with pytest.raises(DownloaderError) as caught:
+            await fetching
+        assert caught.value.code is ErrorCode.SOURCE_CHANGED
+
+
+@BOTH
 @pytest.mark.parametrize("own", ["own", "W/own"])
 async def test_what_is_listed_with_another_etag_comes_once_the_source_is_known_to_rest(
     tmp_path: Path, bytes_: bytes, own: str

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from ...core import validators
 from ...core.clock import Clock
 from ...core.errors import DownloaderError, ErrorCode
 from ...core.records import FileRecord
@@ -77,7 +78,10 @@ class Pins:
 
         Raises SOURCE_CHANGED.
         """
-        if file.etag or await self._ask(file) == fetched.etag:
+        if file.etag:
+            return
+        own = await self._ask(file)
+        if validators.same(own, fetched.etag) or not (own or fetched.etag):
             return
         raise DownloaderError(
             ErrorCode.SOURCE_CHANGED,
