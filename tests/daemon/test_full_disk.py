@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -64,6 +65,38 @@ async def test_the_end_of_a_wait_is_recorded_as_soon_as_it_can_be(
         with harness.disk.full(into(State.QUEUED), times):
             await harness.while_time_passes(lambda: harness.event("download_completed", "x"))
         assert harness.disk.refused == times
+
+
+async def test_the_daemon_ends_though_the_end_of_a_wait_cannot_be_recorded(
+    harness: Harness, clock: ManualClock
+) -> None:
+    harness.source.objects = {"a": 10}
+    harness.source.error = AWAY
+    with ExitStack() as until_it_has_ended:
+        async with harness.running():
+            await harness.download("a", "x")
+            await harness.becomes(State.WAITING, "x")
+            until_it_has_ended.enter_context(harness.disk.full(into(State.QUEUED)))
+            await harness.while_time_passes(lambda: harness.disk.refused)
+    harness.source.error = None
+    async with harness.running():
+        await harness.completed("x")
+
+
+async def test_a_resume_that_cannot_be_recorded_ends_the_wait(
+    harness: Harness, clock: ManualClock
+) -> None:
+    harness.source.objects = {"a": 10}
+    harness.source.error = AWAY
+    async with harness.running():
+        await harness.download("a", "x")
+        await harness.becomes(State.WAITING, "x")
+        harness.source.error = None
+        with harness.disk.full(into(State.QUEUED)):
+            await harness.while_time_passes(lambda: harness.disk.refused)
+            refusal = await harness.ask("resume", download_id="x")
+            assert refusal["error_code"] == "disk_full"
+        await harness.completed("x")
 
 
 @pytest.mark.parametrize("command", ["pause", "cancel"])

@@ -103,3 +103,21 @@ async def test_what_has_no_validator_is_fetched_again_after_a_pause(
         await harness.ask("resume", download_id="x")
         await harness.completed("x")
     assert harness.engine.fetched.count("m/a") == (1 if etag else 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "now"), [("m/a/b", "m/a"), ("m/a/b/c", "m/a"), ("m/a", "m/a/b"), ("m/a/b", "m/a/c")]
+)
+async def test_a_file_may_come_where_a_folder_was_and_the_other_way_round(
+    harness: Harness, before: str, now: str
+) -> None:
+    harness.source.objects = {before: 10, "m/weights": 10}
+    harness.engine.hold("m/weights")
+    async with harness.running():
+        await harness.download("m/", "x", "m")
+        await harness.engine.stands_at("m/weights")
+    harness.source.objects = {now: 10, "m/weights": 10}
+    harness.engine.release()
+    async with harness.running():
+        await harness.completed("x")
+    assert harness.files("m") == {now.removeprefix("m/"), "weights"}

@@ -51,3 +51,22 @@ async def test_of_two_planned_at_once_one_has_the_space(harness: Harness) -> Non
             State.DOWNLOADING.value,
             State.FAILED.value,
         ]
+
+
+async def test_a_source_that_grows_on_the_way_is_compared_with_the_space(harness: Harness) -> None:
+    free = path_safety.space(harness.directory).free
+    harness.configuration["MinFreeBytes"] = free // 10
+    harness.source.objects = {"m/a": 10}
+    harness.engine.hold("m/a")
+    async with harness.running():
+        await harness.download("m/a", "x")
+        await harness.engine.stands_at("m/a")
+        harness.source.objects = {"m/a": 19 * free // 20}
+        harness.engine.release()
+        error = await harness.hears("download_error", "x")
+        assert error["error_code"] == "insufficient_space"
+        assert harness.engine.fetched == ["m/a"]
+
+        harness.source.objects = {"m/a": 20}
+        await harness.ask("resume", download_id="x")
+        await harness.completed("x")

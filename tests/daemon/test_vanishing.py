@@ -110,6 +110,25 @@ async def test_what_goes_before_it_is_published_is_fetched_again(
         assert [notice["level"] for notice in harness.notices] == ["warning"]
 
 
+@pytest.mark.parametrize("remove", [all_of_it, one_file, the_destination])
+async def test_what_goes_before_it_is_verified_is_fetched_again(
+    harness: Harness, remove: Callable[[Harness], None]
+) -> None:
+    harness.source.objects = OBJECTS
+    async with harness.running():
+        verifying = harness.hold("record", reaches(State.VERIFYING))
+        await harness.download("m/", "x", "m")
+        await verifying.reached()
+        remove(harness)
+        verifying.open()
+        await harness.completed("x")
+        assert sizes(harness) == OBJECTS
+        assert harness.events("x") == STARTED_AND_COMPLETED
+        [notice] = await harness.until(lambda: harness.notices)
+        assert notice["level"] == "warning"
+        assert "vanished" in notice["message"]
+
+
 async def test_what_goes_while_the_daemon_is_down_is_fetched_again(harness: Harness) -> None:
     harness.source.objects = OBJECTS
     harness.engine.hold("m/deep/b")
@@ -203,15 +222,17 @@ async def test_what_was_moved_before_a_restart_is_not_fetched_again(
         assert harness.engine.fetched == [*OBJECTS]
 
 
+@pytest.mark.parametrize("is_seen", [True, False], ids=["by the engine", "after it"])
 async def test_what_goes_again_and_again_ends_with_what_to_look_for(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, is_seen: bool
 ) -> None:
     fetch = harness.engine.fetch
 
     async def fetch_in_vain(job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
         await fetch(job, files, sink)
         shutil.rmtree(job.staging)
-        job.staging.stat()
+        if is_seen:
+            job.staging.stat()
 
     harness.source.objects = OBJECTS
     async with harness.running():

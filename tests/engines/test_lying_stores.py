@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 
 from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.records import Options
 from tests.lying_store import Asked, LyingStore, Reply, error_reply, login_page
 
 from .objects import (
@@ -27,7 +29,7 @@ from .objects import (
     refused,
     told,
 )
-from .support import names
+from .support import FastClock, Files, ForgivingRecorder, by_ranges, job, names
 
 # --- Sizes ----------------------------------------------------------------------------------------
 
@@ -224,7 +226,10 @@ async def test_a_head_that_breaks_off_is_no_head(tmp_path: Path, bytes_: bytes) 
 # --- What a store does not know -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("status", "code"), [(400, "InvalidArgument"), (501, "NotImplemented")])
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(400, "InvalidArgument"), (501, "NotImplemented"), (403, "SignatureDoesNotMatch")],
+)
 async def test_a_store_that_knows_no_checksums_is_asked_once(
     tmp_path: Path, status: int, code: str
 ) -> None:
@@ -240,6 +245,26 @@ async def test_a_store_that_knows_no_checksums_is_asked_once(
         sink = await fetch(store.endpoint, tmp_path, *files, numworkers=1)
         assert [a.key for a in store.requests] == ["1", "1", "2", "3"]
     assert sink.numbers == [1, 2, 3]
+
+
+async def test_what_a_head_teaches_of_checksums_counts_for_the_requests_of_bytes(
+    tmp_path: Path,
+) -> None:
+    small, large = Served(SMALL), Served(random.Random(3).randbytes(17 * MIB))
+
+    def plain(asked: Asked) -> Reply:
+        if "x-amz-checksum-mode" in asked.headers:
+            return error_reply(501, "NotImplemented")
+        return (small if asked.key == "small" else large)(asked)
+
+    files = [file_of(large, "large"), file_of(small, "small", number=2)]
+    async with LyingStore(plain) as store:
+        engine, sink = by_ranges(store.endpoint, FastClock()), ForgivingRecorder()
+        for file in files:
+            await engine.fetch(job(tmp_path, Options()), Files([file]), sink)
+        assert store.asked[:2] == ["HEAD large", "GET large"]
+        assert store.asked.count("GET small") == 1
+    assert sink.numbers == [1, 2]
 
 
 async def test_a_request_that_is_refused_either_way_teaches_nothing(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from s3downloader.engines.ranged.range_request import Taker
 from s3downloader.engines.ranged.store_features import Learned
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.http import S3Http
+from s3downloader.sources.s3.object_metadata import ChecksumMode
 from tests.lying_store import Asked, LyingStore, Reply
 from tests.support import eventually
 
@@ -73,6 +74,7 @@ async def test_of_an_answer_with_another_etag_no_byte_is_taken() -> None:
                 share=Throttle(clock, lambda: 0).open(),
                 threads=threads,
                 learned=Learned(clock),
+                checksum_mode=ChecksumMode(),
                 accelerate=False,
             )
             file = file_of(other, etag="listed")
@@ -176,6 +178,31 @@ async def test_an_object_with_a_validator_that_its_listing_lacks_is_pinned_to_it
 
 
 @BOTH
+@pytest.mark.parametrize(("at_last", "is_same"), [("W/tag", True), ("other", False), (None, False)])
+async def test_what_is_listed_without_a_validator_is_compared_once_it_is_fetched(
+    tmp_path: Path, bytes_: bytes, at_last: str | None, is_same: bool
+) -> None:
+    served = Served(bytes_, etag="tag", modified=None)
+    heads = 0
+
+    def restless(asked: Asked) -> Reply:
+        nonlocal heads
+        heads += asked.method == "HEAD"
+        is_again = asked.method == "HEAD" and heads > 1
+        return replace(served, etag=at_last)(asked) if is_again else served(asked)
+
+    async with LyingStore(restless) as store:
+        fetching = fetch(store.endpoint, tmp_path, file_of(served, etag=""), verify=False)
+        if is_same:
+            await fetching
+            assert content(tmp_path) == bytes_
+            return
+        with pytest.raises(DownloaderError) as caught:
+            await fetching
+        assert caught.value.code is ErrorCode.SOURCE_CHANGED
+
+
+@BOTH
 @pytest.mark.parametrize("own", ["own", "W/own"])
 async def test_what_is_listed_with_another_etag_comes_once_the_source_is_known_to_rest(
     tmp_path: Path, bytes_: bytes, own: str
@@ -203,6 +230,25 @@ async def test_a_weak_etag_is_the_same_as_the_strong_one(tmp_path: Path, bytes_:
         await fetch(store.endpoint, tmp_path, listed)
         await fetch(store.endpoint, tmp_path / "2", file_of(served))
     assert content(tmp_path) == content(tmp_path / "2") == bytes_
+
+
+@BOTH
+async def test_a_weak_etag_listed_as_a_strong_one_comes_from_a_store_that_compares_strongly(
+    tmp_path: Path, bytes_: bytes
+) -> None:
+    served = Served(bytes_, etag="W/tag")
+    listed = file_of(served, etag="tag")
+
+    def strict(asked: Asked) -> Reply:
+        return Reply(412) if asked.headers.get("if-match") else served(asked)
+
+    async with LyingStore(strict) as store:
+        with pytest.raises(DownloaderError) as caught:
+            await fetch(store.endpoint, tmp_path, listed)
+        assert caught.value.code is ErrorCode.SOURCE_CHANGED
+        sink = await fetch(store.endpoint, tmp_path, listed, relisted=True)
+    assert content(tmp_path) == bytes_
+    assert sink.files[0].etag == "tag"
 
 
 async def test_what_is_not_as_listed_is_continued_after_a_pause(tmp_path: Path) -> None:

@@ -33,6 +33,12 @@ GOOD: list[tuple[int, dict[str, str], Asked, Body]] = [
     (206, PART, asked((100, 300)), Body(200, True, True)),
     (
         206,
+        {**PART, "content-range": "Bytes 100-299/1000"},
+        asked((100, 300)),
+        Body(200, True, True),
+    ),
+    (
+        206,
         {**PART, "content-range": "bytes 100-299/*"},
         asked((100, 300)),
         Body(200, True, True),

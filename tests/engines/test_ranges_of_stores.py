@@ -17,6 +17,7 @@ from s3downloader.core.clock import SystemClock
 from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.core.records import FileRecord, Options
 from s3downloader.sources.s3.credentials import Credentials, Keys
+from s3downloader.sources.s3.object_metadata import ChecksumMode
 from sandbox.link import Link
 from sandbox.servers import ApiServer, ObjectServer
 
@@ -222,6 +223,7 @@ class Told:
 
     def __init__(self, expected: Expected) -> None:
         self._expected = expected
+        self.checksum_mode = ChecksumMode()
 
     async def expected(self, bucket: str, key: str, etag: str, size: int) -> Expected:
         return self._expected

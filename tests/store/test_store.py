@@ -202,6 +202,38 @@ async def test_a_new_plan_keeps_what_is_done_while_the_object_is_the_same(tmp_pa
     await store.close()
 
 
+@pytest.mark.parametrize(("wanted", "stays"), [("", True), ("a" * 64, True), ("b" * 64, False)])
+async def test_a_file_that_needs_no_sha256_any_more_stays_done(
+    tmp_path: Path, wanted: str, stays: bool
+) -> None:
+    store = Store(tmp_path)
+    await store.record(Change(downloads=[a_download()]))
+    await store.plan("d1", 1, [Item("a", "vlm/a", 1, "e", "a" * 64)])
+    [file] = await all_files(store)
+    await store.mark_done([file])
+    await store.expect([(wanted, file.number)])
+    [file] = await all_files(store)
+    assert (file.sha256, file.done) == (wanted, stays)
+    await store.close()
+
+
+async def test_files_without_a_validator_are_doubted_as_others_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk()
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=connection_on(disk)))
+    store = Store(tmp_path)
+    await store.record(Change(downloads=[a_download()]))
+    await store.plan("d1", 1, [Item("a", "vlm/a", 1, ""), Item("b", "vlm/b", 1, "e")])
+    await store.mark_done(await all_files(store))
+    with disk.full("UPDATE files", times=1), pytest.raises(DownloaderError, match="full"):
+        await store.doubt_unpinned("d1")
+    assert len(await all_files(store, done=True)) == 2
+    await store.doubt_unpinned("d1")
+    assert [file.path for file in await all_files(store, done=True)] == ["b"]
+    await store.close()
+
+
 @pytest.mark.parametrize("paths", [("a", "a/b"), ("x/a", "x/a b", "x/a/b")])
 async def test_a_file_where_a_directory_is_needed_is_refused(
     tmp_path: Path, paths: tuple[str, ...]

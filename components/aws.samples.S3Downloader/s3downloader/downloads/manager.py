@@ -210,10 +210,16 @@ class DownloadManager:
             await stop(entry.task)
             check_resumable(entry.download)
             entry.failures_in_a_row = entry.beginnings = 0
-            await self._state_machine.advance(
-                entry, State.QUEUED, events=[events.resumed], context=context, active_seconds=0.0
-            )
-            self._enqueue(entry)
+            try:
+                await self._state_machine.advance(
+                    entry,
+                    State.QUEUED,
+                    events=[events.resumed],
+                    context=context,
+                    active_seconds=0.0,
+                )
+            finally:
+                self._go_on(entry)
 
     async def limit(self, download_id: str, limit: int | None, context: CommandContext) -> None:
         """Set a download's own limit in bytes per second, None or 0 for none; applied at once."""
@@ -370,7 +376,7 @@ class DownloadManager:
                 log.warning("%s begins again: %s", entry.download.download_id, error)
                 self._on_fault(entry.download, error)
                 entry.beginnings += 1
-                await uninterrupted(self._queue_again(entry))
+                await self._queue_again(entry)
                 return
             error = _given_up(error)
         failure = Failure(error.code, error.message, error.details)
@@ -391,11 +397,14 @@ class DownloadManager:
         if entry.download.state is State.PUBLISHING:
             self._enqueue(entry)
         else:
-            await uninterrupted(self._queue_again(entry))
+            await self._queue_again(entry)
 
     async def _queue_again(self, entry: ActiveDownload) -> None:
-        await self._advance_with_retry(entry, State.QUEUED)
-        self._enqueue(entry)
+        try:
+            await self._advance_with_retry(entry, State.QUEUED)
+        finally:  # cancelled too, for by then that may be recorded
+            if entry.download.state is State.QUEUED:
+                self._enqueue(entry)
 
     async def _advance_with_retry(
         self, entry: ActiveDownload, state: State, **changes: Any

@@ -102,8 +102,8 @@ class DownloadRunner:
         async for taken in reuse.take_unchanged(self._entry.download, self._store, self._checksum):
             await self.finished(taken)
         self._entry.meter.restart(self._entry.meter.bytes_there, keep_peak=True)
-        self._check_space(self._entry)
         for _ in range(_ROUNDS):
+            self._check_space(self._entry)
             await self._advance(self._entry, State.DOWNLOADING)
             fault = await self._fetch()
             await self._advance(self._entry, State.VERIFYING, plan=self._entry.download.plan + 1)
@@ -149,8 +149,13 @@ class DownloadRunner:
         return None
 
     async def _verify(self) -> Differences:
-        """See which files are whole, and in what the source is another than was planned."""
-        await self._forget_broken()
+        """See that what is done is whole, and in what the source is another than was planned.
+
+        Raises Vanished where files that were fetched are gone by now.
+        """
+        if broken := await self._broken_files():
+            await self._store.mark_missing(broken)
+            raise _vanished(broken)
         return await self._plan()
 
     async def _forget_broken(self) -> None:
@@ -192,11 +197,7 @@ class DownloadRunner:
     async def _check_whole(self) -> None:
         """Raise Vanished where a file went after it was verified: none is published without it."""
         if broken := await self._broken_files():
-            first, count = broken[0].path, len(broken)
-            raise Vanished(
-                f"{count} files vanished before they were published, {first} among them;"
-                " resume to fetch them again"
-            )
+            raise _vanished(broken)  # not marked: another process that publishes looks again
 
     def _files(self, *, done: bool) -> AsyncIterable[FileRecord]:
         """Return the files that are done, or not; to be gone through as often as one likes."""
@@ -228,6 +229,14 @@ class DownloadRunner:
         self._entry.failures_in_a_row = 0
         done = self._entry.download.files_done + len(files)
         self._entry.download = msgspec.structs.replace(self._entry.download, files_done=done)
+
+
+def _vanished(broken: list[FileRecord]) -> Vanished:
+    first, count = broken[0].path, len(broken)
+    return Vanished(
+        f"{count} files vanished before they were published, {first} among them;"
+        " resume to fetch them again"
+    )
 
 
 def _replaced(download: Download, differences: Differences) -> DownloaderError:

@@ -24,7 +24,7 @@ from ..core.checksums import (
 )
 from ..core.errors import DownloaderError, ErrorCode
 from ..core.records import FileRecord
-from ..sources.s3.object_metadata import checksum_from_headers
+from ..sources.s3.object_metadata import ChecksumMode, checksum_from_headers
 from .base import FetchJob
 from .ranged.transfer import Transfer
 from .staging import Staging
@@ -44,6 +44,8 @@ _GONE = {ErrorCode.SOURCE_CHANGED, ErrorCode.OBJECT_NOT_FOUND}
 
 class Heads(Protocol):
     """What tells the checksums that a store keeps of its objects."""
+
+    checksum_mode: ChecksumMode
 
     async def expected(self, bucket: str, key: str, etag: str, size: int) -> Expected | None:
         """Return the best that is known of an object; None where the store knows nothing.

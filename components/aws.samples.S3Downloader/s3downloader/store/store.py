@@ -187,9 +187,10 @@ class Store:
     async def expect(self, values: Sequence[tuple[str, int]]) -> None:
         """Set the SHA-256 that files must have; each value is that and the file's number.
 
-        A file that was done with another one, or with none, is done no more.
+        A file that was done with another one, or with none, is done no more. One whose value is
+        empty needs none any more, and stays as it is.
         """
-        sql = "UPDATE files SET done = done AND sha256 = ?1, sha256 = ?1 WHERE number = ?2"
+        sql = "UPDATE files SET done = done AND ?1 IN ('', sha256), sha256 = ?1 WHERE number = ?2"
         await self._database.transact(lambda c: c.executemany(sql, values))
 
     async def expect_nothing(self, download_id: str) -> None:
@@ -253,12 +254,13 @@ class Store:
         """Remember that files whose objects have no validator are not whole.
 
         Nothing tells that they are still the same, but for a SHA-256 that they must have.
+        Not durable by itself.
         """
-        await self._fetch(
+        sql = (
             "UPDATE files SET done = 0, checksum = ''"
-            " WHERE download_id = ? AND etag = '' AND sha256 = ''",
-            download_id,
+            " WHERE download_id = ? AND etag = '' AND sha256 = ''"
         )
+        await self._database.transact(lambda c: c.execute(sql, (download_id,)), durable=False)
 
     async def versions(self) -> list[Version]:
         """Return the kept and the doomed versions of all places by their numbers."""

@@ -110,10 +110,21 @@ def _publish_file(download: Download, place: Path, file: FileRecord) -> bool:
 
 
 def remove_staged(download: Download, paths: Iterable[str]) -> None:
-    """Remove files that do not belong to the download any more."""
+    """Remove files that do not belong to the download any more, and folders left empty by that.
+
+    A file of the source may be to stand in the place of such a folder.
+    """
+    top = staged(download, "")
     for path in paths:
+        place = staged(download, path)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            staged(download, path).unlink()
+            place.unlink()
+        folder = place.parent
+        with contextlib.suppress(OSError):  # the first that is not empty ends it
+            while folder != top:
+                with contextlib.suppress(FileNotFoundError):
+                    folder.rmdir()
+                folder = folder.parent
 
 
 def prepare(download: Download) -> bool:

@@ -77,6 +77,7 @@ class RangedEngine:
             share=job.share,
             threads=threads,
             learned=self._learned,
+            checksum_mode=self._heads.checksum_mode,
             accelerate=job.options.s3_transfer_acceleration,
         )
         verifier = Verifier(job, self._heads)

@@ -29,7 +29,7 @@ __all__ = [
     "too_short",
 ]
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
 _HTML_KEYS = (".html", ".htm", ".xhtml")
 _CODES_OF_PORTALS = {301, 302, 303, 307, 308, 511}
 

@@ -5,24 +5,19 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-import msgspec
-
 from ...core import validators
 from ...core.aio import uninterrupted
-from ...core.errors import ErrorCode
 from ...core.records import FileRecord
 from ...core.request_timeouts import asks_for_time
 from ...core.throttle import Share
 from ...sources.s3.credentials import Credentials
 from ...sources.s3.http import TRIES, Answer, Request, S3Http
-from ...sources.s3.object_metadata import CHECKSUM_MODE
+from ...sources.s3.object_metadata import ChecksumMode
 from .range_answer import Asked, RangesIgnoredError, check_refusal
 from .range_request import Reading, Taker
 from .store_features import Learned
 
 __all__ = ["BucketReader"]
-
-_MAY_REFUSE_CHECKSUMS = {400, 501}
 
 
 class BucketReader:
@@ -37,6 +32,7 @@ class BucketReader:
         share: Share,
         threads: ThreadPoolExecutor,
         learned: Learned,
+        checksum_mode: ChecksumMode,
         accelerate: bool,
     ) -> None:
         self._bucket = bucket
@@ -45,6 +41,7 @@ class BucketReader:
         self._share = share
         self._threads = threads
         self._learned = learned
+        self._checksum_mode = checksum_mode
         self._accelerate = accelerate
 
     async def read(self, file: FileRecord, span: tuple[int, int] | None, taker: Taker) -> float:
@@ -77,8 +74,8 @@ class BucketReader:
         headers = validators.conditions(file.etag)
         if span:
             headers["range"] = f"bytes={span[0]}-{span[1] - 1}"
-        if taker.learn and self._learned.tells_checksums and not span:
-            headers |= CHECKSUM_MODE
+        if taker.learn and not span:
+            headers |= self._checksum_mode.headers
         return Request(
             method="GET",
             bucket=self._bucket,
@@ -95,17 +92,20 @@ class BucketReader:
             reading = Reading(self._http, request, asked, keys, self._share, taker, self._learned)
             refusal = await self._run(reading)
             if refusal is None:
-                self._learned.tells_checksums &= not is_plain
+                if is_plain:
+                    self._checksum_mode.refused()
                 return reading.first_byte
             check_refusal(refusal.status, refusal.code, asked)
             renewed = await self._http.refresh_from_error(request, refusal, keys)
-            if renewed is None and _may_refuse_checksums(request, refusal):
-                request, renewed, is_plain = _without_checksums(request), keys, True
+            error = refusal.explained(request)
+            if renewed is None and self._checksum_mode.may_be_why(request, error):
+                plain = self._checksum_mode.left_out(request)
+                request, renewed, is_plain = plain, keys, True
             if renewed is None:
                 break
             keys = renewed
         assert refusal
-        raise asks_for_time(refusal.explained(request), refusal.headers)
+        raise asks_for_time(error, refusal.headers)
 
     async def _run(self, reading: Reading) -> Answer | None:
         loop = asyncio.get_running_loop()
@@ -120,19 +120,6 @@ class BucketReader:
             raise
         finally:
             reading.deadline.stop()
-
-
-def _may_refuse_checksums(request: Request, refusal: Answer) -> bool:
-    """Tell whether a store may refuse a request as it does not know CHECKSUM_MODE."""
-    asks = bool(request.headers.keys() & CHECKSUM_MODE)
-    if not asks or refusal.status not in _MAY_REFUSE_CHECKSUMS:
-        return False
-    return refusal.explained(request).code is not ErrorCode.CREDENTIALS_UNAVAILABLE
-
-
-def _without_checksums(request: Request) -> Request:
-    headers = {name: v for name, v in request.headers.items() if name not in CHECKSUM_MODE}
-    return msgspec.structs.replace(request, headers=headers)
 
 
 def _forget(running: asyncio.Future[Answer | None]) -> None:

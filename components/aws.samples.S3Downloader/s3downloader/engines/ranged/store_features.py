@@ -67,8 +67,6 @@ class Learned:
 
     def __init__(self, clock: Clock) -> None:
         self.ranges = RangeSupport(clock)
-        self.tells_checksums = True
-        """Whether the store takes requests that ask for checksums."""
         self.unlike_listed: set[str] = set()
         """The buckets whose objects have other validators than their listing tells."""
         self.broken: Counter[tuple[str, int]] = Counter()

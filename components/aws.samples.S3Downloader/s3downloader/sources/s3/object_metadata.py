@@ -65,6 +65,11 @@ class ChecksumMode:
         is_refused = error.code in {ErrorCode.ACCESS_DENIED, ErrorCode.ENGINE_FAILED}
         return asks and is_refused and error.details.get("status") in _MAY_REFUSE_CHECKSUMS
 
+    def left_out(self, request: Request) -> Request:
+        """Return the same request without these headers."""
+        headers = {name: v for name, v in request.headers.items() if name not in CHECKSUM_MODE}
+        return msgspec.structs.replace(request, headers=headers)
+
     def refused(self) -> None:
         """Remember that a request without these headers succeeded where one with them had not."""
         if not self._is_refused:
@@ -157,7 +162,7 @@ class ObjectMetadata:
         except DownloaderError as error:
             if not self.checksum_mode.may_be_why(request, error):
                 raise
-        answer = await self.http.send(msgspec.structs.replace(request, headers={}))
+        answer = await self.http.send(self.checksum_mode.left_out(request))
         self.checksum_mode.refused()
         return answer
 
