@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ import msgspec
 
 from ..contract import commands
 from ..core.aio import TaskGroup, stop, uninterrupted
+from ..core.backoff import pause_after
 from ..core.clock import Clock
 from ..core.errors import DownloaderError, ErrorCode, Vanished, from_system
 from ..core.records import ACTIVE, FINISHED, Download, Failure, State, Version
@@ -41,6 +41,7 @@ __all__ = ["DownloadManager", "Source"]
 
 log = logging.getLogger(__name__)
 
+_FIRST_WAIT = 1.0
 _LONGEST_WAIT = 60.0
 _WRITE_AGAIN = 10.0
 _BEGINNINGS = 3
@@ -391,9 +392,8 @@ class DownloadManager:
             await self._advance_with_retry(entry, State.WAITING, failure=failure)
         elif not entry.failures_in_a_row:
             self._on_fault(entry.download, error)
-        wait = min(_LONGEST_WAIT, 2.0 ** min(entry.failures_in_a_row, 10))
         entry.failures_in_a_row += 1
-        await self._clock.sleep(wait * random.uniform(0.5, 1.0))
+        await self._clock.sleep(pause_after(entry.failures_in_a_row, _FIRST_WAIT, _LONGEST_WAIT))
         if entry.download.state is State.PUBLISHING:
             self._enqueue(entry)
         else:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
+from ...core.backoff import pause_after
 from ...core.clock import Clock
 from ...core.errors import DownloaderError, ErrorCode
 
@@ -135,8 +135,7 @@ class Retries:
         most = min(self._retry_count, _MOST_TRIES.get(error.code, 0))
         if self._tries > most:
             raise error
-        wait = min(_LONGEST_WAIT, _FIRST_WAIT * 2.0 ** (self._tries - 1))
-        wait *= random.uniform(0.5, 1.0)  # noqa: S311  # jitter
+        wait = pause_after(self._tries, _FIRST_WAIT, _LONGEST_WAIT)
         asked_for = min(_LONGEST_WAIT, error.details.get("retry_after", 0.0))
         await self._clock.sleep(max(wait, asked_for))
 
