@@ -18,7 +18,7 @@ from ..store.outbox import Outbox
 from .active_download import ActiveDownload
 from .events import Announcement, started
 
-__all__ = ["CommandContext", "StateMachine", "check_resumable", "require"]
+__all__ = ["CommandContext", "StateMachine", "check_resumable", "invalid_state", "require"]
 
 log = logging.getLogger(__name__)
 
@@ -175,25 +175,23 @@ def _goes_on(entry: ActiveDownload) -> bool:
     return timed or entry.working_since is not None
 
 
+def invalid_state(download: Download, why: str) -> DownloaderError:
+    """Return the error that names the state of `download`; `why` ends its sentence."""
+    return DownloaderError(
+        ErrorCode.INVALID_STATE,
+        f"the download {download.download_id!r} is {download.state.value}{why}",
+        download_id=download.download_id,
+        status=download.state.value,
+    )
+
+
 def require(download: Download, state: State) -> None:
     """Raise INVALID_STATE unless `download` may enter `state` now."""
     if state not in TRANSITIONS[download.state]:
-        raise DownloaderError(
-            ErrorCode.INVALID_STATE,
-            f"the download {download.download_id!r} is {download.state.value} and cannot become"
-            f" {state.value}",
-            download_id=download.download_id,
-            status=download.state.value,
-        )
+        raise invalid_state(download, f" and cannot become {state.value}")
 
 
 def check_resumable(download: Download) -> None:
     """Raise INVALID_STATE unless a command may let `download` go on."""
     if download.state not in (State.PAUSED, State.FAILED, State.WAITING):
-        raise DownloaderError(
-            ErrorCode.INVALID_STATE,
-            f"the download {download.download_id!r} is {download.state.value}; only a paused,"
-            " failed or waiting one can be resumed",
-            download_id=download.download_id,
-            status=download.state.value,
-        )
+        raise invalid_state(download, "; only a paused, failed or waiting one can be resumed")

@@ -15,6 +15,7 @@ from ...core.records import ACTIVE, FINISHED, Download, Options, State
 from ...core.settings import Settings
 from ..active_download import ActiveDownload
 from ..publishing.replace import check_replaceable
+from ..state_machine import invalid_state
 from . import path_safety
 
 __all__ = ["admit", "check_free", "check_place", "check_space", "limited", "model_id"]
@@ -64,13 +65,7 @@ def limited(download: Download, limit: int | None) -> Options:
     Raises INVALID_FIELD where its engine heeds none, INVALID_STATE where it is over.
     """
     if download.state in FINISHED:
-        raise DownloaderError(
-            ErrorCode.INVALID_STATE,
-            f"the download {download.download_id!r} is {download.state.value}; only one that is"
-            " not over can be given a limit",
-            download_id=download.download_id,
-            status=download.state.value,
-        )
+        raise invalid_state(download, "; only one that is not over can be given a limit")
     check_limit(download.options.engine, limit)
     return msgspec.structs.replace(download.options, max_bandwidth=limit)
 
