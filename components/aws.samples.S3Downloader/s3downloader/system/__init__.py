@@ -1,1 +1,1 @@
-"""What the operating system gives: child processes, memory, directories."""
+"""What the operating system gives: child processes, memory, directories, files."""

@@ -23,6 +23,7 @@ from ...core.errors import DownloaderError, ErrorCode, from_os_error
 from ...core.records import Download, FileRecord
 from ...store import Published, Store
 from ...system.directories import sync
+from ...system.status import status_of
 from ..publishing.publish import staged
 
 __all__ = [
@@ -121,17 +122,10 @@ def _standing(files: Iterable[tuple[FileRecord, str, str]]) -> list[Published]:
     """Return how files are, each with its path and the path by which it is to be known."""
     found = []
     for file, path, name in files:
-        if status := _lstat(path):
+        if status := status_of(path):
             seal = (status.st_ino, status.st_mtime_ns)
             found.append(Published(name, file.size, file.etag, file.sha256, file.checksum, *seal))
     return found
-
-
-def _lstat(path: str) -> os.stat_result | None:
-    try:
-        return os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
 
 
 def _staged_names(download: Download, files: Iterable[FileRecord]) -> list[str]:
@@ -147,7 +141,7 @@ def _others(
 
 def _was_moved(download: Download, file: FileRecord, known: Published | None) -> bool:
     """Tell whether it is the staged file that stands in the place: a rename keeps what tells it."""
-    status = _lstat(_path(download.place, download, file))
+    status = status_of(_path(download.place, download, file))
     if not status or not known or not _is_version(known, file):
         return False
     seen = (status.st_size, status.st_ino, status.st_mtime_ns)

@@ -19,6 +19,7 @@ from ...system.directories import (
     sync_above,
     sync_tree,
 )
+from ...system.status import status_of
 from ..planning import path_safety
 from . import exchange, replace
 
@@ -43,14 +44,12 @@ def staged(download: Download, path: str) -> Path:
 
 def not_staged(download: Download, files: Iterable[FileRecord]) -> list[FileRecord]:
     """Return the files that are not in the staging folder with the size of their object."""
-    return [file for file in files if _size(staged(download, file.path)) != file.size]
+    return [file for file in files if not _is_staged(download, file)]
 
 
-def _size(path: Path) -> int | None:
-    try:
-        return path.lstat().st_size
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+def _is_staged(download: Download, file: FileRecord) -> bool:
+    status = status_of(staged(download, file.path))
+    return status is not None and status.st_size == file.size
 
 
 def publish_whole(download: Download) -> bool:

@@ -27,6 +27,7 @@ from ...system.directories import (
     sync_above,
     sync_tree,
 )
+from ...system.status import status_of
 from ..planning import path_safety
 from .exchange import exchange, rename_new
 
@@ -195,10 +196,8 @@ def remove_kept(kept: Path) -> None:
 
 def inode(path: Path) -> int | None:
     """Return the inode that `path` itself names, None for none."""
-    try:
-        return path.lstat().st_ino
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    status = status_of(path)
+    return status.st_ino if status else None
 
 
 def _staged(download: Download) -> Path:
