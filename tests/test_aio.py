@@ -11,9 +11,7 @@ import pytest
 from s3downloader.core.aio import together, unless
 
 
-async def test_of_several_that_fail_at_once_one_is_told_and_the_others_are_not_complained_of() -> (
-    None
-):
+async def test_of_several_failures_at_once_one_is_raised_quietly() -> None:
     complaints: list[dict[str, Any]] = []
     gc.collect()  # what others left is not told here
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
@@ -51,7 +49,7 @@ async def test_the_others_are_stopped_when_one_fails() -> None:
     assert stopped == [True, True]
 
 
-async def test_who_is_impatient_while_the_others_are_stopped_leaves_none_running() -> None:
+async def test_cancelling_again_while_others_stop_leaves_none_running() -> None:
     stopped = []
     leave = asyncio.Event()
 

@@ -91,9 +91,7 @@ def test_strings_are_coerced() -> None:
         ("S5cmdVersion", "2.3.0/../.."),
     ],
 )
-def test_a_bad_value_is_refused_naming_parameter_value_and_what_is_allowed(
-    name: str, value: Any
-) -> None:
+def test_a_bad_value_is_refused_with_what_is_allowed(name: str, value: Any) -> None:
     with pytest.raises(DownloaderError) as caught:
         of(configuration={name: value})
     assert f"parameter {name} is {value!r}; allowed is " in caught.value.message
@@ -115,7 +113,7 @@ def test_a_configuration_file_must_hold_parameters(tmp_path: Path, text: str) ->
         read_file(tmp_path / "missing.yaml")
 
 
-def test_live_parameters_change_and_the_others_wait_for_a_restart() -> None:
+def test_live_parameters_change_and_others_wait_for_a_restart() -> None:
     live = LiveSettings(arguments={}, environment={}, configuration={})
     waiting = live.update({"LogLevel": "ERROR", "MaxConcurrentDownloads": "7", "TopicPrefix": "x"})
     assert waiting == ["TopicPrefix"]

@@ -115,7 +115,7 @@ def test_large_takes_are_spread_from_the_first_on() -> None:
     fly(main)
 
 
-def test_shares_are_even_whatever_the_size_and_number_of_the_takes() -> None:
+def test_shares_are_even_whatever_size_and_number_of_takes() -> None:
     async def main(clock: Clock) -> None:
         async with device(clock, 3 * RATE) as here:
             readers = [
@@ -267,7 +267,7 @@ def test_a_cancelled_take_costs_the_others_nothing() -> None:
     fly(main)
 
 
-def test_a_take_given_up_with_nobody_behind_it_leaves_the_bandwidth_to_others() -> None:
+def test_a_cancelled_take_leaves_its_bandwidth_to_others() -> None:
     async def main(clock: Clock) -> None:
         here = Device(clock, RATE)
         given_up = asyncio.ensure_future(here.throttle.open().take(64 * MIB))

@@ -10,7 +10,7 @@ from benchmarks.kills import random_moments, survive
 MIB = 1 << 20
 
 
-def test_moments_are_spread_over_the_object_and_the_same_for_a_seed() -> None:
+def test_random_moments_are_spread_and_repeatable() -> None:
     moments = random_moments(1000, 20, random.Random(1))
     assert moments == sorted(moments)
     assert len(moments) == 20

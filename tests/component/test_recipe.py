@@ -128,7 +128,7 @@ def test_yaml_features_that_not_every_parser_knows_are_absent(recipe: Path) -> N
     assert not re.search(r"^\s*(?:[\w.]+:\s*)?[&*]\w|<<:", text, re.MULTILINE)
 
 
-def test_all_parameters_are_there_with_their_defaults_and_a_description() -> None:
+def test_every_parameter_has_its_default_and_a_description() -> None:
     configuration = dict(RECIPE["ComponentConfiguration"]["DefaultConfiguration"])
     del configuration["accessControl"]
     defaults = Settings()
@@ -172,7 +172,7 @@ def test_both_runtimes_find_the_steps_on_both_machines(
 
 
 @pytest.mark.parametrize("component", COMPONENTS, ids=lambda component: component.name)
-def test_access_is_limited_to_the_topics_and_the_shadow_of_the_thing(component: Component) -> None:
+def test_access_is_limited_to_topics_and_shadow_of_the_thing(component: Component) -> None:
     for service, policies in access_in(component.folder / "recipe.yaml").items():
         for name, policy in policies.items():
             jsonschema.validate(policy, POLICY)
@@ -207,7 +207,7 @@ IOT_ACTIONS = {
 }
 
 
-def test_the_documented_iot_policy_allows_what_the_recipe_does_and_no_more() -> None:
+def test_the_documented_iot_policy_allows_what_the_recipe_does() -> None:
     page = (SOURCE.parents[1] / "docs" / "deployment.md").read_text()
     section = page.split("### The IoT policy")[1]
     policy = json.loads(section.split("```json\n")[1].split("```")[0])

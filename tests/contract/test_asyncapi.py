@@ -129,7 +129,7 @@ def test_each_parameter_of_an_address_is_told() -> None:
         assert set(re.findall(r"{(\w+)}", channel["address"])) == set(channel["parameters"])
 
 
-def test_each_message_is_on_one_channel_and_in_the_operations_of_that() -> None:
+def test_each_message_is_on_one_channel_and_in_its_operations() -> None:
     there = [name for channel in DOCUMENT["channels"].values() for name in channel["messages"]]
     assert sorted(there) == sorted(k.__name__ for kinds, _ in FAMILIES.values() for k in kinds)
     operations = list(references(DOCUMENT["operations"]))

@@ -334,7 +334,7 @@ def test_bytes_are_refused(payload: bytes) -> None:
     peek(payload)
 
 
-def test_a_command_without_an_id_gets_the_one_that_was_made_for_it() -> None:
+def test_a_command_without_an_id_gets_a_generated_one() -> None:
     for payload, expected in (
         (b'{"command":"status"}', "made"),
         (b'{"command":"status","command_id":"own"}', "own"),

@@ -120,7 +120,7 @@ async def test_the_device_s_limit_holds_at_once_and_after_a_restart(harness: Har
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-async def test_a_changed_configuration_ends_the_limit_of_a_command_for_good(
+async def test_a_changed_configuration_replaces_the_limit_of_a_command(
     harness: Harness, restarts: bool
 ) -> None:
     async with harness.running():

@@ -48,7 +48,7 @@ async def test_two_additions_to_one_model_at_once_both_stay(harness: Harness) ->
         assert [field.items() <= model.items() for field in fields] == [True] * 3
 
 
-async def test_a_model_that_a_download_registers_keeps_what_was_added_meanwhile(
+async def test_registering_keeps_what_was_added_to_the_model_meanwhile(
     harness: Harness,
 ) -> None:
     harness.source.objects = {"a": 10}
@@ -69,7 +69,7 @@ async def send_three_times(harness: Harness) -> None:
         await harness.send("download", command_id="c", bucket="models", key="a", download_id="x")
 
 
-async def test_three_deliveries_of_a_command_under_way_do_nothing_twice(harness: Harness) -> None:
+async def test_three_deliveries_of_a_command_are_carried_out_once(harness: Harness) -> None:
     harness.source.objects = {"a": 10}
     async with harness.running():
         recording = harness.hold("record", reaches(State.QUEUED))
@@ -82,7 +82,7 @@ async def test_three_deliveries_of_a_command_under_way_do_nothing_twice(harness:
         assert harness.events("x") == ["download_started", "download_completed"]
 
 
-async def test_deliveries_after_one_that_could_not_be_recorded_do_nothing_twice(
+async def test_redelivery_after_a_failed_record_is_carried_out_once(
     harness: Harness,
 ) -> None:
     harness.source.objects = {"a": 10}

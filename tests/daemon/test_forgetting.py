@@ -43,7 +43,7 @@ async def two_failed_downloads(harness: Harness) -> None:
     harness.source.error = None
 
 
-async def test_a_download_that_is_resumed_while_others_are_forgotten_stays(
+async def test_a_download_resumed_while_others_are_forgotten_stays(
     harness: Harness, clock: ManualClock
 ) -> None:
     async with harness.running():

@@ -67,7 +67,7 @@ async def test_the_end_of_a_wait_is_recorded_as_soon_as_it_can_be(
         assert harness.disk.refused == times
 
 
-async def test_the_daemon_ends_though_the_end_of_a_wait_cannot_be_recorded(
+async def test_stop_while_the_end_of_a_wait_cannot_be_recorded(
     harness: Harness, clock: ManualClock
 ) -> None:
     harness.source.objects = {"a": 10}
@@ -100,7 +100,7 @@ async def test_a_resume_that_cannot_be_recorded_ends_the_wait(
 
 
 @pytest.mark.parametrize("command", ["pause", "cancel"])
-async def test_a_command_that_cannot_be_recorded_leaves_the_download_going_on(
+async def test_a_download_goes_on_though_a_command_cannot_be_recorded(
     harness: Harness, command: str
 ) -> None:
     harness.source.objects = {"m/a": 10, "m/b": 10}
@@ -117,7 +117,7 @@ async def test_a_command_that_cannot_be_recorded_leaves_the_download_going_on(
         assert harness.files() == {"a", "b"}
 
 
-async def test_what_cannot_be_forgotten_is_published_again_at_the_next_start(
+async def test_messages_that_cannot_be_deleted_are_published_again(
     harness: Harness,
 ) -> None:
     harness.source.objects = {"a": 10, "b": 10}

@@ -92,7 +92,7 @@ async def test_each_of_several_deliveries_leaves_the_inbox(harness: Harness) -> 
     assert inbox(harness) == []
 
 
-async def test_more_commands_than_are_carried_out_at_once_keep_their_order(
+async def test_more_commands_than_run_at_once_keep_their_order(
     harness: Harness,
 ) -> None:
     ids = [f"n{n}" for n in range(300)]

@@ -99,7 +99,7 @@ def leaping(harness: Harness, way: Link, exchange: Exchange) -> Iterator[Leaping
     heads.close()
 
 
-async def test_after_a_long_pause_in_which_all_went_away_only_the_missing_is_fetched(
+async def test_after_a_long_pause_only_what_is_missing_is_fetched(
     harness: Harness, leaping: LeapingClock, server: ObjectServer, way: Link, exchange: Exchange
 ) -> None:
     expected = await server.make("paused", SIZE)

@@ -201,7 +201,7 @@ class ChangingSource(ListedSource):
         return await super().head(bucket, key)
 
 
-async def test_a_change_is_seen_also_where_listed_etags_are_not_the_objects(
+async def test_a_change_is_seen_where_listed_etags_are_not_the_objects(
     device: Device,
 ) -> None:
     """The object's own validator pins the requests, the listing tells whether it has changed."""

@@ -40,7 +40,7 @@ async def test_two_files_into_one_new_directory_both_arrive(
     assert harness.files() == {"new/tokenizer", "new/weights"}
 
 
-async def test_nobody_comes_between_a_failed_download_and_what_it_began_to_publish(
+async def test_a_failed_download_keeps_the_target_it_began_to_publish(
     harness: Harness,
 ) -> None:
     harness.source.objects = {"v1/a": 10, "v1/deep/b": 10, "v2/a": 20}
@@ -132,7 +132,7 @@ async def test_a_staging_folder_of_somebody_else_is_refused(
 
 
 @pytest.mark.parametrize("directory", ["/proc/downloads", "{0}/file", "{0}/file/below"])
-async def test_a_download_dir_that_cannot_be_used_refuses_downloads_alone(
+async def test_an_unusable_download_dir_refuses_only_downloads(
     harness: Harness, tmp_path: Path, directory: str
 ) -> None:
     harness.source.objects = {"a": 10}

@@ -114,7 +114,7 @@ ACCEPTED = {"pause": "paused", "cancel": "cancelled"}
     ],
 )
 @pytest.mark.parametrize("command", ["pause", "cancel", "resume"])
-async def test_a_command_that_meets_the_record_of_a_state_strands_nothing(
+async def test_a_command_during_the_record_of_a_state_strands_nothing(
     harness: Harness, clock: ManualClock, state: State, refused: set[str], command: str
 ) -> None:
     def enters(change: Change) -> bool:

@@ -71,7 +71,7 @@ async def check_version(harness: Harness, version: str) -> None:
     assert (model["model_version"], model["local_path"]) == (version, str(harness.downloads / "m"))
 
 
-async def test_the_version_before_comes_back_with_its_entry_and_goes_again(
+async def test_rollback_restores_a_version_and_its_entry_and_goes_back(
     harness: Harness,
 ) -> None:
     publishes(harness)
@@ -139,7 +139,7 @@ async def test_a_deleted_model_takes_its_earlier_versions_along(harness: Harness
         assert tree(harness.downloads / "m") == TREES["2"]
 
 
-async def test_a_rollback_is_refused_where_there_is_nothing_or_a_download_writes(
+async def test_rollback_is_refused_without_a_version_or_while_writing(
     harness: Harness,
 ) -> None:
     publishes(harness)
@@ -182,7 +182,7 @@ def ends(change: Change) -> bool:
     return bool(change.versions and change.answers and not begins(change))
 
 
-async def test_a_rollback_that_was_interrupted_is_carried_out_by_the_next_process(
+async def test_an_interrupted_rollback_is_completed_after_a_restart(
     harness: Harness,
 ) -> None:
     publishes(harness)
@@ -204,7 +204,7 @@ async def test_a_rollback_that_was_interrupted_is_carried_out_by_the_next_proces
         assert await harness.responses("cut") == [response]
 
 
-async def test_a_rollback_whose_files_cannot_be_exchanged_changes_nothing(
+async def test_a_rollback_that_cannot_exchange_files_changes_nothing(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publishes(harness)
@@ -262,9 +262,7 @@ async def test_a_replacement_that_was_interrupted_goes_on(harness: Harness, stat
 
 
 @pytest.mark.parametrize("what", ["resume", "cancel"])
-async def test_an_exchange_that_could_not_be_recorded_is_completed_or_undone(
-    harness: Harness, what: str
-) -> None:
+async def test_an_unrecorded_exchange_is_completed_or_undone(harness: Harness, what: str) -> None:
     publishes(harness)
     async with harness.running():
         await update(harness, "1")

@@ -43,7 +43,7 @@ async def completing(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("moment", [at_work, waiting, publishing, completing])
-async def test_stopped_with_more_in_the_queue_it_ends_cleanly_and_all_go_on(
+async def test_stopping_with_a_queue_is_clean_and_all_resume(
     harness: Harness, moment: Callable[[Harness], Awaitable[None]]
 ) -> None:
     names = ["a", "b", "c"]

@@ -71,7 +71,7 @@ class RestlessSource(Source):
         return await super().head(bucket, key)
 
 
-async def test_a_source_that_never_rests_is_given_up_and_can_be_resumed(harness: Harness) -> None:
+async def test_a_source_that_keeps_changing_fails_and_can_be_resumed(harness: Harness) -> None:
     harness.source = RestlessSource()
     harness.source.objects = {"a": 10}
     async with harness.running():
@@ -108,7 +108,7 @@ async def test_what_has_no_validator_is_fetched_again_after_a_pause(
 @pytest.mark.parametrize(
     ("before", "now"), [("m/a/b", "m/a"), ("m/a/b/c", "m/a"), ("m/a", "m/a/b"), ("m/a/b", "m/a/c")]
 )
-async def test_a_file_may_come_where_a_folder_was_and_the_other_way_round(
+async def test_a_file_may_replace_a_folder_and_a_folder_a_file(
     harness: Harness, before: str, now: str
 ) -> None:
     harness.source.objects = {before: 10, "m/weights": 10}

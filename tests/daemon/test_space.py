@@ -53,7 +53,7 @@ async def test_of_two_planned_at_once_one_has_the_space(harness: Harness) -> Non
         ]
 
 
-async def test_a_source_that_grows_on_the_way_is_compared_with_the_space(harness: Harness) -> None:
+async def test_a_source_that_grows_meanwhile_is_checked_for_space(harness: Harness) -> None:
     free = path_safety.space(harness.directory).free
     harness.configuration["MinFreeBytes"] = free // 10
     harness.source.objects = {"m/a": 10}

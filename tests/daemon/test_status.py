@@ -28,7 +28,7 @@ async def test_a_status_that_is_cut_shows_the_active_downloads_first(harness: Ha
             assert status["downloads"][0]["download_id"] == "live"
 
 
-async def test_a_failure_is_told_as_an_error_with_all_that_is_known_of_it(harness: Harness) -> None:
+async def test_a_failure_is_an_error_event_with_all_its_details(harness: Harness) -> None:
     harness.source.error = DownloaderError(
         ErrorCode.ACCESS_DENIED, "refused", cause="AccessDenied 403"
     )

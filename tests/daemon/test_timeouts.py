@@ -74,7 +74,7 @@ async def test_it_fails_when_its_time_is_over_and_not_before(
 
 
 @STATES
-async def test_the_time_before_a_restart_counts_and_that_in_between_does_not(
+async def test_timeout_counts_time_before_a_restart_but_not_in_between(
     harness: Harness, clock: ManualClock, state: State
 ) -> None:
     async with harness.running():

@@ -169,7 +169,7 @@ async def test_no_file_is_missing_of_what_a_restart_publishes(
 
 
 @pytest.mark.parametrize("checked", [False, True])
-async def test_an_older_file_of_the_same_size_is_not_taken_for_what_went(
+async def test_an_older_file_of_equal_size_is_not_taken_for_a_lost_one(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, checked: bool
 ) -> None:
     """Neither before the first file is moved, nor when its own turn comes."""

@@ -16,7 +16,7 @@ from .harness import Harness
 TRIES = 1_150
 
 
-async def test_a_network_that_is_away_for_very_long_is_asked_once_a_minute(
+async def test_an_unreachable_network_is_tried_once_a_minute_at_last(
     harness: Harness, clock: ManualClock
 ) -> None:
     harness.source.objects = {"a": 10}
@@ -45,7 +45,7 @@ async def test_a_network_that_is_away_for_very_long_is_asked_once_a_minute(
         (TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}, State.WAITING),
     ],
 )
-async def test_credentials_that_are_away_are_waited_for_where_they_come_back_by_themselves(
+async def test_missing_credentials_are_waited_for_only_where_transient(
     harness: Harness, clock: ManualClock, transient: frozenset[ErrorCode], state: State
 ) -> None:
     harness.source.objects = {"a": 10}

@@ -85,7 +85,7 @@ async def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
         assert show.left_behind() == []
 
 
-async def test_without_a_terminal_it_prints_plain_lines_and_ends_by_itself(lines: Show) -> None:
+async def test_without_a_terminal_it_prints_plain_lines_and_ends(lines: Show) -> None:
     assert await lines.ended() == 0, lines.output
     titles = [f"Step {number} of 7: {step.title}" for number, step in enumerate(STEPS, 1)]
     places = [lines.output.index(text) for text in (*titles, "All 7 steps went as they should")]

@@ -31,6 +31,6 @@ def test_what_is_no_message_is_shown_without_control_characters(payload: bytes) 
     assert brief(payload, here="/tmp/demo").isprintable()
 
 
-def test_the_answer_to_the_command_status_is_not_the_periodic_status() -> None:
+def test_the_response_to_status_is_not_the_periodic_status() -> None:
     assert is_status(STATUS)
     assert not is_status({"command": "status", **STATUS})

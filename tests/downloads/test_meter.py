@@ -7,7 +7,7 @@ from s3downloader.downloads.active_download import Meter
 from ..support import ManualClock
 
 
-def test_progress_keeps_its_peak_when_an_engine_starts_a_file_again() -> None:
+def test_progress_keeps_its_peak_when_a_file_starts_again() -> None:
     meter = Meter(ManualClock())
     meter.restart(100, keep_peak=True)
     meter.progress(50)

@@ -43,7 +43,7 @@ def test_a_harmless_path_is_taken(tmp_path: Path, path: str) -> None:
     path_safety.check_path(tmp_path, path, path)
 
 
-def test_a_destination_must_lie_under_a_root_with_symlinks_resolved(tmp_path: Path) -> None:
+def test_a_destination_with_symlinks_resolved_lies_under_a_root(tmp_path: Path) -> None:
     root, outside = tmp_path / "root", tmp_path / "outside"
     root.mkdir()
     outside.mkdir()

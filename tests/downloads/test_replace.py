@@ -96,7 +96,7 @@ def test_an_exchange_is_carried_on_from_every_step(
     assert step > 4
 
 
-def test_an_unchanged_file_that_is_a_link_to_the_one_before_becomes_a_version_too(
+def test_an_old_file_linked_to_the_new_one_becomes_a_version(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step, went_on = 0, True
@@ -151,7 +151,7 @@ def test_what_did_not_come_into_its_place_goes_back_to_staging(
     assert tree(tmp_path / "m") == OLD
 
 
-def test_a_new_directory_takes_over_the_mode_of_the_one_it_replaces(tmp_path: Path) -> None:
+def test_a_new_directory_takes_the_mode_of_the_one_it_replaces(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir(mode=0o750)
     replace.put_in_place(begun(tmp_path, OLD))
     assert (tmp_path / "m").stat().st_mode & 0o7777 == 0o750
@@ -210,7 +210,7 @@ def test_two_names_change_places(tmp_path: Path) -> None:
     assert tree(tmp_path) == {"b/x": "a", "c": "b"}
 
 
-def test_a_file_system_without_exchange_is_told_before_anything_is_fetched(
+def test_a_file_system_without_exchange_fails_before_fetching(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exchange.check_supported(tmp_path)

@@ -81,7 +81,7 @@ async def test_unchanged_files_are_linked(store: Store, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["link", "copy"])
-async def test_where_blocks_cannot_be_shared_files_are_linked_and_else_copied(
+async def test_without_shared_blocks_files_are_linked_or_copied(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -99,7 +99,7 @@ async def test_where_blocks_cannot_be_shared_files_are_linked_and_else_copied(
     assert here.samefile(there) is (way == "link")
 
 
-async def test_an_object_that_was_uploaded_anew_is_known_by_its_checksum(
+async def test_an_object_uploaded_anew_is_known_by_its_checksum(
     store: Store, tmp_path: Path
 ) -> None:
     await published(store, tmp_path, items(), checksum="CRC64NVME:same")
@@ -168,7 +168,7 @@ async def test_a_weak_etag_is_of_the_same_version(
     "etag", ["Wed, 25 Nov 2026 11:00:00 GMT", "7", "W/7", f"{DIGEST}0", f"{DIGEST}-", DIGEST[1:]]
 )
 @pytest.mark.parametrize("checksum", ["", "CRC64NVME:same"])
-async def test_a_validator_that_is_no_digest_is_no_proof_of_another_object(
+async def test_a_validator_that_is_no_digest_proves_no_other_object(
     store: Store, tmp_path: Path, etag: str, checksum: str
 ) -> None:
     """Its checksum is, where the store has one."""

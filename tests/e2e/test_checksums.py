@@ -25,7 +25,7 @@ def digest(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("engine", ["ranged", "s5cmd"])
-async def test_one_flipped_byte_on_the_wire_is_caught_and_fetched_again(
+async def test_a_byte_flipped_on_the_wire_is_caught_and_fetched_again(
     bench: Bench, object_server: ObjectServer, engine: str
 ) -> None:
     content = noise(engine, 12 * MiB)
@@ -43,7 +43,7 @@ async def test_one_flipped_byte_on_the_wire_is_caught_and_fetched_again(
     assert bench.leftovers() == []
 
 
-async def test_so_it_is_where_the_store_has_a_checksum_of_a_large_object(
+async def test_a_flipped_byte_of_a_large_object_is_caught_by_checksum(
     bench: Bench, object_server: ObjectServer
 ) -> None:
     expected = await object_server.make("flipped/large", 17 * MiB, "CRC64NVME")
@@ -57,7 +57,7 @@ async def test_so_it_is_where_the_store_has_a_checksum_of_a_large_object(
     assert details["files"][0]["checksum"].startswith("CRC64NVME:")
 
 
-async def test_a_file_that_can_never_fit_fails_and_leaves_what_belongs_to_others(
+async def test_a_wrong_checksum_fails_and_keeps_the_files_that_match(
     bench: Bench, object_server: ObjectServer
 ) -> None:
     contents = {name: noise(name, 3 * MiB) for name in ("bad", "good")}

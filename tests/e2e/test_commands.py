@@ -96,7 +96,7 @@ async def test_objects_are_listed_page_by_page(bench: Bench, object_server: Obje
     assert token == {"next_token": None}
 
 
-async def test_a_repeated_command_gets_the_same_response_and_does_nothing_twice(
+async def test_a_repeated_command_runs_once_and_gets_the_same_response(
     bench: Bench, object_server: ObjectServer
 ) -> None:
     await object_server.put("repeated/a", b"abc")

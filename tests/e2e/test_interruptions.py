@@ -45,7 +45,7 @@ async def test_kill_9_at_any_moment_costs_next_to_nothing(
     assert link.bytes_down - before <= 1.02 * size + chunks
 
 
-async def test_a_stop_and_a_start_go_on_inside_the_file_with_progress_and_rate_true(
+async def test_a_restart_goes_on_inside_the_file_with_true_progress(
     greengrass: Bench, object_server: ObjectServer
 ) -> None:
     """As in an update of the component."""

@@ -81,7 +81,7 @@ async def test_a_second_process_on_the_same_state_is_refused(bench: Bench, broke
     assert "another process has the state" in ended.stdout
 
 
-async def test_events_wait_for_the_broker_and_come_in_order_also_after_a_restart(
+async def test_events_wait_for_the_broker_in_order_over_a_restart(
     tmp_path: Path, object_server: ObjectServer
 ) -> None:
     await object_server.make("offline/a", 6 << 20)
@@ -232,7 +232,7 @@ async def test_over_mqtt_the_shadow_is_reached_by_its_topics(
         await eventually(lambda: reported() == {})
 
 
-async def test_with_no_shadow_service_the_registry_works_and_says_so_once(
+async def test_without_a_shadow_service_the_registry_works_and_warns(
     tmp_path: Path, broker: Broker, object_server: ObjectServer
 ) -> None:
     async with make_bench("mqtt", tmp_path, broker, object_server, {}) as bench:

@@ -51,7 +51,7 @@ async def begin(bench: Bench, key: str, **fields: Any) -> None:
     await bench.operator.progress("b", lambda d: d["progress"] > 0)
 
 
-async def test_a_download_s_own_limit_is_changed_up_and_down_while_it_runs(
+async def test_a_download_s_limit_is_raised_and_lowered_while_it_runs(
     bench: Bench, object_server: ObjectServer
 ) -> None:
     expected = await object_server.make("limited/own", 40 * MiB)
@@ -68,7 +68,7 @@ async def test_a_download_s_own_limit_is_changed_up_and_down_while_it_runs(
     assert bench.link.bytes_down < 41 * MiB
 
 
-async def test_the_configuration_limits_the_device_and_a_command_goes_over_it(
+async def test_a_command_overrides_the_configured_limit_of_the_device(
     tmp_path: Path, broker: Broker, object_server: ObjectServer
 ) -> None:
     expected = await object_server.make("limited/device", 32 * MiB)

@@ -11,7 +11,7 @@ CONNECTIONS = 4
 LARGEST_CHUNK = 2 * MiB
 
 
-async def test_a_network_cut_in_mid_download_costs_the_chunks_under_way(
+async def test_a_network_cut_in_mid_download_costs_only_open_chunks(
     bench: Bench, object_server: ObjectServer
 ) -> None:
     expected = await object_server.make("lost/big", 40 * MiB)
@@ -39,7 +39,7 @@ async def test_a_network_cut_in_mid_download_costs_the_chunks_under_way(
     assert bench.leftovers() == []
 
 
-async def test_a_wait_ends_with_the_timeout_and_a_resume_goes_on_from_what_is_there(
+async def test_the_timeout_ends_a_wait_and_a_resume_continues(
     bench: Bench, object_server: ObjectServer
 ) -> None:
     expected = await object_server.make("lost/slow", 24 * MiB)

@@ -124,7 +124,7 @@ async def test_after_kill_9_the_download_goes_on_by_itself(
     assert either.link.bytes_down - fetched < 34 * MiB, "what had arrived was fetched again"
 
 
-async def test_what_was_paused_stays_paused_over_a_restart_and_keeps_its_files(
+async def test_a_paused_download_and_its_files_outlive_a_restart(
     bench: Bench, object_server: ObjectServer
 ) -> None:
     keys = [f"paused/{n}" for n in range(12)]

@@ -61,7 +61,7 @@ async def test_an_object_replaced_in_mid_download_arrives_wholly_new(
 
 
 @pytest.mark.parametrize("restarts", [False, True])
-async def test_one_file_of_a_prefix_replaced_costs_that_file_again_and_no_other(
+async def test_only_the_object_replaced_meanwhile_is_fetched_again(
     bench: Bench, object_server: ObjectServer, restarts: bool
 ) -> None:
     prefix = f"replaced-among/{restarts}/"

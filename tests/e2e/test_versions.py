@@ -151,7 +151,7 @@ def changed_file(server: ObjectServer, prefix: str) -> bytes:
     return bytes(body.read())
 
 
-async def test_a_rollback_brings_files_registry_and_shadow_back_and_forward_again(
+async def test_rollback_moves_files_registry_and_shadow_back_and_forth(
     greengrass: Bench, object_server: ObjectServer
 ) -> None:
     for version in ("v1", "v2"):

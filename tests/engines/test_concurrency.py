@@ -136,7 +136,7 @@ def test_a_quick_store_needs_no_more_requests() -> None:
     assert limiter.limit == before
 
 
-def test_a_busy_store_gets_fewer_requests_at_most_once_a_second_and_later_more() -> None:
+def test_requests_are_halved_once_a_second_and_grow_back() -> None:
     clock = ManualClock()
     limiter = ConcurrencyLimiter(16, clock)
     limiter.on_throttled()

@@ -27,7 +27,7 @@ UNVERIFIED = Options(verify=False, part_size=MIB)
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("place", [IN_THE_HEAD, IN_THE_BODY])
-async def test_a_connection_that_drips_is_dropped_and_its_work_done_by_another(
+async def test_a_dripping_connection_is_dropped_and_replaced(
     tmp_path: Path, content: bytes, place: int
 ) -> None:
     file = FileRecord(1, "model", "model", len(content), "etag-2")
@@ -57,7 +57,7 @@ async def test_a_store_that_only_drips_is_told_and_what_came_is_kept(
     assert (sink.total > 0) == (place == 200)
 
 
-async def test_a_store_that_drips_holds_s5cmd_no_longer_than_a_silent_one(tmp_path: Path) -> None:
+async def test_a_dripping_store_holds_s5cmd_no_longer_than_silence(tmp_path: Path) -> None:
     file = FileRecord(1, "model", "model", len(LARGE), "etag-2")
     async with DrippingStore(LARGE) as store:
         store.always = IN_THE_BODY
@@ -100,7 +100,7 @@ def test_what_came_long_ago_does_not_count() -> None:
         rate.came(1, 30.0)
 
 
-async def test_a_connection_made_after_the_time_is_over_is_not_waited_for() -> None:
+async def test_a_connection_made_after_the_deadline_is_not_waited_for() -> None:
     deadline = Deadline(0.0)
     deadline._end()
     with pytest.raises(TimeoutError):

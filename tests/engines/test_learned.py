@@ -29,7 +29,7 @@ async def test_a_request_that_fails_holds_nobody() -> None:
     assert await ranges.turn(), "the next one finds out"
 
 
-async def test_a_store_that_ignores_ranges_is_asked_again_after_an_hour() -> None:
+async def test_a_store_that_ignores_ranges_is_retried_after_an_hour() -> None:
     clock = ManualClock()
     ranges = RangeSupport(clock)
     assert await ranges.turn()

@@ -106,7 +106,7 @@ async def test_chunks_that_make_up_the_object_are_taken(tmp_path: Path, bytes_: 
 
 
 @BOTH
-async def test_what_an_answer_without_a_length_brought_before_it_broke_is_dropped(
+async def test_bytes_of_a_broken_answer_without_a_length_are_dropped(
     tmp_path: Path, bytes_: bytes
 ) -> None:
     """It could be of anything: the rest is not put behind it, the file comes once more."""
@@ -247,7 +247,7 @@ async def test_a_store_that_knows_no_checksums_is_asked_once(
     assert sink.numbers == [1, 2, 3]
 
 
-async def test_what_a_head_teaches_of_checksums_counts_for_the_requests_of_bytes(
+async def test_a_checksum_refusal_learned_from_head_counts_for_get(
     tmp_path: Path,
 ) -> None:
     small, large = Served(SMALL), Served(random.Random(3).randbytes(17 * MIB))
@@ -285,7 +285,7 @@ async def test_a_request_that_is_refused_either_way_teaches_nothing(tmp_path: Pa
 
 
 @pytest.mark.parametrize("bytes_", [SMALL, LARGE], ids=["small", "large"])
-async def test_a_sha256_that_was_given_goes_before_an_etag_that_is_no_md5(
+async def test_a_given_sha256_goes_before_an_etag_that_is_no_md5(
     tmp_path: Path, bytes_: bytes
 ) -> None:
     served = Served(bytes_, etag="0" * 32)
@@ -307,7 +307,7 @@ async def test_a_sha256_that_was_given_goes_before_a_crc_of_the_store(tmp_path: 
     assert sink.files[0].checksum == f"SHA256:{file.sha256}"
 
 
-async def test_an_etag_like_an_md5_that_does_not_fit_twice_is_told_with_what_helps(
+async def test_an_md5_like_etag_that_mismatches_twice_says_what_helps(
     tmp_path: Path,
 ) -> None:
     served = Served(SMALL, etag="0" * 32)
@@ -319,7 +319,7 @@ async def test_an_etag_like_an_md5_that_does_not_fit_twice_is_told_with_what_hel
 # --- Keys -----------------------------------------------------------------------------------------
 
 
-async def test_keys_that_have_expired_and_stay_so_are_not_tried_for_ever(tmp_path: Path) -> None:
+async def test_credentials_that_stay_expired_are_not_tried_for_ever(tmp_path: Path) -> None:
     served = Served(SMALL)
     expired = error_reply(400, "ExpiredToken", "The provided token has expired.")
     files = [file_of(served, str(n), number=n) for n in range(1, 40)]

@@ -16,7 +16,7 @@ SIZES = st.integers(1, 1 << 45)
     part_size=st.integers(1, 1 << 13),
     block=st.none() | st.integers(1, 1 << 13),
 )
-def test_parts_cover_the_object_one_after_the_other_within_its_blocks(
+def test_parts_cover_the_object_in_order_within_its_blocks(
     size: int, part_size: int, block: int | None
 ) -> None:
     layout = layout_of(size, part_size=part_size, block=block)

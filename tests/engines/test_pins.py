@@ -113,7 +113,7 @@ async def test_without_an_etag_a_replaced_object_is_never_mixed(tmp_path: Path) 
 
 
 @BOTH
-async def test_without_any_validator_an_object_comes_whole_and_is_looked_at_again(
+async def test_an_object_without_validator_comes_whole_and_is_compared(
     tmp_path: Path, bytes_: bytes
 ) -> None:
     served = Served(bytes_, etag=None, modified=None)
@@ -166,7 +166,7 @@ async def test_without_any_validator_nothing_is_continued_later(tmp_path: Path) 
 
 
 @BOTH
-async def test_an_object_with_a_validator_that_its_listing_lacks_is_pinned_to_it(
+async def test_an_object_is_pinned_to_a_validator_its_listing_lacks(
     tmp_path: Path, bytes_: bytes
 ) -> None:
     served = Served(bytes_)
@@ -179,7 +179,7 @@ async def test_an_object_with_a_validator_that_its_listing_lacks_is_pinned_to_it
 
 @BOTH
 @pytest.mark.parametrize(("at_last", "is_same"), [("W/tag", True), ("other", False), (None, False)])
-async def test_what_is_listed_without_a_validator_is_compared_once_it_is_fetched(
+async def test_an_object_listed_without_a_validator_is_compared_later(
     tmp_path: Path, bytes_: bytes, at_last: str | None, is_same: bool
 ) -> None:
     served = Served(bytes_, etag="tag", modified=None)
@@ -204,7 +204,7 @@ async def test_what_is_listed_without_a_validator_is_compared_once_it_is_fetched
 
 @BOTH
 @pytest.mark.parametrize("own", ["own", "W/own"])
-async def test_what_is_listed_with_another_etag_comes_once_the_source_is_known_to_rest(
+async def test_an_object_listed_with_another_etag_comes_once_relisted(
     tmp_path: Path, bytes_: bytes, own: str
 ) -> None:
     served = Served(bytes_, etag=own)
@@ -233,7 +233,7 @@ async def test_a_weak_etag_is_the_same_as_the_strong_one(tmp_path: Path, bytes_:
 
 
 @BOTH
-async def test_a_weak_etag_listed_as_a_strong_one_comes_from_a_store_that_compares_strongly(
+async def test_a_weak_etag_listed_as_strong_under_strong_comparison(
     tmp_path: Path, bytes_: bytes
 ) -> None:
     served = Served(bytes_, etag="W/tag")

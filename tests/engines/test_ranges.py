@@ -241,7 +241,7 @@ async def test_a_missing_bucket_is_told(
     assert caught.value.code is ErrorCode.BUCKET_NOT_FOUND
 
 
-async def test_a_network_that_is_away_is_told_whatever_the_key_is_called(
+async def test_an_unreachable_network_is_told_whatever_the_key_says(
     link: Link, tmp_path: Path
 ) -> None:
     link.cut()

@@ -81,7 +81,7 @@ class HeldDisk(Disk):
 
 
 @pytest.mark.parametrize("saving", [True, False])
-async def test_who_is_impatient_with_a_slow_disk_still_leaves_nothing_running(
+async def test_cancelling_twice_on_a_slow_disk_leaves_nothing_running(
     link: Link, object_server: ObjectServer, tmp_path: Path, saving: bool
 ) -> None:
     plan = Plan(object_server, "disks/slow/")
@@ -208,7 +208,7 @@ class StuckDisk(Disk):
         super().write(descriptor, data, offset)
 
 
-async def test_a_fetch_ends_only_when_its_threads_have_come_back_from_the_disk(
+async def test_a_fetch_ends_only_after_its_threads_leave_the_disk(
     object_server: ObjectServer, tmp_path: Path
 ) -> None:
     plan, disk = Plan(object_server, "disks/held/"), StuckDisk()

@@ -185,7 +185,7 @@ async def test_what_a_small_file_is_compared_with_comes_with_it(
     assert sink.files[0].checksum.partition(":")[:2] == checksum.partition(":")[:2]
 
 
-async def test_a_small_file_that_does_not_fit_what_came_with_it_is_fetched_again(
+async def test_a_small_file_that_fails_its_checksum_is_fetched_again(
     link: Link, object_server: ObjectServer, tmp_path: Path
 ) -> None:
     plan = Plan(object_server, "stores/flipped/")
@@ -243,7 +243,7 @@ class Told:
         ("CRC64NVME", False, 2 * MIB, 17 * MIB),
     ],
 )
-async def test_of_a_damaged_object_is_fetched_again_what_is_known_to_be_damaged(
+async def test_only_the_damaged_parts_of_an_object_are_fetched_again(
     link: Link,
     object_server: ObjectServer,
     tmp_path: Path,

@@ -89,7 +89,7 @@ def _unacknowledged(descriptor: int) -> int:
 
 @pytest.mark.parametrize("limit", [None, 10_000])
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_what_has_arrived_when_a_fetch_is_broken_off_is_never_asked_for_again(
+async def test_bytes_of_a_broken_off_fetch_are_not_asked_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str, limit: int | None
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

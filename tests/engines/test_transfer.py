@@ -91,7 +91,7 @@ def test_it_goes_on_where_it_was_left(tmp_path: Path) -> None:
     assert (tmp_path / "1.part").read_bytes() == CONTENT
 
 
-def test_it_goes_on_in_the_parts_and_with_the_crc_that_it_began_with(tmp_path: Path) -> None:
+def test_it_continues_with_the_parts_and_crc_it_began_with(tmp_path: Path) -> None:
     with transfer(tmp_path) as some:
         fetch(some, 90)
     path, journal = tmp_path / "1.part", tmp_path / "1.journal"

@@ -56,7 +56,7 @@ async def test_a_store_without_ranges_sends_an_object_once(tmp_path: Path) -> No
     "content_range",
     [None, "bytes 0-9/3145728", "bytes */3145728", "multipart"],
 )
-async def test_a_store_that_sends_other_ranges_is_asked_for_whole_objects(
+async def test_a_store_that_sends_other_ranges_serves_whole_objects(
     tmp_path: Path, content_range: str | None
 ) -> None:
     served = Served(LARGE)
@@ -72,7 +72,7 @@ async def test_a_store_that_sends_other_ranges_is_asked_for_whole_objects(
     assert content(tmp_path) == LARGE
 
 
-async def test_what_is_here_is_passed_over_where_ranges_are_ignored_later(tmp_path: Path) -> None:
+async def test_bytes_on_disk_are_passed_over_where_ranges_are_ignored(tmp_path: Path) -> None:
     served = Served(LARGE)
     rest = asyncio.Event()
 
@@ -109,7 +109,7 @@ class Growing(ForgivingRecorder):
         self._least = self.total
 
 
-async def test_a_store_without_ranges_that_breaks_off_is_not_asked_for_ever(
+async def test_a_store_without_ranges_that_breaks_off_is_given_up(
     tmp_path: Path,
 ) -> None:
     served = Served(LARGE)
@@ -129,7 +129,7 @@ async def test_a_store_without_ranges_that_breaks_off_is_not_asked_for_ever(
 
 
 @BOTH
-async def test_a_store_that_sends_a_part_where_all_was_asked_for_is_given_up(
+async def test_a_store_that_sends_a_part_instead_of_all_is_given_up(
     tmp_path: Path, bytes_: bytes
 ) -> None:
     served = Served(bytes_)

@@ -97,7 +97,7 @@ async def publish(bench: Bench, server: ObjectServer, version: str) -> None:
     await bench.operator.event("download_completed", version)
 
 
-async def test_it_follows_replacements_and_a_rollback_without_a_restart(
+async def test_it_follows_replacements_and_rollback_without_a_restart(
     greengrass: Bench, consumer: Consumer, object_server: ObjectServer
 ) -> None:
     await publish(greengrass, object_server, "v1")

@@ -58,7 +58,7 @@ async def test_a_publish_without_a_broker_fails_at_once(
                 await bus.publish("t", b"", qos=0)
 
 
-async def test_nothing_is_lost_when_the_broker_restarts_while_publishing(
+async def test_nothing_is_lost_when_the_broker_restarts_during_publish(
     own_broker: Broker,
 ) -> None:
     inbox = Inbox()

@@ -187,7 +187,7 @@ async def test_a_ping_is_answered(nucleus: Nucleus, raw: RawClient) -> None:
     assert answer.payload == b"hello"
 
 
-async def test_a_stream_ends_with_its_response_or_when_the_client_ends_it(
+async def test_a_stream_ends_with_its_response_or_by_the_client(
     nucleus: Nucleus, raw: RawClient
 ) -> None:
     nucleus.register("a", policies("aws.greengrass.ipc.pubsub", ["SubscribeToTopic"], ["*"]))
@@ -257,7 +257,7 @@ async def test_an_event_never_comes_before_the_response(odd_server: dict[str, st
         await eventually(lambda: subscription.events)
 
 
-async def test_a_fault_of_the_nucleus_does_not_leave_the_client_waiting(
+async def test_a_fault_of_the_nucleus_leaves_no_client_waiting(
     odd_server: dict[str, str],
 ) -> None:
     async with Component(odd_server) as component:

@@ -59,7 +59,7 @@ async def test_the_environment_leads_clients_there_also_over_a_link(
         assert link.bytes_down > len(b"same bytes")
 
 
-async def test_the_object_server_keeps_its_objects_when_it_starts_again(tmp_path: Path) -> None:
+async def test_the_object_server_keeps_its_objects_over_a_restart(tmp_path: Path) -> None:
     async with ObjectServer(tmp_path) as server:
         made = await server.make("large", 9_000_000)
         await server.put("small", b"small")

@@ -300,7 +300,7 @@ async def test_the_checksums_of_all_parts_come_page_by_page() -> None:
     assert amazon.requests == ["HEAD", "GET attributes", "GET attributes"]
 
 
-async def test_without_leave_for_attributes_the_first_and_the_last_part_tell_the_size() -> None:
+async def test_without_attributes_first_and_last_part_tell_part_sizes() -> None:
     async with (
         Amazon(allows_attributes=False) as amazon,
         heads_of(amazon.endpoint, KEYS) as heads,

@@ -36,7 +36,7 @@ async def known(store: Store) -> dict[str, str]:
     return {file.file: file.etag for file in await store.published(paths)}
 
 
-async def test_a_place_moves_with_all_below_it_and_with_nothing_beside_it(store: Store) -> None:
+async def test_a_path_moves_with_all_below_it_and_nothing_beside_it(store: Store) -> None:
     await store.record(Change(moved=[("/d/m", "/d/n")]))
     assert await known(store) == {
         "/d/n": "etag of /d/m",
@@ -53,7 +53,7 @@ async def test_two_places_change_places(store: Store) -> None:
     assert await known(store) == {path: f"etag of {path}" for path in PATHS}
 
 
-async def test_a_version_is_remembered_until_it_is_removed_with_what_is_known_of_it(
+async def test_a_version_is_kept_with_its_details_until_it_is_removed(
     store: Store,
 ) -> None:
     await store.record(Change(versions=[VERSION], moved=[("/d/m", VERSION.path)]))

@@ -78,7 +78,7 @@ async def test_a_change_is_recorded_wholly_or_not_at_all(tmp_path: Path) -> None
     await store.close()
 
 
-async def test_what_is_written_at_once_shares_a_commit_and_none_spoils_another(
+async def test_concurrent_writes_share_a_commit_and_fail_alone(
     tmp_path: Path,
 ) -> None:
     store = Store(tmp_path)
@@ -177,7 +177,7 @@ async def test_a_weak_etag_is_the_same_as_the_strong_one(
     await store.close()
 
 
-async def test_a_new_plan_keeps_what_is_done_while_the_object_is_the_same(tmp_path: Path) -> None:
+async def test_a_new_plan_keeps_what_is_done_of_unchanged_objects(tmp_path: Path) -> None:
     store = Store(tmp_path)
     await store.record(Change(downloads=[a_download()]))
     await store.plan("d1", 1, [Item(path, f"vlm/{path}", 10, "e1") for path in "abcd"])

@@ -168,7 +168,7 @@ def test_an_unknown_component_is_refused(clone: Path) -> None:
     assert ended.stderr == f"build_all.sh: there is no component nobody; there is {DOWNLOADER}\n"
 
 
-def test_shadow_manager_is_a_soft_dependency_only_where_it_is_asked_for(
+def test_shadow_manager_is_a_soft_dependency_only_on_request(
     downloader: Component,
 ) -> None:
     def dependencies() -> dict[str, object]:

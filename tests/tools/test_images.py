@@ -70,7 +70,7 @@ def test_an_image_is_built_for_this_machine(machine: Machine) -> None:
     assert f"--tag {said.removeprefix('build: ')} " in command
 
 
-def test_publishing_makes_the_repository_and_pushes_both_platforms(machine: Machine) -> None:
+def test_publishing_makes_a_repository_and_pushes_both_platforms(machine: Machine) -> None:
     said = machine.run("publish.sh")
     assert said.startswith(f"publish: published as {REGISTRY}/s3downloader:")
     assert machine.commands("aws ecr create-repository", "--repository-name s3downloader")
