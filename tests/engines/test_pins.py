@@ -22,7 +22,7 @@ from s3downloader.engines.ranged.store_features import Learned
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.http import S3Http
 from s3downloader.sources.s3.object_metadata import ChecksumMode
-from tests.lying_store import Asked, LyingStore, Reply
+from tests.sources.lying_store import Asked, LyingStore, Reply
 from tests.support import eventually
 
 from .objects import (

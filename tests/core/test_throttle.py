@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from s3downloader.core.clock import Clock
 from s3downloader.core.throttle import Share, Throttle
 
-from .support import fly
+from ..support import fly
 
 KIB, MIB = 1 << 10, 1 << 20
 RATE = 1_000_000

@@ -30,7 +30,7 @@ from s3downloader.models.shadow_document import (
 )
 from sandbox.shadows import ShadowStore
 
-from .test_document import document
+from .test_shadow_document import document
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 SCALARS = st.one_of(st.booleans(), st.integers(0, 2), st.sampled_from(["", "x", "ü" * 300]))

@@ -16,7 +16,7 @@ from s3downloader.messaging.bus import MessagingError
 from s3downloader.store import Change, Store
 from s3downloader.store.outbox import Outbox
 
-from .support import ManualClock, eventually
+from ..support import ManualClock, eventually
 
 
 class Line:

@@ -14,8 +14,8 @@ from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.http import Request, S3Http, address
 
-from ..lying_store import Asked, LyingStore, Reply, error_reply
 from .amazon import Amazon
+from .lying_store import Asked, LyingStore, Reply, error_reply
 
 HEAD = Request(method="HEAD", bucket="models", key="k")
 LIST = Request(method="GET", bucket="models", key="", query="list-type=2", prefix="p/")
