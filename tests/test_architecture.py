@@ -93,3 +93,22 @@ def test_the_examples_stand_alone() -> None:
 )
 def test_no_module_is_too_long(module: Path) -> None:
     assert len(module.read_text().splitlines()) <= 500
+
+
+LONGEST_TEST_NAME = 60
+
+TEST_FILES = sorted(Path(__file__).parent.rglob("test_*.py"))
+
+
+@pytest.mark.parametrize(
+    "module", TEST_FILES, ids=lambda path: str(path.relative_to(COMPONENT.parents[1]))
+)
+def test_no_test_has_a_long_name(module: Path) -> None:
+    names = [
+        node.name
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.name.startswith("test_")
+    ]
+    assert names
+    assert [name for name in names if len(name) > LONGEST_TEST_NAME] == []
