@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from s3downloader.core.records import State
-from s3downloader.downloads.planning import path_safety
+from s3downloader.downloads.planning import disk_space
 
 from .harness import Harness
 
 
 async def test_space_that_another_download_needs_is_not_free(harness: Harness) -> None:
     """Shares of the disk, since others write to it meanwhile; the stand-in's files are sparse."""
-    free = path_safety.space(harness.directory).free
+    free = disk_space.space(harness.directory).free
     size = 6 * free // 10
     harness.configuration["MinFreeBytes"] = free // 10
     harness.source.objects = {"m/first": size, "m/second": size}
@@ -32,7 +32,7 @@ async def test_space_that_another_download_needs_is_not_free(harness: Harness) -
 
 
 async def test_of_two_planned_at_once_one_has_the_space(harness: Harness) -> None:
-    free = path_safety.space(harness.directory).free
+    free = disk_space.space(harness.directory).free
     size = 6 * free // 10
     harness.source.objects = {"m/first": size, "m/second": size}
     harness.engine.hold("m/first", "m/second")
@@ -54,7 +54,7 @@ async def test_of_two_planned_at_once_one_has_the_space(harness: Harness) -> Non
 
 
 async def test_a_source_that_grows_meanwhile_is_checked_for_space(harness: Harness) -> None:
-    free = path_safety.space(harness.directory).free
+    free = disk_space.space(harness.directory).free
     harness.configuration["MinFreeBytes"] = free // 10
     harness.source.objects = {"m/a": 10}
     harness.engine.hold("m/a")

@@ -127,15 +127,6 @@ def test_sources_are_matched_by_patterns(source: str, allowed: list[str], ok: bo
     assert caught.value.code is ErrorCode.SOURCE_NOT_ALLOWED
 
 
-def test_space_counts_what_is_promised_and_kept_free(tmp_path: Path) -> None:
-    free = path_safety.space(tmp_path / "not" / "there").free
-    path_safety.check_space(tmp_path, needed=free // 4, promised=free // 4, reserve=free // 4)
-    with pytest.raises(DownloaderError, match="bytes are needed") as caught:
-        path_safety.check_space(tmp_path, needed=free // 2, promised=free // 4, reserve=free // 2)
-    assert caught.value.code is ErrorCode.INSUFFICIENT_SPACE
-    assert caught.value.details["needed"] == free // 2
-
-
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     [

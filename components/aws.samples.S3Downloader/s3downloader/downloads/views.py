@@ -10,7 +10,7 @@ from msgspec import UNSET
 from ..contract.responses import DetailsView, DiskUsage, DownloadView, FileView, LimitView
 from ..core.records import FileRecord, State
 from .active_download import ActiveDownload
-from .planning import path_safety
+from .planning import disk_space
 
 __all__ = ["details_view", "disk_usage", "download_view", "file_view", "limit_view"]
 
@@ -58,7 +58,7 @@ def limit_view(entry: ActiveDownload) -> LimitView:
 
 def disk_usage(path: str) -> DiskUsage:
     """Return the use of the file system that `path` lies on."""
-    space = path_safety.space(Path(path))
+    space = disk_space.space(Path(path))
     usable = space.used + space.free
     percent = round(100 * space.used / usable, 1) if usable else 0.0
     return DiskUsage(

@@ -16,7 +16,7 @@ from ...core.settings import Settings
 from ..active_download import ActiveDownload
 from ..publishing.replace import check_replaceable
 from ..state_machine import invalid_state
-from . import path_safety
+from . import disk_space, path_safety
 
 __all__ = ["admit", "check_free", "check_place", "check_space", "limited", "model_id"]
 
@@ -113,16 +113,16 @@ def check_space(entry: ActiveDownload, entries: Iterable[ActiveDownload], reserv
     """
     entry.has_room = False
     destination = Path(entry.download.destination)
-    device = path_safety.device(destination)
+    device = disk_space.device(destination)
     promised = sum(
         _unwritten(other)
         for other in entries
         if other.has_room
         and _missing(other)
-        and path_safety.device(Path(other.download.destination)) == device
+        and disk_space.device(Path(other.download.destination)) == device
     )
     needed = _unwritten(entry)
-    path_safety.check_space(destination, needed=needed, promised=promised, reserve=reserve)
+    disk_space.check_space(destination, needed=needed, promised=promised, reserve=reserve)
     entry.has_room = True
 
 
@@ -139,4 +139,4 @@ def _unwritten(entry: ActiveDownload) -> int:
 
     Files on their way have theirs already, also for what has not arrived of them.
     """
-    return max(0, _missing(entry) - path_safety.allocated(Path(entry.download.staging)))
+    return max(0, _missing(entry) - disk_space.allocated(Path(entry.download.staging)))

@@ -1,4 +1,4 @@
-"""What a download may touch: its source, its destination, and the space on the disk."""
+"""What a download may touch: its source and its destination."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
 
 from ...core.errors import DownloaderError, ErrorCode
 from ...core.records import STAGING
@@ -16,19 +15,15 @@ from ...core.records import STAGING
 __all__ = [
     "STAGING",
     "PlaceCheck",
-    "Space",
-    "allocated",
     "check_allowed",
     "check_directory",
     "check_own",
     "check_path",
     "check_source",
-    "check_space",
-    "device",
     "mounts_below",
+    "nearest_existing",
     "overlap",
     "resolve_destination",
-    "space",
     "staging_folder",
     "target",
 ]
@@ -36,14 +31,6 @@ __all__ = [
 _LONGEST_NAME = 255
 _LONGEST_PATH = 4_095
 _ESCAPED = re.compile(r"\\([0-7]{3})")
-
-
-class Space(NamedTuple):
-    """A file system's space in bytes; `free` is what an ordinary user may still use."""
-
-    total: int
-    used: int
-    free: int
 
 
 def check_source(bucket: str, key: str, allowed: Sequence[str]) -> None:
@@ -99,7 +86,7 @@ def staging_folder(destination: Path, roots: Iterable[Path], download_id: str) -
     for root in map(os.path.realpath, roots):
         if destination.is_relative_to(root):
             Path(root).mkdir(parents=True, exist_ok=True)
-    shared = _nearest(destination) / STAGING
+    shared = nearest_existing(destination) / STAGING
     check_own(shared)
     return shared / hashlib.sha256(download_id.encode()).hexdigest()[:16]
 
@@ -178,7 +165,7 @@ def target(destination: Path, path: str) -> Path:
 
 def check_directory(path: Path) -> None:
     """Raise DESTINATION_NOT_WRITABLE where a file stands in the way of the directory `path`."""
-    standing = _nearest(path)
+    standing = nearest_existing(path)
     if not standing.is_dir():
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_WRITABLE,
@@ -207,50 +194,7 @@ def _unescaped(match: re.Match[str]) -> str:
     return chr(int(match[1], 8))
 
 
-def space(path: Path) -> Space:
-    """Return the space of the file system that `path` is on, or would be on."""
-    stat = os.statvfs(_nearest(path))
-    return Space(
-        total=stat.f_blocks * stat.f_frsize,
-        used=(stat.f_blocks - stat.f_bfree) * stat.f_frsize,
-        free=stat.f_bavail * stat.f_frsize,
-    )
-
-
-def allocated(staging: Path) -> int:
-    """Return the bytes on the disk that files on their way have, arrived or not."""
-    on_their_way = staging.glob("*/*.*")
-    return sum(_blocks(path) for path in on_their_way if path.parent.name != "files")
-
-
-def _blocks(path: Path) -> int:
-    try:
-        return path.lstat().st_blocks * 512  # stat(2)
-    except FileNotFoundError:
-        return 0
-
-
-def device(path: Path) -> int:
-    """Return the number of the file system that `path` is on, or would be on."""
-    return _nearest(path).stat().st_dev
-
-
-def check_space(destination: Path, *, needed: int, promised: int, reserve: int) -> None:
-    """Raise INSUFFICIENT_SPACE unless `needed` bytes fit, beside `promised` and `reserve`."""
-    free = space(destination).free
-    available = max(0, free - promised - reserve)
-    if needed > available:
-        raise DownloaderError(
-            ErrorCode.INSUFFICIENT_SPACE,
-            f"{needed} bytes are needed at {destination} and {available} are available"
-            f" ({free} free, {reserve} kept free, {promised} promised to other downloads);"
-            " free some space, then resume",
-            needed=needed,
-            available=available,
-        )
-
-
-def _nearest(path: Path) -> Path:
+def nearest_existing(path: Path) -> Path:
     """Return the nearest of `path` and the directories above it that exists."""
     while not os.path.lexists(path):
         path = path.parent
