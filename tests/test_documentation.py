@@ -96,7 +96,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     workers, parts = meta_of(NumWorkers).le, meta_of(Concurrency).le
     told = of_commands["`numworkers`, `concurrency`"]
     assert told == (
-        f"1 to {workers:,}, 1 to {parts}; by ranges no more than {REQUESTS} requests a download"
+        f"1 to {workers:,}, 1 to {parts}; `ranged` uses at most {REQUESTS} requests per download"
     )
     for names, kind in {
         "`command_id`, `download_id`, `model_id`": DownloadId,
