@@ -38,6 +38,10 @@ PAGES = [
     *sorted((ROOT / "examples").rglob("*.md")),
 ]
 
+SOURCES = [
+    path for folder in ("components", "tests") for path in sorted((ROOT / folder).rglob("*.py"))
+]
+
 FENCED = re.compile(r"^ *```json\n(.*?)```", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"^ *```.*?^ *```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\[[^\]]+\]\(([^)#\s]*)(?:#([^)]*))?\)")
@@ -141,6 +145,16 @@ def test_links_lead_somewhere(page: Path) -> None:
         there = page.parent / target if target else page
         assert there.exists(), f"{page.name} links to {target}"
         assert not anchor or anchor in anchors(there), f"{page.name} links to {target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_modules_named_in_a_page_exist(page: str) -> None:
+    modules = {f"/{path.relative_to(ROOT)}" for path in SOURCES}
+    named = re.findall(r"`((?:[\w.]+/)*\w+\.py)`", (ROOT / page).read_text())
+    assert named
+    for name in named:
+        ending = f"/{name.removeprefix('../')}"
+        assert any(module.endswith(ending) for module in modules), f"{page} names {name}"
 
 
 def test_the_readme_has_every_command() -> None:
