@@ -17,7 +17,7 @@ from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import S3Source
 
-from ..sources.lying_store import (
+from ..sources.lying_server import (
     Asked,
     HonestStore,
     LyingStore,

@@ -21,7 +21,7 @@ from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import ObjectInfo
 
 from ..engines.objects import Served
-from ..sources.lying_store import Asked, LyingStore, Reply, error_reply, login_page
+from ..sources.lying_server import Asked, LyingStore, Reply, error_reply, login_page
 from ..support import LeapingClock
 from .harness import Harness
 from .stand_ins import Source

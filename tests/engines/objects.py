@@ -15,7 +15,7 @@ from s3downloader.core.errors import DownloaderError
 from s3downloader.core.records import FileRecord, Options
 from s3downloader.engines.disk import Disk
 from s3downloader.engines.ranged.journal import Journal
-from tests.sources.lying_store import Asked, LyingStore, Reply, error_reply
+from tests.sources.lying_server import Asked, LyingStore, Reply, error_reply
 
 from .support import FastClock, Files, ForgivingRecorder, by_ranges, job, names
 

@@ -14,7 +14,7 @@ from s3downloader.core.request_timeouts import LEAST_BYTES, Deadline, MinimumRat
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.http import Request, S3Http
 
-from .dripping_store import DrippingStore
+from .dripping_server import DrippingStore
 from .support import FastClock, Files, ForgivingRecorder, Recorder, by_ranges, by_s5cmd, job, names
 
 MIB = 1 << 20

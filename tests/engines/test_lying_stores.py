@@ -14,7 +14,7 @@ import pytest
 
 from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.core.records import Options
-from tests.sources.lying_store import Asked, LyingStore, Reply, error_reply, login_page
+from tests.sources.lying_server import Asked, LyingStore, Reply, error_reply, login_page
 
 from .objects import (
     BOTH,

@@ -18,11 +18,11 @@ from s3downloader.core.records import Options
 from s3downloader.core.throttle import Throttle
 from s3downloader.engines.ranged.range_reader import BucketReader
 from s3downloader.engines.ranged.range_request import Taker
-from s3downloader.engines.ranged.store_features import Learned
+from s3downloader.engines.ranged.server_features import Learned
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.http import S3Http
 from s3downloader.sources.s3.object_metadata import ChecksumMode
-from tests.sources.lying_store import Asked, LyingStore, Reply
+from tests.sources.lying_server import Asked, LyingStore, Reply
 from tests.support import eventually
 
 from .objects import (

@@ -21,7 +21,7 @@ from s3downloader.sources.s3.object_metadata import ChecksumMode
 from sandbox.link import Link
 from sandbox.servers import ApiServer, ObjectServer
 
-from .busy_store import BusyStore, refusal
+from .busy_server import BusyStore, refusal
 from .support import FastClock, Files, ForgivingRecorder, Plan, Recorder, by_ranges, job
 
 MIB = 1 << 20

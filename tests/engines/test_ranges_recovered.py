@@ -49,7 +49,7 @@ async def test_kill_9_at_any_moment_costs_next_to_nothing(
     moments = sorted(rng.uniform(0.2, 3) * MIB for _ in range(3))
     for moment in moments:
         daemon = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.engines.doomed", "ranged"),
+            *(sys.executable, "-m", "tests.engines.killed_fetch", "ranged"),
             *(link.endpoint, str(tmp_path), msgspec.json.encode(plan.files).decode()),
         )
         try:

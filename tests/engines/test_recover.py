@@ -31,7 +31,7 @@ async def test_kill_9_loses_no_whole_file_and_leaves_nothing_running(
     files = records(sizes, "engine-killed/")
     link.rate = 4 * MIB
     daemon = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.engines.doomed", "s5cmd"),
+        *(sys.executable, "-m", "tests.engines.killed_fetch", "s5cmd"),
         *(link.endpoint, str(tmp_path), msgspec.json.encode(files).decode()),
     )
     try:

@@ -9,7 +9,7 @@ import pytest
 
 from s3downloader.core.aio import stop
 from s3downloader.core.errors import DownloaderError, ErrorCode
-from tests.sources.lying_store import Asked, LyingStore, Reply
+from tests.sources.lying_server import Asked, LyingStore, Reply
 from tests.support import eventually
 
 from .objects import (

@@ -15,7 +15,7 @@ from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.http import Request, S3Http, address
 
 from .amazon import Amazon
-from .lying_store import Asked, LyingStore, Reply, error_reply
+from .lying_server import Asked, LyingStore, Reply, error_reply
 
 HEAD = Request(method="HEAD", bucket="models", key="k")
 LIST = Request(method="GET", bucket="models", key="", query="list-type=2", prefix="p/")

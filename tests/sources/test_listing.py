@@ -14,7 +14,7 @@ from s3downloader.sources.s3.source import ObjectInfo, S3Source
 from sandbox.servers import ObjectServer
 
 from .conftest import source_at
-from .lying_store import Asked, LyingStore, Reply, error_reply, listing_reply, login_page
+from .lying_server import Asked, LyingStore, Reply, error_reply, listing_reply, login_page
 
 ETAG = '"0123456789abcdef0123456789abcdef"'
 MODIFIED = "2026-11-25T13:02:32.000Z"

@@ -16,7 +16,7 @@ from s3downloader.sources.s3.source import ObjectInfo, S3Source
 from sandbox.servers import ObjectServer
 
 from .conftest import source_at
-from .lying_store import Asked, LyingStore, Reply, error_reply, login_page
+from .lying_server import Asked, LyingStore, Reply, error_reply, login_page
 
 KEYS = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "eu-west-1"}
 MD5 = "0123456789abcdef0123456789abcdef"

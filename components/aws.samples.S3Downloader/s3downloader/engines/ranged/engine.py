@@ -29,7 +29,7 @@ from .fetch import Fetch
 from .journal import Journal
 from .pins import Pins
 from .range_reader import BucketReader
-from .store_features import Learned
+from .server_features import Learned
 
 __all__ = ["RangedEngine"]
 

@@ -26,11 +26,11 @@ from .checkpointer import Checkpointer
 from .concurrency import ConcurrencyLimiter, Retries
 from .parts import PartState, layout_of
 from .pins import Pins
-from .range_answer import RangesIgnoredError
 from .range_reader import BucketReader
 from .range_request import SMALL_OBJECT_BYTES, Taker
+from .range_response import RangesIgnoredError
+from .server_features import Learned
 from .small_file import SmallFile
-from .store_features import Learned
 from .transfer import Transfer, begin_or_continue
 
 __all__ = ["Fetch"]

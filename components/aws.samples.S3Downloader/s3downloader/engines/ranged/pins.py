@@ -19,7 +19,7 @@ from ...core.records import FileRecord
 from ..base import FetchJob
 from ..verification import Verifier
 from .concurrency import Retries
-from .store_features import Learned
+from .server_features import Learned
 
 __all__ = ["Pins"]
 

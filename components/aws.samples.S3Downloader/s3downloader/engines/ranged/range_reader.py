@@ -13,9 +13,9 @@ from ...core.throttle import Share
 from ...sources.s3.credentials import Credentials
 from ...sources.s3.http import TRIES, Answer, Request, S3Http
 from ...sources.s3.object_metadata import ChecksumMode
-from .range_answer import Asked, RangesIgnoredError, check_refusal
 from .range_request import Reading, Taker
-from .store_features import Learned
+from .range_response import Asked, RangesIgnoredError, check_refusal
+from .server_features import Learned
 
 __all__ = ["BucketReader"]
 

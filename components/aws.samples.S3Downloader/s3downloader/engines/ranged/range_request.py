@@ -20,8 +20,8 @@ from ...core.request_timeouts import Deadline, MinimumRate, shut_down
 from ...core.throttle import Share
 from ...sources.s3.credentials import Keys
 from ...sources.s3.http import Answer, Request, S3Http, StreamingResponse, unanswered
-from .range_answer import Asked, Body, judge, surplus, too_short
-from .store_features import Learned
+from .range_response import Asked, Body, judge, surplus, too_short
+from .server_features import Learned
 
 __all__ = ["CHUNK", "SMALL_OBJECT_BYTES", "Reading", "Taker"]
 

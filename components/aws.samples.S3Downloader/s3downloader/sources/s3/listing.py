@@ -18,7 +18,7 @@ from xml.etree.ElementTree import Element
 
 from ...core import validators
 from ...core.errors import DownloaderError, ErrorCode
-from . import answers, documents
+from . import documents, responses
 from .http import Answer, Request
 from .refusals import explained, refusal
 
@@ -183,20 +183,20 @@ def page_of(answer: Answer, request: Request) -> Page:
     LISTING_INCOMPLETE where it cannot be read to its end, and UNSAFE_KEY.
     """
     if answer.status != 200:
-        raise answers.foreign(request.subject, answer.status, answer.headers)
+        raise responses.foreign(request.subject, answer.status, answer.headers)
     if len(answer.body) > request.limit:
         raise _incomplete(request.subject, f"a page of it has more than {request.limit} bytes")
     try:
         root = documents.parse(answer.body)
     except documents.NotXmlError as error:
         if b"ListBucketResult" not in answer.body[:1_024]:
-            raise answers.foreign(request.subject, answer.status, answer.headers) from error
+            raise responses.foreign(request.subject, answer.status, answer.headers) from error
         raise _incomplete(request.subject, f"a page of it cannot be read: {error}") from error
     if root.tag == "Error":
         told = refusal(answer.status, answer.headers, answer.body)
         raise explained(told, request.subject, of_bucket=True)
     if root.tag != "ListBucketResult":
-        raise answers.foreign(request.subject, answer.status, answer.headers)
+        raise responses.foreign(request.subject, answer.status, answer.headers)
     encoded = (documents.child(root, "EncodingType") or "").lower() == "url"
     truncated = (documents.child(root, "IsTruncated") or "").strip().lower()
     return Page(
@@ -230,7 +230,7 @@ def _listed(element: Element, encoded: bool, request: Request) -> Listed:
     if not key:
         raise _incomplete(request.subject, "it tells of an object without a key")
     etag = validators.from_listing(told.get("ETag", ""), told.get("LastModified", ""))
-    return Listed(key, answers.number(told.get("Size", "").strip()), etag)
+    return Listed(key, responses.number(told.get("Size", "").strip()), etag)
 
 
 def _incomplete(subject: str, why: str) -> DownloaderError:

@@ -14,7 +14,7 @@ import msgspec
 from ...core import validators
 from ...core.checksums import ALGORITHMS, Expected, md5_etag
 from ...core.errors import DownloaderError, ErrorCode
-from . import answers, documents
+from . import documents, responses
 from .credentials import Credentials
 from .http import Answer, Request, S3Http
 
@@ -109,9 +109,9 @@ class ObjectMetadata:
         request = Request(method="HEAD", bucket=bucket, key=key)
         answer = await self.http.send(request)
         _check_object(answer, request)
-        size = answers.length(answer.headers)
+        size = responses.length(answer.headers)
         validator = validators.from_headers(answer.headers)
-        if size is None or (size == 0 and answers.contradicts_empty(answer.headers)):
+        if size is None or (size == 0 and responses.contradicts_empty(answer.headers)):
             return await self._measured(request, validator)
         return ObjectInfo(key, size, validator)
 
@@ -175,7 +175,7 @@ class ObjectMetadata:
         answer = await self.http.ask(request)
         if answer.is_success:
             _check_object(answer, request)
-            tells = answers.length if answer.status == 200 else answers.total
+            tells = responses.length if answer.status == 200 else responses.total
             size = tells(answer.headers)
         elif (told := answer.refusal).name == "InvalidRange" and not told.foreign:
             size = None if told.size else told.size  # of an empty object there is no first byte
@@ -223,8 +223,8 @@ class ObjectMetadata:
                     return expected
                 raise
             except documents.NotXmlError as error:
-                if answers.is_page(answer.headers, answer.body[:_SNIFFED]):
-                    raise answers.foreign(head.subject, answer.status, answer.headers) from error
+                if responses.is_page(answer.headers, answer.body[:_SNIFFED]):
+                    raise responses.foreign(head.subject, answer.status, answer.headers) from error
                 return expected
             if page.etag and not validators.same(page.etag, etag):
                 raise _changed(head)
@@ -251,7 +251,7 @@ class ObjectMetadata:
         _check_object(answer, asking)
         if answer.headers.get("x-amz-mp-parts-count") != str(count):
             return None
-        return answers.length(answer.headers)
+        return responses.length(answer.headers)
 
 
 class _PartsPage:
@@ -265,10 +265,10 @@ class _PartsPage:
         self.is_truncated = False
         self.marker = 0
         for parts in documents.children(root, "ObjectParts"):
-            self.marker = answers.number(documents.child(parts, "NextPartNumberMarker")) or 0
+            self.marker = responses.number(documents.child(parts, "NextPartNumberMarker")) or 0
             self.is_truncated = documents.child(parts, "IsTruncated") == "true"
             for part in documents.children(parts, "Part"):
-                self.sizes.append(answers.number(documents.child(part, "Size")) or 0)
+                self.sizes.append(responses.number(documents.child(part, "Size")) or 0)
                 self.checksums.append(documents.child(part, f"Checksum{algorithm}") or "")
 
 
@@ -319,14 +319,14 @@ def _is_encrypted(headers: Mapping[str, str]) -> bool:
 def _check_same(answer: Answer, request: Request, etag: str, size: int) -> None:
     """Raise unless an answer is of the object with that validator, of `size` bytes."""
     _check_object(answer, request, etag)
-    is_other = bool(etag) and not answers.agrees(answer.headers, etag)
-    if is_other or answers.length(answer.headers) not in (None, size):
+    is_other = bool(etag) and not responses.agrees(answer.headers, etag)
+    if is_other or responses.length(answer.headers) not in (None, size):
         raise _changed(request)
 
 
 def _check_object(answer: Answer, request: Request, etag: str = "") -> None:
     """Raise NETWORK_UNREACHABLE where an answer is not the store's."""
-    answers.check_object(
+    responses.check_object(
         answer.status,
         answer.headers,
         request.subject,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ...core.error_mapping import clipped
 from ...core.errors import DownloaderError, ErrorCode
-from . import answers, documents
+from . import documents, responses
 
 __all__ = ["EXPIRED", "Refusal", "explained", "refusal"]
 
@@ -189,15 +189,15 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
     told = {element.tag: element.text or "" for element in root.iter()}
     code = clipped(told.get("Code", ""), _LONGEST_CODE)
     endpoint = clipped(told.get("Endpoint", ""), _LONGEST_CODE)
-    size = answers.total(headers)
+    size = responses.total(headers)
     return Refusal(
         status,
         code,
         clipped(told.get("Message", ""), _LONGEST_MESSAGE),
         region=_region(headers, endpoint, told.get("Region", "")),
-        place=answers.points_to(headers) or endpoint,
-        size=answers.number(told.get("ActualObjectSize")) if size is None else size,
-        foreign=not code and answers.is_foreign(status, headers, head=body),
+        place=responses.points_to(headers) or endpoint,
+        size=responses.number(told.get("ActualObjectSize")) if size is None else size,
+        foreign=not code and responses.is_foreign(status, headers, head=body),
     )
 
 
@@ -209,7 +209,7 @@ def explained(told: Refusal, subject: str, *, of_bucket: bool = False) -> Downlo
     where there is one.
     """
     if told.foreign:
-        return answers.foreign(subject, told.status, {"location": told.place})
+        return responses.foreign(subject, told.status, {"location": told.place})
     meaning = _meaning(told, of_bucket)
     where = told.region or told.place
     what = meaning.what.format(subject=subject, where=f", {where}" if where else "")
@@ -240,14 +240,14 @@ def _meaning(told: Refusal, of_bucket: bool) -> _Meaning:
 
 def _worded(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
     """Return what an answer says that is no document of a store: JSON, plain text, or nothing."""
-    is_text = not answers.is_page(headers, body)
+    is_text = not responses.is_page(headers, body)
     return Refusal(
         status,
         message=clipped(body.decode(errors="replace"), _LONGEST_BODY) if is_text else "",
         region=_region(headers),
-        place=answers.points_to(headers),
-        size=answers.total(headers),
-        foreign=answers.is_foreign(status, headers, head=body),
+        place=responses.points_to(headers),
+        size=responses.total(headers),
+        foreign=responses.is_foreign(status, headers, head=body),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from s3downloader.engines.ranged.store_features import RangeSupport
+from s3downloader.engines.ranged.server_features import RangeSupport
 from tests.support import ManualClock
 
 

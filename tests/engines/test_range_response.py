@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from s3downloader.core.errors import DownloaderError, ErrorCode
-from s3downloader.engines.ranged.range_answer import (
+from s3downloader.engines.ranged.range_response import (
     Asked,
     Body,
     RangesIgnoredError,

@@ -1,6 +1,6 @@
 """A daemon for the tests to kill: it fetches the files of the plan that it is given as JSON.
 
-python -m tests.engines.doomed ENGINE ENDPOINT STAGING RECORDS
+python -m tests.engines.killed_fetch ENGINE ENDPOINT STAGING RECORDS
 """
 
 from __future__ import annotations

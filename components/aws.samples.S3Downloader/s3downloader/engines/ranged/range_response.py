@@ -17,7 +17,7 @@ import msgspec
 
 from ...core import validators
 from ...core.errors import DownloaderError, ErrorCode
-from ...sources.s3 import answers
+from ...sources.s3 import responses
 
 __all__ = [
     "Asked",
@@ -83,7 +83,7 @@ def judge(status: int, headers: Mapping[str, str], asked: Asked) -> Body:
     RangesIgnoredError for other bytes than those asked for.
     """
     _check_origin(status, headers, asked)
-    if asked.validator and not answers.agrees(headers, asked.validator):
+    if asked.validator and not responses.agrees(headers, asked.validator):
         raise _changed(asked)
     length = _content_length(status, headers, asked)
     start, end = asked.bounds
@@ -106,7 +106,7 @@ def check_refusal(status: int, code: str, asked: Asked) -> None:
     `code` is the name that it gives its error, empty for none.
     """
     if status in _CODES_OF_PORTALS and not code:
-        raise answers.foreign(asked.subject, status)
+        raise responses.foreign(asked.subject, status)
 
 
 def surplus(asked: Asked) -> DownloaderError:
@@ -122,19 +122,19 @@ def too_short(asked: Asked, missing: int) -> DownloaderError:
 def _check_origin(status: int, headers: Mapping[str, str], asked: Asked) -> None:
     """A page to log in at has a status of success, and none of what a store tells of an object."""
     is_named = bool(validators.from_headers(headers))
-    is_page = answers.is_page(headers) and not asked.subject.lower().endswith(_HTML_KEYS)
+    is_page = responses.is_page(headers) and not asked.subject.lower().endswith(_HTML_KEYS)
     if asked.validator:
-        is_strange = not is_named or (is_page and not answers.agrees(headers, asked.validator))
+        is_strange = not is_named or (is_page and not responses.agrees(headers, asked.validator))
     else:
         is_strange = is_page or not (is_named or headers.keys() & {"content-length"})
     if is_strange:
-        raise answers.foreign(asked.subject, status, headers)
+        raise responses.foreign(asked.subject, status, headers)
 
 
 def _content_length(status: int, headers: Mapping[str, str], asked: Asked) -> int | None:
-    length = answers.length(headers)
+    length = responses.length(headers)
     if length is None and "content-length" in headers:
-        raise answers.foreign(asked.subject, status, headers)
+        raise responses.foreign(asked.subject, status, headers)
     return length
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from s3downloader.core.errors import DownloaderError, ErrorCode
-from s3downloader.sources.s3 import answers
+from s3downloader.sources.s3 import responses
 
 MD5 = "0123456789abcdef0123456789abcdef"
 DATE = "Wed, 25 Nov 2026 13:02:32 GMT"
@@ -56,20 +56,20 @@ OWN: list[tuple[str, int, dict[str, str], dict[str, Any]]] = [
     ("status", "headers", "known"), [f[1:] for f in FOREIGN], ids=[f[0] for f in FOREIGN]
 )
 def test_what_no_store_answers(status: int, headers: dict[str, str], known: dict[str, Any]) -> None:
-    assert answers.is_foreign(status, headers, **known)
+    assert responses.is_foreign(status, headers, **known)
 
 
 @pytest.mark.parametrize(
     ("status", "headers", "known"), [o[1:] for o in OWN], ids=[o[0] for o in OWN]
 )
 def test_what_a_store_answers(status: int, headers: dict[str, str], known: dict[str, Any]) -> None:
-    assert not answers.is_foreign(status, headers, **known)
+    assert not responses.is_foreign(status, headers, **known)
 
 
 def test_the_error_says_where_to_look_and_keeps_secrets() -> None:
     told = {"location": "https://me:pw@login.example/in?token=beef#x", "content-type": "text/html"}
     with pytest.raises(DownloaderError) as caught:
-        answers.check_object(302, told, "s3://b/k")
+        responses.check_object(302, told, "s3://b/k")
     assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE
     assert caught.value.message == (
         "something between the device and the store answers for s3://b/k (status 302, pointing to"
@@ -98,8 +98,8 @@ def test_the_error_says_where_to_look_and_keeps_secrets() -> None:
     ],
 )
 def test_a_size_is_decimal_digits(text: str | None, value: int | None) -> None:
-    assert answers.number(text) == value
-    assert answers.length({} if text is None else {"content-length": text}) == value
+    assert responses.number(text) == value
+    assert responses.length({} if text is None else {"content-length": text}) == value
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_size_is_decimal_digits(text: str | None, value: int | None) -> None:
     ],
 )
 def test_the_size_of_an_object_in_a_range_of_it(told: str, value: int | None) -> None:
-    assert answers.total({"content-range": told}) == value
+    assert responses.total({"content-range": told}) == value
 
 
 @pytest.mark.parametrize(
@@ -135,10 +135,10 @@ def test_the_size_of_an_object_in_a_range_of_it(told: str, value: int | None) ->
 def test_an_answer_agrees_by_what_it_says(
     headers: dict[str, str], validator: str, same: bool
 ) -> None:
-    assert answers.agrees(headers, validator) is same
+    assert responses.agrees(headers, validator) is same
 
 
 def test_the_md5_of_something_is_not_that_of_an_empty_object() -> None:
-    assert answers.contradicts_empty({"etag": f'"{MD5}"'})
-    for etag in (answers.EMPTY_MD5, f"{MD5}-2", "x", ""):
-        assert not answers.contradicts_empty({"etag": f'"{etag}"'})
+    assert responses.contradicts_empty({"etag": f'"{MD5}"'})
+    for etag in (responses.EMPTY_MD5, f"{MD5}-2", "x", ""):
+        assert not responses.contradicts_empty({"etag": f'"{etag}"'})
