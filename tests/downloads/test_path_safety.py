@@ -89,7 +89,7 @@ def test_a_symlink_below_the_destination_leads_nowhere(tmp_path: Path) -> None:
     (destination / "sub").symlink_to(tmp_path)
     for check in (
         lambda: path_safety.target(destination, "sub/file"),
-        lambda: path_safety.PlaceCheck(destination)(["sub/file"]),
+        lambda: path_safety.TargetCheck(destination)(["sub/file"]),
     ):
         with pytest.raises(DownloaderError) as caught:
             check()
@@ -99,7 +99,7 @@ def test_a_symlink_below_the_destination_leads_nowhere(tmp_path: Path) -> None:
 def test_what_stands_in_the_way_of_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     (tmp_path / "file").write_text("")
-    check = path_safety.PlaceCheck(tmp_path)
+    check = path_safety.TargetCheck(tmp_path)
     check(["file", "new/file"])
     with pytest.raises(DownloaderError, match="is a directory where a file belongs"):
         check(["directory"])

@@ -82,14 +82,14 @@ def test_an_exchange_is_carried_on_from_every_step(
         root = tmp_path / str(step)
         root.mkdir()
         download = begun(root, before, key)
-        went_on = dies(monkeypatch, step, partial(replace.put_in_place, download))
+        went_on = dies(monkeypatch, step, partial(replace.exchange_target, download))
         step += 1
         seen = {p: c for p, c in tree(root / "m").items() if ".s3downloader" not in p}
         assert seen in ((before or {}), whole)
-        replace.put_in_place(download)
+        replace.exchange_target(download)
         assert {p: c for p, c in tree(root / "m").items() if ".s3downloader" not in p} == whole
-        assert replace.is_in_place(download)
-        kept = replace.kept_path(download)
+        assert replace.is_exchanged(download)
+        kept = replace.retained_path(download)
         assert os.path.lexists(kept) is (before is not None)
         discard(download)
         assert os.path.lexists(kept) is (before is not None)
@@ -108,12 +108,12 @@ def test_an_old_file_linked_to_the_new_one_becomes_a_version(
         Path(download.staging, "files").mkdir()
         os.link(root / "m" / "a", Path(download.staging, "files", "a"))
         download = msgspec.structs.replace(download, exchange=replace.begin(download))
-        assert not replace.is_in_place(download)
-        went_on = dies(monkeypatch, step, partial(replace.put_in_place, download))
+        assert not replace.is_exchanged(download)
+        went_on = dies(monkeypatch, step, partial(replace.exchange_target, download))
         step += 1
-        replace.put_in_place(download)
-        assert replace.is_in_place(download)
-        assert (root / "m" / "a").samefile(replace.kept_path(download))
+        replace.exchange_target(download)
+        assert replace.is_exchanged(download)
+        assert (root / "m" / "a").samefile(replace.retained_path(download))
     assert step > 4
 
 
@@ -126,7 +126,7 @@ def test_a_publishing_that_failed_is_undone_from_every_step(
         root = tmp_path / str(step)
         root.mkdir()
         download = begun(root, OLD)
-        went_on = dies(monkeypatch, step, partial(replace.put_in_place, download))
+        went_on = dies(monkeypatch, step, partial(replace.exchange_target, download))
         step += 1
         discard(msgspec.structs.replace(download, state=state))
         assert tree(root) == {f"m/{path}": content for path, content in OLD.items()}
@@ -144,7 +144,7 @@ def test_what_did_not_come_into_its_place_goes_back_to_staging(
     with monkeypatch.context() as patch:
         patch.setattr(replace, "exchange", refuse)
         with pytest.raises(PermissionError):
-            replace.put_in_place(download)
+            replace.exchange_target(download)
     assert not Path(download.staging, "files").exists()
     prepare(download)
     assert tree(Path(download.staging, "files")) == NEW
@@ -153,26 +153,26 @@ def test_what_did_not_come_into_its_place_goes_back_to_staging(
 
 def test_a_new_directory_takes_the_mode_of_the_one_it_replaces(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir(mode=0o750)
-    replace.put_in_place(begun(tmp_path, OLD))
+    replace.exchange_target(begun(tmp_path, OLD))
     assert (tmp_path / "m").stat().st_mode & 0o7777 == 0o750
 
 
 def test_a_directory_that_is_left_empty_is_not_published(tmp_path: Path) -> None:
     files = Path(a_download(tmp_path).staging, "files")
     (files / "left" / "empty").mkdir(parents=True)
-    replace.put_in_place(begun(tmp_path, OLD))
+    replace.exchange_target(begun(tmp_path, OLD))
     assert not (tmp_path / "m" / "left").exists()
 
 
 def test_the_downloaders_folder_in_a_place_stays_there(tmp_path: Path) -> None:
     download = begun(tmp_path, {**OLD, ".s3downloader/another/files/x": "on its way"})
-    replace.put_in_place(download)
+    replace.exchange_target(download)
     assert tree(tmp_path / "m") == {**NEW, ".s3downloader/another/files/x": "on its way"}
-    kept = replace.kept_path(download)
+    kept = replace.retained_path(download)
     number = replace.inode(kept)
     assert number is not None
     for _ in range(2):
-        replace.exchange_kept(tmp_path / "m", kept, number)
+        replace.exchange_retained(tmp_path / "m", kept, number)
         assert tree(tmp_path / "m") == {**OLD, ".s3downloader/another/files/x": "on its way"}
         assert tree(kept) == NEW
 

@@ -44,7 +44,7 @@ async def published(store: Store, root: Path, listed: list[Item], checksum: str 
     files = [
         msgspec.structs.replace(file, checksum=checksum) async for file in store.files("earlier")
     ]
-    await reuse.remember(download, files, store)
+    await reuse.record_published(download, files, store)
 
 
 async def planned(store: Store, download: Download, listed: list[Item]) -> None:
@@ -61,7 +61,7 @@ async def no_checksum(bucket: str, key: str, etag: str, size: int) -> str:
 async def taken(
     store: Store, download: Download, ask: reuse.AskChecksum = no_checksum
 ) -> list[FileRecord]:
-    return [file async for batch in reuse.take_unchanged(download, store, ask) for file in batch]
+    return [file async for batch in reuse.stage_unchanged(download, store, ask) for file in batch]
 
 
 def staged(download: Download) -> dict[str, str]:
@@ -215,7 +215,7 @@ async def test_what_is_gone_is_forgotten(store: Store, tmp_path: Path) -> None:
     await published(store, tmp_path, items())
     (tmp_path / "m" / "a").unlink()
     places = [f"{tmp_path}/m/{path}" for path in FILES]
-    await reuse.forget_gone(store, spared=(places[0],))
+    await reuse.forget_missing(store, spared=(places[0],))
     assert len(await store.published(places)) == 2
-    await reuse.forget_gone(store, spared=())
+    await reuse.forget_missing(store, spared=())
     assert [known.file for known in await store.published(places)] == [places[1]]

@@ -55,10 +55,10 @@ def a_download(number: int, state: State) -> Download:
 def a_version(number: int) -> Version:
     return Version(
         number=number,
-        place=f"/data/d-{number}",
+        target=f"/data/d-{number}",
         path=f"/data/.s3downloader/versions/{number:016x}/d-{number}",
         models={f"m-{number}": {"model_id": f"m-{number}"}},
-        rollback=Rollback(inode=7, models={}, before={}, answers=[("c", b"{}")])
+        rollback=Rollback(inode=7, models={}, before={}, responses=[("c", b"{}")])
         if number == 2
         else None,
     )

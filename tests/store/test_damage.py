@@ -196,7 +196,7 @@ async def test_a_version_that_lies_elsewhere_is_set_aside(state: Path, path: str
         connection.commit()
     found, said = await opened(state)
     assert set(found["versions"]) == {2, 3}
-    assert "1 kept version" in str(said)
+    assert "1 retained version" in str(said)
 
 
 @pytest.mark.parametrize("version", [0, 1, 2, 4, 131])

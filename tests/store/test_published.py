@@ -14,10 +14,10 @@ from s3downloader.store import Change, Published, Store
 PATHS = ["/d/m", "/d/m-2/a", "/d/m.a", "/d/m/a", "/d/m/é/漢", "/d/m0", "/d/n/b"]
 VERSION = Version(
     number=1,
-    place="/d/m",
+    target="/d/m",
     path="/d/v/m",
     models={"m": {"model_id": "m"}},
-    rollback=Rollback(inode=7, models={"m": {}}, before={}, answers=[("c", b"{}")]),
+    rollback=Rollback(inode=7, models={"m": {}}, before={}, responses=[("c", b"{}")]),
 )
 
 
@@ -58,10 +58,10 @@ async def test_a_version_is_kept_with_its_details_until_it_is_removed(
 ) -> None:
     await store.record(Change(versions=[VERSION], moved=[("/d/m", VERSION.path)]))
     assert await store.versions() == [VERSION]
-    doomed = msgspec.structs.replace(VERSION, doomed=True, rollback=None)
-    await store.record(Change(versions=[doomed]))
-    assert await store.versions() == [doomed]
-    await store.record(Change(removed=[doomed]))
+    pending_delete = msgspec.structs.replace(VERSION, pending_delete=True, rollback=None)
+    await store.record(Change(versions=[pending_delete]))
+    assert await store.versions() == [pending_delete]
+    await store.record(Change(removed=[pending_delete]))
     assert await store.versions() == []
     assert set(await known(store)) == {"/d/m-2/a", "/d/m.a", "/d/m0", "/d/n/b"}
 

@@ -95,11 +95,11 @@ class S3CommandService:
         log.info("listening on %s", self._topic)
 
     async def _carry_out(self, group: TaskGroup) -> None:
-        places = asyncio.Semaphore(AT_ONCE)
+        slots = asyncio.Semaphore(AT_ONCE)
         while True:
-            await places.acquire()
+            await slots.acquire()
             task = group.create_task(self._answer(await self._inbox.take()))
-            task.add_done_callback(lambda _: places.release())
+            task.add_done_callback(lambda _: slots.release())
 
     def _receive(self, message: Message) -> asyncio.Future[None]:
         """Take a command in; what is returned is done once it may be acknowledged.

@@ -123,14 +123,14 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Exchange(msgspec.Struct, frozen=True):
-    """How a `publish: replace` puts what is new in its place, so that it can be carried on.
+    """How a `publish: replace` exchanges its target, so that it can be carried on.
 
-    `inode` is that of the new file or directory. It goes to `slot`, a folder beside the place, and
-    there changes places with what it replaces, which is kept there.
+    `inode` is that of the new file or directory. It moves to `version_dir`, a folder beside the
+    target, and is exchanged with the target from there; what it replaces is retained there.
     """
 
     inode: int
-    slot: str
+    version_dir: str = msgspec.field(name="slot")
 
 
 class Download(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,11 +177,11 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def replaces(self) -> bool:
-        """Whether what stands in its place is exchanged as a whole, and kept."""
+        """Whether what stands at its target is exchanged as a whole, and retained."""
         return self.options.publish == "replace"
 
     @property
-    def place(self) -> str:
+    def target(self) -> str:
         """What the download writes: its file, or the directory for a prefix."""
         if self.is_prefix:
             return self.destination
@@ -208,28 +208,28 @@ class FileRecord(msgspec.Struct, frozen=True):
 
 
 class Rollback(msgspec.Struct, frozen=True, kw_only=True):
-    """A rollback under way: `inode` is to stand in the place.
+    """A rollback under way: `inode` is to stand at the target.
 
     `models` are the registry's entries that follow from it, `before` those it takes away, and
-    `answers` are given to the command once it is done.
+    `responses` are given to the command once it is done, each with the id of its command.
     """
 
     inode: int
     models: dict[str, dict[str, Any]]
     before: dict[str, dict[str, Any]]
-    answers: list[tuple[str, bytes]]
+    responses: list[tuple[str, bytes]] = msgspec.field(name="answers")
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """What stood at `place` once and is kept at `path`, a file or a directory.
+    """What stood at `target` once and is retained at `path`, a file or a directory.
 
     The higher its `number`, the later it was put aside. `models` are the entries that the
-    registry had for the place then. A `doomed` one is to be removed.
+    registry had for the target then. One that is `pending_delete` is to be removed.
     """
 
     number: int
-    place: str
+    target: str = msgspec.field(name="place")
     path: str
     models: dict[str, dict[str, Any]] = {}
-    doomed: bool = False
+    pending_delete: bool = msgspec.field(default=False, name="doomed")
     rollback: Rollback | None = None

@@ -85,7 +85,7 @@ class ActiveDownload:
 
     def __init__(self, download: Download, clock: Clock) -> None:
         self.download = download
-        self.place = download.place
+        self.target = download.target
         self.meter = Meter(clock, download.bytes_done)
         self.lock = asyncio.Lock()
         self.task: asyncio.Task[None] | None = None

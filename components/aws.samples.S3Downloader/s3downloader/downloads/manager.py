@@ -27,9 +27,9 @@ from ..store.outbox import Outbox
 from . import events
 from .active_download import ActiveDownload
 from .planning import path_safety
-from .planning.admission import admit, check_free, check_place, check_space, limited, model_id
+from .planning.admission import admit, check_free, check_space, check_target, limited, model_id
 from .planning.plan import Listing
-from .planning.reuse import forget_gone, known_as
+from .planning.reuse import forget_missing, published_name
 from .policy.bandwidth import Bandwidth
 from .policy.deadlines import Deadlines, overrun
 from .publishing.publish import discard
@@ -177,8 +177,8 @@ class DownloadManager:
                 download_id=command.download_id,
             )
         download = admit(command, self._settings(), self._clock.now())
-        check_place(download, self._entries.values())
-        self._versions.check_free(download.place)
+        check_target(download, self._entries.values())
+        self._versions.check_free(download.target)
         self._model(download)
         entry = self._entries[download.download_id] = ActiveDownload(download, self._clock)
         async with entry.lock:
@@ -206,8 +206,8 @@ class DownloadManager:
         """Let a paused, failed or waiting download go on from what it has."""
         async with self._locked(download_id) as entry:
             check_resumable(entry.download)
-            check_place(entry.download, self._entries.values())
-            self._versions.check_free(entry.download.place)
+            check_target(entry.download, self._entries.values())
+            self._versions.check_free(entry.download.target)
             await stop(entry.task)
             check_resumable(entry.download)
             entry.failures_in_a_row = entry.beginnings = 0
@@ -254,20 +254,20 @@ class DownloadManager:
         await self._versions.roll_back(model_id, answer, self._check_rollback)
 
     async def delete_model(self, model_id: str, answer: Answering) -> None:
-        """Remove a model from the registry, and the earlier versions that were kept of it."""
-        doomed: list[Version] = []
+        """Remove a model from the registry, and the earlier versions that are retained of it."""
+        deleted: list[Version] = []
 
-        def dooming(model: dict[str, Any]) -> list[Version]:
-            doomed.extend(self._versions.deleting(model))
-            return doomed
+        def versions_of(model: dict[str, Any]) -> list[Version]:
+            deleted.extend(self._versions.deleted_with(model))
+            return deleted
 
-        await self._registry.delete(model_id, answer, dooming)
-        self._versions.adopt(doomed)
-        await self._versions.sweep()
+        await self._registry.delete(model_id, answer, versions_of)
+        self._versions.adopt(deleted)
+        await self._versions.delete_pending()
 
-    def _check_rollback(self, place: Path) -> None:
-        path_safety.resolve_destination(str(place.parent), self._settings().destination_roots)
-        check_free(str(place), self._entries.values())
+    def _check_rollback(self, target: Path) -> None:
+        path_safety.resolve_destination(str(target.parent), self._settings().destination_roots)
+        check_free(str(target), self._entries.values())
 
     @asynccontextmanager
     async def _locked(self, download_id: str) -> AsyncIterator[ActiveDownload]:
@@ -341,11 +341,13 @@ class DownloadManager:
             on_fault=self._on_fault,
         )
         try:
-            place = entry.download.destination  # as it was recorded under the configuration of then
-            path_safety.check_allowed(Path(place), self._settings().destination_roots, place)
+            destination = entry.download.destination  # recorded under the configuration of then
+            path_safety.check_allowed(
+                Path(destination), self._settings().destination_roots, destination
+            )
             await runner.run(before_publishing=self._model)
             await uninterrupted(self._complete(entry))
-            await self._versions.sweep()
+            await self._versions.delete_pending()
         except DownloaderError as error:
             return error
         except Exception as error:
@@ -363,7 +365,7 @@ class DownloadManager:
             if model := self._model(entry.download):
                 models[model["model_id"]] = model
                 announced.append(events.model_added(model))
-            also = self._versions.completing(entry.download)
+            also = self._versions.completed_with(entry.download)
             await self._state_machine.advance(
                 entry, State.COMPLETED, events=announced, models=models, also=also
             )
@@ -429,7 +431,7 @@ class DownloadManager:
         if download.model_meta is None:
             return None
         return self._registry.entry(
-            download.model_meta, model_id=model_id(download), local_path=download.place
+            download.model_meta, model_id=model_id(download), local_path=download.target
         )
 
     async def _prune(self) -> None:
@@ -447,8 +449,8 @@ class DownloadManager:
             await self._store.forget_answers(before=before, most=_KEPT_ANSWERS)
             await self._versions.tidy()
             unfinished = [e.download for e in self.entries if e.download.state not in FINISHED]
-            exchanged = (known_as(d) for d in unfinished if d.exchange)
-            await forget_gone(self._store, (*exchanged, *(d.staging for d in unfinished)))
+            exchanged = (published_name(d) for d in unfinished if d.exchange)
+            await forget_missing(self._store, (*exchanged, *(d.staging for d in unfinished)))
         except Exception as error:
             told = error if isinstance(error, DownloaderError) else from_system(error)
             if told is None:

@@ -70,23 +70,23 @@ class DownloadRunner:
         """Carry the download out. `before_publishing` may object by raising."""
         if self._entry.download.state is not State.PUBLISHING:
             exchange = self._entry.download.exchange
-            if not await asyncio.to_thread(replace.is_in_place, self._entry.download):
+            if not await asyncio.to_thread(replace.is_exchanged, self._entry.download):
                 await self._stage_files()
                 before_publishing(self._entry.download)
                 exchange = await asyncio.to_thread(replace.begin, self._entry.download)
             if not self._entry.download.replaces:
-                await self._remember_staged()
+                await self._record_staged()
             await self._advance(
                 self._entry, State.PUBLISHING, publish_began=True, exchange=exchange
             )
         await self._publish()
         async for batch in batches(self._files(done=True)):
-            await reuse.remember(self._entry.download, batch, self._store)
+            await reuse.record_published(self._entry.download, batch, self._store)
 
-    async def _remember_staged(self) -> None:
+    async def _record_staged(self) -> None:
         """Record what is to be moved into place, for good with the next change of state."""
         async for batch in batches(self._files(done=True)):
-            await reuse.remember_staged(self._entry.download, batch, self._store)
+            await reuse.record_staged(self._entry.download, batch, self._store)
 
     async def _stage_files(self) -> None:
         """Return once every file lies whole in the staging folder."""
@@ -99,7 +99,7 @@ class DownloadRunner:
         if self._entry.download.plan > 1:
             await self._store.doubt_unpinned(self._entry.download.download_id)
         await self._plan()
-        async for taken in reuse.take_unchanged(self._entry.download, self._store, self._checksum):
+        async for taken in reuse.stage_unchanged(self._entry.download, self._store, self._checksum):
             await self.finished(taken)
         self._entry.meter.restart(self._entry.meter.bytes_there, keep_peak=True)
         for _ in range(_ROUNDS):
@@ -169,7 +169,7 @@ class DownloadRunner:
         broken: list[FileRecord] = []
         async for batch in batches(self._files(done=True)):
             away = await asyncio.to_thread(not_staged, download, batch)
-            broken += await reuse.not_in_place(download, away, self._store)
+            broken += await reuse.not_published(download, away, self._store)
         return broken
 
     async def _publish(self) -> None:
@@ -177,18 +177,18 @@ class DownloadRunner:
         if not download.exchange or await asyncio.to_thread(replace.is_staged, download):
             await self._check_whole()
         if download.exchange:
-            await asyncio.to_thread(replace.put_in_place, download)
+            await asyncio.to_thread(replace.exchange_target, download)
             return
         if await asyncio.to_thread(publish_whole, download):
             return
-        check_place = path_safety.PlaceCheck(Path(download.destination))
+        check_target = path_safety.TargetCheck(Path(download.destination))
         async for batch in batches(self._files(done=True)):
-            await asyncio.to_thread(check_place, [file.path for file in batch])
+            await asyncio.to_thread(check_target, [file.path for file in batch])
         touched: set[Path] = set()
         async for batch in batches(self._files(done=True)):
             folders, absent = await asyncio.to_thread(publish_files, download, batch)
             touched |= folders
-            if lost := await reuse.not_in_place(download, absent, self._store):
+            if lost := await reuse.not_published(download, absent, self._store):
                 raise Vanished(
                     f"{lost[0].path} disappeared while it was published; resume to fetch it again"
                 )

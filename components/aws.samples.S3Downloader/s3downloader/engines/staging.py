@@ -28,7 +28,7 @@ class _Journal(msgspec.Struct, frozen=True):
     """Tells which files that outlived the daemon can be kept.
 
     After another boot none: a loss of power may have taken their bytes. `moved` has the ETags of
-    the files moved last, by number: without it, a file in its place may be of an older object.
+    the files moved last, by number: without it, a file there may be of an older object.
     """
 
     boot_id: str
@@ -40,7 +40,7 @@ class Staging:
 
     - `in-flight/NUMBER.object` is a file that arrived; with digits behind, one on its way
     - `in-flight/NUMBER.part` is one on its way that can be continued, by `NUMBER.journal`
-    - `files/PATH` is a file in its place
+    - `files/PATH` is a whole file, staged
     - `in-flight.json` is for `leftovers`
     """
 
@@ -76,7 +76,7 @@ class Staging:
         """Return where a file is to arrive."""
         return self._in_flight / f"{number}{_ARRIVED}"
 
-    def place(self, file: FileRecord) -> Path:
+    def staged_path(self, file: FileRecord) -> Path:
         """Return where a whole file lies."""
         return self._files / file.path
 
@@ -96,11 +96,11 @@ class Staging:
 
     def reclaim(self, file: FileRecord, inode: int) -> None:
         """Bring a file that can be continued back from wherever its arrival had brought it."""
-        path, _ = self.partial(file.number)
-        for place in (self.target(file.number), self.place(file)):
+        partial, _ = self.partial(file.number)
+        for path in (self.target(file.number), self.staged_path(file)):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                if place.stat().st_ino == inode:
-                    place.replace(path)
+                if path.stat().st_ino == inode:
+                    path.replace(partial)
 
     def forget(self, *numbers: int) -> None:
         """Remove what there is of files that could be continued, and their journals."""
@@ -124,9 +124,9 @@ class Staging:
         return sizes
 
     def take(self, files: list[FileRecord]) -> list[FileRecord]:
-        """Bring files that arrived to their places, synced; return those of the right size."""
+        """Move files that arrived to `files`, synced; return those of the right size."""
         self._record(files)
-        whole = [file for file in files if self._move_into_place(file)]
+        whole = [file for file in files if self._move_to_files(file)]
         self._sync([self._files / file.path for file in whole])
         return whole
 
@@ -169,31 +169,31 @@ class Staging:
         draft.write_bytes(msgspec.json.encode(journal))
         draft.replace(self._journal)
 
-    def _move_into_place(self, file: FileRecord) -> bool:
-        target, place = self.target(file.number), self._files / file.path
+    def _move_to_files(self, file: FileRecord) -> bool:
+        target, path = self.target(file.number), self._files / file.path
         try:
             size = target.stat().st_size
         except FileNotFoundError:  # moved already, before the daemon died
-            return place.is_file() and place.stat().st_size == file.size
+            return path.is_file() and path.stat().st_size == file.size
         if size != file.size:
             target.unlink()
             return False
         if self._file_mode is not None:
             with contextlib.suppress(OSError):  # a file system that keeps no modes
                 target.chmod(self._file_mode)
-        if place.parent not in self._folders:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            self._folders.add(place.parent)
-        target.rename(place)
+        if path.parent not in self._folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._folders.add(path.parent)
+        target.rename(path)
         return True
 
-    def _sync(self, places: list[Path]) -> None:
-        if len(places) > _FEW:
+    def _sync(self, paths: list[Path]) -> None:
+        if len(paths) > _FEW:
             _with(self._root, self._disk.sync_all)
             return
-        for place in places:
-            _with(place, self._disk.sync)
-        folders = {folder for place in places for folder in place.parents}
+        for path in paths:
+            _with(path, self._disk.sync)
+        folders = {folder for path in paths for folder in path.parents}
         for folder in folders - set(self._root.parents):
             _with(folder, os.fsync)
 

@@ -139,22 +139,22 @@ class Verifier:
         return label_of(file, expected), mismatch
 
     async def sift(self, staging: Staging, files: Iterable[FileRecord]) -> Sifted:
-        """Compare files in their places, and remove those that are not good."""
+        """Compare staged files, and remove those that are not good."""
         sifted = Sifted([], [], [])
         for file in files:
-            place = staging.place(file)
+            path = staging.staged_path(file)
             try:
-                label, mismatch = await self.check_file(place, file, await self.expected(file))
+                label, mismatch = await self.check_file(path, file, await self.expected(file))
             except DownloaderError as error:
                 if error.code not in _GONE:
                     raise
                 log.warning("%s is not kept: %s", file.key, error)
-                place.unlink()
+                path.unlink()
                 sifted.gone.append(error)
                 continue
             if mismatch:
                 log.warning("%s has a wrong checksum: %s", file.key, mismatch)
-                place.unlink()
+                path.unlink()
                 sifted.damaged.append((file, mismatch))
             else:
                 sifted.good.append(msgspec.structs.replace(file, checksum=label))

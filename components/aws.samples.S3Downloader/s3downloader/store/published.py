@@ -1,4 +1,4 @@
-"""What has been published: files as they were, and the versions that are kept of places.
+"""What has been published: files as they were, and the versions that are retained.
 
 A file is named by its absolute path, so that what is known of it goes along when the directory
 above it is exchanged.
@@ -18,7 +18,7 @@ from .recovery.sealing import seal, unseal
 __all__ = [
     "Published",
     "forget",
-    "forget_below",
+    "forget_tree",
     "move",
     "page",
     "published",
@@ -27,13 +27,13 @@ __all__ = [
     "versions",
 ]
 
-# What lies below a place: 0 comes after / in the order of characters.
-_FORGET_BELOW = (
-    "DELETE FROM published WHERE file = :place OR (file > :place || '/' AND file < :place || '0')"
+# What lies below a path: 0 comes after / in the order of characters.
+_FORGET_TREE = (
+    "DELETE FROM published WHERE file = :path OR (file > :path || '/' AND file < :path || '0')"
 )
 _MOVE = (
-    "UPDATE published SET file = :target || substr(file, length(:place) + 1)"
-    " WHERE file = :place OR (file > :place || '/' AND file < :place || '0')"
+    "UPDATE published SET file = :target || substr(file, length(:path) + 1)"
+    " WHERE file = :path OR (file > :path || '/' AND file < :path || '0')"
 )
 
 
@@ -76,16 +76,16 @@ def forget(connection: sqlite3.Connection, files: Iterable[str]) -> None:
     connection.executemany("DELETE FROM published WHERE file = ?", [(file,) for file in files])
 
 
-def forget_below(connection: sqlite3.Connection, place: str) -> None:
-    """Forget `place` and all below it."""
-    connection.execute(_FORGET_BELOW, {"place": place})
+def forget_tree(connection: sqlite3.Connection, path: str) -> None:
+    """Forget `path` and all below it."""
+    connection.execute(_FORGET_TREE, {"path": path})
 
 
 def move(connection: sqlite3.Connection, pairs: Iterable[tuple[str, str]]) -> None:
     """Let what is known of a source, and all below it, be known of its target alone."""
     for source, target in pairs:
-        forget_below(connection, target)
-        connection.execute(_MOVE, {"place": source, "target": target})
+        forget_tree(connection, target)
+        connection.execute(_MOVE, {"path": source, "target": target})
 
 
 def versions(connection: sqlite3.Connection) -> list[Version]:
@@ -105,4 +105,4 @@ def record_versions(
         )
     for version in removed:
         connection.execute("DELETE FROM versions WHERE number = ?", (version.number,))
-        forget_below(connection, version.path)
+        forget_tree(connection, version.path)

@@ -263,7 +263,7 @@ class Store:
         await self._database.transact(lambda c: c.execute(sql, (download_id,)), durable=False)
 
     async def versions(self) -> list[Version]:
-        """Return the kept and the doomed versions of all places by their numbers."""
+        """Return all versions by their numbers: those retained, and those to be deleted."""
         return await self._database.read(published.versions)
 
     async def publish(self, files: Sequence[Published]) -> None:

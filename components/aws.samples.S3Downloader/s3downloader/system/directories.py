@@ -56,14 +56,14 @@ def sync(directory: Path) -> None:
         os.close(descriptor)
 
 
-def sync_above(place: Path) -> None:
-    """Make the name of `place` survive, and those of the directories above it.
+def sync_above(path: Path) -> None:
+    """Make the name of `path` survive, and those of the directories above it.
 
     An end of the process may have come between the making of one and its sync. What lies on
     another file system, or where this user may not write, the downloader has not made.
     """
-    device = place.parent.stat().st_dev
-    for folder in place.parents:
+    device = path.parent.stat().st_dev
+    for folder in path.parents:
         if folder.stat().st_dev != device or not os.access(folder, os.R_OK | os.W_OK):
             return
         sync(folder)

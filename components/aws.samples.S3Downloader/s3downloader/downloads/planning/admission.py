@@ -18,7 +18,7 @@ from ..publishing.replace import check_replaceable
 from ..state_machine import invalid_state
 from . import disk_space, path_safety
 
-__all__ = ["admit", "check_free", "check_place", "check_space", "limited", "model_id"]
+__all__ = ["admit", "check_free", "check_space", "check_target", "limited", "model_id"]
 
 _OCCUPYING = ACTIVE | {State.PAUSED}
 
@@ -50,8 +50,8 @@ def admit(command: commands.Download, settings: Settings, now: float) -> Downloa
     )
     beside = destination
     if download.replaces:
-        check_replaceable(Path(download.place), [*roots, Path(settings.state_dir)])
-        beside = Path(download.place).parent
+        check_replaceable(Path(download.target), [*roots, Path(settings.state_dir)])
+        beside = Path(download.target).parent
     try:
         staging = path_safety.staging_folder(beside, roots, download.download_id)
     except OSError as error:
@@ -77,27 +77,27 @@ def model_id(download: Download) -> str:
     return str(meta.get("model_id") or last or download.bucket)
 
 
-def check_place(download: Download, entries: Iterable[ActiveDownload]) -> None:
-    """Raise DESTINATION_BUSY where another download is to write to the same place."""
+def check_target(download: Download, entries: Iterable[ActiveDownload]) -> None:
+    """Raise DESTINATION_BUSY where another download is to write to the same target."""
     others = (e for e in entries if e.download.download_id != download.download_id)
-    check_free(download.place, others)
+    check_free(download.target, others)
 
 
-def check_free(place: str, entries: Iterable[ActiveDownload]) -> None:
-    """Raise DESTINATION_BUSY where one of `entries` is to write to `place`."""
+def check_free(target: str, entries: Iterable[ActiveDownload]) -> None:
+    """Raise DESTINATION_BUSY where one of `entries` is to write to `target`."""
     for entry in entries:
-        if path_safety.overlap(place, entry.place) and _writes(entry):
+        if path_safety.overlap(target, entry.target) and _writes(entry):
             other = entry.download
             raise DownloaderError(
                 ErrorCode.DESTINATION_BUSY,
                 f"the download {other.download_id!r} is {other.state.value} and writes to"
-                f" {entry.place}; wait for it, cancel it, or choose another destination",
+                f" {entry.target}; wait for it, cancel it, or choose another destination",
                 download_id=other.download_id,
             )
 
 
 def _writes(entry: ActiveDownload) -> bool:
-    """Tell whether a download writes to its place, or will without another check."""
+    """Tell whether a download writes to its target, or will without another check."""
     download = entry.download
     if entry.lock.locked() and (download.exchange or download.state is State.FAILED):
         return True  # it is being resumed, or undone

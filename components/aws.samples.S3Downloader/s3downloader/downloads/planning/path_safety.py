@@ -14,7 +14,7 @@ from ...core.records import STAGING
 
 __all__ = [
     "STAGING",
-    "PlaceCheck",
+    "TargetCheck",
     "check_allowed",
     "check_directory",
     "check_own",
@@ -129,7 +129,7 @@ def _problem(parts: list[str], length: int) -> str | None:
     return None
 
 
-class PlaceCheck:
+class TargetCheck:
     """Checks where files will stand in a destination that exists already."""
 
     def __init__(self, destination: Path) -> None:
@@ -139,28 +139,28 @@ class PlaceCheck:
     def __call__(self, paths: Iterable[str]) -> None:
         """Raise UNSAFE_KEY or DESTINATION_NOT_WRITABLE for the first path that cannot stand."""
         for path in paths:
-            place = self._destination / path
-            if place.parent not in self._sound:
+            full_path = self._destination / path
+            if full_path.parent not in self._sound:
                 target(self._destination, path)
-                check_directory(place.parent)
-                self._sound.add(place.parent)
-            if place.is_dir():
+                check_directory(full_path.parent)
+                self._sound.add(full_path.parent)
+            if full_path.is_dir():
                 raise DownloaderError(
                     ErrorCode.DESTINATION_NOT_WRITABLE,
-                    f"{place} is a directory where a file belongs; remove it, then resume",
+                    f"{full_path} is a directory where a file belongs; remove it, then resume",
                 )
 
 
 def target(destination: Path, path: str) -> Path:
     """Return where the file `path` belongs; raise UNSAFE_KEY if a symlink leads it elsewhere."""
-    place = destination / path
-    if Path(os.path.realpath(place.parent)) != place.parent:
+    full_path = destination / path
+    if Path(os.path.realpath(full_path.parent)) != full_path.parent:
         raise DownloaderError(
             ErrorCode.UNSAFE_KEY,
-            f"{place.parent} is reached through a symlink, which could lead out of"
+            f"{full_path.parent} is reached through a symlink, which could lead out of"
             f" {destination}; remove the symlink or choose another destination",
         )
-    return place
+    return full_path
 
 
 def check_directory(path: Path) -> None:
@@ -175,7 +175,7 @@ def check_directory(path: Path) -> None:
 
 
 def overlap(one: str, other: str) -> bool:
-    """Tell whether one of two places, absolute paths, is, or lies in, the other.
+    """Tell whether one of two absolute paths is, or lies in, the other.
 
     Compared as text: each new download is compared with all that are listed.
     """

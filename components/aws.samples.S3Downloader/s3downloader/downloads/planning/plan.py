@@ -1,4 +1,4 @@
-"""What is to be fetched: the source's objects, each with a safe place, before a byte moves."""
+"""What is to be fetched: the source's objects, each with a safe path, before a byte moves."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def make_plan(download: Download, listing: Listing, store: Store) -> Diffe
     sums: list[Item] = []
     destination = Path(download.destination)
     merges = destination.exists() and not (download.replaces and download.is_prefix)
-    check_place = path_safety.PlaceCheck(destination) if merges else None
+    check_target = path_safety.TargetCheck(destination) if merges else None
     async for items in batches(_items(download, listing)):
         batch = [item for item in items if not item.key.endswith("/")]
         left_out += len(items) - len(batch)
@@ -83,8 +83,8 @@ async def make_plan(download: Download, listing: Listing, store: Store) -> Diffe
         for item in batch:
             path_safety.check_path(destination, item.path, item.key)
         sums += [item for item in batch if is_manifest(item.path)]
-        if check_place:
-            await asyncio.to_thread(check_place, [item.path for item in batch])
+        if check_target:
+            await asyncio.to_thread(check_target, [item.path for item in batch])
         others = await store.plan(download.download_id, download.plan, batch)
         replaced += len(others)
         first_replaced = first_replaced or next(iter(others), "")

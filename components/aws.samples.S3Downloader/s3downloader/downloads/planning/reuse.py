@@ -1,6 +1,6 @@
 """What has been published already is not fetched again: it is linked from where it stands.
 
-From then on a published file may share its inode with a kept version, and with staged files. So
+From then on a published file may share its inode with a retained version, and with staged files. So
 no file is ever written in place, in staging or where it is published: a new one takes its name.
 """
 
@@ -27,12 +27,12 @@ from ...system.status import status_of
 from ..publishing.publish import staged
 
 __all__ = [
-    "forget_gone",
-    "known_as",
-    "not_in_place",
-    "remember",
-    "remember_staged",
-    "take_unchanged",
+    "forget_missing",
+    "not_published",
+    "published_name",
+    "record_published",
+    "record_staged",
+    "stage_unchanged",
 ]
 
 AskChecksum = Callable[[str, str, str, int], Awaitable[str]]
@@ -51,20 +51,20 @@ _NOT_POSSIBLE = {
 }
 
 
-async def take_unchanged(
+async def stage_unchanged(
     download: Download, store: Store, ask: AskChecksum
 ) -> AsyncIterator[list[FileRecord]]:
-    """Stage the missing files that stand in the download's place, or in a version kept of it.
+    """Stage the missing files that stand at the download's target, or in a version of it.
 
     An object of the same size but another ETag, or one that is no digest, may have been uploaded
     anew: its checksum is asked for, and compared. Yields those that lie whole in the staging folder
     now, with what they were verified by.
     """
-    versions = [v.path for v in await store.versions() if v.place == download.place]
-    places = [download.place, *reversed(versions)]
+    versions = [v.path for v in await store.versions() if v.target == download.target]
+    targets = [download.target, *reversed(versions)]
     cloner = _Cloner()
     async for batch in batches(store.files(download.download_id, done=False)):
-        wanted = {_path(place, download, file): file for file in batch for place in places}
+        wanted = {_path(target, download, file): file for file in batch for target in targets}
         known = await store.published(wanted)
         pairs = [(k, wanted[k.file]) for k in known]
         matching = [(k, f) for k, f in pairs if await _is_same(k, f, download.bucket, ask)]
@@ -72,53 +72,53 @@ async def take_unchanged(
             yield taken
 
 
-async def remember(download: Download, files: Iterable[FileRecord], store: Store) -> None:
-    """Record how `files` stand in their place, for the time when their next version comes."""
-    place, name = download.place, known_as(download)
-    paths = [(f, _path(place, download, f), _path(name, download, f)) for f in files]
-    await store.publish(await asyncio.to_thread(_standing, paths))
+async def record_published(download: Download, files: Iterable[FileRecord], store: Store) -> None:
+    """Record how `files` stand at their target, for the time when their next version comes."""
+    target, name = download.target, published_name(download)
+    paths = [(f, _path(target, download, f), _path(name, download, f)) for f in files]
+    await store.publish(await asyncio.to_thread(_stat_files, paths))
 
 
-async def remember_staged(download: Download, files: Iterable[FileRecord], store: Store) -> None:
-    """Record how the staged `files` are, so that `not_in_place` knows them once they are moved.
+async def record_staged(download: Download, files: Iterable[FileRecord], store: Store) -> None:
+    """Record how the staged `files` are, so that `not_published` knows them once they are moved.
 
     It must be on disk before the first is moved. They are named by where they are staged: what
-    stands in their places until then may be known as well, as another download's.
+    stands at their targets until then may be known as well, as another download's.
     """
     paths = [(file, name := str(staged(download, file.path)), name) for file in files]
-    await store.publish(await asyncio.to_thread(_standing, paths))
+    await store.publish(await asyncio.to_thread(_stat_files, paths))
 
 
-async def not_in_place(
+async def not_published(
     download: Download, files: Sequence[FileRecord], store: Store
 ) -> Sequence[FileRecord]:
-    """Return those of `files` that do not stand in their places as they were staged."""
+    """Return those of `files` that do not stand at their targets as they were staged."""
     if not files or download.replaces or not download.publish_began:
         return files
     known = {each.file: each for each in await store.published(_staged_names(download, files))}
-    return await asyncio.to_thread(_others, download, files, known)
+    return await asyncio.to_thread(_not_moved, download, files, known)
 
 
-async def forget_gone(store: Store, spared: tuple[str, ...]) -> None:
+async def forget_missing(store: Store, spared: tuple[str, ...]) -> None:
     """Forget the published files that are there no more, but none whose path begins as `spared`."""
     async for files in store.published_files():
-        if gone := await asyncio.to_thread(_gone, files, spared):
+        if gone := await asyncio.to_thread(_missing_files, files, spared):
             await store.unpublish(gone)
 
 
-def known_as(download: Download) -> str:
-    """Return the path by which `remember` names the place of a download.
+def published_name(download: Download) -> str:
+    """Return the path by which `record_published` names the target of a download.
 
     Where it replaces what was there, it is another until the download is completed.
     """
-    return f"{download.exchange.slot}/new" if download.exchange else download.place
+    return f"{download.exchange.version_dir}/new" if download.exchange else download.target
 
 
-def _path(place: str, download: Download, file: FileRecord) -> str:
-    return f"{place}/{file.path}" if download.is_prefix else place
+def _path(target: str, download: Download, file: FileRecord) -> str:
+    return f"{target}/{file.path}" if download.is_prefix else target
 
 
-def _standing(files: Iterable[tuple[FileRecord, str, str]]) -> list[Published]:
+def _stat_files(files: Iterable[tuple[FileRecord, str, str]]) -> list[Published]:
     """Return how files are, each with its path and the path by which it is to be known."""
     found = []
     for file, path, name in files:
@@ -132,7 +132,7 @@ def _staged_names(download: Download, files: Iterable[FileRecord]) -> list[str]:
     return [str(staged(download, file.path)) for file in files]
 
 
-def _others(
+def _not_moved(
     download: Download, files: Sequence[FileRecord], known: Mapping[str, Published]
 ) -> list[FileRecord]:
     names = zip(files, _staged_names(download, files), strict=True)
@@ -140,8 +140,8 @@ def _others(
 
 
 def _was_moved(download: Download, file: FileRecord, known: Published | None) -> bool:
-    """Tell whether it is the staged file that stands in the place: a rename keeps what tells it."""
-    status = status_of(_path(download.place, download, file))
+    """Tell whether the staged file stands at the target: a rename keeps inode and mtime."""
+    status = status_of(_path(download.target, download, file))
     if not status or not known or not _is_version(known, file):
         return False
     seen = (status.st_size, status.st_ino, status.st_mtime_ns)
@@ -152,7 +152,7 @@ def _is_version(known: Published, file: FileRecord) -> bool:
     return known.etag == file.etag or validators.same(known.etag, file.etag)
 
 
-def _gone(files: Iterable[str], spared: tuple[str, ...]) -> list[str]:
+def _missing_files(files: Iterable[str], spared: tuple[str, ...]) -> list[str]:
     return [f for f in files if not os.path.lexists(f) and not f.startswith(spared)]
 
 

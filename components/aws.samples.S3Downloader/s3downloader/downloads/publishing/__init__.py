@@ -1,1 +1,1 @@
-"""How staged files come to their destination: publish, replace, kept versions."""
+"""How staged files come to their destination: publish, replace, retained versions."""

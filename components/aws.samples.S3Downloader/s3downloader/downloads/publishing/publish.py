@@ -78,32 +78,32 @@ def publish_files(
     With them come the files that are not staged: moved before an interruption, or lost.
     """
     destination = Path(download.destination)
-    places = [(file, path_safety.target(destination, file.path)) for file in files]
-    absent = [file for file, place in places if not _publish_file(download, place, file)]
-    return {place.parent for _, place in places}, absent
+    targets = [(file, path_safety.target(destination, file.path)) for file in files]
+    absent = [file for file, target in targets if not _publish_file(download, target, file)]
+    return {target.parent for _, target in targets}, absent
 
 
 def sync_published(destination: Path, touched: Iterable[Path]) -> None:
     """Make the names in the `touched` directories survive a loss of power, and their own names."""
-    folders = {folder for place in touched for folder in (place, *place.parents)}
+    folders = {folder for below in touched for folder in (below, *below.parents)}
     for folder in sorted(folders - set(destination.parents)):
         sync(folder)
     sync_above(destination)
 
 
-def _publish_file(download: Download, place: Path, file: FileRecord) -> bool:
+def _publish_file(download: Download, target: Path, file: FileRecord) -> bool:
     """Tell whether there was a staged file to move."""
-    make_directories(place.parent)
+    make_directories(target.parent)
     source = staged(download, file.path)
     try:
-        source.rename(place)
+        source.rename(target)
         source.unlink(missing_ok=True)  # rename(2) leaves it where both are links to one inode
     except FileNotFoundError:
         return False
     except IsADirectoryError:
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_WRITABLE,
-            f"{place} is a directory where a file belongs; remove it, then resume",
+            f"{target} is a directory where a file belongs; remove it, then resume",
         ) from None
     return True
 
@@ -115,10 +115,10 @@ def remove_staged(download: Download, paths: Iterable[str]) -> None:
     """
     top = staged(download, "")
     for path in paths:
-        place = staged(download, path)
+        file = staged(download, path)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            place.unlink()
-        folder = place.parent
+            file.unlink()
+        folder = file.parent
         with contextlib.suppress(OSError):  # the first that is not empty ends it
             while folder != top:
                 with contextlib.suppress(FileNotFoundError):

@@ -1,7 +1,7 @@
-"""`publish: replace`: what is new and what stood in its place change places in one step.
+"""`publish: replace`: what is new is exchanged with the target in one step.
 
-The new file or directory first moves to a slot, `.s3downloader/versions/TOKEN` beside the place,
-and is exchanged from there, so that what it replaces is in safety the moment it leaves its place.
+The new file or directory first moves to a version directory, `.s3downloader/versions/TOKEN` beside
+the target, and is exchanged from there, so that what it replaces is retained from that moment on.
 Which of the two a name leads to is told by the inode that was recorded before the first step: each
 step may be interrupted, by a loss of power too, and all of it begun again.
 """
@@ -35,13 +35,13 @@ __all__ = [
     "begin",
     "check_replaceable",
     "check_whole",
-    "exchange_kept",
+    "exchange_retained",
+    "exchange_target",
     "inode",
-    "is_in_place",
+    "is_exchanged",
     "is_staged",
-    "kept_path",
-    "put_in_place",
-    "remove_kept",
+    "remove_retained",
+    "retained_path",
     "retract",
     "undo",
 ]
@@ -49,28 +49,28 @@ __all__ = [
 _VERSIONS = "versions"
 
 
-def check_replaceable(place: Path, own: Iterable[Path]) -> None:
-    """Raise DESTINATION_NOT_ALLOWED where `place` is, or holds, one of `own` or a mount point.
+def check_replaceable(target: Path, own: Iterable[Path]) -> None:
+    """Raise DESTINATION_NOT_ALLOWED where `target` is, or holds, one of `own` or a mount point.
 
     `own` are the directories that must stay where they are, whatever is published.
     """
     for directory in map(Path, map(os.path.realpath, own)):
-        if directory.is_relative_to(place):
+        if directory.is_relative_to(target):
             raise DownloaderError(
                 ErrorCode.DESTINATION_NOT_ALLOWED,
-                f'"publish":"replace" would exchange {place} as a whole, and with it {directory},'
+                f'"publish":"replace" would exchange {target} as a whole, and with it {directory},'
                 " which the configuration names; choose a directory of the model's own as"
                 ' destination, such as one below it, or "publish":"merge"',
             )
-    check_whole(place)
+    check_whole(target)
 
 
-def check_whole(place: Path) -> None:
-    """Raise DESTINATION_NOT_ALLOWED where something is mounted at or below `place`."""
-    if mounts := path_safety.mounts_below(place):
+def check_whole(target: Path) -> None:
+    """Raise DESTINATION_NOT_ALLOWED where something is mounted at or below `target`."""
+    if mounts := path_safety.mounts_below(target):
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_ALLOWED,
-            f"{place} cannot be exchanged as a whole, because something is mounted at"
+            f"{target} cannot be exchanged as a whole, because something is mounted at"
             f" {mounts[0]}; choose a directory that holds no mount point as destination, such as"
             ' one below it, or "publish":"merge"',
         )
@@ -79,31 +79,31 @@ def check_whole(place: Path) -> None:
 def begin(download: Download) -> Exchange | None:
     """Make the staged files ready to be exchanged; return how that is to be done.
 
-    To be recorded before `put_in_place`. None for a download that does not replace.
+    To be recorded before `exchange_target`. None for a download that does not replace.
     """
     if not download.replaces:
         return None
-    place, new = Path(download.place), _staged(download)
+    target, new = Path(download.target), _staged(download)
     _check_kind(download)
     if download.is_prefix:
-        _take_over_access(place, new)
-        _drop_empty(new)
+        _copy_access(target, new)
+        _remove_empty_folders(new)
         sync_tree(new)
-    slot = place.parent / path_safety.STAGING / _VERSIONS / secrets.token_hex(8)
-    return Exchange(new.lstat().st_ino, str(slot))
+    version_dir = target.parent / path_safety.STAGING / _VERSIONS / secrets.token_hex(8)
+    return Exchange(new.lstat().st_ino, str(version_dir))
 
 
-def kept_path(download: Download) -> Path:
-    """Return where that which the download replaces is kept."""
+def retained_path(download: Download) -> Path:
+    """Return where that which the download replaces is retained."""
     assert download.exchange
-    return Path(download.exchange.slot, Path(download.place).name)
+    return Path(download.exchange.version_dir, Path(download.target).name)
 
 
-def is_in_place(download: Download) -> bool:
+def is_exchanged(download: Download) -> bool:
     """Tell whether the exchange of the download has taken place."""
     if download.exchange is None:
         return False
-    arrived = inode(Path(download.place)) == download.exchange.inode
+    arrived = inode(Path(download.target)) == download.exchange.inode
     return arrived and not os.path.lexists(_staged(download))
 
 
@@ -113,85 +113,85 @@ def is_staged(download: Download) -> bool:
     return inode(_staged(download)) == download.exchange.inode
 
 
-def put_in_place(download: Download) -> None:
-    """Exchange the new with what stands in its place, or give it its name where nothing does.
+def exchange_target(download: Download) -> None:
+    """Exchange the new with what stands at its target, or give it its name where nothing does.
 
     May be called again after an interruption. Raises DESTINATION_NOT_WRITABLE,
     DESTINATION_NOT_ALLOWED, UNSAFE_KEY and OSError; nothing is lost then.
     """
     assert download.exchange
-    place, kept = Path(download.place), kept_path(download)
-    if not is_in_place(download):
+    target, retained = Path(download.target), retained_path(download)
+    if not is_exchanged(download):
         _check_kind(download)
-        make_directories(place.parent)
-        _bring_in(download, _staged(download), place, kept)
-    _finish_exchange(place, kept)
-    if not os.path.lexists(kept):
-        _remove_empty(kept)
+        make_directories(target.parent)
+        _exchange_new(download, _staged(download), target, retained)
+    _sync_exchange(target, retained)
+    if not os.path.lexists(retained):
+        _remove_empty(retained)
 
 
-def _bring_in(download: Download, new: Path, place: Path, kept: Path) -> None:
+def _exchange_new(download: Download, new: Path, target: Path, retained: Path) -> None:
     assert download.exchange
     number = download.exchange.inode
-    if inode(new) == number and os.path.lexists(place):
-        _into_slot(new, kept)
-    if inode(place) != number:
-        source = kept if inode(kept) == number else new
+    if inode(new) == number and os.path.lexists(target):
+        _move_to_version_dir(new, retained)
+    if inode(target) != number:
+        source = retained if inode(retained) == number else new
         if inode(source) != number:
             raise Vanished(
-                f"what was to be published at {place} disappeared meanwhile;"
+                f"what was to be published at {target} disappeared meanwhile;"
                 " resume to fetch what is missing"
             )
-        _swap_in(source, place)
+        _exchange_or_rename(source, target)
 
 
-def exchange_kept(place: Path, kept: Path, number: int) -> None:
-    """Let what has the inode `number` stand at `place`, and what stood there at `kept`.
+def exchange_retained(target: Path, retained: Path, number: int) -> None:
+    """Let what has the inode `number` stand at `target`, and what stood there at `retained`.
 
-    One of them has that inode; may be called again. Raises like `put_in_place`.
+    One of them has that inode; may be called again. Raises like `exchange_target`.
     """
-    path_safety.target(place.parent, place.name)
-    check_whole(place)
-    if inode(place) != number:
-        _swap_in(kept, place)
-    _finish_exchange(place, kept)
+    path_safety.target(target.parent, target.name)
+    check_whole(target)
+    if inode(target) != number:
+        _exchange_or_rename(retained, target)
+    _sync_exchange(target, retained)
 
 
 def retract(download: Download) -> None:
-    """Bring back into the staging folder what has left it and did not come into its place."""
+    """Bring back into the staging folder what has left it and did not reach its target."""
     if download.exchange is None:
         return
-    new, kept = _staged(download), kept_path(download)
-    if inode(kept) == download.exchange.inode and not os.path.lexists(new):
+    new, retained = _staged(download), retained_path(download)
+    if inode(retained) == download.exchange.inode and not os.path.lexists(new):
         new.parent.mkdir(parents=True, exist_ok=True)
-        kept.rename(new)
+        retained.rename(new)
         sync(new.parent)
-    _remove_empty(kept)
+    _remove_empty(retained)
 
 
 def undo(download: Download) -> None:
-    """Let what stood in the place before stand there again, after a publishing that failed."""
+    """Let what stood at the target before stand there again, after a publishing that failed."""
     if download.exchange is None:
         return
-    place, kept = Path(download.place), kept_path(download)
-    if inode(place) == download.exchange.inode and os.path.lexists(kept):
-        exchange(kept, place)
-        _finish_exchange(place, kept)
+    target, retained = Path(download.target), retained_path(download)
+    if inode(target) == download.exchange.inode and os.path.lexists(retained):
+        exchange(retained, target)
+        _sync_exchange(target, retained)
     retract(download)
 
 
-def remove_kept(kept: Path) -> None:
-    """Remove a kept file or directory, its slot, and the folders that hold no other.
+def remove_retained(retained: Path) -> None:
+    """Remove a retained file or directory, its version directory, and folders left empty above.
 
     Raises OSError where some of it is left.
     """
-    if mounts := path_safety.mounts_below(kept):
+    if mounts := path_safety.mounts_below(retained):
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(mounts[0]))
-    if kept.is_dir() and not kept.is_symlink():
-        shutil.rmtree(kept)
+    if retained.is_dir() and not retained.is_symlink():
+        shutil.rmtree(retained)
     else:
-        kept.unlink(missing_ok=True)
-    _remove_empty(kept)
+        retained.unlink(missing_ok=True)
+    _remove_empty(retained)
 
 
 def inode(path: Path) -> int | None:
@@ -203,73 +203,73 @@ def inode(path: Path) -> int | None:
 def _staged(download: Download) -> Path:
     """Return where the file, or the directory with all files, is ready."""
     files = Path(download.staging, "files")
-    return files if download.is_prefix else files / Path(download.place).name
+    return files if download.is_prefix else files / Path(download.target).name
 
 
 def _check_kind(download: Download) -> None:
-    """Raise where a symlink leads elsewhere, or what stands in the place cannot be exchanged."""
-    place = Path(download.place)
-    path_safety.target(place.parent, place.name)
-    check_whole(place)
-    is_directory = place.is_dir() and not place.is_symlink()
-    if os.path.lexists(place) and is_directory is not download.is_prefix:
+    """Raise where a symlink leads elsewhere, or what stands at the target cannot be exchanged."""
+    target = Path(download.target)
+    path_safety.target(target.parent, target.name)
+    check_whole(target)
+    is_directory = target.is_dir() and not target.is_symlink()
+    if os.path.lexists(target) and is_directory is not download.is_prefix:
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_WRITABLE,
-            f"{place} is {'no' if download.is_prefix else 'a'} directory, and what is published"
+            f"{target} is {'no' if download.is_prefix else 'a'} directory, and what is published"
             f" there is {'one' if download.is_prefix else 'a file'}; remove it, then resume",
         )
 
 
-def _into_slot(new: Path, kept: Path) -> None:
-    path_safety.check_own(kept.parents[2])
+def _move_to_version_dir(new: Path, retained: Path) -> None:
+    path_safety.check_own(retained.parents[2])
     with shared_parents:
-        make_private(kept.parents[2])
-        make_directories(kept.parent)
-        new.rename(kept)
-    sync(kept.parent)
+        make_private(retained.parents[2])
+        make_directories(retained.parent)
+        new.rename(retained)
+    sync(retained.parent)
     sync(new.parent)
 
 
-def _remove_empty(kept: Path) -> None:
-    """Remove the slot of what was kept there, and the folders above it that hold no other."""
+def _remove_empty(retained: Path) -> None:
+    """Remove the version directory of `retained`, and the folders above it that hold no other."""
     with shared_parents:
-        for folder in kept.parents[:3]:
+        for folder in retained.parents[:3]:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
 
-def _swap_in(source: Path, place: Path) -> None:
+def _exchange_or_rename(source: Path, target: Path) -> None:
     """Exchange, or rename where there is nothing to exchange with."""
     try:
-        exchange(source, place)
+        exchange(source, target)
     except FileNotFoundError:
-        rename_new(source, place)
+        rename_new(source, target)
         if source.parent.is_dir():
             sync(source.parent)
 
 
-def _finish_exchange(place: Path, kept: Path) -> None:
+def _sync_exchange(target: Path, retained: Path) -> None:
     """Sync an exchange; the downloader's own folder stays where it was, for who uses it."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, FileExistsError):
-        rename_new(kept / path_safety.STAGING, place / path_safety.STAGING)
-        sync(place)
-    for folder in kept.parents[:3]:  # the slot, and the downloader's own folders above it
+        rename_new(retained / path_safety.STAGING, target / path_safety.STAGING)
+        sync(target)
+    for folder in retained.parents[:3]:  # the version directory, and those above it
         if folder.is_dir():
             sync(folder)
-    sync_above(place)
+    sync_above(target)
 
 
-def _drop_empty(directory: Path) -> None:
+def _remove_empty_folders(directory: Path) -> None:
     """Remove the directories whose files have left the source while they were fetched."""
     for below, _, _ in os.walk(directory, topdown=False):
         with contextlib.suppress(OSError):
             Path(below).rmdir()
 
 
-def _take_over_access(place: Path, new: Path) -> None:
+def _copy_access(target: Path, new: Path) -> None:
     """Give a directory the mode and, where that is allowed, the owner of the one it replaces."""
     with contextlib.suppress(FileNotFoundError):
-        before = place.lstat()
+        before = target.lstat()
         new.chmod(stat.S_IMODE(before.st_mode))
         with contextlib.suppress(PermissionError):
             os.chown(new, before.st_uid, before.st_gid)

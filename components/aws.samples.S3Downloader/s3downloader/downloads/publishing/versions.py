@@ -1,4 +1,4 @@
-"""The earlier versions of what was replaced: how many are kept, and how one comes back."""
+"""The earlier versions of what was replaced: how many are retained, and how one comes back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...core.records import Download, Rollback, Version
 from ...models.registry import Answering, Registry
 from ...store import Change, Store
 from ..planning import path_safety
-from ..planning.reuse import known_as
+from ..planning.reuse import published_name
 from . import replace
 
 __all__ = ["Versions"]
@@ -28,7 +28,7 @@ _WRITE_AGAIN = 10.0
 
 
 class Versions:
-    """Versions by their places. Who changes them holds `registry.changing`, except for removals."""
+    """Versions by number. Who changes them holds `registry.changing`, except for removals."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Versions:
         self._registry = registry
         self._clock = clock
         self._versions: dict[int, Version] = {}
-        self._sweeping = asyncio.Lock()
+        self._deleting = asyncio.Lock()
 
     async def load(self) -> None:
         """Read the versions, and carry out what an earlier process could not end."""
@@ -52,56 +52,58 @@ class Versions:
         await self.tidy()
 
     async def tidy(self) -> None:
-        """Carry out rollbacks that a process could not end, and remove what is doomed."""
+        """Carry out rollbacks that a process could not end, and delete what is pending."""
         async with self._registry.changing:
             for version in [v for v in self._versions.values() if v.rollback]:
                 try:
                     await self._finish(version)
                 except DownloaderError as error:
-                    log.error("the rollback of %s is tried again later: %s", version.place, error)
-        await self.sweep()
+                    log.error("the rollback of %s is tried again later: %s", version.target, error)
+        await self.delete_pending()
 
     def adopt(self, versions: Iterable[Version]) -> None:
         """Take over versions that have been recorded."""
         self._versions |= {version.number: version for version in versions}
 
-    def check_free(self, place: str) -> None:
+    def check_free(self, target: str) -> None:
         """Raise DESTINATION_BUSY while a rollback is under way where a download is to write."""
         for version in self._versions.values():
-            if version.rollback and path_safety.overlap(version.place, place):
+            if version.rollback and path_safety.overlap(version.target, target):
                 raise DownloaderError(
                     ErrorCode.DESTINATION_BUSY,
-                    f"{version.place} is being rolled back; send the command again in a moment",
+                    f"{version.target} is being rolled back; send the command again in a moment",
                 )
 
-    def completing(self, download: Download) -> Change:
+    def completed_with(self, download: Download) -> Change:
         """Return what is to be recorded of versions with the completion of a download."""
         if download.exchange is None:
             return Change()
-        place, moved = download.place, [(known_as(download), download.place)]
-        kept = self._kept(place)
-        if os.path.lexists(path := replace.kept_path(download)):
+        target, moved = download.target, [(published_name(download), download.target)]
+        retained = self._retained(target)
+        if os.path.lexists(path := replace.retained_path(download)):
             number = 1 + max(self._versions, default=0)
-            models = self._models_at(place)
-            kept.insert(0, Version(number=number, place=place, path=str(path), models=models))
-            moved.insert(0, (place, str(path)))
+            models = self._models_at(target)
+            retained.insert(0, Version(number=number, target=target, path=str(path), models=models))
+            moved.insert(0, (target, str(path)))
         keep = download.options.keep_versions
-        changed = [*kept[:keep], *(_doomed(version) for version in kept[keep:])]
+        changed = [*retained[:keep], *(_pending_delete(version) for version in retained[keep:])]
         return Change(versions=changed, moved=moved)
 
-    def deleting(self, model: dict[str, Any]) -> list[Version]:
+    def deleted_with(self, model: dict[str, Any]) -> list[Version]:
         """Return the versions that nobody can roll back to any more without that model."""
-        place = str(model.get("local_path"))
-        if set(self._models_at(place)) - {model["model_id"]}:
+        target = str(model.get("local_path"))
+        if set(self._models_at(target)) - {model["model_id"]}:
             return []
-        return [_doomed(version) for version in self._kept(place) if not version.rollback]
+        return [
+            _pending_delete(version) for version in self._retained(target) if not version.rollback
+        ]
 
-    async def sweep(self) -> None:
-        """Remove the versions that are doomed."""
-        async with self._sweeping:
-            for version in [v for v in self._versions.values() if v.doomed]:
+    async def delete_pending(self) -> None:
+        """Delete the versions that are pending for it."""
+        async with self._deleting:
+            for version in [v for v in self._versions.values() if v.pending_delete]:
                 try:
-                    await asyncio.to_thread(replace.remove_kept, Path(version.path))
+                    await asyncio.to_thread(replace.remove_retained, Path(version.path))
                     await self._store.record(Change(removed=[version]))
                 except (OSError, DownloaderError) as error:
                     log.warning("%s is removed later: %s", version.path, error)
@@ -109,20 +111,20 @@ class Versions:
                     del self._versions[version.number]
 
     async def roll_back(
-        self, model_id: str, answer: Answering, check_place: Callable[[Path], None]
+        self, model_id: str, answer: Answering, check_target: Callable[[Path], None]
     ) -> None:
-        """Exchange the files of a model, and its entry, with the newest version kept of them.
+        """Exchange the files of a model, and its entry, with the newest version retained.
 
         `answer` makes the answers to commands from the entry. Raises MODEL_NOT_FOUND,
-        VERSION_NOT_FOUND, what `check_place` raises, and what an exchange does.
+        VERSION_NOT_FOUND, what `check_target` raises, and what an exchange does.
         """
         async with self._registry.changing:
-            place = str(self._registry.get(model_id).get("local_path"))
-            version = self._newest(model_id, place)
-            self.check_free(place)
-            check_place(Path(place))
-            begun = self._begun(version, model_id, answer)
-            self.adopt([begun])  # from here on the place is busy
+            target = str(self._registry.get(model_id).get("local_path"))
+            version = self._newest(model_id, target)
+            self.check_free(target)
+            check_target(Path(target))
+            begun = self._with_rollback(version, model_id, answer)
+            self.adopt([begun])  # from here on the target is busy
             try:
                 await self._store.record(Change(versions=[begun]))
             except DownloaderError:
@@ -130,17 +132,17 @@ class Versions:
                 raise
             await self._carry_out(begun)
 
-    def _begun(self, version: Version, model_id: str, answer: Answering) -> Version:
-        """Return `version` on its way back into its place."""
-        unknown = {"model_id": model_id, "local_path": version.place}
+    def _with_rollback(self, version: Version, model_id: str, answer: Answering) -> Version:
+        """Return `version` with a rollback under way that brings it back to its target."""
+        unknown = {"model_id": model_id, "local_path": version.target}
         models = self._registry.restored({model_id: unknown, **version.models})
         number = replace.inode(Path(version.path))
         assert number is not None
         rollback = Rollback(
             inode=number,
             models=models,
-            before=self._models_at(version.place),
-            answers=list(answer(models[model_id])),
+            before=self._models_at(version.target),
+            responses=list(answer(models[model_id])),
         )
         return msgspec.structs.replace(version, rollback=rollback)
 
@@ -151,36 +153,36 @@ class Versions:
             try:
                 await self._finish(version)
             except DownloaderError as error:
-                if replace.inode(Path(version.place)) != version.rollback.inode:
+                if replace.inode(Path(version.target)) != version.rollback.inode:
                     await self._give_up(version)
                     raise
-                log.error("the rollback of %s: %s", version.place, error)
+                log.error("the rollback of %s: %s", version.target, error)
                 await self._clock.sleep(_WRITE_AGAIN)
             else:
                 return
 
     async def _finish(self, version: Version) -> None:
         """Exchange the files where that is not done yet, then record all that follows."""
-        rollback, place, path = version.rollback, Path(version.place), Path(version.path)
+        rollback, target, path = version.rollback, Path(version.target), Path(version.path)
         assert rollback
         try:
-            await asyncio.to_thread(replace.exchange_kept, place, path, rollback.inode)
+            await asyncio.to_thread(replace.exchange_retained, target, path, rollback.inode)
         except OSError as error:
             raise from_os_error(error) from error
-        kept = os.path.lexists(path)  # unless nothing stood in the place
+        retained = os.path.lexists(path)  # unless nothing stood at the target
         aside = f"{path}.old"
         done = msgspec.structs.replace(
-            version, models=rollback.before, rollback=None, doomed=not kept
+            version, models=rollback.before, rollback=None, pending_delete=not retained
         )
         await self._record(
             Change(
                 at=self._clock.now(),
                 models=dict(rollback.models),
-                answers=rollback.answers,
+                answers=rollback.responses,
                 versions=[done],
                 moved=[
-                    (version.place, aside),
-                    (version.path, version.place),
+                    (version.target, aside),
+                    (version.path, version.target),
                     (aside, version.path),
                 ],
             )
@@ -195,15 +197,15 @@ class Versions:
             try:
                 await self._store.record(Change(versions=[free]))
             except DownloaderError as error:
-                log.error("the rollback of %s: %s", version.place, error)
+                log.error("the rollback of %s: %s", version.target, error)
                 await self._clock.sleep(_WRITE_AGAIN)
             else:
                 self.adopt([free])
                 return
 
-    def _newest(self, model_id: str, place: str) -> Version:
+    def _newest(self, model_id: str, target: str) -> Version:
         """Return the newest version that is there still."""
-        for version in self._kept(place):
+        for version in self._retained(target):
             if os.path.lexists(version.path):
                 return version
         raise DownloaderError(
@@ -213,14 +215,16 @@ class Versions:
             model_id=model_id,
         )
 
-    def _models_at(self, place: str) -> dict[str, dict[str, Any]]:
-        return {m["model_id"]: m for m in self._registry.models() if m.get("local_path") == place}
+    def _models_at(self, target: str) -> dict[str, dict[str, Any]]:
+        return {m["model_id"]: m for m in self._registry.models() if m.get("local_path") == target}
 
-    def _kept(self, place: str) -> list[Version]:
-        """Return the versions of a place, the newest first."""
-        kept = [v for v in self._versions.values() if v.place == place and not v.doomed]
-        return sorted(kept, key=lambda version: -version.number)
+    def _retained(self, target: str) -> list[Version]:
+        """Return the retained versions of a target, the newest first."""
+        retained = [
+            v for v in self._versions.values() if v.target == target and not v.pending_delete
+        ]
+        return sorted(retained, key=lambda version: -version.number)
 
 
-def _doomed(version: Version) -> Version:
-    return msgspec.structs.replace(version, doomed=True)
+def _pending_delete(version: Version) -> Version:
+    return msgspec.structs.replace(version, pending_delete=True)

@@ -122,8 +122,8 @@ class Journal:
         self._sequence += 1
         body = b"".join(_PART.pack(state.done, state.crc) for state in states)
         check = zlib.crc32(body, self._sequence)
-        place = self._copies + (self._sequence % 2) * self._copy_bytes
-        self._disk.write(self._descriptor, _COPY.pack(self._sequence, check) + body, place)
+        offset = self._copies + (self._sequence % 2) * self._copy_bytes
+        self._disk.write(self._descriptor, _COPY.pack(self._sequence, check) + body, offset)
         self._disk.sync(self._descriptor)
         self.synced = list(states)
 
@@ -160,8 +160,8 @@ class Journal:
 
     def _read_copy(self, number: int) -> tuple[int, list[PartState]]:
         """Return the sequence number and the states of a copy; 0 for one that is damaged."""
-        place = self._copies + number * self._copy_bytes
-        raw = os.pread(self._descriptor, self._copy_bytes, place)
+        offset = self._copies + number * self._copy_bytes
+        raw = os.pread(self._descriptor, self._copy_bytes, offset)
         body = raw[_COPY.size :]
         if len(raw) == self._copy_bytes:
             sequence, check = _COPY.unpack_from(raw)

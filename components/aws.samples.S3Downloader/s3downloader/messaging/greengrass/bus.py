@@ -106,7 +106,7 @@ class GreengrassBus:
             await self._publish(request, attempts=1)
             return
         try:
-            async with self._unacked.place(len(payload)):
+            async with self._unacked.slot(len(payload)):
                 await self._publish(request, attempts=ATTEMPTS)
         except MessagingError:
             if topic != self._probe_topic:  # for nobody waits for the probe to go out
@@ -258,7 +258,7 @@ class _Window:
         self._freed = asyncio.Event()
 
     @contextlib.asynccontextmanager
-    async def place(self, size: int) -> AsyncIterator[None]:
+    async def slot(self, size: int) -> AsyncIterator[None]:
         """Wait for room; a message larger than the window gets it alone."""
         async with self._turn:
             while self._messages and not self._has_room(size):

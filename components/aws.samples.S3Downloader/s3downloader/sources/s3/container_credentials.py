@@ -74,7 +74,7 @@ def ask(url: str, environment: Mapping[str, str]) -> Keys:
     except ConnectionRefusedError as error:
         raise NobodyThereError(
             ErrorCode.CREDENTIALS_UNAVAILABLE,
-            f"the token exchange service is not there, at {_place(where)}; see that it runs",
+            f"the token exchange service is not there, at {_origin(where)}; see that it runs",
             cause=str(error),
         ) from error
     except TimeoutError as error:
@@ -165,7 +165,7 @@ def _keys_in(body: bytes, where: SplitResult) -> Keys:
 
 def _not_it(where: SplitResult, cause: object) -> DownloaderError:
     return unavailable(
-        f"what answers at {_place(where)} is not the token exchange service; see that it runs, and"
+        f"what answers at {_origin(where)} is not the token exchange service; see that it runs, and"
         " that AWS_CONTAINER_CREDENTIALS_FULL_URI is its address",
         cause,
     )
@@ -198,18 +198,18 @@ def _checked(url: str) -> SplitResult:
     if not safe:
         raise unavailable(
             "AWS_CONTAINER_CREDENTIALS_FULL_URI must be https, or an address of this machine",
-            _place(where),
+            _origin(where),
         )
     return where
 
 
-def _place(url: SplitResult) -> str:
+def _origin(url: SplitResult) -> str:
     """Return host and port, without the password that may stand before them."""
     return url.netloc.rpartition("@")[2]
 
 
 def _is_here(url: SplitResult) -> bool:
-    host = _place(url)
+    host = _origin(url)
     if (host if host.endswith("]") else host.partition(":")[0]) in _HOSTS:
         return True
     try:

@@ -342,16 +342,16 @@ class S3Http:
             self._endpoint_url, region, request.bucket, request.key, request.accelerate
         )
         signed = self._sign(request, keys, host, path)
-        place = (scheme, host)
-        for connection in self._connections(*place):
+        origin = (scheme, host)
+        for connection in self._connections(*origin):
             with contextlib.suppress(ConnectionError):  # closed by the store while it was idle
-                return self._begin(connection, place, signed, watch)
-        return self._begin(self._connect(*place), place, signed, watch)
+                return self._begin(connection, origin, signed, watch)
+        return self._begin(self._connect(*origin), origin, signed, watch)
 
     def _begin(
         self,
         connection: HTTPConnection,
-        place: tuple[str, str],
+        origin: tuple[str, str],
         signed: HttpRequest,
         watch: Callable[[socket.socket | None], None],
     ) -> StreamingResponse:
@@ -364,7 +364,7 @@ class S3Http:
             headers = {**dict(signed.headers), "accept-encoding": "identity"}
             connection.request(signed.method, signed.path, headers=headers)
             return StreamingResponse(
-                connection, connection.getresponse(), self._idle.setdefault(place, [])
+                connection, connection.getresponse(), self._idle.setdefault(origin, [])
             )
         except BaseException:
             connection.close()

@@ -35,7 +35,7 @@ class Refusal(NamedTuple):
     message: str = ""
     region: str = ""
     """The region that the store points to."""
-    place: str = ""
+    location: str = ""
     """Where a redirect points."""
     size: int | None = None
     """The bytes of the object that a range was asked of."""
@@ -195,7 +195,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
         code,
         clipped(told.get("Message", ""), _LONGEST_MESSAGE),
         region=_region(headers, endpoint, told.get("Region", "")),
-        place=responses.points_to(headers) or endpoint,
+        location=responses.points_to(headers) or endpoint,
         size=responses.number(told.get("ActualObjectSize")) if size is None else size,
         foreign=not code and responses.is_foreign(status, headers, head=body),
     )
@@ -209,9 +209,9 @@ def explained(told: Refusal, subject: str, *, of_bucket: bool = False) -> Downlo
     where there is one.
     """
     if told.foreign:
-        return responses.foreign(subject, told.status, {"location": told.place})
+        return responses.foreign(subject, told.status, {"location": told.location})
     meaning = _meaning(told, of_bucket)
-    where = told.region or told.place
+    where = told.region or told.location
     what = meaning.what.format(subject=subject, where=f", {where}" if where else "")
     return DownloaderError(
         meaning.code,
@@ -245,7 +245,7 @@ def _worded(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
         status,
         message=clipped(body.decode(errors="replace"), _LONGEST_BODY) if is_text else "",
         region=_region(headers),
-        place=responses.points_to(headers),
+        location=responses.points_to(headers),
         size=responses.total(headers),
         foreign=responses.is_foreign(status, headers, head=body),
     )

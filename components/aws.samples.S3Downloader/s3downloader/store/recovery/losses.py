@@ -15,7 +15,7 @@ __all__ = ["Losses"]
 _CALLED = {
     "downloads": "download",
     "models": "model",
-    "versions": "kept version",
+    "versions": "retained version",
     "inbox": "unanswered command",
     "outbox": "unsent message",
     "answers": "response",

@@ -143,8 +143,11 @@ def _check_download(row: Row) -> None:
         "its staging folder lies elsewhere than its destination",
     )
     if download.exchange:
-        kept = Path(download.exchange.slot, Path(download.place).name)
-        _require(_is_slot(kept, Path(download.place)), "what it replaces is kept elsewhere")
+        retained = Path(download.exchange.version_dir, Path(download.target).name)
+        _require(
+            _is_version_path(retained, Path(download.target)),
+            "what it replaces is retained elsewhere",
+        )
     began = download.publish_began or download.state not in (State.PUBLISHING, State.COMPLETED)
     _require(began, f"it is {download.state.value} and never began to publish")
 
@@ -152,8 +155,10 @@ def _check_download(row: Row) -> None:
 def _check_version(row: Row) -> None:
     version = msgspec.json.decode(unseal(row["body"]), type=Version)
     _require(version.number == row["number"], "it has another number")
-    kept, place = Path(version.path), Path(version.place)
-    _require(_is_plain(version.place) and _is_slot(kept, place), "it is kept elsewhere")
+    retained, target = Path(version.path), Path(version.target)
+    _require(
+        _is_plain(version.target) and _is_version_path(retained, target), "it is retained elsewhere"
+    )
 
 
 def _check_model(row: Row) -> None:
@@ -173,10 +178,10 @@ def _check_published(row: Row) -> None:
     _require(_is_plain(row["file"]) and row["size"] >= 0, "it is no file that was published")
 
 
-def _is_slot(kept: Path, place: Path) -> bool:
-    """Tell whether `kept` is where a version of `place` is kept."""
-    plain = _is_plain(str(kept)) and kept.name == place.name
-    return plain and kept.parents[2:3] == (place.parent / STAGING,)
+def _is_version_path(retained: Path, target: Path) -> bool:
+    """Tell whether `retained` is where a version of `target` is retained."""
+    plain = _is_plain(str(retained)) and retained.name == target.name
+    return plain and retained.parents[2:3] == (target.parent / STAGING,)
 
 
 def _is_plain(path: str) -> bool:

@@ -117,9 +117,9 @@ def _unseen(
     source: sqlite3.Connection, table: Table, order: str, seen: set[Any]
 ) -> Iterator[tuple[Any, ...]]:
     """Yield rows until one comes that was seen on the way from the other end."""
-    place = [column.name for column in table.columns].index(table.key)
+    key_index = [column.name for column in table.columns].index(table.key)
     for row in source.execute(table.selection(order=order)):
-        key = row[place]
+        key = row[key_index]
         if order == "DESC" and key in seen:
             return
         if key is None or key in seen:

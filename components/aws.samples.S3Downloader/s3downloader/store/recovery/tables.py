@@ -12,7 +12,7 @@ _OWN = "SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LI
 
 
 class Column(NamedTuple):
-    """A column; `default` is an SQL literal, and `key` its place in the primary key, from 1."""
+    """A column; `default` is an SQL literal, and `key` its position in the primary key, from 1."""
 
     name: str
     type: str
