@@ -53,9 +53,9 @@ class GatedStore(Store):
         await self._gate("record", change)
         return await super().record(change)
 
-    async def answer(self, command_id: str) -> bytes | None:
-        found = await super().answer(command_id)
-        await self._gate("answer", command_id)
+    async def response(self, command_id: str) -> bytes | None:
+        found = await super().response(command_id)
+        await self._gate("response", command_id)
         return found
 
     async def outdated(self, download_id: str, plan: int) -> list[str]:
@@ -72,9 +72,9 @@ class GatedStore(Store):
         await self._gate("versions", versions)
         return versions
 
-    async def forget_answers(self, *, before: float, most: int) -> None:
-        await super().forget_answers(before=before, most=most)
-        await self._gate("forget_answers", before)
+    async def forget_responses(self, *, before: float, most: int) -> None:
+        await super().forget_responses(before=before, most=most)
+        await self._gate("forget_responses", before)
 
     async def _gate(self, step: str, subject: Any) -> None:
         holds, gate = self._gates.get(step, (lambda _: False, None))

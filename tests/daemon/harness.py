@@ -176,7 +176,7 @@ class Harness:
     async def send_and_wait(self, command: str, **fields: Any) -> str:
         """The same; return when the command has come as far as it can while a gate is closed."""
         fields["command_id"] = f"c{next(self._numbers)}"
-        looked_up = self.hold("answer", lambda command_id: command_id == fields["command_id"])
+        looked_up = self.hold("response", lambda command_id: command_id == fields["command_id"])
         await self.send(command, **fields)
         await looked_up.reached()
         looked_up.open()

@@ -29,7 +29,7 @@ class WallClock(ManualClock):
 
 async def forgets(harness: Harness) -> Gate:
     """Return when the daemon has forgotten what is old, and hold it there."""
-    gate = harness.hold("forget_answers", lambda _: True)
+    gate = harness.hold("forget_responses", lambda _: True)
     await harness.while_time_passes(lambda: gate.is_reached)
     return gate
 
@@ -105,7 +105,7 @@ async def test_a_download_is_forgotten_seven_days_after_its_end(
         assert await harness.listed() == {}
 
 
-def answers(harness: Harness) -> list[str]:
+def recorded_ids(harness: Harness) -> list[str]:
     """The ids of the commands whose answers are kept."""
     with closing(sqlite3.connect(harness.directory / "state" / "state.db")) as connection:
         rows = connection.execute("SELECT command_id FROM answers ORDER BY at").fetchall()
@@ -120,7 +120,7 @@ async def test_an_answer_that_nobody_can_ask_for_again_is_not_kept(harness: Harn
             await harness.send("nonsense", command_id=None)
         await harness.ask("status", command_id="mine")
         await harness.until(lambda: len(harness.said) == 61)
-        assert answers(harness) == ["mine"]
+        assert recorded_ids(harness) == ["mine"]
 
 
 async def test_no_more_than_ten_thousand_answers_are_kept(
@@ -128,9 +128,9 @@ async def test_no_more_than_ten_thousand_answers_are_kept(
 ) -> None:
     store = Store(harness.directory / "state")
     for at, ids in ((clock.now() - 60, range(10)), (clock.now(), range(10, 10_010))):
-        await store.record(Change(at=at, answers=[(f"c-{n}", b"{}") for n in ids]))
+        await store.record(Change(at=at, responses=[(f"c-{n}", b"{}") for n in ids]))
     await store.close()
     async with harness.running():
         await forgets(harness)
-        assert len(answers(harness)) == 10_000
-        assert "c-9" not in answers(harness)
+        assert len(recorded_ids(harness)) == 10_000
+        assert "c-9" not in recorded_ids(harness)

@@ -23,7 +23,7 @@ def responses(harness: Harness) -> list[Message]:
 
 async def test_commands_under_way_at_the_end_are_carried_out_once(harness: Harness) -> None:
     async with harness.running():
-        recording = harness.hold("record", lambda change: bool(change.answers))
+        recording = harness.hold("record", lambda change: bool(change.responses))
         for n in range(5):
             await harness.send("model_add", model_meta={"model_id": "m", "model_version": str(n)})
         await recording.reached()
@@ -39,7 +39,7 @@ async def test_commands_under_way_at_the_end_are_carried_out_once(harness: Harne
 
 async def test_a_command_without_an_id_keeps_the_one_it_was_given(harness: Harness) -> None:
     async with harness.running():
-        recording = harness.hold("record", lambda change: bool(change.answers))
+        recording = harness.hold("record", lambda change: bool(change.responses))
         await harness.send("model_add", command_id=None, model_meta={"model_id": "m"})
         await recording.reached()
     [(command_id, _)] = inbox(harness)
@@ -66,7 +66,7 @@ async def test_a_command_that_was_answered_is_not_carried_out_again(harness: Har
 
 
 async def test_a_command_that_ends_every_process_is_given_up(harness: Harness) -> None:
-    recording = harness.hold("record", lambda change: bool(change.answers and change.models))
+    recording = harness.hold("record", lambda change: bool(change.responses and change.models))
     async with harness.running():
         await harness.send("model_add", model_meta={"model_id": "m"})
         await recording.reached()
@@ -103,7 +103,7 @@ async def test_more_commands_than_run_at_once_keep_their_order(
             begun.append(command_id)
             return True
 
-        looking_up = harness.hold("answer", begins)
+        looking_up = harness.hold("response", begins)
         for command_id in ids:
             await harness.send("disk_space", command_id=command_id)
         await harness.until(lambda: len(inbox(harness)) == len(ids))
@@ -119,7 +119,7 @@ async def test_responses_outlive_a_link_that_is_away_and_a_stop(
 ) -> None:
     harness.source.objects = {"a": 10}
     async with harness.running():
-        recording = harness.hold("record", lambda change: bool(change.answers))
+        recording = harness.hold("record", lambda change: bool(change.responses))
         sent = await harness.send(
             "download",
             bucket="models",

@@ -179,7 +179,7 @@ def begins(change: Change) -> bool:
 
 def ends(change: Change) -> bool:
     """Tell of a change whether a rollback ends with it."""
-    return bool(change.versions and change.answers and not begins(change))
+    return bool(change.versions and change.responses and not begins(change))
 
 
 async def test_an_interrupted_rollback_is_completed_after_a_restart(

@@ -152,7 +152,7 @@ class TestTopics:
         self, broker: Broker, prefix: str
     ) -> None:
         async with MqttBus(broker.url, prefix) as bus:
-            shadow = TopicShadow(bus, prefix, answer_timeout=0.1)
+            shadow = TopicShadow(bus, prefix, response_timeout=0.1)
             with pytest.raises(DownloaderError, match=f"{prefix}/shadow.*in 0.1 s") as error:
                 await shadow.get()
             assert error.value.code == UNAVAILABLE
@@ -214,13 +214,13 @@ def refuser(bus: Bus, codes: list[int]) -> MessageHandler:
     def refuse(message: Message) -> None:
         token = msgspec.json.decode(message.payload)["clientToken"]
         answer = {"code": codes.pop(0), "message": "no", "clientToken": token}
-        answers.append(
+        handlers.append(
             asyncio.create_task(
                 bus.publish(f"{message.topic}/rejected", msgspec.json.encode(answer), qos=1)
             )
         )
 
-    answers: list[asyncio.Task[None]] = []
+    handlers: list[asyncio.Task[None]] = []
     return refuse
 
 

@@ -61,7 +61,7 @@ class ServiceShadow:
 
     def __init__(self, service: ShadowStore) -> None:
         self.available = True
-        self.answers = True
+        self.is_available = True
         self.requests: list[str] = []
         self.watchers = 0
         self.before_update: Callable[[], None] = lambda: None
@@ -115,7 +115,7 @@ class ServiceShadow:
             await asyncio.sleep(0)
             self._check_available()
             yield
-            if not self.answers:
+            if not self.is_available:
                 raise DownloaderError(ErrorCode.SHADOW_UNAVAILABLE, "the answer was lost")
         finally:
             self._busy = False

@@ -91,7 +91,7 @@ async def test_the_service_has_no_room(connected: Device) -> None:
 
 async def test_a_broker_without_a_shadow_service(device: Device, broker: Broker) -> None:
     async with MqttBus(broker.url, uuid.uuid4().hex) as bus:
-        device.way = TopicShadow(bus, THING, NAME, answer_timeout=0.5)
+        device.way = TopicShadow(bus, THING, NAME, response_timeout=0.5)
         async with device.started() as registry:
             await registry.add({"model_id": "m"})
             await eventually(lambda: device.warnings)

@@ -200,14 +200,14 @@ async def test_one_who_always_writes_first_is_waited_for(
 async def test_an_update_whose_answer_was_lost(device: Device, registry: Registry) -> None:
     await registry.add(OCR)
     await at_rest(device)
-    device.shadow.answers = False
+    device.shadow.is_available = False
     await registry.delete("ocr")
     await registry.add(VLM)
     await next_round(device, GATHERING)
     await eventually(lambda: device.clock.waits == [1])
     assert list(device.reported()) == ["vlm-7B"]
 
-    device.shadow.answers = True
+    device.shadow.is_available = True
     await registry.add({"model_id": "vlm-7B", "model_version": "3.0"})
     await next_round(device, 1)
     await at_rest(device)

@@ -32,11 +32,11 @@ def answer(status: int, body: bytes = b"", *headers: str) -> bytes:
 class Answering:
     """Whoever answers at the address of the token exchange service; an async context manager.
 
-    It gives one of `answers` a request, the last one again and again, and closes; None: nothing.
+    It gives one of `responses` a request, the last one again and again, and closes; None: nothing.
     """
 
-    def __init__(self, answers: bytes | None) -> None:
-        self.answers = [answers]
+    def __init__(self, responses: bytes | None) -> None:
+        self.responses = [responses]
         self.requests: list[bytes] = []
 
     async def __aenter__(self) -> Answering:
@@ -54,7 +54,7 @@ class Answering:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.requests.append(await reader.readuntil(b"\r\n\r\n"))
-        given = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
+        given = self.responses[0] if len(self.responses) == 1 else self.responses.pop(0)
         if given is None:
             await reader.read()  # until the other side gives up
         with contextlib.suppress(ConnectionError):

@@ -112,7 +112,7 @@ async def test_keys_that_do_not_say_when_they_end_are_renewed(clock: ManualClock
     async with Answering(answer(200, body % b"first")) as service:
         credentials = Credentials(service.environment, clock)
         assert (await credentials.get()).access_key_id == "first"
-        service.answers = [answer(200, body % b"second"), answer(500)]
+        service.responses = [answer(200, body % b"second"), answer(500)]
         clock.time += 14 * MINUTE
         assert (await credentials.get()).access_key_id == "first"
         clock.time += 2 * MINUTE

@@ -64,8 +64,8 @@ async def test_a_bucket_in_another_region_is_asked_there() -> None:
     async with Amazon(region="ap-south-1") as amazon:
         http = Diverted(amazon.endpoint)
         for _ in range(2):
-            answer = await http.send(Request(method="HEAD", bucket="models", key="k"))
-            assert answer.headers["etag"] == f'"{amazon.etag}"'
+            response = await http.send(Request(method="HEAD", bucket="models", key="k"))
+            assert response.headers["etag"] == f'"{amazon.etag}"'
         assert (http.region("models"), http.region("others")) == ("ap-south-1", "eu-west-1")
         assert http.hosts == [
             "models.s3.eu-west-1.amazonaws.com",
@@ -89,10 +89,10 @@ TOLD = {
 @pytest.mark.parametrize("told", TOLD.values(), ids=TOLD)
 @pytest.mark.parametrize("request_", [HEAD, LIST], ids=["HEAD", "list"])
 async def test_a_region_that_is_told_in_another_way(told: Reply, request_: Request) -> None:
-    def answer(asked: Asked) -> Reply:
+    def response(asked: Asked) -> Reply:
         return Reply() if "/ap-south-1/s3/" in asked.headers["authorization"] else told
 
-    async with LyingStore(answer) as store:
+    async with LyingStore(response) as store:
         http = Diverted(store.endpoint)
         assert (await http.send(request_)).status == 200
         assert http.region("models") == "ap-south-1"
@@ -123,7 +123,7 @@ async def test_many_requests_at_once_take_few_connections() -> None:
     async with Amazon() as amazon:
         http = S3Http(amazon.endpoint, Credentials(KEYS, SystemClock()), threads=4)
         asking = (http.send(Request(method="HEAD", bucket="models", key="k")) for _ in range(100))
-        answers = await asyncio.gather(*asking)
-        assert {answer.headers["etag"] for answer in answers} == {f'"{amazon.etag}"'}
+        responses = await asyncio.gather(*asking)
+        assert {response.headers["etag"] for response in responses} == {f'"{amazon.etag}"'}
         assert amazon.connections <= 4
         http.close()

@@ -77,9 +77,11 @@ async def write_everything(directory: Path) -> None:
             at=AT,
             downloads=downloads,
             events=[b'{"event":"download_started","number":%d}' % n for n in range(5)],
-            answers=[(f"c-{n}", b'{"success":true,"message":"number %d"}' % n) for n in range(20)],
+            responses=[
+                (f"c-{n}", b'{"success":true,"message":"number %d"}' % n) for n in range(20)
+            ],
             models=dict(models),
-            notes={"shadow": b'{"version":7,"reported":{}}', "max_bandwidth": b"null"},
+            metadata={"shadow": b'{"version":7,"reported":{}}', "max_bandwidth": b"null"},
             versions=[a_version(number) for number in (1, 2, 3)],
         )
     )
@@ -104,8 +106,8 @@ async def read_everything(store: Store) -> dict[str, dict[Any, Any]]:
     files: dict[str, FileRecord] = {}
     for n in range(len(State)):
         files |= {f"d-{n}/{file.path}": file async for file in store.files(f"d-{n}")}
-    answers = {f"c-{n}": await store.answer(f"c-{n}") for n in range(20)}
-    notes = {name: await store.note(name) for name in ("shadow", "max_bandwidth")}
+    responses = {f"c-{n}": await store.response(f"c-{n}") for n in range(20)}
+    metadata = {name: await store.metadata(name) for name in ("shadow", "max_bandwidth")}
     paths = [path async for page in store.published_files() for path in page]
     return {
         "downloads": {d.download_id: d for d in await store.downloads()},
@@ -113,8 +115,8 @@ async def read_everything(store: Store) -> dict[str, dict[Any, Any]]:
         "versions": {version.number: version for version in await store.versions()},
         "messages": {message.number: message for message in await store.outgoing()},
         "commands": {command.number: command for command in await store.arrived()},
-        "answers": {name: answer for name, answer in answers.items() if answer is not None},
-        "notes": {name: note for name, note in notes.items() if note is not None},
+        "answers": {name: answer for name, answer in responses.items() if answer is not None},
+        "notes": {name: value for name, value in metadata.items() if value is not None},
         "files": files,
         "published": {file.file: file for file in await store.published(paths)},
     }

@@ -52,9 +52,9 @@ async def test_a_state_of_the_first_version_goes_on(tmp_path: Path) -> None:
         Outgoing(1, b'{"event":"download_started"}', is_response=False)
     ]
     assert await store.arrived() == []
-    assert await store.answer("c1") == b'{"success":true}'
+    assert await store.response("c1") == b'{"success":true}'
     assert await store.models() == {"vlm": {"model_id": "vlm"}}
-    assert await store.note("shadow") == b'{"version":7}'
+    assert await store.metadata("shadow") == b'{"version":7}'
     await store.close()
 
 
@@ -113,7 +113,7 @@ def test_every_step_adds_a_table_or_a_column(tmp_path: Path) -> None:
 async def test_messages_of_the_second_version_stay_in_order(tmp_path: Path) -> None:
     write_state(tmp_path, 2)
     store = Store(tmp_path)
-    await store.record(Change(answers=[("c2", b"answer")]))
+    await store.record(Change(responses=[("c2", b"answer")]))
     assert await store.outgoing() == [
         Outgoing(1, b'{"event":"download_started"}', is_response=False),
         Outgoing(2, b'{"event":"model_added"}', is_response=False),

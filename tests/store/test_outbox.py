@@ -63,7 +63,7 @@ async def publishing(store: Store, line: Line, clock: ManualClock) -> AsyncItera
     assert running.cancelled()
 
 
-def answers(count: int) -> list[tuple[str, bytes]]:
+def responses(count: int) -> list[tuple[str, bytes]]:
     return [(f"c{n}", b"answer %d" % n) for n in range(count)]
 
 
@@ -76,7 +76,7 @@ async def until_forgotten(store: Store) -> None:
 async def test_answers_go_before_the_events_of_the_same_change(store: Store) -> None:
     line = Line()
     async with publishing(store, line, ManualClock()) as outbox:
-        await outbox.record(Change(events=[b"e1", b"e2"], answers=[("c", b"answer")]))
+        await outbox.record(Change(events=[b"e1", b"e2"], responses=[("c", b"answer")]))
         await outbox.record(Change(events=[b"e3"]))
         await eventually(lambda: line.taken == [b"answer", b"e1", b"e2", b"e3"])
         await until_forgotten(store)
@@ -86,13 +86,13 @@ async def test_twenty_responses_on_a_line_that_blocks_eight_pend(store: Store) -
     line = Line()
     line.hold()
     async with publishing(store, line, ManualClock()) as outbox:
-        await outbox.record(Change(answers=answers(20)))
+        await outbox.record(Change(responses=responses(20)))
         await eventually(lambda: len(line.begun) >= 8)
         for _ in range(50):  # turns of the loop in which a ninth would begin
             await asyncio.sleep(0)
-        assert line.begun == [response for _, response in answers(8)]
+        assert line.begun == [response for _, response in responses(8)]
         line.release()
-        await eventually(lambda: line.taken == [response for _, response in answers(20)])
+        await eventually(lambda: line.taken == [response for _, response in responses(20)])
 
 
 async def test_an_event_is_begun_alone_and_after_its_response(store: Store) -> None:
@@ -103,8 +103,8 @@ async def test_an_event_is_begun_alone_and_after_its_response(store: Store) -> N
         return line.begun == expected
 
     async with publishing(store, line, ManualClock()) as outbox:
-        await outbox.record(Change(answers=[("c", b"yes")], events=[b"e1", b"e2"]))
-        await outbox.record(Change(answers=[("d", b"no")]))
+        await outbox.record(Change(responses=[("c", b"yes")], events=[b"e1", b"e2"]))
+        await outbox.record(Change(responses=[("d", b"no")]))
         for begun in ([b"yes"], [b"yes", b"e1"], [b"yes", b"e1", b"e2"]):
             await eventually(partial(begins, begun))
             line.release()
@@ -132,7 +132,7 @@ async def test_it_does_not_wait_when_the_link_is_back(store: Store) -> None:
     line, clock = Line(), ManualClock()
     line.up = False
     async with publishing(store, line, clock) as outbox:
-        await outbox.record(Change(events=[b"1"], answers=[("c", b"yes")]))
+        await outbox.record(Change(events=[b"1"], responses=[("c", b"yes")]))
         for wait in (1, 2, 4):
             assert await clock.next_sleep() == wait
             clock.wake()
@@ -160,7 +160,7 @@ async def test_a_link_that_returns_in_mid_attempt_is_not_missed(store: Store) ->
         await eventually(lambda: line.taken == [b"1"])
 
 
-@pytest.mark.parametrize("change", [Change(events=[b"old"]), Change(answers=[("c", b"old")])])
+@pytest.mark.parametrize("change", [Change(events=[b"old"]), Change(responses=[("c", b"old")])])
 async def test_messages_of_an_earlier_process_come_first(store: Store, change: Change) -> None:
     await store.record(change)
     line = Line()
@@ -174,7 +174,7 @@ async def test_messages_of_an_earlier_process_come_first(store: Store, change: C
 async def test_what_was_published_is_not_published_by_the_next(store: Store) -> None:
     line = Line()
     async with publishing(store, line, ManualClock()) as outbox:
-        await outbox.record(Change(answers=answers(3), events=[b"e"]))
+        await outbox.record(Change(responses=responses(3), events=[b"e"]))
         await eventually(lambda: len(line.taken) == 4)
     assert await store.outgoing() == []
 
@@ -184,13 +184,13 @@ async def test_what_is_on_its_way_at_the_end_may_arrive(store: Store) -> None:
     line.hold()
     outbox = Outbox(store, line.publish, ManualClock())
     running = asyncio.create_task(outbox.run())
-    await outbox.record(Change(answers=answers(10)))
+    await outbox.record(Change(responses=responses(10)))
     await eventually(lambda: len(line.begun) == 8)
     running.cancel()
     await asyncio.sleep(0)
     line.release()
     await stop(running)
-    assert line.taken == [response for _, response in answers(8)]
+    assert line.taken == [response for _, response in responses(8)]
     assert [message.payload for message in await store.outgoing()] == [b"answer 8", b"answer 9"]
 
 
@@ -206,7 +206,7 @@ async def test_of_several_responses_those_that_failed_come_again(store: Store) -
     line, clock = Line(), ManualClock()
     line.refused = {b"answer 1", b"answer 3"}
     async with publishing(store, line, clock) as outbox:
-        await outbox.record(Change(answers=answers(5), events=[b"e"]))
+        await outbox.record(Change(responses=responses(5), events=[b"e"]))
         await clock.next_sleep()
         assert line.taken == [b"answer 0", b"answer 2", b"answer 4"]
         line.refused = set()
@@ -217,11 +217,11 @@ async def test_of_several_responses_those_that_failed_come_again(store: Store) -
 async def test_thousands_that_wait_are_read_as_they_go(store: Store) -> None:
     line = Line()
     expected = [b"%d" % n for n in range(3_000)]
-    await store.record(Change(answers=[(f"c{n}", expected[n]) for n in range(3_000)]))
+    await store.record(Change(responses=[(f"c{n}", expected[n]) for n in range(3_000)]))
     async with publishing(store, line, ManualClock()):
         await eventually(lambda: line.taken == expected)
         await until_forgotten(store)
-    assert await store.answer("c2999") == b"2999"
+    assert await store.response("c2999") == b"2999"
 
 
 async def refuse(*_: object, **__: object) -> None:
@@ -237,7 +237,7 @@ async def test_an_answer_that_cannot_be_recorded_is_published(
     await store.receive("c", b"command")
     monkeypatch.setattr(store, "record", refuse)
     async with publishing(store, line, ManualClock()) as outbox:
-        answering = asyncio.create_task(outbox.answer("c", b"answer"))
+        answering = asyncio.create_task(outbox.respond("c", b"answer"))
         await eventually(lambda: line.begun == [b"answer"])
         assert not answering.done(), "it is published first"
         line.release()

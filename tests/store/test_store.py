@@ -48,9 +48,9 @@ async def test_what_was_recorded_is_there_after_reopening(tmp_path: Path) -> Non
             at=5.0,
             downloads=[a_download(state=State.PAUSED)],
             events=[b"first", b"second"],
-            answers=[("c1", b"yes")],
+            responses=[("c1", b"yes")],
             models={"vlm": {"model_id": "vlm"}},
-            notes={"shadow": b"7"},
+            metadata={"shadow": b"7"},
         )
     )
     await store.close()
@@ -63,9 +63,9 @@ async def test_what_was_recorded_is_there_after_reopening(tmp_path: Path) -> Non
         Outgoing(2, b"first", is_response=False),
         Outgoing(3, b"second", is_response=False),
     ]
-    assert await store.answer("c1") == b"yes"
+    assert await store.response("c1") == b"yes"
     assert await store.models() == {"vlm": {"model_id": "vlm"}}
-    assert await store.note("shadow") == b"7"
+    assert await store.metadata("shadow") == b"7"
     await store.close()
 
 
@@ -85,14 +85,14 @@ async def test_concurrent_writes_share_a_commit_and_fail_alone(
     await store.record(Change(downloads=[a_download()]))
     await store.plan("d1", 1, [Item("a", "vlm/a", 1, "e")])
     results = await asyncio.gather(
-        store.record(Change(answers=[("c1", b"1")])),
+        store.record(Change(responses=[("c1", b"1")])),
         store.plan("d1", 1, [Item("a", "vlm/other", 1, "e")]),
-        store.record(Change(answers=[("c2", b"2")])),
+        store.record(Change(responses=[("c2", b"2")])),
         return_exceptions=True,
     )
     assert isinstance(results[1], DownloaderError)
     assert results[1].code is ErrorCode.UNSAFE_KEY
-    assert (await store.answer("c1"), await store.answer("c2")) == (b"1", b"2")
+    assert (await store.response("c1"), await store.response("c2")) == (b"1", b"2")
     assert [file.key for file in await all_files(store)] == ["vlm/a"]
     await store.close()
 
@@ -274,18 +274,18 @@ async def test_messages_are_forgotten_by_number_answers_by_age(tmp_path: Path) -
     await store.record(Change(events=[b"1", b"2"]))
     await store.forget(published=[1])
     assert await store.outgoing() == [Outgoing(2, b"2", is_response=False)]
-    await store.record(Change(at=10.0, answers=[("old", b"o")]))
-    await store.record(Change(at=20.0, answers=[("new", b"n")]))
-    await store.forget_answers(before=15.0, most=10)
-    assert (await store.answer("old"), await store.answer("new")) == (None, b"n")
+    await store.record(Change(at=10.0, responses=[("old", b"o")]))
+    await store.record(Change(at=20.0, responses=[("new", b"n")]))
+    await store.forget_responses(before=15.0, most=10)
+    assert (await store.response("old"), await store.response("new")) == (None, b"n")
     await store.close()
 
 
 async def test_the_first_response_to_a_command_id_stays(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    await store.record(Change(answers=[("c", b"first")]))
-    await store.record(Change(answers=[("c", b"second")]))
-    assert await store.answer("c") == b"first"
+    await store.record(Change(responses=[("c", b"first")]))
+    await store.record(Change(responses=[("c", b"second")]))
+    assert await store.response("c") == b"first"
     await store.close()
 
 
@@ -293,9 +293,9 @@ async def test_a_command_leaves_the_inbox_with_its_answer(tmp_path: Path) -> Non
     store = Store(tmp_path)
     for command_id in ("c", "d", "c"):
         await store.receive(command_id, b"payload")
-    await store.record(Change(answers=[("c", b"yes")]))
+    await store.record(Change(responses=[("c", b"yes")]))
     assert [(a.number, a.command_id) for a in await store.arrived()] == [(2, "d"), (3, "c")]
-    await store.record(Change(answers=[("c", b"yes")]))
+    await store.record(Change(responses=[("c", b"yes")]))
     await store.forget(answered=[("d", 100), ("unknown", 100)])
     assert await store.arrived() == []
     await store.close()
@@ -304,9 +304,9 @@ async def test_a_command_leaves_the_inbox_with_its_answer(tmp_path: Path) -> Non
 async def test_a_generated_id_is_answered_and_not_remembered(tmp_path: Path) -> None:
     store = Store(tmp_path)
     await store.receive("generated-1", b"payload")
-    await store.record(Change(answers=[("generated-1", b"yes")]))
+    await store.record(Change(responses=[("generated-1", b"yes")]))
     assert await store.arrived() == []
-    assert await store.answer("generated-1") is None
+    assert await store.response("generated-1") is None
     assert [message.payload for message in await store.outgoing()] == [b"yes"]
     await store.close()
 
@@ -332,7 +332,7 @@ async def test_what_reads_is_not_refused_with_what_writes(
         refused, models, notes = await asyncio.gather(
             store.record(Change(models={"b": {"model_id": "b"}})),
             store.models(),
-            store.record(Change(notes={"n": b"1"})),
+            store.record(Change(metadata={"n": b"1"})),
             return_exceptions=True,
         )
     assert disk.refused == 1, "they were one batch"

@@ -140,7 +140,7 @@ class Handlers:
     def _steered(self, command: Command, what: str, download: Download) -> bytes:
         return self._encode(
             responses.DownloadResponse(
-                **_answering(command),
+                **_common_fields(command),
                 message=f"download {download.download_id} {what}",
                 download_id=download.download_id,
                 status=download.state,
@@ -157,9 +157,9 @@ class Handlers:
 
     async def _list_downloads(self, command: commands.List) -> None:
         entries = self._entries_after(DOWNLOADS, command.next_token)
-        await self._answer(
+        await self._respond(
             responses.DownloadsResponse(
-                **_answering(command),
+                **_common_fields(command),
                 message=_count(len(entries), "download"),
                 downloads=[download_view(entry) for entry in entries],
             )
@@ -179,14 +179,14 @@ class Handlers:
         after = item_after(listing, token, str) if token else None
         listed, more = await self._browser.browse(command.bucket, command.key, after, _PAGE)
         response = responses.ObjectsResponse(
-            **_answering(command),
+            **_common_fields(command),
             message=_count(len(listed), "object") + (" and more" if more else ""),
             bucket=command.bucket,
             key=command.key,
             objects=[responses.ObjectView(key=o.key, size=o.size, etag=o.etag) for o in listed],
             next_token=page_token(listing, listed[-1].key) if more else UNSET,
         )
-        await self._answer(response)
+        await self._respond(response)
 
     async def _details(self, command: commands.Details) -> None:
         entry = self._manager.find(command.download_id)
@@ -194,9 +194,9 @@ class Handlers:
         after = item_after(listing, token, int) if token else 0
         files = self._store.files(command.download_id, after=after)
         page: list[FileRecord] = await anext(batches(files, _PAGE), [])
-        await self._answer(
+        await self._respond(
             responses.DetailsResponse(
-                **_answering(command),
+                **_common_fields(command),
                 message=f"download {command.download_id} is {entry.download.state.value}",
                 download_id=command.download_id,
                 status=entry.download.state,
@@ -208,9 +208,9 @@ class Handlers:
 
     async def _status(self, command: commands.Status) -> None:
         status = self.status()
-        await self._answer(
+        await self._respond(
             responses.StatusResponse(
-                **_answering(command),
+                **_common_fields(command),
                 message=_count(status.active_downloads, "active download"),
                 device_id=status.device_id,
                 timestamp=status.timestamp,
@@ -222,18 +222,18 @@ class Handlers:
 
     async def _disk_space(self, command: commands.DiskSpace) -> None:
         usage = disk_usage(self._settings().download_dir)
-        await self._answer(
+        await self._respond(
             responses.DiskSpaceResponse(
-                **_answering(command), message=f"{usage.free} bytes free", disk_space=usage
+                **_common_fields(command), message=f"{usage.free} bytes free", disk_space=usage
             )
         )
 
     async def _limits(self, command: commands.Limits) -> None:
         limit = command.max_bandwidth
         if limit is UNSET:
-            await self._answer(self._in_force(command))
+            await self._respond(self._in_force(command))
         elif command.download_id is None:
-            await self._bandwidth.choose(limit, lambda: self._answers(self._in_force(command)))
+            await self._bandwidth.choose(limit, lambda: self._responses(self._in_force(command)))
         else:
             context = CommandContext(
                 command.command_id, lambda _: self._encode(self._in_force(command))
@@ -248,7 +248,7 @@ class Handlers:
             shown = [entry for entry in entries if entry.download.state in ACTIVE]
         limit = self._bandwidth.limit()
         return responses.LimitsResponse(
-            **_answering(command),
+            **_common_fields(command),
             message=f"the device's limit is {limit} bytes a second" if limit else "no limit",
             max_bandwidth=limit,
             configured_max_bandwidth=self._bandwidth.configured(),
@@ -260,43 +260,43 @@ class Handlers:
         if command.next_token:
             after = item_after(MODELS, command.next_token, str)
             models = [model for model in models if model["model_id"] > after]
-        await self._answer(
+        await self._respond(
             responses.ModelsResponse(
-                **_answering(command), message=_count(len(models), "model"), models=models
+                **_common_fields(command), message=_count(len(models), "model"), models=models
             )
         )
 
     async def _model_get(self, command: commands.ModelGet) -> None:
         model = self._registry.get(command.model_id)
-        await self._answer(_model_response(command, "found", model))
+        await self._respond(_model_response(command, "found", model))
 
     async def _model_add(self, command: commands.ModelAdd) -> None:
-        def answer(model: dict[str, Any]) -> list[tuple[str, bytes]]:
-            return self._answers(_model_response(command, "registered", model))
+        def make_responses(model: dict[str, Any]) -> list[tuple[str, bytes]]:
+            return self._responses(_model_response(command, "registered", model))
 
-        await self._registry.add(command.model_meta, answer)
+        await self._registry.add(command.model_meta, make_responses)
 
     async def _model_delete(self, command: commands.ModelDelete) -> None:
         response = responses.ModelResponse(
-            **_answering(command),
+            **_common_fields(command),
             message=f"model {command.model_id} deleted; its files are still there",
             model_id=command.model_id,
         )
-        await self._manager.delete_model(command.model_id, lambda _: self._answers(response))
+        await self._manager.delete_model(command.model_id, lambda _: self._responses(response))
 
     async def _model_rollback(self, command: commands.ModelRollback) -> None:
-        def answer(model: dict[str, Any]) -> list[tuple[str, bytes]]:
+        def make_responses(model: dict[str, Any]) -> list[tuple[str, bytes]]:
             version = model.get("model_version", "the version before")
             what = f"rolled back; it is {version} now"
-            return self._answers(_model_response(command, what, model))
+            return self._responses(_model_response(command, what, model))
 
-        await self._manager.roll_back(command.model_id, answer)
+        await self._manager.roll_back(command.model_id, make_responses)
 
-    async def _answer(self, response: responses.Response) -> None:
+    async def _respond(self, response: responses.Response) -> None:
         """Answer a command that changes nothing, whether or not that can be recorded."""
-        await self._outbox.answer(response.command_id, self._encode(response))
+        await self._outbox.respond(response.command_id, self._encode(response))
 
-    def _answers(self, response: responses.Response) -> list[tuple[str, bytes]]:
+    def _responses(self, response: responses.Response) -> list[tuple[str, bytes]]:
         return [(response.command_id, self._encode(response))]
 
     def _encode(self, message: responses.Message) -> bytes:
@@ -307,13 +307,13 @@ def _count(number: int, what: str) -> str:
     return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
-def _answering(command: Command) -> dict[str, Any]:
+def _common_fields(command: Command) -> dict[str, Any]:
     return {"command_id": command.command_id, "command": command.command}
 
 
 def _model_response(command: Command, what: str, model: dict[str, Any]) -> responses.ModelResponse:
     return responses.ModelResponse(
-        **_answering(command),
+        **_common_fields(command),
         message=f"model {model['model_id']} {what}",
         model_id=model["model_id"],
         model=model,

@@ -98,7 +98,7 @@ class S3CommandService:
         slots = asyncio.Semaphore(AT_ONCE)
         while True:
             await slots.acquire()
-            task = group.create_task(self._answer(await self._inbox.take()))
+            task = group.create_task(self._process(await self._inbox.take()))
             task.add_done_callback(lambda _: slots.release())
 
     def _receive(self, message: Message) -> asyncio.Future[None]:
@@ -141,7 +141,7 @@ class S3CommandService:
             ErrorCode.RETAINED_COMMAND,
         )
 
-    async def _answer(self, delivery: Delivery) -> None:
+    async def _process(self, delivery: Delivery) -> None:
         """Answer one command, whatever it is, after earlier ones with the same id."""
         command_id = delivery.command_id
         while command_id in self._under_way:
@@ -150,21 +150,21 @@ class S3CommandService:
         assert task is not None
         self._under_way[command_id] = task
         try:
-            await self._answer_once(delivery)
+            await self._process_once(delivery)
             delivery.on_answered()
         finally:
             if self._under_way.get(command_id) is task:
                 del self._under_way[command_id]
 
-    async def _answer_once(self, delivery: Delivery) -> None:
+    async def _process_once(self, delivery: Delivery) -> None:
         command_id = delivery.command_id
         _, name = self._peek(delivery.payload)
         log.info("command %s %s", name or "unreadable", command_id)
         try:
             # Looked up without an id too, so that commands keep the order in which they came.
-            given = await self._store.answer(command_id)
+            given = await self._store.response(command_id)
             if given is not None:
-                await self._outbox.answer(command_id, given)
+                await self._outbox.respond(command_id, given)
                 return
             await self._handle(self._decode(delivery))
         except DownloaderError as error:
@@ -194,4 +194,4 @@ class S3CommandService:
         given_id = None if command_id.startswith(GENERATED) else command_id
         refusal = responses.refusal(error, given_id, name)
         payload = encode(refusal, self._settings().max_payload_bytes)
-        await self._outbox.answer(command_id, payload)
+        await self._outbox.respond(command_id, payload)

@@ -21,7 +21,7 @@ from ..core.records import ACTIVE, FINISHED, Download, Failure, State, Version
 from ..core.settings import Settings
 from ..core.throttle import Share
 from ..engines.base import Engine
-from ..models.registry import Answering, Registry
+from ..models.registry import MakeResponses, Registry
 from ..store import Change, Store
 from ..store.outbox import Outbox
 from . import events
@@ -48,7 +48,7 @@ _BEGINNINGS = 3
 """How often a download begins again because something removes its files, before it gives up."""
 _KEPT_SECONDS = 7 * 86_400.0
 _KEPT_DOWNLOADS = 1_000
-_KEPT_ANSWERS = 10_000
+_MOST_RESPONSES = 10_000
 _PRUNE_INTERVAL = 3_600.0
 _ENDED = FINISHED | {State.FAILED}
 
@@ -168,7 +168,9 @@ class DownloadManager:
         except DownloaderError as error:
             log.error("the progress could not be saved: %s", error)
 
-    async def start(self, command: commands.Download, answer: Callable[[Download], bytes]) -> None:
+    async def start(
+        self, command: commands.Download, make_response: Callable[[Download], bytes]
+    ) -> None:
         """Admit a new download, which then waits for its turn."""
         if command.download_id in self._entries:
             raise DownloaderError(
@@ -183,7 +185,9 @@ class DownloadManager:
         entry = self._entries[download.download_id] = ActiveDownload(download, self._clock)
         async with entry.lock:
             try:
-                await self._state_machine.open(download, CommandContext(command.command_id, answer))
+                await self._state_machine.open(
+                    download, CommandContext(command.command_id, make_response)
+                )
             except DownloaderError:
                 del self._entries[download.download_id]
                 raise
@@ -249,11 +253,11 @@ class DownloadManager:
             finally:
                 self._go_on(entry)
 
-    async def roll_back(self, model_id: str, answer: Answering) -> None:
-        """Bring the version before of a model back; `answer` makes the answers from its entry."""
-        await self._versions.roll_back(model_id, answer, self._check_rollback)
+    async def roll_back(self, model_id: str, make_responses: MakeResponses) -> None:
+        """Bring the version before of a model back; `make_responses` gets its entry."""
+        await self._versions.roll_back(model_id, make_responses, self._check_rollback)
 
-    async def delete_model(self, model_id: str, answer: Answering) -> None:
+    async def delete_model(self, model_id: str, make_responses: MakeResponses) -> None:
         """Remove a model from the registry, and the earlier versions that are retained of it."""
         deleted: list[Version] = []
 
@@ -261,7 +265,7 @@ class DownloadManager:
             deleted.extend(self._versions.deleted_with(model))
             return deleted
 
-        await self._registry.delete(model_id, answer, versions_of)
+        await self._registry.delete(model_id, make_responses, versions_of)
         self._versions.adopt(deleted)
         await self._versions.delete_pending()
 
@@ -446,7 +450,7 @@ class DownloadManager:
                         del self._entries[download_id]
             now = self._clock.now()
             before = 0.0 if self._clock_jumped() else now - _KEPT_SECONDS
-            await self._store.forget_answers(before=before, most=_KEPT_ANSWERS)
+            await self._store.forget_responses(before=before, most=_MOST_RESPONSES)
             await self._versions.tidy()
             unfinished = [e.download for e in self.entries if e.download.state not in FINISHED]
             exchanged = (published_name(d) for d in unfinished if d.exchange)

@@ -29,14 +29,14 @@ _WORKING = frozenset({State.PLANNING, State.DOWNLOADING, State.VERIFYING, State.
 
 
 class CommandContext(NamedTuple):
-    """A command on a download: its id, and what to answer once it has been carried out."""
+    """A command on a download: its id, and how to make its response once it is carried out."""
 
     command_id: str
-    answer: Callable[[Download], bytes]
+    make_response: Callable[[Download], bytes]
 
 
 class StateMachine:
-    """Writes what becomes of downloads, together with the events and answers that tell it."""
+    """Writes what becomes of downloads, together with their events and responses."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class StateMachine:
         also: Change | None = None,
         **changes: Any,
     ) -> None:
-        """Bring `entry` into `state`, recorded in one step with its events, answer and models.
+        """Bring `entry` into `state`, recorded in one step with its events, response and models.
 
         `also` has what else is recorded with it.
 
@@ -94,7 +94,7 @@ class StateMachine:
             await self._outbox.record(Change(downloads=[entry.download for entry in at_work]))
 
     async def amend(self, entry: ActiveDownload, options: Options, context: CommandContext) -> None:
-        """Record changed options and the answer to it; the state stays."""
+        """Record changed options and the response to it; the state stays."""
         await uninterrupted(self._amend(entry, options, context))
 
     async def _amend(
@@ -160,7 +160,9 @@ class StateMachine:
                 downloads=[download],
                 clear_files=[download.download_id] if download.state is State.CANCELLED else [],
                 durable=bool(events or context) or download.state not in _PASSING,
-                answers=[(context.command_id, context.answer(download))] if context else [],
+                responses=[(context.command_id, context.make_response(download))]
+                if context
+                else [],
                 events=[
                     encode(announce(download, command_id, at), self._max_bytes())
                     for announce in events

@@ -20,8 +20,8 @@ __all__ = [
     "NOT_FOUND",
     "TOO_LARGE",
     "ClientTokens",
-    "ShadowAnswer",
-    "decode_answer",
+    "ShadowResponse",
+    "decode_response",
     "encode_update",
     "refusal",
     "unavailable",
@@ -33,7 +33,7 @@ _INVALID_VERSION = "Invalid version"
 """The message for a version of a shadow that has been deleted."""
 
 
-class ShadowAnswer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class ShadowResponse(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What the service says to a request: the outcome, or a `code` as in HTTP with a `message`."""
 
     client_token: str = ""
@@ -69,10 +69,10 @@ class ClientTokens:
         return token.startswith(self._prefix)
 
 
-def decode_answer(payload: bytes) -> ShadowAnswer:
+def decode_response(payload: bytes) -> ShadowResponse:
     """Read an answer. Raises SHADOW_UNAVAILABLE if it is none."""
     try:
-        return msgspec.json.decode(payload, type=ShadowAnswer)
+        return msgspec.json.decode(payload, type=ShadowResponse)
     except DECODE_ERRORS as error:
         raise unavailable(f"The shadow service's answer cannot be read: {error}") from error
 

@@ -19,8 +19,8 @@ from .bus import Bus, Message, ShadowDocument
 from .shadow_messages import (
     NOT_FOUND,
     ClientTokens,
-    ShadowAnswer,
-    decode_answer,
+    ShadowResponse,
+    decode_response,
     encode_update,
     refusal,
     unavailable,
@@ -47,17 +47,17 @@ class TopicShadow:
     Whoever changes it, `update/accepted` or `delete/accepted` tells; the larger messages on
     `update/documents` and `update/delta`, which nucleus lite might drop, would tell no more.
 
-    A broker without a shadow service is known by its silence for `answer_timeout` seconds.
+    A broker without a shadow service is known by its silence for `response_timeout` seconds.
     """
 
     def __init__(
-        self, bus: Bus, thing_name: str, name: str = "models", *, answer_timeout: float = 10
+        self, bus: Bus, thing_name: str, name: str = "models", *, response_timeout: float = 10
     ) -> None:
         self._bus = bus
         self._prefix = f"$aws/things/{thing_name}/shadow/name/{name}"
-        self._answer_timeout = answer_timeout
+        self._response_timeout = response_timeout
         self._tokens = ClientTokens()
-        self._waiting: dict[str, asyncio.Future[ShadowAnswer]] = {}
+        self._waiting: dict[str, asyncio.Future[ShadowResponse]] = {}
         self._slots = asyncio.Semaphore(MAX_REQUESTS)
         self._subscribing = asyncio.Lock()
         self._unsubscribed = [
@@ -71,57 +71,57 @@ class TopicShadow:
 
     async def get(self) -> ShadowDocument:
         """Read the whole shadow."""
-        answer = await self._ask("get", lambda token: msgspec.json.encode({"clientToken": token}))
-        if answer.code == NOT_FOUND:
+        response = await self._ask("get", lambda token: msgspec.json.encode({"clientToken": token}))
+        if response.code == NOT_FOUND:
             return ShadowDocument(version=0)
-        return self._accepted(answer).document
+        return self._accepted(response).document
 
     async def update(self, *, version: int, state: dict[str, Any]) -> int:
         """Merge `state` if the shadow has `version`; return the new version.
 
         PAYLOAD_TOO_LARGE if the bus cannot carry it: send no more than what changes.
         """
-        answer = await self._ask(
+        response = await self._ask(
             "update", lambda token: encode_update(state, version=version, token=token)
         )
-        return self._accepted(answer).version
+        return self._accepted(response).version
 
     async def watch(self, on_change: Callable[[], None]) -> None:
         """Call `on_change` when someone else has changed the shadow."""
         self._on_change = on_change
         await self._subscribe()
 
-    async def _ask(self, operation: str, request: Callable[[str], bytes]) -> ShadowAnswer:
+    async def _ask(self, operation: str, request: Callable[[str], bytes]) -> ShadowResponse:
         """Send a request, again while the service is too busy, and return the answer."""
         await self._subscribe()
         async with self._slots:
             for attempt, pause in enumerate(backoff(FIRST_PAUSE, 8), start=1):
-                answer = await self._exchange(operation, request)
-                if answer.code not in _BUSY or attempt == ATTEMPTS:
+                response = await self._exchange(operation, request)
+                if response.code not in _BUSY or attempt == ATTEMPTS:
                     break
                 await asyncio.sleep(pause)
-        return answer
+        return response
 
-    async def _exchange(self, operation: str, request: Callable[[str], bytes]) -> ShadowAnswer:
+    async def _exchange(self, operation: str, request: Callable[[str], bytes]) -> ShadowResponse:
         topic, token = f"{self._prefix}/{operation}", self._tokens.new()
-        answer: asyncio.Future[ShadowAnswer] = asyncio.get_running_loop().create_future()
-        self._waiting[token] = answer
+        response: asyncio.Future[ShadowResponse] = asyncio.get_running_loop().create_future()
+        self._waiting[token] = response
         try:
-            async with timeout(self._answer_timeout):
+            async with timeout(self._response_timeout):
                 await self._bus.publish(topic, request(token), qos=1)
-                return await answer
+                return await response
         except TimeoutError as error:
-            message = f"No shadow service answered on {topic} in {self._answer_timeout:g} s."
+            message = f"No shadow service answered on {topic} in {self._response_timeout:g} s."
             raise unavailable(message) from error
         except DownloaderError as error:
             raise _converted(error) from error
         finally:
             del self._waiting[token]
 
-    def _accepted(self, answer: ShadowAnswer) -> ShadowAnswer:
-        if answer.code:
-            raise refusal(self._prefix, answer.code, answer.message)
-        return answer
+    def _accepted(self, response: ShadowResponse) -> ShadowResponse:
+        if response.code:
+            raise refusal(self._prefix, response.code, response.message)
+        return response
 
     async def _subscribe(self) -> None:
         async with self._subscribing:
@@ -134,15 +134,15 @@ class TopicShadow:
 
     def _on_message(self, message: Message) -> None:
         try:
-            answer = decode_answer(message.payload)
+            response = decode_response(message.payload)
         except DownloaderError as error:
             logger.warning("%s on %s", error.message, message.topic)
             return
-        waiting = self._waiting.get(answer.client_token)
+        waiting = self._waiting.get(response.client_token)
         if waiting and not waiting.done():
-            waiting.set_result(answer)
+            waiting.set_result(response)
         changed = message.topic.endswith(("/update/accepted", "/delete/accepted"))
-        if changed and not self._tokens.own(answer.client_token):
+        if changed and not self._tokens.own(response.client_token):
             self._on_change()
 
 

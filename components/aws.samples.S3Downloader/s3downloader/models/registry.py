@@ -31,11 +31,11 @@ from .shadow_document import (
     shadow_bytes,
 )
 
-__all__ = ["Answering", "Registry"]
+__all__ = ["MakeResponses", "Registry"]
 
 log = logging.getLogger(__name__)
 
-_NOTE = "shadow"
+_METADATA = "shadow"
 _UNKNOWN = ShadowDocument(version=0)
 _GATHERING = 0.1
 """Seconds in which a burst of changes becomes one."""
@@ -47,11 +47,11 @@ _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 300.0
 
 
-Answers = Sequence[tuple[str, bytes]]
-Answering = Callable[[ModelEntry], Answers]
+Responses = Sequence[tuple[str, bytes]]
+MakeResponses = Callable[[ModelEntry], Responses]
 
 
-def _unanswered(_: ModelEntry) -> Answers:
+def _no_responses(_: ModelEntry) -> Responses:
     return ()
 
 
@@ -98,11 +98,11 @@ class Registry:
     async def load(self) -> None:
         """Read models and base from the store."""
         self._models = await self._store.models()
-        note = await self._store.note(_NOTE)
-        if note is None:
+        stored = await self._store.metadata(_METADATA)
+        if stored is None:
             return
         try:
-            self._base = msgspec.json.decode(note, type=ShadowDocument)
+            self._base = msgspec.json.decode(stored, type=ShadowDocument)
         except DECODE_ERRORS as error:  # then the shadow is met as for the first time
             log.warning("what was known of the models shadow cannot be read: %s", error)
 
@@ -157,20 +157,22 @@ class Registry:
         self._set(models)
         self._changed.set()
 
-    async def add(self, meta: Mapping[str, Any], answer: Answering = _unanswered) -> ModelEntry:
+    async def add(
+        self, meta: Mapping[str, Any], make_responses: MakeResponses = _no_responses
+    ) -> ModelEntry:
         """Add the model that `meta` names by `model_id`, or update it; return its entry.
 
-        `answer` makes the answers to commands that are recorded with it.
+        `make_responses` makes the responses that are recorded with it.
         """
         async with self.changing:
             entry = self.entry(meta, model_id=meta.get("model_id", ""), local_path=None)
-            await self._put({entry["model_id"]: entry}, answer(entry))
+            await self._put({entry["model_id"]: entry}, make_responses(entry))
         return entry
 
     async def delete(
         self,
         model_id: str,
-        answer: Answering = _unanswered,
+        make_responses: MakeResponses = _no_responses,
         versions: Callable[[ModelEntry], Sequence[Version]] = _no_versions,
     ) -> ModelEntry:
         """Remove a model, not its files; return the entry it had. Raises MODEL_NOT_FOUND.
@@ -179,7 +181,7 @@ class Registry:
         """
         async with self.changing:
             entry = self.get(model_id)
-            await self._put({model_id: None}, answer(entry), versions(entry))
+            await self._put({model_id: None}, make_responses(entry), versions(entry))
         return entry
 
     async def sync(self) -> None:
@@ -292,19 +294,19 @@ class Registry:
         self, base: ShadowDocument, changes: Mapping[str, ModelEntry | None]
     ) -> None:
         """Record a new base, and the changes that came with it."""
-        notes = {_NOTE: msgspec.json.encode(base)}
-        await self._record(Change(at=self._clock.now(), models=dict(changes), notes=notes))
+        metadata = {_METADATA: msgspec.json.encode(base)}
+        await self._record(Change(at=self._clock.now(), models=dict(changes), metadata=metadata))
         self._base = base
         self._set(changes)
 
     async def _put(
         self,
         models: dict[str, ModelEntry | None],
-        answers: Answers,
+        responses: Responses,
         versions: Sequence[Version] = (),
     ) -> None:
         at = self._clock.now()
-        await self._record(Change(at=at, models=models, answers=answers, versions=versions))
+        await self._record(Change(at=at, models=models, responses=responses, versions=versions))
         self.adopt(models)
 
     def _set(self, models: Mapping[str, ModelEntry | None]) -> None:

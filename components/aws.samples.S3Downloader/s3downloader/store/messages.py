@@ -12,14 +12,14 @@ from .recovery.sealing import seal, unseal
 __all__ = [
     "Arrived",
     "Outgoing",
-    "announce",
-    "answer",
     "arrived",
     "forget",
     "newest_arrival",
     "outgoing",
     "receive",
-    "settle",
+    "record_event",
+    "record_response",
+    "remove_answered",
     "take_over",
 ]
 
@@ -56,10 +56,12 @@ def receive(
     other.
     """
     if retained_digest is not None:
-        note = (_RETAINED, seal(_RETAINED, retained_digest))
-        if connection.execute("SELECT 1 FROM notes WHERE name = ? AND body = ?", note).fetchone():
+        digest_row = (_RETAINED, seal(_RETAINED, retained_digest))
+        if connection.execute(
+            "SELECT 1 FROM notes WHERE name = ? AND body = ?", digest_row
+        ).fetchone():
             return None
-        connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", note)
+        connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", digest_row)
     sql = "INSERT INTO inbox (command_id, payload) VALUES (?, ?)"
     return Arrived(
         _insert(connection, sql, command_id, seal(command_id, payload)), command_id, payload
@@ -83,14 +85,16 @@ def take_over(connection: sqlite3.Connection) -> None:
     connection.execute("UPDATE inbox SET takeovers = takeovers + 1")
 
 
-def answer(connection: sqlite3.Connection, at: float, command_id: str, response: bytes) -> Outgoing:
+def record_response(
+    connection: sqlite3.Connection, at: float, command_id: str, response: bytes
+) -> Outgoing:
     """Queue a response, remember it for repetitions, and let its command leave the inbox."""
     if not command_id.startswith(GENERATED):
         connection.execute(
             "INSERT OR IGNORE INTO answers VALUES (?, ?, ?)",
             (command_id, at, seal(command_id, response)),
         )
-    settle(connection, [(command_id, newest_arrival(connection))])
+    remove_answered(connection, [(command_id, newest_arrival(connection))])
     return _queue(connection, response, is_response=True)
 
 
@@ -100,7 +104,7 @@ def newest_arrival(connection: sqlite3.Connection) -> int:
     return int(number)
 
 
-def settle(connection: sqlite3.Connection, commands: Iterable[tuple[str, int]]) -> None:
+def remove_answered(connection: sqlite3.Connection, commands: Iterable[tuple[str, int]]) -> None:
     """Let the oldest command of each id leave the inbox: each delivery has a response.
 
     With the id goes the greatest number that it may have.
@@ -112,7 +116,7 @@ def settle(connection: sqlite3.Connection, commands: Iterable[tuple[str, int]]) 
     connection.executemany(sql, commands)
 
 
-def announce(connection: sqlite3.Connection, event: bytes) -> Outgoing:
+def record_event(connection: sqlite3.Connection, event: bytes) -> Outgoing:
     """Queue an event."""
     return _queue(connection, event, is_response=False)
 

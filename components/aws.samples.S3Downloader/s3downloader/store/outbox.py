@@ -63,18 +63,18 @@ class Outbox:
         self._forgettable = asyncio.Event()
 
     async def record(self, change: Change) -> None:
-        """Write `change` to disk, and publish its answers, then its events, as soon as possible."""
+        """Write `change`, and publish its responses, then its events, as soon as possible."""
         for message in await self._store.record(change):
             self._recorded.wrote(message)
             self._filled.set()
 
-    async def answer(self, command_id: str, response: bytes) -> None:
+    async def respond(self, command_id: str, response: bytes) -> None:
         """Answer a command that changed nothing; also where that cannot be recorded.
 
         In that case this returns once the response has been published.
         """
         try:
-            await self.record(Change(at=self._clock.now(), answers=[(command_id, response)]))
+            await self.record(Change(at=self._clock.now(), responses=[(command_id, response)]))
         except DownloaderError as error:
             log.error("the response to %s is published unrecorded: %s", command_id, error)
             newest = await self._store.newest_arrival()

@@ -16,7 +16,7 @@ from .database import Database
 from .messages import Arrived, Outgoing
 from .migrations import MIGRATIONS, schema
 from .published import Published
-from .recovery.opening import DAMAGE_NOTE
+from .recovery.opening import DAMAGE_KEY
 from .recovery.sealing import seal, unseal
 
 __all__ = ["Change", "Item", "Store"]
@@ -28,8 +28,9 @@ class Change(msgspec.Struct, kw_only=True):
     """What is recorded in one transaction: all of it, or nothing.
 
     `forgotten` are ids of downloads to forget, `clear_files` of those whose files to forget.
-    `models` maps model ids to their entries, None to remove one. `answers` are pairs of a command
-    id and the response given to it, which are published before the `events`. `versions` are new or
+    `models` maps model ids to their entries, None to remove one. `responses` are pairs of a
+    command id and the response to it, which are published before the `events`. `metadata` are JSON
+    texts by name, such as the known shadow. `versions` are new or
     changed ones, `removed` those that are there no more. `moved` are pairs of an old and a new path
     of published files. `at` is the time of the change. One that is not `durable` is on disk for
     good with the next one that is.
@@ -40,9 +41,9 @@ class Change(msgspec.Struct, kw_only=True):
     forgotten: Sequence[str] = ()
     clear_files: Sequence[str] = ()
     events: Sequence[bytes] = ()
-    answers: Sequence[tuple[str, bytes]] = ()
+    responses: Sequence[tuple[str, bytes]] = ()
     models: dict[str, dict[str, Any] | None] = {}
-    notes: dict[str, bytes] = {}
+    metadata: dict[str, bytes] = {}
     versions: Sequence[Version] = ()
     removed: Sequence[Version] = ()
     moved: Sequence[tuple[str, str]] = ()
@@ -70,7 +71,7 @@ class Totals(NamedTuple):
 
 
 class Store:
-    """Downloads, their files, commands and the answers to them, messages to publish, models."""
+    """Downloads, their files, commands and the responses to them, messages to publish, models."""
 
     def __init__(self, directory: Path) -> None:
         """Open the store in `directory`; errors are those of Database."""
@@ -82,7 +83,7 @@ class Store:
         await self._database.close()
 
     async def record(self, change: Change) -> list[Outgoing]:
-        """Write `change`; return its answers and events, to be published, once it is on disk.
+        """Write `change`; return its responses and events, to be published, once it is on disk.
 
         A command that is answered leaves the inbox with that.
         """
@@ -100,26 +101,26 @@ class Store:
         rows = await self._fetch("SELECT model_id, body FROM models ORDER BY model_id")
         return {model_id: msgspec.json.decode(unseal(body)) for model_id, body in rows}
 
-    async def note(self, name: str) -> bytes | None:
-        """Return what a Change noted under `name`."""
+    async def metadata(self, name: str) -> bytes | None:
+        """Return what the `metadata` of a Change recorded under `name`."""
         rows = await self._fetch("SELECT body FROM notes WHERE name = ?", name)
         return unseal(rows[0][0]) if rows else None
 
     async def damage(self) -> str | None:
         """Return what is to be told of damage to the state, until `forget_damage`."""
-        note = await self.note(DAMAGE_NOTE)
-        return None if note is None else msgspec.json.decode(note, type=str)
+        stored = await self.metadata(DAMAGE_KEY)
+        return None if stored is None else msgspec.json.decode(stored, type=str)
 
     async def forget_damage(self) -> None:
         """Forget what was to be told of damage."""
-        await self._execute("DELETE FROM notes WHERE name = ?", DAMAGE_NOTE)
+        await self._execute("DELETE FROM notes WHERE name = ?", DAMAGE_KEY)
 
-    async def answer(self, command_id: str) -> bytes | None:
+    async def response(self, command_id: str) -> bytes | None:
         """Return the response that was given to `command_id`."""
         rows = await self._fetch("SELECT response FROM answers WHERE command_id = ?", command_id)
         return unseal(rows[0][0]) if rows else None
 
-    async def forget_answers(self, *, before: float, most: int) -> None:
+    async def forget_responses(self, *, before: float, most: int) -> None:
         """Forget responses given before that time, and the oldest beyond `most`."""
         await self._execute(
             "DELETE FROM answers WHERE at < ? OR command_id IN"
@@ -168,7 +169,7 @@ class Store:
 
         def work(connection: sqlite3.Connection) -> None:
             messages.forget(connection, published)
-            messages.settle(connection, answered)
+            messages.remove_answered(connection, answered)
 
         await self._database.transact(work, durable=False)
 
@@ -319,12 +320,14 @@ def _record(connection: sqlite3.Connection, change: Change) -> list[Outgoing]:
                 "INSERT OR REPLACE INTO models VALUES (?, ?)",
                 (model_id, seal(model_id, msgspec.json.encode(entry))),
             )
-    for name, body in change.notes.items():
+    for name, body in change.metadata.items():
         connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, seal(name, body)))
     published.record_versions(connection, change.versions, change.removed)
     published.move(connection, change.moved)
-    answers = [messages.answer(connection, change.at, *answer) for answer in change.answers]
-    return answers + [messages.announce(connection, event) for event in change.events]
+    responses = [
+        messages.record_response(connection, change.at, *pair) for pair in change.responses
+    ]
+    return responses + [messages.record_event(connection, event) for event in change.events]
 
 
 def _plan(

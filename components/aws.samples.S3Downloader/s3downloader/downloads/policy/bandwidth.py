@@ -19,7 +19,7 @@ __all__ = ["Bandwidth"]
 
 log = logging.getLogger(__name__)
 
-_NOTE = "max_bandwidth"
+_METADATA = "max_bandwidth"
 
 
 class _Chosen(msgspec.Struct, frozen=True):
@@ -60,25 +60,25 @@ class Bandwidth:
 
     async def load(self) -> None:
         """Take up what was chosen before a restart."""
-        if note := await self._store.note(_NOTE):
+        if stored := await self._store.metadata(_METADATA):
             try:
-                self._chosen = msgspec.json.decode(note, type=_Chosen | None)
+                self._chosen = msgspec.json.decode(stored, type=_Chosen | None)
             except DECODE_ERRORS as error:
                 log.warning("the limit that a command chose cannot be read: %s", error)
         self.follow_configuration()
 
     async def choose(
-        self, limit: int | None, answers: Callable[[], Sequence[tuple[str, bytes]]]
+        self, limit: int | None, make_responses: Callable[[], Sequence[tuple[str, bytes]]]
     ) -> None:
         """Set the limit, or leave it to the configuration where it is None; applied at once.
 
-        `answers` makes what is recorded with it, once the new limit is in force.
+        `make_responses` makes what is recorded with it, once the new limit is in force.
         """
         async with self._choosing:
             before = self._chosen
             self._chosen = None if limit is None else _Chosen(limit, self.configured())
             try:
-                await self._note(answers())
+                await self._record(make_responses())
             except Exception:
                 self._chosen = before
                 raise
@@ -96,9 +96,11 @@ class Bandwidth:
         """Write down that a choice has been outlived by the configuration."""
         if self._outlived:
             async with self._choosing:
-                await self._note()
+                await self._record()
 
-    async def _note(self, answers: Sequence[tuple[str, bytes]] = ()) -> None:
-        notes = {_NOTE: msgspec.json.encode(self._chosen)}
-        await self._outbox.record(Change(at=self._clock.now(), answers=answers, notes=notes))
+    async def _record(self, responses: Sequence[tuple[str, bytes]] = ()) -> None:
+        metadata = {_METADATA: msgspec.json.encode(self._chosen)}
+        await self._outbox.record(
+            Change(at=self._clock.now(), responses=responses, metadata=metadata)
+        )
         self._outlived = False

@@ -14,7 +14,7 @@ import msgspec
 from ...core.clock import Clock
 from ...core.errors import DownloaderError, ErrorCode, from_os_error
 from ...core.records import Download, Rollback, Version
-from ...models.registry import Answering, Registry
+from ...models.registry import MakeResponses, Registry
 from ...store import Change, Store
 from ..planning import path_safety
 from ..planning.reuse import published_name
@@ -38,7 +38,7 @@ class Versions:
         registry: Registry,
         clock: Clock,
     ) -> None:
-        """`record` writes a change to disk and publishes its answers."""
+        """`record` writes a change to disk and publishes its responses."""
         self._store = store
         self._record = record
         self._registry = registry
@@ -111,11 +111,11 @@ class Versions:
                     del self._versions[version.number]
 
     async def roll_back(
-        self, model_id: str, answer: Answering, check_target: Callable[[Path], None]
+        self, model_id: str, make_responses: MakeResponses, check_target: Callable[[Path], None]
     ) -> None:
         """Exchange the files of a model, and its entry, with the newest version retained.
 
-        `answer` makes the answers to commands from the entry. Raises MODEL_NOT_FOUND,
+        `make_responses` makes them from the entry that comes back. Raises MODEL_NOT_FOUND,
         VERSION_NOT_FOUND, what `check_target` raises, and what an exchange does.
         """
         async with self._registry.changing:
@@ -123,7 +123,7 @@ class Versions:
             version = self._newest(model_id, target)
             self.check_free(target)
             check_target(Path(target))
-            begun = self._with_rollback(version, model_id, answer)
+            begun = self._with_rollback(version, model_id, make_responses)
             self.adopt([begun])  # from here on the target is busy
             try:
                 await self._store.record(Change(versions=[begun]))
@@ -132,7 +132,9 @@ class Versions:
                 raise
             await self._carry_out(begun)
 
-    def _with_rollback(self, version: Version, model_id: str, answer: Answering) -> Version:
+    def _with_rollback(
+        self, version: Version, model_id: str, make_responses: MakeResponses
+    ) -> Version:
         """Return `version` with a rollback under way that brings it back to its target."""
         unknown = {"model_id": model_id, "local_path": version.target}
         models = self._registry.restored({model_id: unknown, **version.models})
@@ -142,7 +144,7 @@ class Versions:
             inode=number,
             models=models,
             before=self._models_at(version.target),
-            responses=list(answer(models[model_id])),
+            responses=list(make_responses(models[model_id])),
         )
         return msgspec.structs.replace(version, rollback=rollback)
 
@@ -178,7 +180,7 @@ class Versions:
             Change(
                 at=self._clock.now(),
                 models=dict(rollback.models),
-                answers=rollback.responses,
+                responses=rollback.responses,
                 versions=[done],
                 moved=[
                     (version.target, aside),

@@ -11,7 +11,7 @@ from ...core.records import FileRecord
 from ...core.request_timeouts import asks_for_time
 from ...core.throttle import Share
 from ...sources.s3.credentials import Credentials
-from ...sources.s3.http import TRIES, Answer, Request, S3Http
+from ...sources.s3.http import TRIES, Request, Response, S3Http
 from ...sources.s3.object_metadata import ChecksumMode
 from .range_request import Reading, Taker
 from .range_response import Asked, RangesIgnoredError, check_refusal
@@ -107,7 +107,7 @@ class BucketReader:
         assert refusal
         raise asks_for_time(error, refusal.headers)
 
-    async def _run(self, reading: Reading) -> Answer | None:
+    async def _run(self, reading: Reading) -> Response | None:
         loop = asyncio.get_running_loop()
         reading.deadline.start()
         running = loop.run_in_executor(self._threads, reading.run, loop)
@@ -122,6 +122,6 @@ class BucketReader:
             reading.deadline.stop()
 
 
-def _forget(running: asyncio.Future[Answer | None]) -> None:
+def _forget(running: asyncio.Future[Response | None]) -> None:
     if not running.cancelled():
         running.exception()

@@ -19,7 +19,7 @@ from ...core.errors import DownloaderError, ErrorCode
 from ...core.request_timeouts import Deadline, MinimumRate, shut_down
 from ...core.throttle import Share
 from ...sources.s3.credentials import Keys
-from ...sources.s3.http import Answer, Request, S3Http, StreamingResponse, unanswered
+from ...sources.s3.http import Request, Response, S3Http, StreamingResponse, connection_error
 from .range_response import Asked, Body, judge, surplus, too_short
 from .server_features import Learned
 
@@ -80,7 +80,7 @@ class Reading:
         self._socket: socket.socket | None = None
         self._paying: Future[None] | None = None
 
-    def run(self, loop: asyncio.AbstractEventLoop) -> Answer | None:
+    def run(self, loop: asyncio.AbstractEventLoop) -> Response | None:
         """Read what was asked for; return the store's refusal, if it refuses."""
         response = self._begin()
         if response.status not in (200, 206):
@@ -121,10 +121,10 @@ class Reading:
         self.first_byte = time.monotonic() - began
         return response
 
-    def _refusal(self, response: StreamingResponse) -> Answer:
+    def _refusal(self, response: StreamingResponse) -> Response:
         self._let_go()
         try:
-            return response.answer(0, self._http.patience)
+            return response.read_all(0, self._http.patience)
         except (OSError, HTTPException) as error:
             raise self._explained(error) from error
 
@@ -220,7 +220,7 @@ class Reading:
             return self._stalled("no whole head of an answer")
         if isinstance(error, TimeoutError):
             return self._stalled("next to nothing")
-        return unanswered(error, self._request)
+        return connection_error(error, self._request)
 
     def _stalled(self, came: str) -> DownloaderError:
         return DownloaderError(

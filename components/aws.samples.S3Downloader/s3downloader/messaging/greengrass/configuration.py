@@ -162,7 +162,7 @@ async def answer_component_updates(ipc: IpcClient, defer_seconds: Callable[[str]
     nucleus asks again, with the same id; 0 lets the update begin. The nucleus asks every component
     that runs and waits a minute for each that is silent. Nucleus lite does not ask.
     """
-    answers: set[asyncio.Task[None]] = set()
+    responses: set[asyncio.Task[None]] = set()
 
     def on_event(event: ComponentUpdatePolicyEvents) -> None:
         if event.pre_update_event:
@@ -171,9 +171,9 @@ async def answer_component_updates(ipc: IpcClient, defer_seconds: Callable[[str]
                 deployment_id=deployment_id,
                 recheck_after_ms=round(defer_seconds(deployment_id) * 1000),
             )
-            answer = asyncio.create_task(_defer(ipc, request))
-            answers.add(answer)
-            answer.add_done_callback(answers.discard)
+            response = asyncio.create_task(_defer(ipc, request))
+            responses.add(response)
+            response.add_done_callback(responses.discard)
 
     await ipc.subscribe(
         Subscription(

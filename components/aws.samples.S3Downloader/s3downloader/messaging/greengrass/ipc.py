@@ -124,7 +124,7 @@ class IpcClient:
         """
         with _converted_errors(request, resource):
             operation = new_operation(self._client)
-            return await self._answer(operation, request, within=REQUEST_TIMEOUT)
+            return await self._response(operation, request, within=REQUEST_TIMEOUT)
 
     async def subscribe(self, subscription: Subscription) -> None:
         """Open a subscription, now or as soon as the nucleus can.
@@ -159,7 +159,7 @@ class IpcClient:
         if (await asyncio.wait([self._upkeep], timeout=seconds))[0]:
             raise self._upkeep.result()
 
-    async def _answer(self, operation: Any, request: Shape, *, within: float) -> Any:
+    async def _response(self, operation: Any, request: Shape, *, within: float) -> Any:
         operation.activate(request)
         return await self._door.result(operation.get_response(), within=within)
 
@@ -175,7 +175,7 @@ class IpcClient:
         try:
             with _converted_errors(subscription.request, subscription.resource):
                 stream.operation = subscription.new_operation(self._client, stream)
-                await self._answer(stream.operation, subscription.request, within=OPEN_TIMEOUT)
+                await self._response(stream.operation, subscription.request, within=OPEN_TIMEOUT)
         except (DownloaderError, GreengrassCoreIPCError) as error:
             if subscription.stream is stream:
                 subscription.stream = None

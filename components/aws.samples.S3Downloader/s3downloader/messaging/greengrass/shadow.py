@@ -25,7 +25,7 @@ from ..shadow_messages import (
     CONFLICT,
     TOO_LARGE,
     ClientTokens,
-    decode_answer,
+    decode_response,
     encode_update,
     refusal,
     unavailable,
@@ -66,7 +66,7 @@ class IpcShadow:
             response = await self._ask(GreengrassCoreIPCClient.new_get_thing_shadow, request)
         except ResourceNotFoundError:
             return ShadowDocument(version=0)
-        return decode_answer(response.payload).document
+        return decode_response(response.payload).document
 
     async def update(self, *, version: int, state: dict[str, Any]) -> int:
         """Merge `state` if the shadow has `version`; return the new version."""
@@ -76,7 +76,7 @@ class IpcShadow:
             payload=encode_update(state, version=version, token=self._tokens.new()),
         )
         response = await self._ask(GreengrassCoreIPCClient.new_update_thing_shadow, request)
-        return decode_answer(response.payload).version
+        return decode_response(response.payload).version
 
     async def watch(self, on_change: Callable[[], None]) -> None:
         """Call `on_change` when someone else has changed the shadow."""
@@ -117,11 +117,13 @@ class IpcShadow:
 
     def _on_message(self, event: SubscriptionResponseMessage) -> None:
         try:
-            answer = decode_answer(event.binary_message.message if event.binary_message else b"")
+            response = decode_response(
+                event.binary_message.message if event.binary_message else b""
+            )
         except DownloaderError as error:
             logger.warning("%s", error.message)
             return
-        if not self._tokens.own(answer.client_token):
+        if not self._tokens.own(response.client_token):
             self._on_change()
 
 

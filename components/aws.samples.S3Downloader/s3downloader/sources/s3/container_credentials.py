@@ -23,7 +23,7 @@ __all__ = ["Keys", "NobodyThereError", "ask", "configured_url", "unavailable"]
 
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 35.0  # the Java nucleus asks AWS for up to 30
-_ANSWER_BYTES = 1 << 16
+_RESPONSE_BYTES = 1 << 16
 _CAUSE_CHARACTERS = 300
 _HOST = "169.254.170.2"  # of RELATIVE_URI, on Amazon ECS
 _HOSTS = {_HOST, "169.254.170.23", "[fd00:ec2::23]", "localhost"}
@@ -70,7 +70,7 @@ def ask(url: str, environment: Mapping[str, str]) -> Keys:
             path = where.path + (f"?{where.query}" if where.query else "")
             connection.request("GET", path or "/", headers=headers)
             response = connection.getresponse()
-            body = response.read(_ANSWER_BYTES + 1)
+            body = response.read(_RESPONSE_BYTES + 1)
     except ConnectionRefusedError as error:
         raise NobodyThereError(
             ErrorCode.CREDENTIALS_UNAVAILABLE,
@@ -87,8 +87,8 @@ def ask(url: str, environment: Mapping[str, str]) -> Keys:
         raise unavailable(
             "the token exchange service did not answer; see that it runs", error
         ) from error
-    if len(body) > _ANSWER_BYTES:
-        raise _not_it(where, f"more than {_ANSWER_BYTES} bytes")
+    if len(body) > _RESPONSE_BYTES:
+        raise _not_it(where, f"more than {_RESPONSE_BYTES} bytes")
     if response.length:
         raise unavailable(
             "the token exchange service broke off its answer; see that it runs",
@@ -151,16 +151,16 @@ def _refusal(status: int, body: bytes, where: SplitResult) -> DownloaderError:
 
 def _keys_in(body: bytes, where: SplitResult) -> Keys:
     try:
-        answer = msgspec.json.decode(body, type=_Answer | None)
+        document = msgspec.json.decode(body, type=_KeysDocument | None)
     except DECODE_ERRORS as error:
         raise _not_it(where, error) from None  # not the answer: it may hold secrets
-    if answer is None or not answer.access_key_id or not answer.secret_access_key:
+    if document is None or not document.access_key_id or not document.secret_access_key:
         raise unavailable(  # what nucleus lite answers, with status 200, where AWS gave it none
             "the token exchange service has no credentials now; check the device's connection, and"
             " its role alias",
             "an answer without keys",
         )
-    return answer.keys
+    return document.keys
 
 
 def _not_it(where: SplitResult, cause: object) -> DownloaderError:
@@ -171,7 +171,7 @@ def _not_it(where: SplitResult, cause: object) -> DownloaderError:
     )
 
 
-class _Answer(msgspec.Struct, rename="pascal"):
+class _KeysDocument(msgspec.Struct, rename="pascal"):
     access_key_id: str
     secret_access_key: str
     token: str = ""

@@ -46,7 +46,15 @@ from ...core.request_timeouts import Deadline, MinimumRate, asks_for_time
 from .credentials import Credentials, Keys
 from .refusals import EXPIRED, Refusal, explained, refusal
 
-__all__ = ["TRIES", "Answer", "Request", "S3Http", "StreamingResponse", "address", "unanswered"]
+__all__ = [
+    "TRIES",
+    "Request",
+    "Response",
+    "S3Http",
+    "StreamingResponse",
+    "address",
+    "connection_error",
+]
 
 TRIES = 3
 """How often a request is made, where each answer teaches how to make the next."""
@@ -79,7 +87,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         return f"s3://{self.bucket}/{self.key or self.prefix}"
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """What the store answered; the names of `headers` are in lower case.
 
     The body ends soon after the request's limit where it is longer.
@@ -175,7 +183,7 @@ class StreamingResponse:
             self._is_broken = True  # http.client closes it as if it had come to its end
             raise
 
-    def answer(self, limit: int, patience: float) -> Answer:
+    def read_all(self, limit: int, patience: float) -> Response:
         """Read the body, or a little more than `limit` bytes of it, and let go of the connection.
 
         Raises TimeoutError where too little comes for `patience` seconds, IncompleteRead where the
@@ -198,7 +206,7 @@ class StreamingResponse:
                 raise IncompleteRead(bytes(body), self._response.length)
         finally:
             self.end()
-        return Answer(self.status, self.headers, bytes(body))
+        return Response(self.status, self.headers, bytes(body))
 
     @property
     def _has_odd_length(self) -> bool:
@@ -258,14 +266,14 @@ class S3Http:
         """Return the region of `bucket`, as far as its answers told."""
         return self._regions.get(bucket, self._credentials.region)
 
-    async def send(self, request: Request) -> Answer:
+    async def send(self, request: Request) -> Response:
         """Return the answer to `request`; raise what an answer that is no success means."""
-        answer = await self.ask(request)
-        if not answer.is_success:
-            raise asks_for_time(answer.explained(request), answer.headers)
-        return answer
+        response = await self.ask(request)
+        if not response.is_success:
+            raise asks_for_time(response.explained(request), response.headers)
+        return response
 
-    async def ask(self, request: Request) -> Answer:
+    async def ask(self, request: Request) -> Response:
         """Return the answer to `request`, also where it is no success.
 
         New credentials are fetched where the store says that they have expired, and the bucket's
@@ -273,21 +281,25 @@ class S3Http:
         """
         keys = await self._credentials.get()
         for _ in range(TRIES):
-            answer = await self._send(request, keys)
+            response = await self._send(request, keys)
             learned = (
-                None if answer.is_success else await self.refresh_from_error(request, answer, keys)
+                None
+                if response.is_success
+                else await self.refresh_from_error(request, response, keys)
             )
             if learned is None:
                 break
             keys = learned
-        return answer
+        return response
 
-    async def refresh_from_error(self, request: Request, answer: Answer, keys: Keys) -> Keys | None:
+    async def refresh_from_error(
+        self, request: Request, response: Response, keys: Keys
+    ) -> Keys | None:
         """Return the keys to ask again with, where the answer taught something; else None.
 
         The same keys would be refused as those that have expired. Raises CREDENTIALS_UNAVAILABLE.
         """
-        told = answer.refusal
+        told = response.refusal
         if told.code in EXPIRED:
             self._credentials.forget(keys)
             renewed = await self._credentials.get()
@@ -297,29 +309,31 @@ class S3Http:
         self._regions[request.bucket] = told.region
         return keys
 
-    async def _send(self, request: Request, keys: Keys) -> Answer:
-        answer = await self._exchange(request, keys)
-        if request.method != "HEAD" or answer.is_success:
-            return answer
+    async def _send(self, request: Request, keys: Keys) -> Response:
+        response = await self._exchange(request, keys)
+        if request.method != "HEAD" or response.is_success:
+            return response
         # An answer to HEAD has no body, so the error has no name: this one has.
         asking = msgspec.structs.replace(
             request, method="GET", headers={**request.headers, "range": "bytes=0-0"}
         )
         named = await self._exchange(asking, keys)
-        return answer if named.is_success else named
+        return response if named.is_success else named
 
-    async def _exchange(self, request: Request, keys: Keys) -> Answer:
+    async def _exchange(self, request: Request, keys: Keys) -> Response:
         loop = asyncio.get_running_loop()
         deadline = Deadline(self.patience)
 
-        def exchange() -> Answer:
+        def exchange() -> Response:
             loop.call_soon_threadsafe(deadline.start)  # not while it waits for a thread
             try:
                 response = self.begin(request, keys, deadline.watch)
                 deadline.begun()
-                return response.answer(request.limit, self.patience)
+                return response.read_all(request.limit, self.patience)
             except (OSError, HTTPException) as error:
-                raise unanswered(TimeoutError() if deadline.is_over else error, request) from error
+                raise connection_error(
+                    TimeoutError() if deadline.is_over else error, request
+                ) from error
 
         try:
             return await loop.run_in_executor(self._threads, exchange)
@@ -430,7 +444,7 @@ class S3Http:
             raise explain(f"NoCredentialProviders: {error}", request.subject) from error
 
 
-def unanswered(error: Exception, request: Request) -> DownloaderError:
+def connection_error(error: Exception, request: Request) -> DownloaderError:
     """Return what it means that a request failed before its answer was whole."""
     return explain(f"{type(error).__name__}: {error}", request.subject)
 

@@ -19,7 +19,7 @@ from xml.etree.ElementTree import Element
 from ...core import validators
 from ...core.errors import DownloaderError, ErrorCode
 from . import documents, responses
-from .http import Answer, Request
+from .http import Request, Response
 from .refusals import explained, refusal
 
 __all__ = ["MOST_KEYS", "Listed", "Listing", "Page", "page_of"]
@@ -176,27 +176,27 @@ class Listing:
         return _incomplete(f"s3://{self._bucket}/{self._prefix}", why)
 
 
-def page_of(answer: Answer, request: Request) -> Page:
+def page_of(response: Response, request: Request) -> Page:
     """Return the page that is an answer.
 
     Raises NETWORK_UNREACHABLE where it is none of a store, what an error in its place means,
     LISTING_INCOMPLETE where it cannot be read to its end, and UNSAFE_KEY.
     """
-    if answer.status != 200:
-        raise responses.foreign(request.subject, answer.status, answer.headers)
-    if len(answer.body) > request.limit:
+    if response.status != 200:
+        raise responses.foreign(request.subject, response.status, response.headers)
+    if len(response.body) > request.limit:
         raise _incomplete(request.subject, f"a page of it has more than {request.limit} bytes")
     try:
-        root = documents.parse(answer.body)
+        root = documents.parse(response.body)
     except documents.NotXmlError as error:
-        if b"ListBucketResult" not in answer.body[:1_024]:
-            raise responses.foreign(request.subject, answer.status, answer.headers) from error
+        if b"ListBucketResult" not in response.body[:1_024]:
+            raise responses.foreign(request.subject, response.status, response.headers) from error
         raise _incomplete(request.subject, f"a page of it cannot be read: {error}") from error
     if root.tag == "Error":
-        told = refusal(answer.status, answer.headers, answer.body)
+        told = refusal(response.status, response.headers, response.body)
         raise explained(told, request.subject, of_bucket=True)
     if root.tag != "ListBucketResult":
-        raise responses.foreign(request.subject, answer.status, answer.headers)
+        raise responses.foreign(request.subject, response.status, response.headers)
     encoded = (documents.child(root, "EncodingType") or "").lower() == "url"
     truncated = (documents.child(root, "IsTruncated") or "").strip().lower()
     return Page(

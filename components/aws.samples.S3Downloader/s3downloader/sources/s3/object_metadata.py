@@ -16,7 +16,7 @@ from ...core.checksums import ALGORITHMS, Expected, md5_etag
 from ...core.errors import DownloaderError, ErrorCode
 from . import documents, responses
 from .credentials import Credentials
-from .http import Answer, Request, S3Http
+from .http import Request, Response, S3Http
 
 __all__ = ["CHECKSUM_MODE", "ChecksumMode", "ObjectInfo", "ObjectMetadata", "checksum_from_headers"]
 
@@ -107,11 +107,11 @@ class ObjectMetadata:
         NETWORK_UNREACHABLE, also where the answer is not the store's, and TIMEOUT.
         """
         request = Request(method="HEAD", bucket=bucket, key=key)
-        answer = await self.http.send(request)
-        _check_object(answer, request)
-        size = responses.length(answer.headers)
-        validator = validators.from_headers(answer.headers)
-        if size is None or (size == 0 and responses.contradicts_empty(answer.headers)):
+        response = await self.http.send(request)
+        _check_object(response, request)
+        size = responses.length(response.headers)
+        validator = validators.from_headers(response.headers)
+        if size is None or (size == 0 and responses.contradicts_empty(response.headers)):
             return await self._measured(request, validator)
         return ObjectInfo(key, size, validator)
 
@@ -123,14 +123,14 @@ class ObjectMetadata:
         CREDENTIALS_UNAVAILABLE, and what tells of the network.
         """
         head = Request(method="HEAD", bucket=bucket, key=key, headers=self.checksum_mode.headers)
-        answer = await self._send(head)
-        _check_same(answer, head, etag, size)
+        response = await self._send(head)
+        _check_same(response, head, etag, size)
         for algorithm in ALGORITHMS:
-            if value := answer.headers.get(f"x-amz-checksum-{algorithm.lower()}"):
+            if value := response.headers.get(f"x-amz-checksum-{algorithm.lower()}"):
                 expected = Expected(algorithm=algorithm, value=value)
-                return await self._checksum(head, answer.headers, expected, size)
-        own = validators.from_headers(answer.headers)
-        return None if _is_encrypted(answer.headers) else md5_etag(own)
+                return await self._checksum(head, response.headers, expected, size)
+        own = validators.from_headers(response.headers)
+        return None if _is_encrypted(response.headers) else md5_etag(own)
 
     async def validator(self, bucket: str, key: str, size: int) -> str:
         """Return the validator that an object itself has, empty for none.
@@ -149,22 +149,22 @@ class ObjectMetadata:
         `expected`.
         """
         request = Request(method="GET", bucket=bucket, key=key, limit=size)
-        answer = await self.http.send(request)
-        _check_same(answer, request, etag, size)
-        if len(answer.body) != size:
+        response = await self.http.send(request)
+        _check_same(response, request, etag, size)
+        if len(response.body) != size:
             raise _changed(request)
-        return answer.body
+        return response.body
 
-    async def _send(self, request: Request) -> Answer:
+    async def _send(self, request: Request) -> Response:
         """Send a request that asks for checksums; once more without, where that may be refused."""
         try:
             return await self.http.send(request)
         except DownloaderError as error:
             if not self.checksum_mode.may_be_why(request, error):
                 raise
-        answer = await self.http.send(self.checksum_mode.left_out(request))
+        response = await self.http.send(self.checksum_mode.left_out(request))
         self.checksum_mode.refused()
-        return answer
+        return response
 
     async def _measured(self, head: Request, validator: str) -> ObjectInfo:
         """Return an object whose size its head does not tell: a request for a byte of it may.
@@ -172,22 +172,22 @@ class ObjectMetadata:
         `validator` is that of its head.
         """
         request = msgspec.structs.replace(head, method="GET", headers={"range": "bytes=0-0"})
-        answer = await self.http.ask(request)
-        if answer.is_success:
-            _check_object(answer, request)
-            tells = responses.length if answer.status == 200 else responses.total
-            size = tells(answer.headers)
-        elif (told := answer.refusal).name == "InvalidRange" and not told.foreign:
+        response = await self.http.ask(request)
+        if response.is_success:
+            _check_object(response, request)
+            tells = responses.length if response.status == 200 else responses.total
+            size = tells(response.headers)
+        elif (told := response.refusal).name == "InvalidRange" and not told.foreign:
             size = None if told.size else told.size  # of an empty object there is no first byte
         else:
-            raise answer.explained(request)
+            raise response.explained(request)
         if size is None:
             raise DownloaderError(
                 ErrorCode.SIZE_UNKNOWN,
                 f"the store does not say how many bytes {head.subject} has; have it, or the proxy"
                 " in front of it, send Content-Length and Content-Range",
             )
-        return ObjectInfo(head.key, size, validators.from_headers(answer.headers) or validator)
+        return ObjectInfo(head.key, size, validators.from_headers(response.headers) or validator)
 
     async def _checksum(
         self, head: Request, headers: Mapping[str, str], expected: Expected, size: int
@@ -215,16 +215,18 @@ class ObjectMetadata:
         marker, more = 0, True
         while more:
             try:
-                answer = await self.http.send(_attributes(head, marker))
-                page = _PartsPage(answer.body, expected.algorithm)
+                response = await self.http.send(_attributes(head, marker))
+                page = _PartsPage(response.body, expected.algorithm)
             except DownloaderError as error:
                 if error.code in {ErrorCode.ACCESS_DENIED, ErrorCode.ENGINE_FAILED}:
                     self._refused.add(head.bucket)
                     return expected
                 raise
             except documents.NotXmlError as error:
-                if responses.is_page(answer.headers, answer.body[:_SNIFFED]):
-                    raise responses.foreign(head.subject, answer.status, answer.headers) from error
+                if responses.is_page(response.headers, response.body[:_SNIFFED]):
+                    raise responses.foreign(
+                        head.subject, response.status, response.headers
+                    ) from error
                 return expected
             if page.etag and not validators.same(page.etag, etag):
                 raise _changed(head)
@@ -247,11 +249,11 @@ class ObjectMetadata:
 
     async def _part_length(self, head: Request, number: int, count: int) -> int | None:
         asking = msgspec.structs.replace(head, query=f"partNumber={number}")
-        answer = await self.http.send(asking)
-        _check_object(answer, asking)
-        if answer.headers.get("x-amz-mp-parts-count") != str(count):
+        response = await self.http.send(asking)
+        _check_object(response, asking)
+        if response.headers.get("x-amz-mp-parts-count") != str(count):
             return None
-        return responses.length(answer.headers)
+        return responses.length(response.headers)
 
 
 class _PartsPage:
@@ -316,22 +318,22 @@ def _is_encrypted(headers: Mapping[str, str]) -> bool:
     return encryption.startswith("aws:kms") or any(name in headers for name in _ENCRYPTED_ETAG)
 
 
-def _check_same(answer: Answer, request: Request, etag: str, size: int) -> None:
+def _check_same(response: Response, request: Request, etag: str, size: int) -> None:
     """Raise unless an answer is of the object with that validator, of `size` bytes."""
-    _check_object(answer, request, etag)
-    is_other = bool(etag) and not responses.agrees(answer.headers, etag)
-    if is_other or responses.length(answer.headers) not in (None, size):
+    _check_object(response, request, etag)
+    is_other = bool(etag) and not responses.agrees(response.headers, etag)
+    if is_other or responses.length(response.headers) not in (None, size):
         raise _changed(request)
 
 
-def _check_object(answer: Answer, request: Request, etag: str = "") -> None:
+def _check_object(response: Response, request: Request, etag: str = "") -> None:
     """Raise NETWORK_UNREACHABLE where an answer is not the store's."""
     responses.check_object(
-        answer.status,
-        answer.headers,
+        response.status,
+        response.headers,
         request.subject,
         validator=etag,
-        head=answer.body[:_SNIFFED],
+        head=response.body[:_SNIFFED],
     )
 
 

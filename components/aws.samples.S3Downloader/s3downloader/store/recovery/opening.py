@@ -28,11 +28,11 @@ from .rows import reconcile
 from .salvage import salvage
 from .sealing import seal, unseal
 
-__all__ = ["DAMAGE_NOTE", "make_directory", "make_private", "open_state"]
+__all__ = ["DAMAGE_KEY", "make_directory", "make_private", "open_state"]
 
 log = logging.getLogger(__name__)
 
-DAMAGE_NOTE = "damage"
+DAMAGE_KEY = "damage"
 """The note with what is to be told of damage, as JSON text."""
 
 _KEPT = 5
@@ -133,7 +133,7 @@ def _mend(path: Path, work: Path, schema: str, version: int, damage: Damage) -> 
         said = (
             f"the state was damaged ({damage}) and is set aside as {damaged}; {losses.sentence()}"
         )
-        _note(connection, said)
+        _record_damage(connection, said)
         connection.execute("COMMIT")
     log.error("%s", said)
     report = work / "lost.jsonl"
@@ -183,13 +183,13 @@ def _forget_oldest(directory: Path) -> None:
             part.unlink()
 
 
-def _note(connection: sqlite3.Connection, said: str) -> None:
+def _record_damage(connection: sqlite3.Connection, said: str) -> None:
     """Note what is to be told, before what could not be told yet of earlier damage."""
     query = "SELECT body FROM notes WHERE name = ?"
-    for (untold,) in connection.execute(query, (DAMAGE_NOTE,)).fetchall():
+    for (untold,) in connection.execute(query, (DAMAGE_KEY,)).fetchall():
         said = f"{said}; before that: {msgspec.json.decode(unseal(untold), type=str)}"
-    body = seal(DAMAGE_NOTE, msgspec.json.encode(said[:_LONGEST_NOTE]))
-    connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (DAMAGE_NOTE, body))
+    body = seal(DAMAGE_KEY, msgspec.json.encode(said[:_LONGEST_NOTE]))
+    connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (DAMAGE_KEY, body))
 
 
 def _make_file(path: Path) -> None:
