@@ -100,9 +100,9 @@ async def test_who_leaves_just_as_a_slot_falls_free_ends_quietly(leaving: tuple[
 async def test_a_vacancy_is_told_when_nobody_waits_for_it() -> None:
     limiter = ConcurrencyLimiter(1, ManualClock())
     async with crowd(limiter) as everyone:
-        await limiter.vacancy()
+        await limiter.wait_for_slot()
         await everyone.add(1, 2)
-        waiting = asyncio.create_task(limiter.vacancy())
+        waiting = asyncio.create_task(limiter.wait_for_slot())
         await everyone.dismiss(1)
         assert not waiting.done()
         await everyone.dismiss(2)
@@ -112,7 +112,7 @@ async def test_a_vacancy_is_told_when_nobody_waits_for_it() -> None:
 async def test_a_slot_that_was_taken_counts() -> None:
     limiter = ConcurrencyLimiter(1, ManualClock())
     async with crowd(limiter) as everyone:
-        limiter.take()
+        limiter.acquire()
         await everyone.add(1)
         assert everyone.holding == []
         limiter.release()
@@ -254,5 +254,5 @@ async def test_everyone_who_holds_a_slot_gives_it_back() -> None:
     async with AsyncExitStack() as stack:
         for _ in range(3):
             await stack.enter_async_context(limiter.slot())
-        waiting = asyncio.create_task(limiter.vacancy())
+        waiting = asyncio.create_task(limiter.wait_for_slot())
     await eventually(waiting.done)

@@ -17,8 +17,8 @@ from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.core.records import Options
 from s3downloader.core.throttle import Throttle
 from s3downloader.engines.ranged.range_reader import BucketReader
-from s3downloader.engines.ranged.range_request import Taker
-from s3downloader.engines.ranged.server_features import Learned
+from s3downloader.engines.ranged.range_request import ResponseHandler
+from s3downloader.engines.ranged.server_features import ServerFeatures
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.http import S3Http
 from s3downloader.sources.s3.object_metadata import ChecksumMode
@@ -73,14 +73,14 @@ async def test_of_an_answer_with_another_etag_no_byte_is_taken() -> None:
                 credentials=credentials,
                 share=Throttle(clock, lambda: 0).open(),
                 threads=threads,
-                learned=Learned(clock),
+                features=ServerFeatures(clock),
                 checksum_mode=ChecksumMode(),
                 accelerate=False,
             )
             file = file_of(other, etag="listed")
             with pytest.raises(DownloaderError) as caught:
                 await reader.read(
-                    file, (0, MIB), Taker(lambda c: taken.append(len(c)), lambda: None)
+                    file, (0, MIB), ResponseHandler(lambda c: taken.append(len(c)), lambda: None)
                 )
             assert [asked.headers["if-match"] for asked in store.requests] == ['"listed"']
     assert caught.value.code is ErrorCode.SOURCE_CHANGED

@@ -268,7 +268,7 @@ def test_parts_that_are_blamed_are_fetched_again(tmp_path: Path, blamed: Part, a
     damaged[blamed.offset + blamed.length - 1] ^= 1
     with transfer(tmp_path) as mended:
         fetch(mended, content=bytes(damaged))
-        assert mended.mend(mismatch(blamed)) == again
+        assert mended.reset_damaged(mismatch(blamed)) == again
         assert fetch(mended) == again
         assert mended.bytes_done == SIZE
     assert (tmp_path / "1.part").read_bytes() == CONTENT
@@ -278,7 +278,7 @@ def test_where_nothing_is_blamed_the_disk_is_read(tmp_path: Path) -> None:
     with transfer(tmp_path) as mended:
         fetch(mended)
         damage(tmp_path / "1.part", 950)
-        assert mended.mend(mismatch()) == 100
+        assert mended.reset_damaged(mismatch()) == 100
         assert fetch(mended) == 100
     assert (tmp_path / "1.part").read_bytes() == CONTENT
 
@@ -286,7 +286,7 @@ def test_where_nothing_is_blamed_the_disk_is_read(tmp_path: Path) -> None:
 def test_where_nobody_knows_the_damage_all_is_fetched_again(tmp_path: Path) -> None:
     with transfer(tmp_path) as mended:
         fetch(mended, content=bytes(SIZE))
-        assert mended.mend(mismatch()) == SIZE
+        assert mended.reset_damaged(mismatch()) == SIZE
         assert fetch(mended) == SIZE
     assert (tmp_path / "1.part").read_bytes() == CONTENT
 
@@ -295,7 +295,7 @@ def test_damage_is_not_forgotten_with_the_process_or_the_power(tmp_path: Path) -
     with transfer(tmp_path) as mended:
         fetch(mended, content=bytes(SIZE))
         mended.sync()
-        mended.mend(mismatch(Part(2, 300, 300)))
+        mended.reset_damaged(mismatch(Part(2, 300, 300)))
     with transfer(tmp_path) as same_boot:
         assert same_boot.bytes_done == 700
     with transfer(tmp_path, disk=AnotherBoot()) as another_boot:
@@ -309,7 +309,7 @@ def test_mending_tells_no_more_than_was_synced(tmp_path: Path) -> None:
         mended.sync()
     with transfer(tmp_path, disk=disk) as mended:
         fetch(mended)
-        mended.mend(mismatch(Part(2, 300, 300)))
+        mended.reset_damaged(mismatch(Part(2, 300, 300)))
         disk = disk.lose_power()
     with transfer(tmp_path, disk=disk) as again:
         assert fetch(again) == SIZE - 300
@@ -334,12 +334,12 @@ def test_what_could_not_be_synced_does_not_settle(
         with monkeypatch.context() as patch:
             patch.setattr(disk, "sync", fail)
             with pytest.raises(OSError, match="Input/output error"):
-                some.sync() if earlier else some.settle()
+                some.sync() if earlier else some.finish()
         with pytest.raises(OSError, match="Input/output error"):
-            some.settle()
+            some.finish()
     with transfer(tmp_path, disk=disk) as again:
         assert fetch(again) == SIZE - 4 * 100
-        again.settle()
+        again.finish()
     with transfer(tmp_path, disk=AnotherBoot()) as settled:
         assert settled.is_complete
 
@@ -374,7 +374,7 @@ def test_a_sync_that_was_under_way_does_not_bring_damage_back(tmp_path: Path) ->
         syncing = Thread(target=mended.sync)
         syncing.start()
         assert disk.held.wait(10)
-        mending = Thread(target=mended.mend, args=[mismatch(Part(2, 300, 300))])
+        mending = Thread(target=mended.reset_damaged, args=[mismatch(Part(2, 300, 300))])
         mending.start()
         mending.join(0.1)  # it may wait for the sync, or be quicker
         disk.let_go.set()
@@ -474,5 +474,5 @@ def test_reading_back_takes_no_more_memory_than_a_block(
             whole.write(index, content[slice(*whole.missing(index))])
         monkeypatch.setattr(os, "pread", spy)
         damage(tmp_path / "1.part", 0)
-        assert whole.mend(mismatch()) == min(length, 8 << 20)
+        assert whole.reset_damaged(mismatch()) == min(length, 8 << 20)
     assert longest <= 1 << 20

@@ -84,7 +84,7 @@ class Staging:
         """Return where a file that can be continued is on its way, and its journal."""
         return self._in_flight / f"{number}.part", self._in_flight / f"{number}.journal"
 
-    def arrive(self, number: int) -> None:
+    def mark_arrived(self, number: int) -> None:
         """A file that could be continued has arrived."""
         self.partial(number)[0].replace(self.target(number))
 
@@ -123,14 +123,14 @@ class Staging:
                 self._write_back(entry, size)
         return sizes
 
-    def take(self, files: list[FileRecord]) -> list[FileRecord]:
+    def move_arrived(self, files: list[FileRecord]) -> list[FileRecord]:
         """Move files that arrived to `files`, synced; return those of the right size."""
         self._record(files)
         whole = [file for file in files if self._move_to_files(file)]
         self._sync([self._files / file.path for file in whole])
         return whole
 
-    def sweep(self) -> None:
+    def remove_partial(self) -> None:
         """Remove the files that have not arrived."""
         for entry in os.scandir(self._in_flight):
             if not entry.name.endswith((_ARRIVED, *_CONTINUED)):

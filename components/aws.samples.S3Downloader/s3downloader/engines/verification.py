@@ -63,7 +63,7 @@ class Heads(Protocol):
         """Close the connections that are kept for later."""
 
 
-class Sifted(NamedTuple):
+class VerifiedFiles(NamedTuple):
     """Files that have been compared: the good ones, and why the others are not."""
 
     good: list[FileRecord]
@@ -138,9 +138,9 @@ class Verifier:
             mismatch = await asyncio.to_thread(self.read, path, file, expected)
         return label_of(file, expected), mismatch
 
-    async def sift(self, staging: Staging, files: Iterable[FileRecord]) -> Sifted:
+    async def verify_staged(self, staging: Staging, files: Iterable[FileRecord]) -> VerifiedFiles:
         """Compare staged files, and remove those that are not good."""
-        sifted = Sifted([], [], [])
+        verified = VerifiedFiles([], [], [])
         for file in files:
             path = staging.staged_path(file)
             try:
@@ -150,15 +150,15 @@ class Verifier:
                     raise
                 log.warning("%s is not kept: %s", file.key, error)
                 path.unlink()
-                sifted.gone.append(error)
+                verified.gone.append(error)
                 continue
             if mismatch:
                 log.warning("%s has a wrong checksum: %s", file.key, mismatch)
                 path.unlink()
-                sifted.damaged.append((file, mismatch))
+                verified.damaged.append((file, mismatch))
             else:
-                sifted.good.append(msgspec.structs.replace(file, checksum=label))
-        return sifted
+                verified.good.append(msgspec.structs.replace(file, checksum=label))
+        return verified
 
     def check_body(
         self, body: bytearray | memoryview, file: FileRecord, expected: Expected | None

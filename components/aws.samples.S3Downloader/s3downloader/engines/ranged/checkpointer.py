@@ -75,7 +75,7 @@ class Checkpointer:
         await asyncio.to_thread(self._staging.forget, file.number)
         self._staging.target(file.number).unlink(missing_ok=True)
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Report progress and bring what arrived to safety, until cancelled."""
         self._report()
         saved = self._clock.monotonic()
@@ -122,9 +122,9 @@ class Checkpointer:
     ) -> list[FileRecord]:
         for file, transfer in arrived:
             if transfer:
-                transfer.settle()
-                self._staging.arrive(file.number)
-        return self._staging.take([file for file, _ in arrived])
+                transfer.finish()
+                self._staging.mark_arrived(file.number)
+        return self._staging.move_arrived([file for file, _ in arrived])
 
     def _report(self) -> None:
         open_ = sum(transfer.bytes_done for transfer in self._transfers.values())

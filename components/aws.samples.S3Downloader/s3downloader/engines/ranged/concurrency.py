@@ -21,7 +21,7 @@ REQUESTS = 64
 
 _AT_FIRST = 16
 _LATE = 0.05  # seconds to the first byte that leave room on the link for another request
-_EASED_FOR = 1.0
+_THROTTLE_INTERVAL = 1.0
 _LONGEST_WAIT = 60.0
 _FIRST_WAIT = 0.2
 _MOST_TRIES = {
@@ -47,21 +47,21 @@ class ConcurrencyLimiter:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._vacant = asyncio.Event()
         self._successes = 0
-        self._eased = float("-inf")
+        self._throttled_at = float("-inf")
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
         """Hold a slot, once it is this one's turn."""
         if self._waiting or self._in_use >= self.limit:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
             try:
-                await turn
+                await waiter
             except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
+                if waiter.done() and not waiter.cancelled():
                     self.release()
-                elif turn in self._waiting:  # or it was passed over meanwhile
-                    self._waiting.remove(turn)
+                elif waiter in self._waiting:  # or it was passed over meanwhile
+                    self._waiting.remove(waiter)
                 raise
         else:
             self._in_use += 1
@@ -70,26 +70,26 @@ class ConcurrencyLimiter:
         finally:
             self.release()
 
-    async def vacancy(self) -> None:
+    async def wait_for_slot(self) -> None:
         """Return once a slot is free and nobody waits for it."""
         while self._waiting or self._in_use >= self.limit:
             self._vacant.clear()
             await self._vacant.wait()
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Take a vacant slot, to be released later."""
         self._in_use += 1
 
     def release(self) -> None:
         """Give a slot back."""
         self._in_use -= 1
-        self._hand_out()
+        self._wake_waiters()
 
     def on_throttled(self) -> None:
         """The store is too busy: let half as many requests go on, at most once a second."""
         now = self._clock.monotonic()
-        if now - self._eased >= _EASED_FOR:
-            self._eased = now
+        if now - self._throttled_at >= _THROTTLE_INTERVAL:
+            self._throttled_at = now
             self.limit = max(1, self.limit // 2)
             self._successes = 0
 
@@ -100,14 +100,14 @@ class ConcurrencyLimiter:
         if self._successes > self.limit and self.limit < self._ceiling:
             self._successes = 0
             self.limit += 1
-            self._hand_out()
+            self._wake_waiters()
 
-    def _hand_out(self) -> None:
+    def _wake_waiters(self) -> None:
         while self._waiting and self._in_use < self.limit:
-            turn = self._waiting.popleft()
-            if not turn.done():
+            waiter = self._waiting.popleft()
+            if not waiter.done():
                 self._in_use += 1
-                turn.set_result(None)
+                waiter.set_result(None)
         if not self._waiting and self._in_use < self.limit:
             self._vacant.set()
 

@@ -29,7 +29,7 @@ from .fetch import Fetch
 from .journal import Journal
 from .pins import Pins
 from .range_reader import BucketReader
-from .server_features import Learned
+from .server_features import ServerFeatures
 
 __all__ = ["RangedEngine"]
 
@@ -58,7 +58,7 @@ class RangedEngine:
         self._heads = heads
         self._clock = clock
         self._disk = disk or Disk()
-        self._learned = Learned(clock)
+        self._features = ServerFeatures(clock)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ranged")
 
     async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
@@ -76,7 +76,7 @@ class RangedEngine:
             credentials=self._credentials,
             share=job.share,
             threads=threads,
-            learned=self._learned,
+            features=self._features,
             checksum_mode=self._heads.checksum_mode,
             accelerate=job.options.s3_transfer_acceleration,
         )
@@ -92,11 +92,11 @@ class RangedEngine:
             ),
             clock=self._clock,
             threads=self._threads,
-            learned=self._learned,
+            features=self._features,
             pins=Pins(
                 job,
                 verifier,
-                self._learned,
+                self._features,
                 self._clock,
                 {number: left.own for number, left in there.items() if left.own},
             ),
@@ -131,8 +131,8 @@ class RangedEngine:
             and file.number not in continued
             and is_left(file, left[file.number])
         ]
-        here = await asyncio.to_thread(staging.take, found)
-        whole = (await Verifier(job, self._heads).sift(staging, here)).good
+        here = await asyncio.to_thread(staging.move_arrived, found)
+        whole = (await Verifier(job, self._heads).verify_staged(staging, here)).good
         if whole:
             sink.progress(sum(file.size for file in whole))
             await sink.finished(whole)

@@ -27,9 +27,9 @@ from .concurrency import ConcurrencyLimiter, Retries
 from .parts import PartState, layout_of
 from .pins import Pins
 from .range_reader import BucketReader
-from .range_request import SMALL_OBJECT_BYTES, Taker
+from .range_request import SMALL_OBJECT_BYTES, ResponseHandler
 from .range_response import RangesIgnoredError
-from .server_features import Learned
+from .server_features import ServerFeatures
 from .small_file import SmallFile
 from .transfer import Transfer, begin_or_continue
 
@@ -62,7 +62,7 @@ class Fetch:
         checkpointer: Checkpointer,
         clock: Clock,
         threads: ThreadPoolExecutor,
-        learned: Learned,
+        features: ServerFeatures,
         pins: Pins,
     ) -> None:
         self._job = job
@@ -73,7 +73,7 @@ class Fetch:
         self._checkpointer = checkpointer
         self._clock = clock
         self._threads = threads
-        self._learned = learned
+        self._features = features
         self._pins = pins
         self._blocking: set[Future[Any]] = set()
         self._limiter = ConcurrencyLimiter(job.options.numworkers, clock)
@@ -83,11 +83,11 @@ class Fetch:
     async def run(self, files: AsyncIterable[FileRecord]) -> None:
         """Go through `files`; raise DownloaderError for the first that cannot be had."""
         self._working = asyncio.create_task(self._work(files))
-        keeping = asyncio.create_task(self._guarded(self._checkpointer.keep()))
+        checkpointing = asyncio.create_task(self._guarded(self._checkpointer.run()))
         try:
             await asyncio.wait([self._working])
         finally:
-            await uninterrupted(self._end(self._working, keeping))
+            await uninterrupted(self._end(self._working, checkpointing))
         if self._fault:
             raise self._fault
 
@@ -118,22 +118,22 @@ class Fetch:
     async def _feed(self, group: TaskGroup, files: AsyncIterable[FileRecord]) -> None:
         """Begin one file after the other, as long as those before leave room for a request."""
         async for file in files:
-            await self._limiter.vacancy()
+            await self._limiter.wait_for_slot()
             if file.size <= SMALL_OBJECT_BYTES:
-                self._limiter.take()
+                self._limiter.acquire()
                 group.create_task(self._guarded(self._attempt_small(file)))
             else:
-                asks = asyncio.Event()
-                work = self._attempt(file, partial(self._fetch_large, asks=asks))
+                queued = asyncio.Event()
+                work = self._attempt(file, partial(self._fetch_large, queued=queued))
                 task = group.create_task(self._guarded(work))
-                task.add_done_callback(lambda _, asks=asks: asks.set())  # type: ignore[misc]
-                await asks.wait()
+                task.add_done_callback(lambda _, queued=queued: queued.set())  # type: ignore[misc]
+                await queued.wait()
 
     async def _attempt(self, file: FileRecord, fetch: _FetchFile) -> None:
         """Fetch a file; a fault of its object alone waits until the other files are through."""
         try:
-            await self._by_validator(file, fetch)
-            self._learned.broken.pop(self._name(file), None)
+            await self._fetch_pinned(file, fetch)
+            self._features.broken.pop(self._name(file), None)
         except DownloaderError as error:
             if error.code in _VOIDING:
                 await self._give_up(file)
@@ -142,31 +142,31 @@ class Fetch:
             log.warning("%s: %s", self._job.download_id, error)
             self._fault = self._fault or error
 
-    async def _by_validator(self, file: FileRecord, fetch: _FetchFile) -> None:
+    async def _fetch_pinned(self, file: FileRecord, fetch: _FetchFile) -> None:
         """Fetch a file by the validator that its listing tells, or else by its object's own."""
         pinned = await self._pins.of(file)
         try:
             await fetch(file, pinned)
-            self._pins.held(file, pinned)
+            self._pins.confirm(file, pinned)
         except DownloaderError as error:
             if error.code is not ErrorCode.SOURCE_CHANGED:
                 raise
-            instead = await self._pins.instead(file, pinned)
-            if instead is None:
+            fallback = await self._pins.fallback(file, pinned)
+            if fallback is None:
                 raise
             await self._give_up(file)
-            await fetch(file, instead)
+            await fetch(file, fallback)
 
     def _can_continue(self, pinned: FileRecord) -> bool:
         """Whether a request for a file that breaks off can be followed by one for the rest."""
-        return bool(pinned.etag) and not self._learned.ranges.is_ignored
+        return bool(pinned.etag) and not self._features.ranges.is_ignored
 
-    def _again_from_start(self, file: FileRecord) -> None:
+    def _count_restart(self, file: FileRecord) -> None:
         """Let a file that cannot be continued be fetched anew, once."""
-        self._learned.broken[self._name(file)] += 1
-        if self._learned.broken[self._name(file)] < _MOST_WHOLE:
+        self._features.broken[self._name(file)] += 1
+        if self._features.broken[self._name(file)] < _MOST_WHOLE:
             return
-        del self._learned.broken[self._name(file)]
+        del self._features.broken[self._name(file)]
         raise DownloaderError(
             ErrorCode.ENGINE_FAILED,
             f"s3://{self._job.bucket}/{file.key} broke off twice, and cannot be continued: its"
@@ -191,7 +191,7 @@ class Fetch:
         if mismatch:
             self._checkpointer.dropped(file.size)
             raise mismatch_error(self._job, file, mismatch)
-        await self._pins.look_again(file, pinned)
+        await self._pins.check_unchanged(file, pinned)
         self._checkpointer.arrived(msgspec.structs.replace(file, checksum=label))
 
     async def _download_small(self, file: FileRecord) -> tuple[str, Mismatch | None]:
@@ -202,10 +202,10 @@ class Fetch:
         is_here = False
         while not is_here:
             if small.arrived and not self._can_continue(file):
-                self._again_from_start(file)
+                self._count_restart(file)
                 small.drop()
             try:
-                is_here = await self._ask(file, small.missing, small.taker(), retries)
+                is_here = await self._ask(file, small.missing, small.handler(), retries)
             except RangesIgnoredError:
                 if not small.arrived:  # all of it was asked for
                     raise
@@ -219,24 +219,24 @@ class Fetch:
     # --- Large files: parts, journaled -----------------------------------------------------------
 
     async def _fetch_large(
-        self, file: FileRecord, pinned: FileRecord, *, asks: asyncio.Event
+        self, file: FileRecord, pinned: FileRecord, *, queued: asyncio.Event
     ) -> None:
-        """Fetch a file part by part; `asks` is set once its requests stand in line."""
+        """Fetch a file part by part; `queued` is set once its requests stand in line."""
         retries = Retries(self._job.options.retry_count, self._clock)
         expected = await retries.until_answered(lambda: self._verifier.expected(pinned))
         transfer = await uninterrupted(self._open(pinned, file.etag, expected))
-        await self._fetch_missing(transfer, asks)
+        await self._fetch_missing(transfer, queued)
         label, mismatch = await self._verifier.check_transfer(transfer, expected)
         if mismatch:
-            again = await self._in_thread(transfer.mend, mismatch)
+            again = await self._in_thread(transfer.reset_damaged, mismatch)
             log.warning("%s: %s: %s; %d bytes are fetched again", *self._of(file), mismatch, again)
             if not self._can_continue(pinned):
-                self._again_from_start(file)
-            await self._fetch_missing(transfer, asks)
+                self._count_restart(file)
+            await self._fetch_missing(transfer, queued)
             label, mismatch = await self._verifier.check_transfer(transfer, expected)
         if mismatch:
             raise mismatch_error(self._job, file, mismatch)
-        await self._pins.look_again(file, pinned)
+        await self._pins.check_unchanged(file, pinned)
         self._checkpointer.arrived(msgspec.structs.replace(file, checksum=label), transfer)
 
     async def _open(self, file: FileRecord, listed: str, expected: Expected | None) -> Transfer:
@@ -261,15 +261,15 @@ class Fetch:
         self._checkpointer.opened(transfer)
         return transfer
 
-    async def _fetch_missing(self, transfer: Transfer, asks: asyncio.Event) -> None:
+    async def _fetch_missing(self, transfer: Transfer, queued: asyncio.Event) -> None:
         """Fetch what is missing of a file: by ranges, or else all of it with one request."""
         if self._can_continue(transfer.file):
             with contextlib.suppress(RangesIgnoredError):  # which is heeded from now on
-                await self._fetch_parts(transfer, asks)
+                await self._fetch_parts(transfer, queued)
                 return
-        await self._fetch_whole(transfer, asks)
+        await self._fetch_whole(transfer, queued)
 
-    async def _fetch_whole(self, transfer: Transfer, asks: asyncio.Event) -> None:
+    async def _fetch_whole(self, transfer: Transfer, queued: asyncio.Event) -> None:
         """Fetch a file from its first byte to its last over one connection.
 
         What is there already is passed over, or given up where nothing tells that it is of the
@@ -277,11 +277,11 @@ class Fetch:
         """
         file = transfer.file
         retries = Retries(self._job.options.retry_count, self._clock)
-        asyncio.get_running_loop().call_soon(asks.set)
+        asyncio.get_running_loop().call_soon(queued.set)
         nothing = dict.fromkeys(transfer.states(), PartState())
         offset = 0
 
-        def take(chunk: memoryview) -> None:
+        def on_chunk(chunk: memoryview) -> None:
             nonlocal offset
             transfer.write_through(offset, chunk)
             offset += len(chunk)
@@ -289,20 +289,20 @@ class Fetch:
 
         while not transfer.is_complete:
             if offset:
-                self._again_from_start(file)
+                self._count_restart(file)
                 offset = 0
             if not file.etag and transfer.bytes_done:
                 await self._in_thread(transfer.rewind, nothing)
-            taker = Taker(take, partial(transfer.rewind, transfer.states()))
+            handler = ResponseHandler(on_chunk, partial(transfer.rewind, transfer.states()))
             async with self._limiter.slot():
-                await self._ask(file, None, taker, retries)
+                await self._ask(file, None, handler, retries)
 
-    async def _fetch_parts(self, transfer: Transfer, asks: asyncio.Event) -> None:
+    async def _fetch_parts(self, transfer: Transfer, queued: asyncio.Event) -> None:
         """Fetch what is missing of a file, over as many connections as it may have."""
         count = min(self._job.options.concurrency, transfer.parts_waiting)
         connections = [self._fetch_some(transfer) for _ in range(count)]
         if connections:
-            asyncio.get_running_loop().call_soon(asks.set)
+            asyncio.get_running_loop().call_soon(queued.set)
             await together(*connections)
 
     async def _fetch_some(self, transfer: Transfer) -> None:
@@ -310,20 +310,24 @@ class Fetch:
         retries = Retries(self._job.options.retry_count, self._clock)
         while (index := transfer.claim()) is not None:
 
-            def take(chunk: memoryview, index: int = index) -> None:
+            def on_chunk(chunk: memoryview, index: int = index) -> None:
                 transfer.write(index, chunk)
                 self._checkpointer.written(len(chunk))
 
             while transfer.missing(index)[0] < transfer.missing(index)[1]:
                 async with self._limiter.slot():
                     before = {index: transfer.state(index)}
-                    taker = Taker(take, partial(transfer.rewind, before))
-                    await self._ask(transfer.file, transfer.missing(index), taker, retries)
+                    handler = ResponseHandler(on_chunk, partial(transfer.rewind, before))
+                    await self._ask(transfer.file, transfer.missing(index), handler, retries)
 
     # --- What both have in common ----------------------------------------------------------------
 
     async def _ask(
-        self, file: FileRecord, span: tuple[int, int] | None, taker: Taker, retries: Retries
+        self,
+        file: FileRecord,
+        span: tuple[int, int] | None,
+        handler: ResponseHandler,
+        retries: Retries,
     ) -> bool:
         """Make one request, and tell whether it brought all that it asked for.
 
@@ -332,18 +336,20 @@ class Fetch:
         """
         count = 0
 
-        def take(chunk: memoryview) -> None:
+        def on_chunk(chunk: memoryview) -> None:
             nonlocal count
             count += len(chunk)
-            taker.take(chunk)
+            handler.on_chunk(chunk)
 
-        def undo() -> None:
+        def on_discard() -> None:
             nonlocal count
             count = 0
-            taker.undo()
+            handler.on_discard()
 
         try:
-            first_byte = await self._reader.read(file, span, Taker(take, undo, taker.learn))
+            first_byte = await self._reader.read(
+                file, span, ResponseHandler(on_chunk, on_discard, handler.on_headers)
+            )
         except DownloaderError as error:
             if count >= LEAST_BYTES:
                 retries.progress()

@@ -19,7 +19,7 @@ from ...core.records import FileRecord
 from ..base import FetchJob
 from ..verification import Verifier
 from .concurrency import Retries
-from .server_features import Learned
+from .server_features import ServerFeatures
 
 __all__ = ["Pins"]
 
@@ -33,14 +33,14 @@ class Pins:
         self,
         job: FetchJob,
         verifier: Verifier,
-        learned: Learned,
+        features: ServerFeatures,
         clock: Clock,
         own: Mapping[int, str],
     ) -> None:
         """`own` are those, by the files' numbers, that are known to differ from the listing."""
         self._job = job
         self._verifier = verifier
-        self._learned = learned
+        self._features = features
         self._clock = clock
         self._own = dict(own)
 
@@ -51,29 +51,29 @@ class Pins:
         own = self._own.get(file.number)
         return file if own is None else msgspec.structs.replace(file, etag=own)
 
-    async def instead(self, file: FileRecord, refused: FileRecord) -> FileRecord | None:
+    async def fallback(self, file: FileRecord, refused: FileRecord) -> FileRecord | None:
         """Return the file by its object's own validator, where another one was refused.
 
         None where the object has changed, for all that is known: the source is to be listed again.
         """
         bucket = self._job.bucket
-        may_differ = self._job.relisted or bucket in self._learned.unlike_listed
+        may_differ = self._job.relisted or bucket in self._features.unlike_listed
         if refused is not file or not may_differ:
             return None
         own = await self._ask(file)
         if own == file.etag:  # to the letter: a weak one is refused where a strong one is listed
             return None
         log.info("%s: %s is fetched as %r, not as listed", self._job.download_id, file.key, own)
-        self._learned.unlike_listed.add(bucket)
+        self._features.unlike_listed.add(bucket)
         self._own[file.number] = own
         return msgspec.structs.replace(file, etag=own)
 
-    def held(self, file: FileRecord, fetched: FileRecord) -> None:
+    def confirm(self, file: FileRecord, fetched: FileRecord) -> None:
         """Note that a file has been fetched: by the listed validator, its bucket's are the own."""
         if fetched is file:
-            self._learned.unlike_listed.discard(self._job.bucket)
+            self._features.unlike_listed.discard(self._job.bucket)
 
-    async def look_again(self, file: FileRecord, fetched: FileRecord) -> None:
+    async def check_unchanged(self, file: FileRecord, fetched: FileRecord) -> None:
         """See that an object whose listing tells no validator is still the one that was fetched.
 
         Raises SOURCE_CHANGED.

@@ -13,9 +13,9 @@ from ...core.throttle import Share
 from ...sources.s3.credentials import Credentials
 from ...sources.s3.http import TRIES, Request, Response, S3Http
 from ...sources.s3.object_metadata import ChecksumMode
-from .range_request import Reading, Taker
-from .range_response import Asked, RangesIgnoredError, check_refusal
-from .server_features import Learned
+from .range_request import RangeRequest, ResponseHandler
+from .range_response import ObjectRequest, RangesIgnoredError, check_refusal
+from .server_features import ServerFeatures
 
 __all__ = ["BucketReader"]
 
@@ -31,7 +31,7 @@ class BucketReader:
         credentials: Credentials,
         share: Share,
         threads: ThreadPoolExecutor,
-        learned: Learned,
+        features: ServerFeatures,
         checksum_mode: ChecksumMode,
         accelerate: bool,
     ) -> None:
@@ -40,41 +40,45 @@ class BucketReader:
         self._credentials = credentials
         self._share = share
         self._threads = threads
-        self._learned = learned
+        self._features = features
         self._checksum_mode = checksum_mode
         self._accelerate = accelerate
 
-    async def read(self, file: FileRecord, span: tuple[int, int] | None, taker: Taker) -> float:
-        """Hand the bytes of `span`, from its start to before its end, to `taker`, as they come.
+    async def read(
+        self, file: FileRecord, span: tuple[int, int] | None, handler: ResponseHandler
+    ) -> float:
+        """Hand the bytes of `span`, from its start to before its end, to `handler`, as they come.
 
         Without a span the whole object is asked for. `file.etag` is the validator that it must
         have, empty for any.
 
         Returns the seconds until the store began to answer. Raises RangesIgnoredError where the
         store answers with other bytes, SOURCE_CHANGED where the object is another one now,
-        NETWORK_UNREACHABLE, TIMEOUT, STALLED, ACCESS_DENIED and the like, and what `take` raises.
-        Cancelled, it hands over what has arrived until then, in the kernel too. When it has
-        returned, raised or been cancelled, `taker` is not called any more.
+        NETWORK_UNREACHABLE, TIMEOUT, STALLED, ACCESS_DENIED and the like, and what `handler`
+        raises. Cancelled, it hands over what has arrived until then, in the kernel too. When it has
+        returned, raised or been cancelled, `handler` is not called any more.
         """
-        ranges = self._learned.ranges
-        is_first = bool(span) and await ranges.turn()
-        asked = Asked(f"s3://{self._bucket}/{file.key}", file.etag, file.size, span)
+        ranges = self._features.ranges
+        is_first = bool(span) and await ranges.acquire()
+        requested = ObjectRequest(f"s3://{self._bucket}/{file.key}", file.etag, file.size, span)
         try:
             if span and ranges.is_ignored:
-                raise RangesIgnoredError(asked, "known of the store")
-            return await self._ask(asked, self._request(file, span, taker), taker)
+                raise RangesIgnoredError(requested, "known of the store")
+            return await self._ask(requested, self._request(file, span, handler), handler)
         except RangesIgnoredError:
-            ranges.ignored()
+            ranges.on_ignored()
             raise
         finally:
             if is_first:
-                ranges.end_turn()
+                ranges.release()
 
-    def _request(self, file: FileRecord, span: tuple[int, int] | None, taker: Taker) -> Request:
+    def _request(
+        self, file: FileRecord, span: tuple[int, int] | None, handler: ResponseHandler
+    ) -> Request:
         headers = validators.conditions(file.etag)
         if span:
             headers["range"] = f"bytes={span[0]}-{span[1] - 1}"
-        if taker.learn and not span:
+        if handler.on_headers and not span:
             headers |= self._checksum_mode.headers
         return Request(
             method="GET",
@@ -84,18 +88,22 @@ class BucketReader:
             accelerate=self._accelerate,
         )
 
-    async def _ask(self, asked: Asked, request: Request, taker: Taker) -> float:
-        """Make one request, a few times where a refusal teaches how."""
+    async def _ask(
+        self, requested: ObjectRequest, request: Request, handler: ResponseHandler
+    ) -> float:
+        """Make one request, a few times where a refusal tells how."""
         keys = await self._credentials.get()
         is_plain = False
         for _ in range(TRIES):
-            reading = Reading(self._http, request, asked, keys, self._share, taker, self._learned)
-            refusal = await self._run(reading)
+            range_request = RangeRequest(
+                self._http, request, requested, keys, self._share, handler, self._features
+            )
+            refusal = await self._run(range_request)
             if refusal is None:
                 if is_plain:
                     self._checksum_mode.refused()
-                return reading.first_byte
-            check_refusal(refusal.status, refusal.code, asked)
+                return range_request.first_byte
+            check_refusal(refusal.status, refusal.code, requested)
             renewed = await self._http.refresh_from_error(request, refusal, keys)
             error = refusal.explained(request)
             if renewed is None and self._checksum_mode.may_be_why(request, error):
@@ -107,19 +115,19 @@ class BucketReader:
         assert refusal
         raise asks_for_time(error, refusal.headers)
 
-    async def _run(self, reading: Reading) -> Response | None:
+    async def _run(self, range_request: RangeRequest) -> Response | None:
         loop = asyncio.get_running_loop()
-        reading.deadline.start()
-        running = loop.run_in_executor(self._threads, reading.run, loop)
+        range_request.deadline.start()
+        running = loop.run_in_executor(self._threads, range_request.run, loop)
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             running.add_done_callback(_forget)
-            if reading.abort():
+            if range_request.abort():
                 await uninterrupted(asyncio.wait([running]))
             raise
         finally:
-            reading.deadline.stop()
+            range_request.deadline.stop()
 
 
 def _forget(running: asyncio.Future[Response | None]) -> None:

@@ -20,10 +20,10 @@ from ...core.request_timeouts import Deadline, MinimumRate, shut_down
 from ...core.throttle import Share
 from ...sources.s3.credentials import Keys
 from ...sources.s3.http import Request, Response, S3Http, StreamingResponse, connection_error
-from .range_response import Asked, Body, judge, surplus, too_short
-from .server_features import Learned
+from .range_response import Body, ObjectRequest, check_response, too_long, too_short
+from .server_features import ServerFeatures
 
-__all__ = ["CHUNK", "SMALL_OBJECT_BYTES", "Reading", "Taker"]
+__all__ = ["CHUNK", "SMALL_OBJECT_BYTES", "RangeRequest", "ResponseHandler"]
 
 SMALL_OBJECT_BYTES = 256 << 10
 """The bytes of a thread's buffer: objects up to this size are gathered whole, then handed over."""
@@ -37,42 +37,42 @@ _GATHERING = 0.05
 _of_thread = local()
 
 
-class Taker(NamedTuple):
-    """What takes the bytes of an answer, in the thread that reads it.
+class ResponseHandler(NamedTuple):
+    """What is called with the parts of a response, in the thread that reads it.
 
-    `take` is called with at most CHUNK bytes that are its own for the call. `undo` follows where
-    they turn out not to be the object's: all that it took of this answer is void. With `learn` the
-    object has up to SMALL_OBJECT_BYTES, and its checksum is asked for in the same request: it is
-    called with the headers of the answer, then `take` with all that comes.
+    `on_chunk` gets at most CHUNK bytes, which are its own for the call. `on_discard` follows where
+    they turn out not to be the object's: all that `on_chunk` got of this response is void. With
+    `on_headers` the object has up to SMALL_OBJECT_BYTES, and its checksum is asked for in the same
+    request: it gets the headers of the response, then `on_chunk` gets all that comes.
     """
 
-    take: Callable[[memoryview], None]
-    undo: Callable[[], None]
-    learn: Callable[[Mapping[str, str]], None] | None = None
+    on_chunk: Callable[[memoryview], None]
+    on_discard: Callable[[], None]
+    on_headers: Callable[[Mapping[str, str]], None] | None = None
 
 
-class Reading:
+class RangeRequest:
     """One request, in its thread."""
 
     def __init__(
         self,
         http: S3Http,
         request: Request,
-        asked: Asked,
+        requested: ObjectRequest,
         keys: Keys,
         share: Share,
-        taker: Taker,
-        learned: Learned,
+        handler: ResponseHandler,
+        features: ServerFeatures,
     ) -> None:
         self.first_byte = 0.0
         self.deadline = Deadline(http.patience)
         self._http = http
         self._request = request
-        self._asked = asked
+        self._requested = requested
         self._keys = keys
         self._share = share
-        self._taker = taker
-        self._learned = learned
+        self._handler = handler
+        self._features = features
         self._rate = MinimumRate(http.patience)
         self._waited = 0.0
         self._lock = Lock()  # for what follows
@@ -86,11 +86,11 @@ class Reading:
         if response.status not in (200, 206):
             return self._refusal(response)
         try:
-            body = judge(response.status, response.headers, self._asked)
+            body = check_response(response.status, response.headers, self._requested)
             if response.status == 206:
-                loop.call_soon_threadsafe(self._learned.ranges.heeded)
-            if self._taker.learn:
-                self._taker.learn(response.headers)
+                loop.call_soon_threadsafe(self._features.ranges.on_honored)
+            if self._handler.on_headers:
+                self._handler.on_headers(response.headers)
             self._receive(response, body, loop)
         finally:
             self._let_go()
@@ -145,13 +145,13 @@ class Reading:
     ) -> None:
         """Hand over the bytes of a body, the last of them once it has ended with them."""
         left = body.length
-        buffer = _buffer() if self._taker.learn else _buffer()[:CHUNK]
+        buffer = _buffer() if self._handler.on_headers else _buffer()[:CHUNK]
         try:
             while left and (chunk := self._gather(response, buffer[:left])):
                 left -= len(chunk)
                 if not left:
                     self._check_end(response, body)
-                self._taker.take(chunk)
+                self._handler.on_chunk(chunk)
                 if left:
                     self._check_rate(len(chunk))
                 self._throttle(loop, len(chunk))
@@ -172,18 +172,18 @@ class Reading:
 
     def _check_end(self, response: StreamingResponse, body: Body) -> None:
         if not body.is_framed and self._gather(response, memoryview(bytearray(1))):
-            self._taker.undo()
-            raise surplus(self._asked)
+            self._handler.on_discard()
+            raise too_long(self._requested)
 
     def _undo_part_of(self, response: StreamingResponse, body: Body) -> None:
         """Let a part of a body count only where the answer told of which bytes it is."""
         is_other = response.has_ended and not body.is_framed
         if is_other or not body.is_placed:
-            self._taker.undo()
+            self._handler.on_discard()
 
     def _fall_short(self, response: StreamingResponse, missing: int) -> None:
         if response.has_ended:
-            raise too_short(self._asked, missing)
+            raise too_short(self._requested, missing)
         if not self._is_aborted:
             raise self._explained(IncompleteRead(b"", missing))
 

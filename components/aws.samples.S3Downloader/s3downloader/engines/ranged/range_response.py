@@ -20,12 +20,12 @@ from ...core.errors import DownloaderError, ErrorCode
 from ...sources.s3 import responses
 
 __all__ = [
-    "Asked",
     "Body",
+    "ObjectRequest",
     "RangesIgnoredError",
     "check_refusal",
-    "judge",
-    "surplus",
+    "check_response",
+    "too_long",
     "too_short",
 ]
 
@@ -34,7 +34,7 @@ _HTML_KEYS = (".html", ".htm", ".xhtml")
 _CODES_OF_PORTALS = {301, 302, 303, 307, 308, 511}
 
 
-class Asked(msgspec.Struct, frozen=True):
+class ObjectRequest(msgspec.Struct, frozen=True):
     """A GET of the object `subject`, such as `s3://bucket/key`, of `size` bytes by its listing.
 
     `validator` is what it must have, empty for nothing. `span` are the first byte that was asked
@@ -65,16 +65,16 @@ class Body(NamedTuple):
 class RangesIgnoredError(DownloaderError):
     """The store answers a request for a range with other bytes than those."""
 
-    def __init__(self, asked: Asked, told: str) -> None:
+    def __init__(self, requested: ObjectRequest, told: str) -> None:
         super().__init__(
             ErrorCode.ENGINE_FAILED,
-            f"the store answers a request for a range of {asked.subject} with other bytes; it must"
-            " heed Range, or be asked for whole objects only",
+            f"the store answers a request for a range of {requested.subject} with other bytes; it"
+            " must heed Range, or be asked for whole objects only",
             cause=told,
         )
 
 
-def judge(status: int, headers: Mapping[str, str], asked: Asked) -> Body:
+def check_response(status: int, headers: Mapping[str, str], requested: ObjectRequest) -> Body:
     """Return what the body of an answer with status 200 or 206 is.
 
     `headers` have their names in lower case. Raises NETWORK_UNREACHABLE where something else than
@@ -82,64 +82,67 @@ def judge(status: int, headers: Mapping[str, str], asked: Asked) -> Body:
     another form than the object's, SIZE_MISMATCH for a size that is not the listed one, and
     RangesIgnoredError for other bytes than those asked for.
     """
-    _check_origin(status, headers, asked)
-    if asked.validator and not responses.agrees(headers, asked.validator):
-        raise _changed(asked)
-    length = _content_length(status, headers, asked)
-    start, end = asked.bounds
-    is_whole = status != 206 and (start, end) != (0, asked.size)
-    expected = asked.size if is_whole else end - start
-    _check_encoding(headers, asked, length, expected)
+    _check_origin(status, headers, requested)
+    if requested.validator and not responses.agrees(headers, requested.validator):
+        raise _changed(requested)
+    length = _content_length(status, headers, requested)
+    start, end = requested.bounds
+    is_whole = status != 206 and (start, end) != (0, requested.size)
+    expected = requested.size if is_whole else end - start
+    _check_encoding(headers, requested, length, expected)
     if status == 206:
-        _check_range(headers, asked)
+        _check_range(headers, requested)
     if length not in (None, expected):
-        raise _size_mismatch(asked, f"{length} instead of {expected} bytes")
+        raise _size_mismatch(requested, f"{length} instead of {expected} bytes")
     if is_whole:
-        raise RangesIgnoredError(asked, f"status {status}")
+        raise RangesIgnoredError(requested, f"status {status}")
     is_framed = length is not None and "transfer-encoding" not in headers
     return Body(expected, is_framed, is_framed or status == 206)
 
 
-def check_refusal(status: int, code: str, asked: Asked) -> None:
+def check_refusal(status: int, code: str, requested: ObjectRequest) -> None:
     """Raise NETWORK_UNREACHABLE for an answer without success that is no store's.
 
     `code` is the name that it gives its error, empty for none.
     """
     if status in _CODES_OF_PORTALS and not code:
-        raise responses.foreign(asked.subject, status)
+        raise responses.foreign(requested.subject, status)
 
 
-def surplus(asked: Asked) -> DownloaderError:
+def too_long(requested: ObjectRequest) -> DownloaderError:
     """Return the error for a body with more bytes than were asked for."""
-    return _size_mismatch(asked, "more bytes than were asked for")
+    return _size_mismatch(requested, "more bytes than were asked for")
 
 
-def too_short(asked: Asked, missing: int) -> DownloaderError:
+def too_short(requested: ObjectRequest, missing: int) -> DownloaderError:
     """Return the error for a body that ends, and says so, before it should."""
-    return _size_mismatch(asked, f"{missing} bytes too few")
+    return _size_mismatch(requested, f"{missing} bytes too few")
 
 
-def _check_origin(status: int, headers: Mapping[str, str], asked: Asked) -> None:
+def _check_origin(status: int, headers: Mapping[str, str], requested: ObjectRequest) -> None:
     """A page to log in at has a status of success, and none of what a store tells of an object."""
     is_named = bool(validators.from_headers(headers))
-    is_page = responses.is_page(headers) and not asked.subject.lower().endswith(_HTML_KEYS)
-    if asked.validator:
-        is_strange = not is_named or (is_page and not responses.agrees(headers, asked.validator))
+    is_page = responses.is_page(headers) and not requested.subject.lower().endswith(_HTML_KEYS)
+    if requested.validator:
+        agrees = responses.agrees(headers, requested.validator)
+        is_strange = not is_named or (is_page and not agrees)
     else:
         is_strange = is_page or not (is_named or headers.keys() & {"content-length"})
     if is_strange:
-        raise responses.foreign(asked.subject, status, headers)
+        raise responses.foreign(requested.subject, status, headers)
 
 
-def _content_length(status: int, headers: Mapping[str, str], asked: Asked) -> int | None:
+def _content_length(
+    status: int, headers: Mapping[str, str], requested: ObjectRequest
+) -> int | None:
     length = responses.length(headers)
     if length is None and "content-length" in headers:
-        raise responses.foreign(asked.subject, status, headers)
+        raise responses.foreign(requested.subject, status, headers)
     return length
 
 
 def _check_encoding(
-    headers: Mapping[str, str], asked: Asked, length: int | None, expected: int
+    headers: Mapping[str, str], requested: ObjectRequest, length: int | None, expected: int
 ) -> None:
     """Bytes that were stored in an encoding have the listed size; what is encoded on the way not.
 
@@ -153,34 +156,34 @@ def _check_encoding(
         return
     raise DownloaderError(
         ErrorCode.ENCODING_CHANGED,
-        f"{asked.subject} comes encoded as {encoding[:40]}, and not with the bytes that its"
+        f"{requested.subject} comes encoded as {encoding[:40]}, and not with the bytes that its"
         " listing tells of; see that no proxy between the device and the store compresses",
         encoding=encoding[:40],
     )
 
 
-def _check_range(headers: Mapping[str, str], asked: Asked) -> None:
+def _check_range(headers: Mapping[str, str], requested: ObjectRequest) -> None:
     told = headers.get("content-range", "")
     match = _CONTENT_RANGE.fullmatch(told.strip())
-    start, end = asked.bounds
+    start, end = requested.bounds
     if not match or (int(match[1]), int(match[2]) + 1) != (start, end):
         kind = headers.get("content-type", "")
-        raise RangesIgnoredError(asked, told or f"206 without Content-Range, {kind}")
-    if match[3] not in ("*", str(asked.size)):
-        raise _size_mismatch(asked, f"a size of {match[3]} bytes")
+        raise RangesIgnoredError(requested, told or f"206 without Content-Range, {kind}")
+    if match[3] not in ("*", str(requested.size)):
+        raise _size_mismatch(requested, f"a size of {match[3]} bytes")
 
 
-def _changed(asked: Asked) -> DownloaderError:
+def _changed(requested: ObjectRequest) -> DownloaderError:
     return DownloaderError(
         ErrorCode.SOURCE_CHANGED,
-        f"{asked.subject} was replaced while it was fetched; what is there of it is given up",
+        f"{requested.subject} was replaced while it was fetched; what is there of it is given up",
     )
 
 
-def _size_mismatch(asked: Asked, told: str) -> DownloaderError:
+def _size_mismatch(requested: ObjectRequest, told: str) -> DownloaderError:
     return DownloaderError(
         ErrorCode.SIZE_MISMATCH,
-        f"the store answers for {asked.subject} with {told}, and by its listing the object has"
-        f" {asked.size}; see that no proxy changes it, then resume",
+        f"the store answers for {requested.subject} with {told}, and by its listing the object has"
+        f" {requested.size}; see that no proxy changes it, then resume",
         cause=told,
     )

@@ -1,4 +1,4 @@
-"""What the answers of a store have taught of it, for as long as the engine lives."""
+"""What the responses of a server have shown of it, for as long as the engine lives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 
 from ...core.clock import Clock
 
-__all__ = ["Learned", "RangeSupport"]
+__all__ = ["RangeSupport", "ServerFeatures"]
 
 log = logging.getLogger(__name__)
 
@@ -17,11 +17,11 @@ _REMEMBERED = 3_600.0
 
 
 class RangeSupport:
-    """Whether a store heeds Range. Until that is known, one request for a range goes alone."""
+    """Whether a server honors Range. Until that is known, one request for a range goes alone."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._is_heeded = False
+        self._is_honored = False
         self._ignored_until = float("-inf")
         self._first: asyncio.Event | None = None
 
@@ -30,12 +30,12 @@ class RangeSupport:
         """Whether the store is to be asked for whole objects only."""
         return self._clock.monotonic() < self._ignored_until
 
-    async def turn(self) -> bool:
+    async def acquire(self) -> bool:
         """Return when a range may be asked for, and whether this is the request that finds out.
 
-        That one calls `end_turn` when it is over.
+        That one calls `release` when it is over.
         """
-        if self._is_heeded or self.is_ignored:
+        if self._is_honored or self.is_ignored:
             return False
         if self._first:
             await self._first.wait()
@@ -43,26 +43,26 @@ class RangeSupport:
         self._first = asyncio.Event()
         return True
 
-    def end_turn(self) -> None:
+    def release(self) -> None:
         """Let the requests go that wait for this one, whatever it found out."""
         if self._first:
             self._first.set()
             self._first = None
 
-    def heeded(self) -> None:
-        """An answer had the range that was asked for."""
-        self._is_heeded = True
-        self.end_turn()
+    def on_honored(self) -> None:
+        """A response had the range that was asked for."""
+        self._is_honored = True
+        self.release()
 
-    def ignored(self) -> None:
-        """An answer had other bytes."""
+    def on_ignored(self) -> None:
+        """A response had other bytes."""
         if not self.is_ignored:
             log.warning("the store does not heed Range: objects come whole, one request each")
-        self._is_heeded = False
+        self._is_honored = False
         self._ignored_until = self._clock.monotonic() + _REMEMBERED
 
 
-class Learned:
+class ServerFeatures:
     """What all fetches of an engine share."""
 
     def __init__(self, clock: Clock) -> None:

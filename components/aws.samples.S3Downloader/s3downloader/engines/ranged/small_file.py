@@ -10,7 +10,7 @@ from ...core.checksums import Expected, Mismatch
 from ...core.records import FileRecord
 from ..disk import Disk
 from ..verification import Verifier
-from .range_request import Taker
+from .range_request import ResponseHandler
 
 __all__ = ["SmallFile"]
 
@@ -39,9 +39,10 @@ class SmallFile:
         """The range to ask for, None for all of it."""
         return (self.arrived, self._file.size) if self.arrived else None
 
-    def taker(self) -> Taker:
-        """Return what takes the answer to a request for what is missing."""
-        return Taker(self._take, self.drop, None if self.arrived else self._learn)
+    def handler(self) -> ResponseHandler:
+        """Return what takes the response to a request for what is missing."""
+        on_headers = None if self.arrived else self._on_headers
+        return ResponseHandler(self._on_chunk, self.drop, on_headers)
 
     def drop(self) -> None:
         """Forget what is here."""
@@ -52,10 +53,10 @@ class SmallFile:
         """Write a file of no bytes, which no answer brings."""
         self._put(self._body)
 
-    def _learn(self, headers: Mapping[str, str]) -> None:
+    def _on_headers(self, headers: Mapping[str, str]) -> None:
         self.expected = self._verifier.checksum_from_headers(self._file, headers)
 
-    def _take(self, chunk: memoryview) -> None:
+    def _on_chunk(self, chunk: memoryview) -> None:
         self.arrived += len(chunk)
         if self.arrived < self._file.size or self._body:
             self._body.extend(chunk)

@@ -27,10 +27,10 @@ class Transfer:
 
     `file.etag` is the validator of the object that the bytes are of.
 
-    `write`, `rewind`, `sync`, `mend`, `settle` and `close` block on the disk and raise OSError;
-    they are for threads, `write` for several at once, each with a part of its own. A file that is
-    closed is not synced any more. What a sync that failed was to bring to safety counts as missing
-    from then on.
+    `write`, `rewind`, `sync`, `reset_damaged`, `finish` and `close` block on the disk and raise
+    OSError; they are for threads, `write` for several at once, each with a part of its own. A file
+    that is closed is not synced any more. What a sync that failed was to bring to safety counts as
+    missing from then on.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Transfer:
                 raise
             self._journal.commit(states)
 
-    def mend(self, mismatch: Mismatch) -> int:
+    def reset_damaged(self, mismatch: Mismatch) -> int:
         """Have what may be damaged fetched again; return how many bytes that are.
 
         These are the parts that the store's own checksums blame, else those that the disk does not
@@ -170,7 +170,7 @@ class Transfer:
         """Have those parts fetched again that the disk does not hold as the journal says."""
         self._reset(self._unlike_their_crc())
 
-    def settle(self) -> None:
+    def finish(self) -> None:
         """Bring a file that is whole to safety, and let go of it.
 
         Raises OSError where that fails, or has failed before: then the journal tells of what is

@@ -59,7 +59,7 @@ class S5cmdEngine:
             for file, mismatch in damaged:
                 raise mismatch_error(job, file, mismatch)
         finally:
-            await asyncio.to_thread(staging.sweep)
+            await asyncio.to_thread(staging.remove_partial)
 
     async def _fetch(
         self,
@@ -90,8 +90,8 @@ class S5cmdEngine:
         if not left:
             return
         found = [f async for f in files if f.number in left and is_left(f, left[f.number])]
-        here = await asyncio.to_thread(staging.take, found)
-        whole = (await Verifier(job, self._heads).sift(staging, here)).good
+        here = await asyncio.to_thread(staging.move_arrived, found)
+        whole = (await Verifier(job, self._heads).verify_staged(staging, here)).good
         if whole:
             sink.progress(sum(file.size for file in whole))
             await sink.finished(whole)
@@ -240,13 +240,13 @@ class _Fetch:
         files, self._arrived = self._arrived, []
         if not files:
             return
-        whole = await asyncio.to_thread(self._staging.take, files)
-        sifted = await self._verifier.sift(self._staging, whole)
-        self.damaged += sifted.damaged
-        self._fault = self._fault or next(iter(sifted.gone), None)
+        whole = await asyncio.to_thread(self._staging.move_arrived, files)
+        verified = await self._verifier.verify_staged(self._staging, whole)
+        self.damaged += verified.damaged
+        self._fault = self._fault or next(iter(verified.gone), None)
         self._report()
-        if sifted.good:
-            await self._sink.finished(sifted.good)
+        if verified.good:
+            await self._sink.finished(verified.good)
         self._arrived_bytes -= sum(file.size for file in files)
         if len(whole) < len(files):
             broken = next(file for file in files if file not in whole)
