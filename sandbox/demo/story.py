@@ -159,7 +159,7 @@ class Story:
         before = link.bytes_down
         await asyncio.sleep(max(1.0, self._screen.reading_time))
         self._check(link.bytes_down == before, "not a byte crosses the link now")
-        self._check(not self._place(self._model).exists(), "nothing is at the destination yet")
+        self._check(not self._target(self._model).exists(), "nothing is at the destination yet")
 
     async def _resume(self) -> None:
         model, link = self._model, self._world.link
@@ -174,7 +174,7 @@ class Story:
             " before was not fetched again",
             f"{amount(crossed)} of {amount(model.size)} came again after the pause",
         )
-        different = await model.differences(self._place(model))
+        different = await model.differences(self._target(model))
         count = len(model.digests)
         self._check(
             not different,
@@ -189,14 +189,14 @@ class Story:
         )
 
     async def _registry(self) -> None:
-        name, place = self._model.name, str(self._place(self._model))
+        name, target = self._model.name, str(self._target(self._model))
         answer = await self._ask("model_list")
         found = {model["model_id"]: model["local_path"] for model in answer["models"]}
-        self._check(found == {name: place}, f"the device has {name}, and says where")
+        self._check(found == {name: target}, f"the device has {name}, and says where")
         await self._eventually(lambda: name in self._reported(), "the model is not in the shadow")
         document = await self._operator.shadow()
-        entry = document["state"]["reported"]["models"][name]
-        self._check(entry["local_path"] == place, "the cloud's shadow says the same")
+        model = document["state"]["reported"]["models"][name]
+        self._check(model["local_path"] == target, "the cloud's shadow says the same")
 
     async def _cancel(self) -> None:
         name = self._other.name
@@ -222,13 +222,13 @@ class Story:
             "download",
             bucket="models",
             key=model.prefix,
-            destination=str(self._place(model)),
+            destination=str(self._target(model)),
             download_id=model.name,
             numworkers=1,
             model_meta={"model_id": model.name, **meta},
         )
 
-    def _place(self, model: Model) -> Path:
+    def _target(self, model: Model) -> Path:
         return self._world.models / model.name
 
     def _reported(self) -> Json:

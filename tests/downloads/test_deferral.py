@@ -24,14 +24,14 @@ class Device:
         self.clock = ManualClock()
         self.longest = longest
         download = a_download(directory, **{"engine": "s5cmd", **options})
-        self.entry = ActiveDownload(download, self.clock)
+        self.active = ActiveDownload(download, self.clock)
         self.limit = 0
-        self.entry.share = Throttle(self.clock, lambda: self.limit).open()
+        self.active.share = Throttle(self.clock, lambda: self.limit).open()
         self.enter(State.DOWNLOADING)
-        self._deferral = Deferral(lambda: [self.entry], lambda: self.longest, self.clock)
+        self._deferral = Deferral(lambda: [self.active], lambda: self.longest, self.clock)
 
     def enter(self, state: State) -> None:
-        self.entry.download = msgspec.structs.replace(self.entry.download, state=state)
+        self.active.download = msgspec.structs.replace(self.active.download, state=state)
 
     def asked(self, deployment: str = "first") -> float:
         return self._deferral.seconds(deployment)
@@ -74,7 +74,7 @@ def test_under_a_limit_s5cmd_is_not_used_and_not_waited_for(tmp_path: Path) -> N
 
 def test_a_download_that_has_no_turn_yet_is_not_waited_for(tmp_path: Path) -> None:
     device = Device(tmp_path)
-    device.entry.share = None
+    device.active.share = None
     assert device.asked() == 0.0
 
 

@@ -187,4 +187,4 @@ class Device:
 
     def follows(self, registry: Registry) -> bool:
         """Whether the shadow reports just what the registry has."""
-        return self.reported() == {entry["model_id"]: entry for entry in registry.models()}
+        return self.reported() == {model["model_id"]: model for model in registry.models()}

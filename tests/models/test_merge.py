@@ -123,8 +123,8 @@ def test_a_change_on_one_side_is_taken(base: Models, changed: Models) -> None:
     ],
 )
 def test_changes_on_both_sides(local: Any, remote: Any, merged: Any) -> None:
-    def models(entry: Any) -> Models:
-        return {} if entry is None else {"m": entry}
+    def models(model: Any) -> Models:
+        return {} if model is None else {"m": model}
 
     assert merge({"m": {"x": 1, "y": 1}}, models(local), models(remote)) == models(merged)
 

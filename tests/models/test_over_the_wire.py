@@ -73,7 +73,7 @@ async def test_both_sides_meet(connected: Device) -> None:
         device.write(desired={"models": {"m5": {"model_name": "wished for"}}})
         await registry.delete("m2")
         await eventually(lambda: "m5" in device.reported() and device.follows(registry))
-        assert [entry["model_id"] for entry in registry.models()] == ["m1", "m3", "m4", "m5"]
+        assert [model["model_id"] for model in registry.models()] == ["m1", "m3", "m4", "m5"]
         assert registry.get("m1")["note"] == "theirs"
     assert device.warnings == []
 

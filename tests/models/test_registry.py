@@ -28,27 +28,27 @@ async def registry(device: Device) -> AsyncIterator[Registry]:
 
 
 async def test_a_model_is_kept_as_given(registry: Registry) -> None:
-    entry = await registry.add({**VLM, "runtime": {"gpu": True}, "tags": ["a", "b"]})
-    assert entry == {
+    model = await registry.add({**VLM, "runtime": {"gpu": True}, "tags": ["a", "b"]})
+    assert model == {
         **VLM,
         "runtime": {"gpu": True},
         "tags": ["a", "b"],
         "last_updated": 1_700_000_000,
     }
-    assert registry.get("vlm-7B") == entry
+    assert registry.get("vlm-7B") == model
 
 
 async def test_models_are_listed_by_their_ids(registry: Registry) -> None:
     for model_id in ("b", "c", "a"):
         await registry.add({"model_id": model_id})
-    assert [entry["model_id"] for entry in registry.models()] == ["a", "b", "c"]
+    assert [model["model_id"] for model in registry.models()] == ["a", "b", "c"]
 
 
 async def test_an_update_leaves_other_fields(device: Device, registry: Registry) -> None:
     await registry.add({**VLM, "note": "first", "local_path": "/data/vlm"})
     device.clock.advance(1.5)
-    entry = await registry.add({"model_id": "vlm-7B", "model_version": "3.0", "note": None})
-    assert entry == {
+    model = await registry.add({"model_id": "vlm-7B", "model_version": "3.0", "note": None})
+    assert model == {
         "model_id": "vlm-7B",
         "model_name": "vlm-7B",
         "model_version": "3.0",
@@ -59,20 +59,20 @@ async def test_an_update_leaves_other_fields(device: Device, registry: Registry)
 
 async def test_a_download_says_where_its_model_is(registry: Registry) -> None:
     meta = {"model_name": "m", "local_path": "elsewhere", "model_id": "ignored"}
-    entry = registry.entry(meta, model_id="m.gguf", local_path="/data/m.gguf")
-    assert (entry["model_id"], entry["local_path"]) == ("m.gguf", "/data/m.gguf")
+    model = registry.updated(meta, model_id="m.gguf", local_path="/data/m.gguf")
+    assert (model["model_id"], model["local_path"]) == ("m.gguf", "/data/m.gguf")
 
 
 async def test_an_entry_alone_changes_nothing(registry: Registry) -> None:
-    entry = registry.entry(VLM, model_id="vlm-7B", local_path=None)
+    model = registry.updated(VLM, model_id="vlm-7B", local_path=None)
     assert registry.models() == []
-    registry.adopt({"vlm-7B": entry})
-    assert registry.models() == [entry]
+    registry.adopt({"vlm-7B": model})
+    assert registry.models() == [model]
 
 
 async def test_a_deleted_model_is_gone(registry: Registry) -> None:
-    entry = await registry.add(VLM)
-    assert await registry.delete("vlm-7B") == entry
+    model = await registry.add(VLM)
+    assert await registry.delete("vlm-7B") == model
     assert registry.models() == []
 
 

@@ -104,7 +104,7 @@ async def test_what_was_done_with_the_cloud_away_is_caught_up(device: Device) ->
     device.shadow.available = True
     async with device.started() as registry:
         await at_rest(device)
-        assert [entry["model_id"] for entry in registry.models()] == ["new", "other", "vlm-7B"]
+        assert [model["model_id"] for model in registry.models()] == ["new", "other", "vlm-7B"]
         assert registry.get("vlm-7B")["model_version"] == "3.0"
         assert device.follows(registry)
 
@@ -175,7 +175,7 @@ async def test_a_conflict_overwrites_nobody(device: Device, registry: Registry) 
     device.shadow.before_update = write_once
     await registry.add(VLM)
     await at_rest(device)
-    assert [entry["model_id"] for entry in registry.models()] == ["ocr", "other", "vlm-7B"]
+    assert [model["model_id"] for model in registry.models()] == ["ocr", "other", "vlm-7B"]
     assert device.follows(registry)
     assert device.shadow.requests[:3] == ["update", "get", "update"]
     assert device.warnings == []
@@ -211,7 +211,7 @@ async def test_an_update_whose_answer_was_lost(device: Device, registry: Registr
     await registry.add({"model_id": "vlm-7B", "model_version": "3.0"})
     await next_round(device, 1)
     await at_rest(device)
-    assert [entry["model_version"] for entry in registry.models()] == ["3.0"]
+    assert [model["model_version"] for model in registry.models()] == ["3.0"]
     assert device.follows(registry)
 
 
@@ -270,7 +270,7 @@ async def test_a_wish_that_cannot_be_met(
     await at_rest(device)
     device.write(reported={"touch": 1})
     await at_rest(device)
-    assert [entry["model_id"] for entry in registry.models()] == ["ocr"]
+    assert [model["model_id"] for model in registry.models()] == ["ocr"]
     assert [code for code, _ in device.warnings] == [code]
     assert "desired.models.big is ignored" in device.warnings[0][1]
 
@@ -305,7 +305,7 @@ async def test_what_is_no_model_is_left_alone(
     await registry.add(VLM)
     await at_rest(device)
 
-    assert [entry["model_id"] for entry in registry.models()] == ["m", "vlm-7B"]
+    assert [model["model_id"] for model in registry.models()] == ["m", "vlm-7B"]
     assert registry.get("m") == before
     assert at(device, path) == written
     assert [code for code, _ in device.warnings] == [ErrorCode.INVALID_FIELD]
@@ -324,7 +324,7 @@ async def test_a_shadow_that_was_deleted_is_filled_again(
     device.service.delete("edge-1", "models")
     device.clock.advance(600)
     await at_rest(device)
-    assert [entry["model_id"] for entry in registry.models()] == ["vlm-7B"]
+    assert [model["model_id"] for model in registry.models()] == ["vlm-7B"]
     assert device.follows(registry)
 
 
@@ -339,7 +339,7 @@ async def test_a_missed_change_is_found_within_ten_minutes(
     assert registry.models() == []
     device.clock.advance(10)
     await at_rest(device)
-    assert [entry["model_id"] for entry in registry.models()] == ["new"]
+    assert [model["model_id"] for model in registry.models()] == ["new"]
 
 
 async def test_a_service_without_room(device: Device, registry: Registry) -> None:
@@ -348,11 +348,11 @@ async def test_a_service_without_room(device: Device, registry: Registry) -> Non
     await registry.add({"model_id": "a", "note": "x" * 700})
     await at_rest(device)
     await registry.add({"model_id": "b", "note": "x" * 701})
-    first = len(encode({"models": {entry["model_id"]: entry for entry in registry.models()}}))
+    first = len(encode({"models": {model["model_id"]: model for model in registry.models()}}))
     await at_rest(device)
     await registry.add({"model_id": "b", "more": 1})
     await at_rest(device)
-    assert [entry["model_id"] for entry in registry.models()] == ["a", "b"]
+    assert [model["model_id"] for model in registry.models()] == ["a", "b"]
     assert [code for code, _ in device.warnings] == [ErrorCode.REGISTRY_FULL]
     assert f"it would take {first} bytes" in device.warnings[0][1]
 
@@ -439,5 +439,5 @@ async def test_without_a_shadow_there_is_nothing_to_sync(device: Device) -> None
     async with device.started(syncing=False) as registry:
         await registry.sync()
         await registry.add(VLM)
-        assert [entry["model_id"] for entry in registry.models()] == ["vlm-7B"]
+        assert [model["model_id"] for model in registry.models()] == ["vlm-7B"]
     assert device.warnings == []

@@ -101,7 +101,7 @@ class Daemon:
             on_fault=self._status.fault,
         )
         self._deferral = Deferral(
-            lambda: self._manager.entries, lambda: live().defer_update_seconds, clock
+            lambda: self._manager.downloads, lambda: live().defer_update_seconds, clock
         )
         self._handlers = Handlers(
             device_id=thing_name,

@@ -111,17 +111,19 @@ class Handlers:
         active: where the list is cut, it shows the news.
         """
 
-        def rank(entry: ActiveDownload) -> tuple[bool, bool]:
-            is_news = entry.entered is not None and entry.entered >= since
-            return not is_news, entry.download.state not in ACTIVE
+        def rank(active: ActiveDownload) -> tuple[bool, bool]:
+            is_news = active.entered is not None and active.entered >= since
+            return not is_news, active.download.state not in ACTIVE
 
-        shown = [e for e in self._manager.entries if e.download.state not in FINISHED]
+        shown = [
+            active for active in self._manager.downloads if active.download.state not in FINISHED
+        ]
         shown.sort(key=rank)
         return responses.Status(
             device_id=self._device_id,
             timestamp=self._clock.now(),
-            active_downloads=sum(entry.download.state in ACTIVE for entry in shown),
-            downloads=[download_view(entry) for entry in shown],
+            active_downloads=sum(active.download.state in ACTIVE for active in shown),
+            downloads=[download_view(active) for active in shown],
             disk_space=disk_usage(self._settings().download_dir),
         )
 
@@ -156,21 +158,21 @@ class Handlers:
             await self._list_downloads(command)
 
     async def _list_downloads(self, command: commands.List) -> None:
-        entries = self._entries_after(DOWNLOADS, command.next_token)
+        downloads = self._downloads_after(DOWNLOADS, command.next_token)
         await self._respond(
             responses.DownloadsResponse(
                 **_common_fields(command),
-                message=_count(len(entries), "download"),
-                downloads=[download_view(entry) for entry in entries],
+                message=_count(len(downloads), "download"),
+                downloads=[download_view(active) for active in downloads],
             )
         )
 
-    def _entries_after(self, listing: str, token: str | None) -> list[ActiveDownload]:
-        entries = self._manager.entries
+    def _downloads_after(self, listing: str, token: str | None) -> list[ActiveDownload]:
+        downloads = self._manager.downloads
         if token:
             last = self._manager.find(item_after(listing, token, str))
-            entries = entries[entries.index(last) + 1 :]
-        return entries
+            downloads = downloads[downloads.index(last) + 1 :]
+        return downloads
 
     async def _list_objects(self, command: commands.List) -> None:
         assert command.bucket is not None
@@ -189,7 +191,7 @@ class Handlers:
         await self._respond(response)
 
     async def _details(self, command: commands.Details) -> None:
-        entry = self._manager.find(command.download_id)
+        active = self._manager.find(command.download_id)
         listing, token = files_of(command.download_id), command.next_token
         after = item_after(listing, token, int) if token else 0
         files = self._store.files(command.download_id, after=after)
@@ -197,10 +199,10 @@ class Handlers:
         await self._respond(
             responses.DetailsResponse(
                 **_common_fields(command),
-                message=f"download {command.download_id} is {entry.download.state.value}",
+                message=f"download {command.download_id} is {active.download.state.value}",
                 download_id=command.download_id,
-                status=entry.download.state,
-                details=details_view(entry),
+                status=active.download.state,
+                details=details_view(active),
                 files=[file_view(file) for file in page],
                 next_token=page_token(listing, page[-1].number) if len(page) == _PAGE else UNSET,
             )
@@ -244,15 +246,15 @@ class Handlers:
         if command.download_id:
             shown = [self._manager.find(command.download_id)]
         else:
-            entries = self._entries_after(LIMITS, command.next_token)
-            shown = [entry for entry in entries if entry.download.state in ACTIVE]
+            downloads = self._downloads_after(LIMITS, command.next_token)
+            shown = [active for active in downloads if active.download.state in ACTIVE]
         limit = self._bandwidth.limit()
         return responses.LimitsResponse(
             **_common_fields(command),
             message=f"the device's limit is {limit} bytes a second" if limit else "no limit",
             max_bandwidth=limit,
             configured_max_bandwidth=self._bandwidth.configured(),
-            downloads=[limit_view(entry) for entry in shown],
+            downloads=[limit_view(active) for active in shown],
         )
 
     async def _model_list(self, command: commands.ModelList | commands.List) -> None:

@@ -99,11 +99,11 @@ class ActiveDownload:
         self.share: Share | None = None
         """Its part of the bandwidth while it works."""
         self.failures_in_a_row = 0
-        self.beginnings = 0
+        self.restarts = 0
         """How often it has begun again, in this process, because something removed its files."""
         self.has_room = download.started
         """Whether what it has still to bring is promised to it, and to no other."""
 
-    def active(self, now: float) -> float:
+    def unsaved_active_seconds(self, now: float) -> float:
         """Return the seconds in active states that are not in the record yet."""
         return 0.0 if self.active_since is None else now - self.active_since

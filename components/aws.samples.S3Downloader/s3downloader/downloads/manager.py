@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 _FIRST_WAIT = 1.0
 _LONGEST_WAIT = 60.0
 _WRITE_AGAIN = 10.0
-_BEGINNINGS = 3
+_MOST_RESTARTS = 3
 """How often a download begins again because something removes its files, before it gives up."""
 _KEPT_SECONDS = 7 * 86_400.0
 _KEPT_DOWNLOADS = 1_000
@@ -94,7 +94,7 @@ class DownloadManager:
         self._on_change = on_change
         self._on_fault = on_fault
         self._versions = Versions(store=store, record=outbox.record, registry=registry, clock=clock)
-        self._entries: dict[str, ActiveDownload] = {}
+        self._downloads: dict[str, ActiveDownload] = {}
         self._deadlines = Deadlines(clock)
         self._state_machine = StateMachine(
             outbox, clock, lambda: settings().max_payload_bytes, self._changed
@@ -108,18 +108,18 @@ class DownloadManager:
         """Take up what an earlier process left: all that was under way goes on by itself."""
         await self._versions.load()
         for download in await self._store.downloads():
-            entry = self._entries[download.download_id] = ActiveDownload(download, self._clock)
+            active = self._downloads[download.download_id] = ActiveDownload(download, self._clock)
             if download.state in FINISHED:
                 await asyncio.to_thread(discard, download)
                 continue
             totals = await self._store.totals(download.download_id)
-            entry.meter.restart(totals.bytes_done, keep_peak=True)
+            active.meter.restart(totals.bytes_done, keep_peak=True)
             if download.state in ACTIVE:
-                self._requeue(entry)
-                self._deadlines.changed(entry)
+                self._requeue(active)
+                self._deadlines.changed(active)
 
-    def _changed(self, entry: ActiveDownload) -> None:
-        self._deadlines.changed(entry)
+    def _changed(self, active: ActiveDownload) -> None:
+        self._deadlines.changed(active)
         self._on_change()
 
     async def run(self) -> None:
@@ -138,22 +138,22 @@ class DownloadManager:
     def schedule(self) -> None:
         """Let the first in the queue work while MaxConcurrentDownloads allows it."""
         while self._group and self._queue and self._has_slot():
-            entry = self._queue.popleft()
-            self._working.add(entry)
-            entry.task = self._group.create_task(self._work(entry))
+            active = self._queue.popleft()
+            self._working.add(active)
+            active.task = self._group.create_task(self._work(active))
 
     def _has_slot(self) -> bool:
         return len(self._working) < self._settings().max_concurrent_downloads
 
     @property
-    def entries(self) -> list[ActiveDownload]:
+    def downloads(self) -> list[ActiveDownload]:
         """All downloads, the oldest first."""
-        return list(self._entries.values())
+        return list(self._downloads.values())
 
     def find(self, download_id: str) -> ActiveDownload:
         """Return a download or raise DOWNLOAD_NOT_FOUND."""
-        if entry := self._entries.get(download_id):
-            return entry
+        if active := self._downloads.get(download_id):
+            return active
         raise DownloaderError(
             ErrorCode.DOWNLOAD_NOT_FOUND,
             f"there is no download {download_id!r}; the command list shows those there are",
@@ -163,95 +163,92 @@ class DownloadManager:
     async def save_progress(self) -> None:
         """Write down how far the downloads at work are, where it can be written."""
         try:
-            await self._state_machine.save_progress(self._entries.values())
+            await self._state_machine.save_progress(self._downloads.values())
             await self._bandwidth.save()
         except DownloaderError as error:
             log.error("the progress could not be saved: %s", error)
 
-    async def start(
-        self, command: commands.Download, make_response: Callable[[Download], bytes]
-    ) -> None:
+    async def start(self, command: commands.Download, respond: Callable[[Download], bytes]) -> None:
         """Admit a new download, which then waits for its turn."""
-        if command.download_id in self._entries:
+        if command.download_id in self._downloads:
             raise DownloaderError(
                 ErrorCode.DUPLICATE_DOWNLOAD,
                 f"there is a download {command.download_id!r} already; choose another download_id",
                 download_id=command.download_id,
             )
         download = admit(command, self._settings(), self._clock.now())
-        check_target(download, self._entries.values())
+        check_target(download, self._downloads.values())
         self._versions.check_free(download.target)
         self._model(download)
-        entry = self._entries[download.download_id] = ActiveDownload(download, self._clock)
-        async with entry.lock:
+        active = self._downloads[download.download_id] = ActiveDownload(download, self._clock)
+        async with active.lock:
             try:
-                await self._state_machine.open(
-                    download, CommandContext(command.command_id, make_response)
-                )
+                context = CommandContext(command.command_id, respond)
+                await self._state_machine.open(download, context)
             except DownloaderError:
-                del self._entries[download.download_id]
+                del self._downloads[download.download_id]
                 raise
-            entry.entered = self._clock.monotonic()
-            self._enqueue(entry)
-        self._changed(entry)
+            active.entered = self._clock.monotonic()
+            self._enqueue(active)
+        self._changed(active)
 
     async def pause(self, download_id: str, context: CommandContext) -> None:
         """Stop the traffic of a download and keep what it has."""
-        async with self._locked(download_id) as entry:
-            await self._halt(entry, State.PAUSED, events.paused, context)
+        async with self._locked(download_id) as active:
+            await self._halt(active, State.PAUSED, events.paused, context)
 
     async def cancel(self, download_id: str, context: CommandContext) -> None:
         """Give a download up and remove what it has staged."""
-        async with self._locked(download_id) as entry:
-            await self._halt(entry, State.CANCELLED, events.cancelled, context)
-            await asyncio.to_thread(discard, entry.download)
+        async with self._locked(download_id) as active:
+            await self._halt(active, State.CANCELLED, events.cancelled, context)
+            await asyncio.to_thread(discard, active.download)
 
     async def resume(self, download_id: str, context: CommandContext) -> None:
         """Let a paused, failed or waiting download go on from what it has."""
-        async with self._locked(download_id) as entry:
-            check_resumable(entry.download)
-            check_target(entry.download, self._entries.values())
-            self._versions.check_free(entry.download.target)
-            await stop(entry.task)
-            check_resumable(entry.download)
-            entry.failures_in_a_row = entry.beginnings = 0
+        async with self._locked(download_id) as active:
+            check_resumable(active.download)
+            check_target(active.download, self._downloads.values())
+            self._versions.check_free(active.download.target)
+            await stop(active.task)
+            check_resumable(active.download)
+            active.failures_in_a_row = active.restarts = 0
             try:
                 await self._state_machine.advance(
-                    entry,
+                    active,
                     State.QUEUED,
                     events=[events.resumed],
                     context=context,
                     active_seconds=0.0,
                 )
             finally:
-                self._go_on(entry)
+                self._requeue_if_active(active)
 
     async def limit(self, download_id: str, limit: int | None, context: CommandContext) -> None:
         """Set a download's own limit in bytes per second, None or 0 for none; applied at once."""
-        async with self._locked(download_id) as entry:
-            options = limited(entry.download, limit)
-            await self._state_machine.amend(entry, options, context)
-            if entry.share:
-                entry.share.limit = options.max_bandwidth or 0
+        async with self._locked(download_id) as active:
+            options = limited(active.download, limit)
+            await self._state_machine.amend(active, options, context)
+            if active.share:
+                active.share.limit = options.max_bandwidth or 0
 
-    async def _time_out(self, entry: ActiveDownload) -> None:
+    async def _time_out(self, active: ActiveDownload) -> None:
         """Let a download whose time is over fail, unless it is publishing by now."""
-        async with entry.lock:
-            if not self._deadlines.is_over(entry):
+        async with active.lock:
+            if not self._deadlines.is_over(active):
                 return
-            await self._stop_work(entry)
-            error = overrun(entry)
+            await self._stop_work(active)
+            error = overrun(active)
             failure = Failure(error.code, error.message, error.details)
             try:
-                if self._deadlines.is_over(entry):
+                if self._deadlines.is_over(active):
                     await self._state_machine.advance(
-                        entry, State.FAILED, events=[events.failed], failure=failure
+                        active, State.FAILED, events=[events.failed], failure=failure
                     )
-                    self._on_fault(entry.download, error)
+                    self._on_fault(active.download, error)
             except DownloaderError as obstacle:
-                log.error("%s: %s", entry.download.download_id, obstacle)
+                log.error("%s: %s", active.download.download_id, obstacle)
             finally:
-                self._go_on(entry)
+                self._requeue_if_active(active)
 
     async def roll_back(self, model_id: str, make_responses: MakeResponses) -> None:
         """Bring the version before of a model back; `make_responses` gets its entry."""
@@ -271,7 +268,7 @@ class DownloadManager:
 
     def _check_rollback(self, target: Path) -> None:
         path_safety.resolve_destination(str(target.parent), self._settings().destination_roots)
-        check_free(str(target), self._entries.values())
+        check_free(str(target), self._downloads.values())
 
     @asynccontextmanager
     async def _locked(self, download_id: str) -> AsyncIterator[ActiveDownload]:
@@ -281,60 +278,60 @@ class DownloadManager:
 
     async def _halt(
         self,
-        entry: ActiveDownload,
+        active: ActiveDownload,
         goal: State,
         announcement: events.Announcement,
         context: CommandContext,
     ) -> None:
         """Stop the work on a download and bring it into `goal`; publishing runs to its end."""
-        if entry.download.state is State.PUBLISHING and entry.task:
-            await asyncio.wait([entry.task])
-        require(entry.download, goal)
-        await self._stop_work(entry)
+        if active.download.state is State.PUBLISHING and active.task:
+            await asyncio.wait([active.task])
+        require(active.download, goal)
+        await self._stop_work(active)
         try:
-            await self._state_machine.advance(entry, goal, events=[announcement], context=context)
+            await self._state_machine.advance(active, goal, events=[announcement], context=context)
         finally:
-            self._go_on(entry)
+            self._requeue_if_active(active)
 
-    async def _stop_work(self, entry: ActiveDownload) -> None:
-        while entry in self._queue or (entry.task and not entry.task.done()):
-            if entry in self._queue:
-                self._queue.remove(entry)
-            await stop(entry.task)  # which may have queued it again before it heeded that
+    async def _stop_work(self, active: ActiveDownload) -> None:
+        while active in self._queue or (active.task and not active.task.done()):
+            if active in self._queue:
+                self._queue.remove(active)
+            await stop(active.task)  # which may have queued it again before it heeded that
 
-    def _go_on(self, entry: ActiveDownload) -> None:
+    def _requeue_if_active(self, active: ActiveDownload) -> None:
         """Take a download up again whose work was stopped, but which stayed active."""
-        if entry.download.state in ACTIVE:
-            self._requeue(entry)
+        if active.download.state in ACTIVE:
+            self._requeue(active)
             self.schedule()
 
-    def _enqueue(self, entry: ActiveDownload) -> None:
-        self._queue.append(entry)
+    def _enqueue(self, active: ActiveDownload) -> None:
+        self._queue.append(active)
         self.schedule()
 
-    def _requeue(self, entry: ActiveDownload) -> None:
+    def _requeue(self, active: ActiveDownload) -> None:
         """Queue a download on which nobody works though its record says so."""
-        if entry.download.state is not State.PUBLISHING:
-            entry.download = msgspec.structs.replace(entry.download, state=State.QUEUED)
-        self._queue.append(entry)
+        if active.download.state is not State.PUBLISHING:
+            active.download = msgspec.structs.replace(active.download, state=State.QUEUED)
+        self._queue.append(active)
 
-    async def _work(self, entry: ActiveDownload) -> None:
+    async def _work(self, active: ActiveDownload) -> None:
         """Take one download as far as it comes, then give its slot to the next."""
         try:
-            with self._bandwidth.throttle.open(entry.download.options.max_bandwidth) as share:
-                entry.share = share
-                error = await self._go(entry, share)
+            with self._bandwidth.throttle.open(active.download.options.max_bandwidth) as share:
+                active.share = share
+                error = await self._run(active, share)
         finally:
-            entry.share = None
-            self._working.discard(entry)
+            active.share = None
+            self._working.discard(active)
             self.schedule()
         if error:
-            await self._handle_failure(entry, error)
+            await self._handle_failure(active, error)
 
-    async def _go(self, entry: ActiveDownload, share: Share) -> DownloaderError | None:
+    async def _run(self, active: ActiveDownload, share: Share) -> DownloaderError | None:
         """Bring a download to its end, or return what stops it."""
         runner = DownloadRunner(
-            entry,
+            active,
             store=self._store,
             listing=self._listing,
             engine=self._engine,
@@ -345,133 +342,134 @@ class DownloadManager:
             on_fault=self._on_fault,
         )
         try:
-            destination = entry.download.destination  # recorded under the configuration of then
-            path_safety.check_allowed(
-                Path(destination), self._settings().destination_roots, destination
-            )
+            destination = active.download.destination  # recorded under the configuration of then
+            roots = self._settings().destination_roots
+            path_safety.check_allowed(Path(destination), roots, destination)
             await runner.run(before_publishing=self._model)
-            await uninterrupted(self._complete(entry))
+            await uninterrupted(self._complete(active))
             await self._versions.delete_pending()
         except DownloaderError as error:
             return error
         except Exception as error:
-            if told := from_system(error):
-                return told
-            log.exception("%s: the downloader itself failed", entry.download.download_id)
+            if known := from_system(error):
+                return known
+            log.exception("%s: the downloader itself failed", active.download.download_id)
             return DownloaderError(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
         return None
 
-    async def _complete(self, entry: ActiveDownload) -> None:
-        await asyncio.to_thread(discard, entry.download)
+    async def _complete(self, active: ActiveDownload) -> None:
+        await asyncio.to_thread(discard, active.download)
         announced: list[events.Announcement] = [events.completed]
         models: dict[str, dict[str, Any] | None] = {}
         async with self._registry.changing:
-            if model := self._model(entry.download):
+            if model := self._model(active.download):
                 models[model["model_id"]] = model
                 announced.append(events.model_added(model))
-            also = self._versions.completed_with(entry.download)
+            also = self._versions.completed_with(active.download)
             await self._state_machine.advance(
-                entry, State.COMPLETED, events=announced, models=models, also=also
+                active, State.COMPLETED, events=announced, models=models, also=also
             )
             self._registry.adopt(models)
             self._versions.adopt(also.versions)
 
-    async def _handle_failure(self, entry: ActiveDownload, error: DownloaderError) -> None:
+    async def _handle_failure(self, active: ActiveDownload, error: DownloaderError) -> None:
         """Wait where a fault passes by itself, begin again where files are gone, or else fail."""
         if isinstance(error, Vanished):
-            if entry.beginnings < _BEGINNINGS:
-                log.warning("%s begins again: %s", entry.download.download_id, error)
-                self._on_fault(entry.download, error)
-                entry.beginnings += 1
-                await self._queue_again(entry)
+            if active.restarts < _MOST_RESTARTS:
+                log.warning("%s begins again: %s", active.download.download_id, error)
+                self._on_fault(active.download, error)
+                active.restarts += 1
+                await self._queue_again(active)
                 return
-            error = _given_up(error)
+            error = _too_many_restarts(error)
         failure = Failure(error.code, error.message, error.details)
-        log.warning("%s: %s: %s", entry.download.download_id, error.code.value, error.message)
+        log.warning("%s: %s: %s", active.download.download_id, error.code.value, error.message)
         if error.code not in self._transient:
             await self._advance_with_retry(
-                entry, State.FAILED, events=[events.failed], failure=failure
+                active, State.FAILED, events=[events.failed], failure=failure
             )
-            self._on_fault(entry.download, error)
+            self._on_fault(active.download, error)
             return
-        if entry.download.state is not State.PUBLISHING:  # which is carried to its end
-            await self._advance_with_retry(entry, State.WAITING, failure=failure)
-        elif not entry.failures_in_a_row:
-            self._on_fault(entry.download, error)
-        entry.failures_in_a_row += 1
-        await self._clock.sleep(pause_after(entry.failures_in_a_row, _FIRST_WAIT, _LONGEST_WAIT))
-        if entry.download.state is State.PUBLISHING:
-            self._enqueue(entry)
+        if active.download.state is not State.PUBLISHING:  # which is carried to its end
+            await self._advance_with_retry(active, State.WAITING, failure=failure)
+        elif not active.failures_in_a_row:
+            self._on_fault(active.download, error)
+        active.failures_in_a_row += 1
+        await self._clock.sleep(pause_after(active.failures_in_a_row, _FIRST_WAIT, _LONGEST_WAIT))
+        if active.download.state is State.PUBLISHING:
+            self._enqueue(active)
         else:
-            await self._queue_again(entry)
+            await self._queue_again(active)
 
-    async def _queue_again(self, entry: ActiveDownload) -> None:
+    async def _queue_again(self, active: ActiveDownload) -> None:
         try:
-            await self._advance_with_retry(entry, State.QUEUED)
+            await self._advance_with_retry(active, State.QUEUED)
         finally:  # cancelled too, for by then that may be recorded
-            if entry.download.state is State.QUEUED:
-                self._enqueue(entry)
+            if active.download.state is State.QUEUED:
+                self._enqueue(active)
 
     async def _advance_with_retry(
-        self, entry: ActiveDownload, state: State, **changes: Any
+        self, active: ActiveDownload, state: State, **changes: Any
     ) -> None:
         """Enter `state` as soon as it can be written: StateDir's disk may be full for a while."""
         while True:
             try:
-                await self._state_machine.advance(entry, state, **changes)
+                await self._state_machine.advance(active, state, **changes)
             except DownloaderError as error:
-                log.error("%s: %s", entry.download.download_id, error)
+                log.error("%s: %s", active.download.download_id, error)
                 if error.code is ErrorCode.INVALID_STATE:
                     return
                 await self._clock.sleep(_WRITE_AGAIN)
             else:
                 return
 
-    def _check_space(self, entry: ActiveDownload) -> None:
-        check_space(entry, self._entries.values(), self._settings().min_free_bytes)
+    def _check_space(self, active: ActiveDownload) -> None:
+        check_space(active, self._downloads.values(), self._settings().min_free_bytes)
 
     def _model(self, download: Download) -> dict[str, Any] | None:
         """Return the registry's entry for the model of a download, if it carries one."""
         if download.model_meta is None:
             return None
-        return self._registry.entry(
+        return self._registry.updated(
             download.model_meta, model_id=model_id(download), local_path=download.target
         )
 
     async def _prune(self) -> None:
         """Forget what ended long ago, and the oldest of too many."""
         try:
-            for entry in self._outlived():
-                async with entry.lock:
-                    if entry.download.state in _ENDED:
-                        download_id = entry.download.download_id
-                        await asyncio.to_thread(discard, entry.download)
+            for active in self._expired():
+                async with active.lock:
+                    if active.download.state in _ENDED:
+                        download_id = active.download.download_id
+                        await asyncio.to_thread(discard, active.download)
                         await self._store.record(Change(forgotten=[download_id]))
-                        del self._entries[download_id]
+                        del self._downloads[download_id]
             now = self._clock.now()
             before = 0.0 if self._clock_jumped() else now - _KEPT_SECONDS
             await self._store.forget_responses(before=before, most=_MOST_RESPONSES)
             await self._versions.tidy()
-            unfinished = [e.download for e in self.entries if e.download.state not in FINISHED]
+            downloads = [active.download for active in self.downloads]
+            unfinished = [d for d in downloads if d.state not in FINISHED]
             exchanged = (published_name(d) for d in unfinished if d.exchange)
             await forget_missing(self._store, (*exchanged, *(d.staging for d in unfinished)))
         except Exception as error:
-            told = error if isinstance(error, DownloaderError) else from_system(error)
-            if told is None:
+            failure = error if isinstance(error, DownloaderError) else from_system(error)
+            if failure is None:
                 raise
-            log.warning("nothing old could be forgotten: %s", told)
+            log.warning("nothing old could be forgotten: %s", failure)
 
-    def _outlived(self) -> list[ActiveDownload]:
-        ended = [entry for entry in self._entries.values() if entry.download.state in _ENDED]
+    def _expired(self) -> list[ActiveDownload]:
+        ended = [active for active in self._downloads.values() if active.download.state in _ENDED]
         ended.sort(key=self._age, reverse=True)
         surplus = len(ended) - _KEPT_DOWNLOADS
-        return [e for n, e in enumerate(ended) if n < surplus or self._age(e) > _KEPT_SECONDS]
+        aged = [self._age(active) for active in ended]
+        return [a for n, a in enumerate(ended) if n < surplus or aged[n] > _KEPT_SECONDS]
 
-    def _age(self, entry: ActiveDownload) -> float:
+    def _age(self, active: ActiveDownload) -> float:
         """Return the seconds since a download ended, whatever was done to the wall clock."""
-        if entry.entered is not None:
-            return self._clock.monotonic() - entry.entered
-        return self._clock.now() - entry.download.updated_at
+        if active.entered is not None:
+            return self._clock.monotonic() - active.entered
+        return self._clock.now() - active.download.updated_at
 
     def _clock_jumped(self) -> bool:
         """Tell whether the wall clock was set since the start, as on a device without its own."""
@@ -480,10 +478,10 @@ class DownloadManager:
         return abs(drift) > _PRUNE_INTERVAL
 
 
-def _given_up(error: Vanished) -> DownloaderError:
+def _too_many_restarts(error: Vanished) -> DownloaderError:
     return DownloaderError(
         error.code,
-        f"{error.message}. It happened {_BEGINNINGS + 1} times: first find out what removes files"
-        " there, such as a job that cleans up",
+        f"{error.message}. It happened {_MOST_RESTARTS + 1} times: first find out what removes"
+        " files there, such as a job that cleans up",
         **error.details,
     )

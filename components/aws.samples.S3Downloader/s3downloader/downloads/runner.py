@@ -43,7 +43,7 @@ class DownloadRunner:
 
     def __init__(
         self,
-        entry: ActiveDownload,
+        active: ActiveDownload,
         *,
         store: Store,
         listing: Listing,
@@ -54,7 +54,7 @@ class DownloadRunner:
         checksum: reuse.AskChecksum,
         on_fault: Callable[[Download, DownloaderError], None],
     ) -> None:
-        self._entry = entry
+        self._active = active
         self._store = store
         self._listing = listing
         self._engine = engine
@@ -68,47 +68,49 @@ class DownloadRunner:
 
     async def run(self, before_publishing: Callable[[Download], object]) -> None:
         """Carry the download out. `before_publishing` may object by raising."""
-        if self._entry.download.state is not State.PUBLISHING:
-            exchange = self._entry.download.exchange
-            if not await asyncio.to_thread(replace.is_exchanged, self._entry.download):
+        if self._active.download.state is not State.PUBLISHING:
+            exchange = self._active.download.exchange
+            if not await asyncio.to_thread(replace.is_exchanged, self._active.download):
                 await self._stage_files()
-                before_publishing(self._entry.download)
-                exchange = await asyncio.to_thread(replace.begin, self._entry.download)
-            if not self._entry.download.replaces:
+                before_publishing(self._active.download)
+                exchange = await asyncio.to_thread(replace.begin, self._active.download)
+            if not self._active.download.replaces:
                 await self._record_staged()
             await self._advance(
-                self._entry, State.PUBLISHING, publish_began=True, exchange=exchange
+                self._active, State.PUBLISHING, publish_began=True, exchange=exchange
             )
         await self._publish()
         async for batch in batches(self._files(done=True)):
-            await reuse.record_published(self._entry.download, batch, self._store)
+            await reuse.record_published(self._active.download, batch, self._store)
 
     async def _record_staged(self) -> None:
         """Record what is to be moved into place, for good with the next change of state."""
         async for batch in batches(self._files(done=True)):
-            await reuse.record_staged(self._entry.download, batch, self._store)
+            await reuse.record_staged(self._active.download, batch, self._store)
 
     async def _stage_files(self) -> None:
         """Return once every file lies whole in the staging folder."""
-        await self._advance(self._entry, State.PLANNING, plan=self._entry.download.plan + 1)
-        is_new = await asyncio.to_thread(prepare, self._entry.download)
-        if self._entry.download.plan > 1:
+        await self._advance(self._active, State.PLANNING, plan=self._active.download.plan + 1)
+        is_new = await asyncio.to_thread(prepare, self._active.download)
+        if self._active.download.plan > 1:
             await self._forget_broken()
         if not is_new:
             await self._engine.recover(self._job, self._files(done=False), self)
-        if self._entry.download.plan > 1:
-            await self._store.doubt_unpinned(self._entry.download.download_id)
+        if self._active.download.plan > 1:
+            await self._store.doubt_unpinned(self._active.download.download_id)
         await self._plan()
-        async for taken in reuse.stage_unchanged(self._entry.download, self._store, self._checksum):
+        async for taken in reuse.stage_unchanged(
+            self._active.download, self._store, self._checksum
+        ):
             await self.finished(taken)
-        self._entry.meter.restart(self._entry.meter.bytes_there, keep_peak=True)
+        self._active.meter.restart(self._active.meter.bytes_there, keep_peak=True)
         for _ in range(_ROUNDS):
-            self._check_space(self._entry)
-            await self._advance(self._entry, State.DOWNLOADING)
+            self._check_space(self._active)
+            await self._advance(self._active, State.DOWNLOADING)
             fault = await self._fetch()
-            await self._advance(self._entry, State.VERIFYING, plan=self._entry.download.plan + 1)
+            await self._advance(self._active, State.VERIFYING, plan=self._active.download.plan + 1)
             differences = await self._verify()
-            if self._entry.download.files_done == self._entry.download.files_total:
+            if self._active.download.files_done == self._active.download.files_total:
                 return
             has_changed = bool(differences.gone or differences.replaced)
             if fault and not has_changed and self._relisted:
@@ -122,7 +124,7 @@ class DownloadRunner:
 
     async def _plan(self) -> Differences:
         """Bring the plan up to date with the source, and the record with the plan."""
-        download = self._entry.download
+        download = self._active.download
         differences = await make_plan(download, self._listing, self._store)
         if differences.replaced and download.started:
             self._on_fault(download, _replaced(download, differences))
@@ -132,8 +134,8 @@ class DownloadRunner:
             self._on_fault(download, fault)
         totals = await self._store.totals(download.download_id)
         same = totals.bytes_total == download.bytes_total and not differences.gone
-        self._entry.meter.restart(totals.bytes_done, keep_peak=same)
-        self._entry.download = msgspec.structs.replace(self._entry.download, **totals._asdict())
+        self._active.meter.restart(totals.bytes_done, keep_peak=same)
+        self._active.download = msgspec.structs.replace(self._active.download, **totals._asdict())
         return differences
 
     async def _fetch(self) -> DownloaderError | None:
@@ -144,7 +146,7 @@ class DownloadRunner:
         except DownloaderError as error:
             if error.code not in _MAY_BE_TOLD_BY_THE_NEXT_PLAN:
                 raise
-            log.warning("%s: %s", self._entry.download.download_id, error)
+            log.warning("%s: %s", self._active.download.download_id, error)
             return error
         return None
 
@@ -162,10 +164,12 @@ class DownloadRunner:
         """Have those files fetched again that are recorded as done and are not whole."""
         if broken := await self._broken_files():
             await self._store.mark_missing(broken)
-            log.warning("%s: %d files are not whole", self._entry.download.download_id, len(broken))
+            log.warning(
+                "%s: %d files are not whole", self._active.download.download_id, len(broken)
+            )
 
     async def _broken_files(self) -> list[FileRecord]:
-        download = self._entry.download
+        download = self._active.download
         broken: list[FileRecord] = []
         async for batch in batches(self._files(done=True)):
             away = await asyncio.to_thread(not_staged, download, batch)
@@ -173,7 +177,7 @@ class DownloadRunner:
         return broken
 
     async def _publish(self) -> None:
-        download = self._entry.download
+        download = self._active.download
         if not download.exchange or await asyncio.to_thread(replace.is_staged, download):
             await self._check_whole()
         if download.exchange:
@@ -201,11 +205,11 @@ class DownloadRunner:
 
     def _files(self, *, done: bool) -> AsyncIterable[FileRecord]:
         """Return the files that are done, or not; to be gone through as often as one likes."""
-        return _Files(self._store, self._entry.download.download_id, done)
+        return _Files(self._store, self._active.download.download_id, done)
 
     @property
     def _job(self) -> FetchJob:
-        download = self._entry.download
+        download = self._active.download
         return FetchJob(
             download_id=download.download_id,
             bucket=download.bucket,
@@ -217,18 +221,18 @@ class DownloadRunner:
 
     def progress(self, in_flight: int) -> None:
         """Take an engine's report of bytes that belong to no finished file yet."""
-        self._entry.meter.progress(in_flight)
+        self._active.meter.progress(in_flight)
         if self._begins:  # with what earlier fetches left, which did not arrive just now
             self._begins = False
-            self._entry.meter.forget_rate()
+            self._active.meter.forget_rate()
 
     async def finished(self, files: list[FileRecord]) -> None:
         """Take an engine's report of files that are whole and synced."""
         await self._store.mark_done(files)
-        self._entry.meter.settle(sum(file.size for file in files))
-        self._entry.failures_in_a_row = 0
-        done = self._entry.download.files_done + len(files)
-        self._entry.download = msgspec.structs.replace(self._entry.download, files_done=done)
+        self._active.meter.settle(sum(file.size for file in files))
+        self._active.failures_in_a_row = 0
+        done = self._active.download.files_done + len(files)
+        self._active.download = msgspec.structs.replace(self._active.download, files_done=done)
 
 
 def _vanished(broken: list[FileRecord]) -> Vanished:

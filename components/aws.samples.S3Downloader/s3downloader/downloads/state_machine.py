@@ -57,7 +57,7 @@ class StateMachine:
 
     async def advance(
         self,
-        entry: ActiveDownload,
+        active: ActiveDownload,
         state: State,
         *,
         events: Sequence[Announcement] = (),
@@ -67,59 +67,63 @@ class StateMachine:
         also: Change | None = None,
         **changes: Any,
     ) -> None:
-        """Bring `entry` into `state`, recorded in one step with its events, response and models.
+        """Bring `active` into `state`, recorded in one step with its events, response and models.
 
         `also` has what else is recorded with it.
 
         Once begun it is carried out, even if the caller is cancelled meanwhile.
         """
-        require(entry.download, state)
-        if state is State.DOWNLOADING and not entry.download.started:
+        require(active.download, state)
+        if state is State.DOWNLOADING and not active.download.started:
             events, changes = (*events, started), {**changes, "started": True}
         also = msgspec.structs.replace(also or Change(), models=models or {})
-        entering = self._enter(entry, state, events, context, also, failure, changes)
+        entering = self._enter(active, state, events, context, also, failure, changes)
         await uninterrupted(entering)
 
-    async def save_progress(self, entries: Iterable[ActiveDownload]) -> None:
+    async def save_progress(self, downloads: Iterable[ActiveDownload]) -> None:
         """Write down how far the downloads at work are, and how long work and time to it took."""
-        at_work = [e for e in entries if _goes_on(e) and not e.writing.locked()]
-        for entry in at_work:
-            entry.download = msgspec.structs.replace(
-                entry.download, **self._times(entry), bytes_done=entry.meter.bytes_done
+        at_work = [
+            active for active in downloads if _is_aging(active) and not active.writing.locked()
+        ]
+        for active in at_work:
+            active.download = msgspec.structs.replace(
+                active.download, **self._times(active), bytes_done=active.meter.bytes_done
             )
-            entry.active_since = self._clock.monotonic()
-            if entry.working_since is not None:
-                entry.working_since = entry.active_since
+            active.active_since = self._clock.monotonic()
+            if active.working_since is not None:
+                active.working_since = active.active_since
         if at_work:
-            await self._outbox.record(Change(downloads=[entry.download for entry in at_work]))
+            await self._outbox.record(Change(downloads=[active.download for active in at_work]))
 
-    async def amend(self, entry: ActiveDownload, options: Options, context: CommandContext) -> None:
+    async def amend(
+        self, active: ActiveDownload, options: Options, context: CommandContext
+    ) -> None:
         """Record changed options and the response to it; the state stays."""
-        await uninterrupted(self._amend(entry, options, context))
+        await uninterrupted(self._amend(active, options, context))
 
     async def _amend(
-        self, entry: ActiveDownload, options: Options, context: CommandContext
+        self, active: ActiveDownload, options: Options, context: CommandContext
     ) -> None:
-        async with entry.writing:
-            before = entry.download.options
-            entry.download = msgspec.structs.replace(entry.download, options=options)
+        async with active.writing:
+            before = active.download.options
+            active.download = msgspec.structs.replace(active.download, options=options)
             try:
-                await self._record(entry.download, (), context, Change())
+                await self._record(active.download, (), context, Change())
             except DownloaderError:
-                entry.download = msgspec.structs.replace(entry.download, options=before)
+                active.download = msgspec.structs.replace(active.download, options=before)
                 raise
 
-    def _times(self, entry: ActiveDownload) -> dict[str, float]:
+    def _times(self, active: ActiveDownload) -> dict[str, float]:
         """Return the record's durations as they are now."""
-        now, since = self._clock.monotonic(), entry.working_since
+        now, since = self._clock.monotonic(), active.working_since
         return {
-            "seconds": entry.download.seconds + (0.0 if since is None else now - since),
-            "active_seconds": entry.download.active_seconds + entry.active(now),
+            "seconds": active.download.seconds + (0.0 if since is None else now - since),
+            "active_seconds": active.download.active_seconds + active.unsaved_active_seconds(now),
         }
 
     async def _enter(
         self,
-        entry: ActiveDownload,
+        active: ActiveDownload,
         state: State,
         events: Sequence[Announcement],
         context: CommandContext | None,
@@ -127,22 +131,22 @@ class StateMachine:
         failure: Failure | None,
         changes: dict[str, Any],
     ) -> None:
-        async with entry.writing:
-            changes = {**self._times(entry), "bytes_done": entry.meter.bytes_done, **changes}
+        async with active.writing:
+            changes = {**self._times(active), "bytes_done": active.meter.bytes_done, **changes}
             download = msgspec.structs.replace(
-                entry.download,
+                active.download,
                 state=state,
                 updated_at=self._clock.now(),
                 failure=failure,
                 **changes,
             )
             await self._record(download, events, context, also)
-            entry.download = download
-            entry.entered = self._clock.monotonic()
-            entry.working_since = entry.entered if state in _WORKING else None
-            entry.active_since = entry.entered if state in ACTIVE else None
+            active.download = download
+            active.entered = self._clock.monotonic()
+            active.working_since = active.entered if state in _WORKING else None
+            active.active_since = active.entered if state in ACTIVE else None
         log.info("download %s is %s", download.download_id, state.value)
-        self._on_change(entry)
+        self._on_change(active)
 
     async def _record(
         self,
@@ -171,10 +175,10 @@ class StateMachine:
         )
 
 
-def _goes_on(entry: ActiveDownload) -> bool:
+def _is_aging(active: ActiveDownload) -> bool:
     """Tell whether a download's record ages: it is at work, or its timeout runs."""
-    timed = entry.active_since is not None and entry.download.options.timeout is not None
-    return timed or entry.working_since is not None
+    timed = active.active_since is not None and active.download.options.timeout is not None
+    return timed or active.working_since is not None
 
 
 def invalid_state(download: Download, why: str) -> DownloaderError:

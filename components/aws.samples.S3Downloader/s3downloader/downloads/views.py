@@ -15,16 +15,16 @@ from .planning import disk_space
 __all__ = ["details_view", "disk_usage", "download_view", "file_view", "limit_view"]
 
 
-def download_view(entry: ActiveDownload) -> DownloadView:
+def download_view(active: ActiveDownload) -> DownloadView:
     """Return what lists and status show of a download."""
-    return DownloadView(**_fields(entry))
+    return DownloadView(**_fields(active))
 
 
-def details_view(entry: ActiveDownload) -> DetailsView:
+def details_view(active: ActiveDownload) -> DetailsView:
     """Return everything about a download but its files."""
-    download = entry.download
+    download = active.download
     return DetailsView(
-        **_fields(entry),
+        **_fields(active),
         created_at=download.created_at,
         updated_at=download.updated_at,
         seconds=download.seconds,
@@ -46,13 +46,13 @@ def file_view(file: FileRecord) -> FileView:
     )
 
 
-def limit_view(entry: ActiveDownload) -> LimitView:
+def limit_view(active: ActiveDownload) -> LimitView:
     """Return the limit of a download and what it takes now."""
     return LimitView(
-        download_id=entry.download.download_id,
-        status=entry.download.state,
-        max_bandwidth=entry.download.options.max_bandwidth or 0,
-        bytes_per_second=_rate(entry),
+        download_id=active.download.download_id,
+        status=active.download.state,
+        max_bandwidth=active.download.options.max_bandwidth or 0,
+        bytes_per_second=_rate(active),
     )
 
 
@@ -66,11 +66,11 @@ def disk_usage(path: str) -> DiskUsage:
     )
 
 
-def _fields(entry: ActiveDownload) -> dict[str, Any]:
-    download = entry.download
+def _fields(active: ActiveDownload) -> dict[str, Any]:
+    download = active.download
     total = download.bytes_total
-    done = min(entry.meter.bytes_done, total)
-    rate = _rate(entry)
+    done = min(active.meter.bytes_done, total)
+    rate = _rate(active)
     return {
         "download_id": download.download_id,
         "bucket": download.bucket,
@@ -89,9 +89,9 @@ def _fields(entry: ActiveDownload) -> dict[str, Any]:
     }
 
 
-def _rate(entry: ActiveDownload) -> int:
-    downloading = entry.download.state is State.DOWNLOADING
-    return round(entry.meter.bytes_per_second()) if downloading else 0
+def _rate(active: ActiveDownload) -> int:
+    downloading = active.download.state is State.DOWNLOADING
+    return round(active.meter.bytes_per_second()) if downloading else 0
 
 
 def _progress(done: int, total: int, *, complete: bool) -> float:

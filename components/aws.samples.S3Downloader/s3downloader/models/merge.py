@@ -53,7 +53,7 @@ def next_update(document: ShadowDocument, models: Models) -> ModelEntry:
     if strange is None:
         return {}
     base = readable(document.reported)
-    ours = {name: entry for name, entry in models.items() if name not in strange}
+    ours = {name: model for name, model in models.items() if name not in strange}
     patch = difference(base, ours)
     update: ModelEntry = {}
     for name in sorted(patch, key=lambda n: json_bytes(ours.get(n)) - json_bytes(base.get(n))):
@@ -72,9 +72,9 @@ def merge(base: Models, local: Models, remote: Models) -> Models:
     """
     merged: Models = {}
     for name in {**local, **remote}:
-        entry = _merge_entry(base.get(name), local.get(name), remote.get(name))
-        if entry is not None:
-            merged[name] = entry
+        model = _merge_entry(base.get(name), local.get(name), remote.get(name))
+        if model is not None:
+            merged[name] = model
     return merged
 
 
@@ -83,8 +83,8 @@ def reported_models(base: ShadowDocument, remote: ShadowDocument) -> Models:
     before, strange = readable(base.reported), unreadable(remote.reported)
     if strange is None:
         return before
-    kept = {name: entry for name, entry in before.items() if name in strange}
-    return {**readable(remote.reported), **kept}
+    unreadable_models = {name: model for name, model in before.items() if name in strange}
+    return {**readable(remote.reported), **unreadable_models}
 
 
 def desired_patches(base: ShadowDocument, remote: ShadowDocument, models: Models) -> Models:
@@ -144,6 +144,6 @@ def _merge_entry(
     return merged or None  # a shadow holds no model without a field
 
 
-def _last_updated(entry: ModelEntry) -> float:
-    value = entry.get("last_updated")
+def _last_updated(model: ModelEntry) -> float:
+    value = model.get("last_updated")
     return value if isinstance(value, int | float) else 0

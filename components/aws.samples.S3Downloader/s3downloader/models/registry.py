@@ -108,7 +108,7 @@ class Registry:
 
     def models(self) -> list[ModelEntry]:
         """Return all entries in the order of their ids."""
-        return [entry for _, entry in sorted(self._models.items())]
+        return [model for _, model in sorted(self._models.items())]
 
     def get(self, model_id: str) -> ModelEntry:
         """Return one entry; raises MODEL_NOT_FOUND."""
@@ -122,7 +122,7 @@ class Registry:
             )
         return self._models[model_id]
 
-    def entry(
+    def updated(
         self, meta: Mapping[str, Any], *, model_id: str, local_path: str | None
     ) -> ModelEntry:
         """Return the entry that `meta` makes of a model, over what is known of it.
@@ -137,9 +137,9 @@ class Registry:
         if local_path is not None:
             fixed["local_path"] = local_path
         known = self._models.get(model_id, {})
-        entry: ModelEntry = normalize({"model_id": model_id, **known, **meta, **fixed})
-        self._check_room(self._base, {**self._models, model_id: entry}, model_id)
-        return entry
+        model: ModelEntry = normalize({"model_id": model_id, **known, **meta, **fixed})
+        self._check_room(self._base, {**self._models, model_id: model}, model_id)
+        return model
 
     def restored(self, models: Models) -> Models:
         """Return earlier entries as they are when they come back now.
@@ -147,10 +147,10 @@ class Registry:
         Changes nothing: record them, then adopt them. Raises REGISTRY_FULL.
         """
         stamp = {"last_updated": int(self._clock.now())}
-        entries: Models = {name: {**entry, **stamp} for name, entry in models.items()}
-        for model_id in entries:
-            self._check_room(self._base, {**self._models, **entries}, model_id)
-        return entries
+        restored: Models = {name: {**model, **stamp} for name, model in models.items()}
+        for model_id in restored:
+            self._check_room(self._base, {**self._models, **restored}, model_id)
+        return restored
 
     def adopt(self, models: Mapping[str, ModelEntry | None]) -> None:
         """Take over entries that have been recorded; None removes a model."""
@@ -165,9 +165,9 @@ class Registry:
         `make_responses` makes the responses that are recorded with it.
         """
         async with self.changing:
-            entry = self.entry(meta, model_id=meta.get("model_id", ""), local_path=None)
-            await self._put({entry["model_id"]: entry}, make_responses(entry))
-        return entry
+            model = self.updated(meta, model_id=meta.get("model_id", ""), local_path=None)
+            await self._put({model["model_id"]: model}, make_responses(model))
+        return model
 
     async def delete(
         self,
@@ -180,9 +180,9 @@ class Registry:
         `versions` tells what is recorded of the versions of its files with it.
         """
         async with self.changing:
-            entry = self.get(model_id)
-            await self._put({model_id: None}, make_responses(entry), versions(entry))
-        return entry
+            model = self.get(model_id)
+            await self._put({model_id: None}, make_responses(model), versions(model))
+        return model
 
     async def sync(self) -> None:
         """Bring shadow and registry together, again and again, until cancelled.
@@ -248,7 +248,7 @@ class Registry:
         base = self._base if self._base.version <= remote.version else _UNKNOWN
         theirs = reported_models(base, remote)
         merged = merge(readable(base.reported), self._models, theirs)
-        merged = {name: {"model_id": name, **entry} for name, entry in merged.items()}
+        merged = {name: {"model_id": name, **model} for name, model in merged.items()}
         self._grant(desired_patches(base, remote, merged), remote, merged)
         changes = {
             name: merged.get(name)
@@ -270,14 +270,14 @@ class Registry:
         """Merge wishes into `models`; one that cannot be met is left out, with a warning."""
         for model_id, patch in patches.items():
             stamp = {"model_id": model_id, "last_updated": int(self._clock.now())}
-            entry = patched(models.get(model_id, {}), {**stamp, **patch})
+            model = patched(models.get(model_id, {}), {**stamp, **patch})
             try:
                 check_fields(patch)
-                self._check_room(remote, {**models, model_id: entry}, model_id)
+                self._check_room(remote, {**models, model_id: model}, model_id)
             except DownloaderError as error:
                 self._warn(f"desired.models.{model_id} is ignored: {error}", error.code)
             else:
-                models[model_id] = entry
+                models[model_id] = model
 
     def _check_room(self, shadow: ShadowDocument, models: Models, model_id: str) -> None:
         needed, limit = shadow_bytes(holding(shadow, models)), self._max_bytes()
@@ -311,7 +311,7 @@ class Registry:
 
     def _set(self, models: Mapping[str, ModelEntry | None]) -> None:
         everything = {**self._models, **models}
-        self._models = {name: entry for name, entry in everything.items() if entry is not None}
+        self._models = {name: model for name, model in everything.items() if model is not None}
 
     def _handle_failure(self, error: DownloaderError) -> None:
         """Say once what is wrong, and choose how long to wait."""

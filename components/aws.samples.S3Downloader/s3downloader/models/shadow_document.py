@@ -71,8 +71,10 @@ def readable(section: ModelEntry) -> Models:
     models = section.get("models")
     if not isinstance(models, dict):
         return {}
-    entries = {name: normalize(entry) for name, entry in models.items() if _is_model(name, entry)}
-    return {name: entry for name, entry in entries.items() if entry}
+    normalized = {
+        name: normalize(model) for name, model in models.items() if _is_model(name, model)
+    }
+    return {name: model for name, model in normalized.items() if model}
 
 
 def unreadable(section: ModelEntry) -> ModelEntry | None:
@@ -80,7 +82,7 @@ def unreadable(section: ModelEntry) -> ModelEntry | None:
     models = section.get("models", {})
     if not isinstance(models, dict):
         return None
-    return {name: entry for name, entry in models.items() if not _is_model(name, entry)}
+    return {name: model for name, model in models.items() if not _is_model(name, model)}
 
 
 def invalid_paths(document: ShadowDocument) -> set[str]:
@@ -113,9 +115,9 @@ def check_id(model_id: object) -> None:
         )
 
 
-def check_fields(entry: ModelEntry) -> None:
+def check_fields(model: ModelEntry) -> None:
     """Raise INVALID_FIELD for a field that a shadow cannot hold, or an update not carry."""
-    for name, value in entry.items():
+    for name, value in model.items():
         fault = _fault(name, value)
         if fault:
             raise DownloaderError(
@@ -133,8 +135,8 @@ def _is_name(name: object) -> bool:
     )
 
 
-def _is_model(name: str, entry: object) -> bool:
-    return _is_name(name) and isinstance(entry, dict) and entry.get("model_id", name) == name
+def _is_model(name: str, model: object) -> bool:
+    return _is_name(name) and isinstance(model, dict) and model.get("model_id", name) == name
 
 
 def _fault(name: str, value: Any) -> str | None:

@@ -312,13 +312,13 @@ def _record(connection: sqlite3.Connection, change: Change) -> list[Outgoing]:
         connection.execute("DELETE FROM downloads WHERE download_id = ?", (download_id,))
     for download_id in change.clear_files:
         connection.execute("DELETE FROM files WHERE download_id = ?", (download_id,))
-    for model_id, entry in change.models.items():
-        if entry is None:
+    for model_id, model in change.models.items():
+        if model is None:
             connection.execute("DELETE FROM models WHERE model_id = ?", (model_id,))
         else:
             connection.execute(
                 "INSERT OR REPLACE INTO models VALUES (?, ?)",
-                (model_id, seal(model_id, msgspec.json.encode(entry))),
+                (model_id, seal(model_id, msgspec.json.encode(model))),
             )
     for name, body in change.metadata.items():
         connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, seal(name, body)))

@@ -77,66 +77,66 @@ def model_id(download: Download) -> str:
     return str(meta.get("model_id") or last or download.bucket)
 
 
-def check_target(download: Download, entries: Iterable[ActiveDownload]) -> None:
+def check_target(download: Download, downloads: Iterable[ActiveDownload]) -> None:
     """Raise DESTINATION_BUSY where another download is to write to the same target."""
-    others = (e for e in entries if e.download.download_id != download.download_id)
+    others = (active for active in downloads if active.download.download_id != download.download_id)
     check_free(download.target, others)
 
 
-def check_free(target: str, entries: Iterable[ActiveDownload]) -> None:
-    """Raise DESTINATION_BUSY where one of `entries` is to write to `target`."""
-    for entry in entries:
-        if path_safety.overlap(target, entry.target) and _writes(entry):
-            other = entry.download
+def check_free(target: str, downloads: Iterable[ActiveDownload]) -> None:
+    """Raise DESTINATION_BUSY where one of `downloads` is to write to `target`."""
+    for active in downloads:
+        if path_safety.overlap(target, active.target) and _writes(active):
+            other = active.download
             raise DownloaderError(
                 ErrorCode.DESTINATION_BUSY,
                 f"the download {other.download_id!r} is {other.state.value} and writes to"
-                f" {entry.target}; wait for it, cancel it, or choose another destination",
+                f" {active.target}; wait for it, cancel it, or choose another destination",
                 download_id=other.download_id,
             )
 
 
-def _writes(entry: ActiveDownload) -> bool:
+def _writes(active: ActiveDownload) -> bool:
     """Tell whether a download writes to its target, or will without another check."""
-    download = entry.download
-    if entry.lock.locked() and (download.exchange or download.state is State.FAILED):
+    download = active.download
+    if active.lock.locked() and (download.exchange or download.state is State.FAILED):
         return True  # it is being resumed, or undone
     return download.state not in FINISHED and (
         download.state in _OCCUPYING or download.publish_began
     )
 
 
-def check_space(entry: ActiveDownload, entries: Iterable[ActiveDownload], reserve: int) -> None:
-    """Promise `entry` the space that it still needs, beside what is promised to others.
+def check_space(active: ActiveDownload, downloads: Iterable[ActiveDownload], reserve: int) -> None:
+    """Promise `active` the space that it still needs, beside what is promised to others.
 
     Raises INSUFFICIENT_SPACE where that is too much.
     """
-    entry.has_room = False
-    destination = Path(entry.download.destination)
+    active.has_room = False
+    destination = Path(active.download.destination)
     device = disk_space.device(destination)
     promised = sum(
         _unwritten(other)
-        for other in entries
+        for other in downloads
         if other.has_room
         and _missing(other)
         and disk_space.device(Path(other.download.destination)) == device
     )
-    needed = _unwritten(entry)
+    needed = _unwritten(active)
     disk_space.check_space(destination, needed=needed, promised=promised, reserve=reserve)
-    entry.has_room = True
+    active.has_room = True
 
 
-def _missing(entry: ActiveDownload) -> int:
+def _missing(active: ActiveDownload) -> int:
     """Return the bytes that an active download has still to bring, as far as it is planned."""
-    download = entry.download
+    download = active.download
     if download.state not in ACTIVE or download.state is State.PUBLISHING:
         return 0
-    return max(0, download.bytes_total - entry.meter.bytes_settled)
+    return max(0, download.bytes_total - active.meter.bytes_settled)
 
 
-def _unwritten(entry: ActiveDownload) -> int:
+def _unwritten(active: ActiveDownload) -> int:
     """Return the bytes that a download has still to find room for.
 
     Files on their way have theirs already, also for what has not arrived of them.
     """
-    return max(0, _missing(entry) - disk_space.allocated(Path(entry.download.staging)))
+    return max(0, _missing(active) - disk_space.allocated(Path(active.download.staging)))

@@ -27,47 +27,49 @@ class Deadlines:
         self._running: set[ActiveDownload] = set()
         self._changed = asyncio.Event()
 
-    def changed(self, entry: ActiveDownload) -> None:
+    def changed(self, active: ActiveDownload) -> None:
         """Look at a download again: it came, or entered another state."""
-        if entry.download.options.timeout is None:
+        if active.download.options.timeout is None:
             return
-        if self._ends(entry):
-            self._running.add(entry)
+        if self._ends(active):
+            self._running.add(active)
         else:
-            self._running.discard(entry)
+            self._running.discard(active)
         self._changed.set()
 
     async def watch(self, end: Callable[[ActiveDownload], Awaitable[None]]) -> None:
         """Have each download whose time is over ended by `end`, until cancelled."""
         while True:
             self._changed.clear()
-            left = {entry: self._left(entry) for entry in self._running}
-            over = [entry for entry, seconds in left.items() if seconds <= 0]
-            for entry in over:
-                await end(entry)
-            if any(self.is_over(entry) for entry in over):
+            left = {active: self._left(active) for active in self._running}
+            over = [active for active, seconds in left.items() if seconds <= 0]
+            for active in over:
+                await end(active)
+            if any(self.is_over(active) for active in over):
                 await self._clock.sleep(_TRY_AGAIN)  # its end could not be written
             elif not over and left:
                 await first_of(self._clock.sleep(min(left.values())), self._changed.wait())
             elif not over:
                 await self._changed.wait()
 
-    def is_over(self, entry: ActiveDownload) -> bool:
+    def is_over(self, active: ActiveDownload) -> bool:
         """Tell whether the time of a download that may be ended is over."""
-        return self._ends(entry) and self._left(entry) <= 0
+        return self._ends(active) and self._left(active) <= 0
 
-    def _ends(self, entry: ActiveDownload) -> bool:
-        return entry.download.state in _ENDS and entry.download.options.timeout is not None
+    def _ends(self, active: ActiveDownload) -> bool:
+        return active.download.state in _ENDS and active.download.options.timeout is not None
 
-    def _left(self, entry: ActiveDownload) -> float:
-        assert entry.download.options.timeout is not None
-        active = entry.download.active_seconds + entry.active(self._clock.monotonic())
-        return entry.download.options.timeout - active
+    def _left(self, active: ActiveDownload) -> float:
+        assert active.download.options.timeout is not None
+        seconds = active.download.active_seconds + active.unsaved_active_seconds(
+            self._clock.monotonic()
+        )
+        return active.download.options.timeout - seconds
 
 
-def overrun(entry: ActiveDownload) -> DownloaderError:
+def overrun(active: ActiveDownload) -> DownloaderError:
     """Return why a download whose time is over ends."""
-    timeout = entry.download.options.timeout
+    timeout = active.download.options.timeout
     return DownloaderError(
         ErrorCode.TIMEOUT,
         f"the download did not complete within its timeout of {timeout:g} s; what has arrived is"

@@ -26,12 +26,12 @@ class Deferral:
 
     def __init__(
         self,
-        entries: Callable[[], Iterable[ActiveDownload]],
+        downloads: Callable[[], Iterable[ActiveDownload]],
         longest: Callable[[], float],
         clock: Clock,
     ) -> None:
         """`longest` returns how many seconds one deployment may be kept waiting; it may change."""
-        self._entries = entries
+        self._downloads = downloads
         self._longest = longest
         self._clock = clock
         self._deployment = ""
@@ -43,7 +43,7 @@ class Deferral:
         if deployment_id != self._deployment:
             self._deployment, self._asked_at = deployment_id, now
         left = self._asked_at + self._longest() - now
-        hindrance = next(filter(_would_fall_back, self._entries()), None)
+        hindrance = next(filter(_would_fall_back, self._downloads()), None)
         if hindrance is None or left <= 0:
             return 0.0
         log.info(
@@ -54,9 +54,9 @@ class Deferral:
         return min(left, _ASK_AGAIN)
 
 
-def _would_fall_back(entry: ActiveDownload) -> bool:
+def _would_fall_back(active: ActiveDownload) -> bool:
     return (
-        entry.download.state is State.DOWNLOADING
-        and entry.share is not None
-        and not goes_on_inside_files(entry.download.options, entry.share)
+        active.download.state is State.DOWNLOADING
+        and active.share is not None
+        and not goes_on_inside_files(active.download.options, active.share)
     )

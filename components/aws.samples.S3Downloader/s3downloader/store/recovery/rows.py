@@ -162,8 +162,8 @@ def _check_version(row: Row) -> None:
 
 
 def _check_model(row: Row) -> None:
-    entry = msgspec.json.decode(unseal(row["body"]), type=dict[str, Any])
-    known = entry.get("model_id", row["model_id"]) == row["model_id"]
+    model = msgspec.json.decode(unseal(row["body"]), type=dict[str, Any])
+    known = model.get("model_id", row["model_id"]) == row["model_id"]
     _require(known, "it has another model_id")
 
 
