@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from sandbox.operator import Heard, Operator
+from sandbox.operator import DeviceMessage, Operator
 from sandbox.servers import ObjectServer
 
 from .figures import table
@@ -50,21 +50,25 @@ def _row(mode: str, bursts: list[_Burst]) -> list[str]:
 
 
 async def _burst(operator: Operator, name: str) -> _Burst:
-    operator.heard.clear()
+    operator.received.clear()
     expected = {f"{name}-{number}" for number in range(_COMMANDS)}
     missing = set(expected)
 
-    def complete(heard: Heard) -> bool:
-        missing.discard(heard.message.get("command_id", ""))
+    def complete(received: DeviceMessage) -> bool:
+        missing.discard(received.message.get("command_id", ""))
         return not missing
 
     start = time.perf_counter()
-    answering = asyncio.create_task(operator.hear(complete, within=120))
+    answering = asyncio.create_task(operator.wait_for(complete, within=120))
     await asyncio.gather(*(operator.send("disk_space", command_id=id_) for id_ in expected))
     published = time.perf_counter() - start
     await answering
     answered = time.perf_counter() - start
     await operator.ask("status", command_id=f"{name}-last")
-    ids = [heard.message["command_id"] for heard in operator.heard if heard.topic == "responses"]
+    ids = [
+        received.message["command_id"]
+        for received in operator.received
+        if received.topic == "responses"
+    ]
     assert sorted(ids) == sorted([*expected, f"{name}-last"]), "an answer came twice"
     return _Burst(published, answered)

@@ -62,7 +62,7 @@ def _row(name: str, seconds: list[float]) -> list[str]:
 async def _ask(operator: Operator) -> list[float]:
     seconds = []
     for question in itertools.islice(itertools.cycle(_MIX), _COMMANDS):
-        operator.heard.clear()
+        operator.received.clear()
         start = time.perf_counter()
         response = await operator.ask(**question)
         seconds.append(time.perf_counter() - start)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from sandbox.operator import Heard
+from sandbox.operator import DeviceMessage
 from sandbox.servers import ObjectServer
 
 from .figures import table
@@ -91,16 +91,16 @@ async def _measure(directory: Path, server: ObjectServer, count: int) -> _Cost:
 async def _download(scene: Stage, models: Path, names: list[str]) -> None:
     """Have the object downloaded into a directory for each of `names`, and return after that."""
     missing = set(names)
-    scene.operator.heard.clear()
+    scene.operator.received.clear()
 
-    def is_last(heard: Heard) -> bool:
-        message = heard.message
+    def is_last(received: DeviceMessage) -> bool:
+        message = received.message
         assert message.get("success", True), message
         if message.get("event") == "download_completed":
             missing.discard(message["download_id"])
         return not missing
 
-    ending = asyncio.create_task(scene.operator.hear(is_last, within=600))
+    ending = asyncio.create_task(scene.operator.wait_for(is_last, within=600))
     for name in names:
         await scene.operator.send(
             "download",
@@ -114,8 +114,10 @@ async def _download(scene: Stage, models: Path, names: list[str]) -> None:
 
 async def _idle(scene: Stage) -> None:
     """Return once the status has told that all is done."""
-    await scene.operator.hear(
-        lambda heard: heard.topic == "status" and heard.message.get("active_downloads") == 0,
+    await scene.operator.wait_for(
+        lambda received: (
+            received.topic == "status" and received.message.get("active_downloads") == 0
+        ),
         within=30,
     )
 

@@ -51,7 +51,7 @@ async def stage(
         }
         device = await _device(directory, mode, environment, broker, stack)
         await stack.enter_async_context(device)
-        await operator.hear(lambda heard: heard.topic == "status", within=30)
+        await operator.wait_for(lambda received: received.topic == "status", within=30)
         yield Stage(device, operator, broker)
 
 
@@ -118,9 +118,9 @@ async def begin(
 async def completion(operator: Operator, download_id: str, *, within: float = 600.0) -> Json:
     """Return the event of a download's completion."""
     ends = ("download_completed", "download_error")
-    end = await operator.hear(
-        lambda heard: (
-            heard.message.get("event") in ends and heard.message["download_id"] == download_id
+    end = await operator.wait_for(
+        lambda received: (
+            received.message.get("event") in ends and received.message["download_id"] == download_id
         ),
         within=within,
     )

@@ -26,10 +26,12 @@ async def run(directory: Path, rounds: int) -> str:
         for number in range(rounds + 1):
             for mode, scene in scenes.items():
                 await scene.device.terminate()
-                scene.operator.heard.clear()
+                scene.operator.received.clear()
                 start = time.perf_counter()
                 await scene.device.start()
-                await scene.operator.hear(lambda heard: heard.topic == "status", within=30)
+                await scene.operator.wait_for(
+                    lambda received: received.topic == "status", within=30
+                )
                 if number:
                     seconds.setdefault(mode, []).append(time.perf_counter() - start)
     head = ["start to subscribed", "median", "fastest", "slowest"]

@@ -1,4 +1,4 @@
-"""Whoever sends commands to a device and hears what it says, over the broker."""
+"""Sends commands to a device and receives what it says, over the broker."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import msgspec
 
 from s3downloader.core.aio import stop, timeout
 
-__all__ = ["Heard", "Operator"]
+__all__ = ["DeviceMessage", "Operator"]
 
 Json = dict[str, Any]
 
 
-class Heard(NamedTuple):
+class DeviceMessage(NamedTuple):
     """A message of the device: the last level of its topic, and its content."""
 
     topic: str
@@ -27,7 +27,7 @@ class Heard(NamedTuple):
 
 
 class Operator:
-    """An MQTT client of one device; open as a context manager. Hears all that the device says.
+    """An MQTT client of one device; open as a context manager. Receives all that the device says.
 
     `observe` is called with the topic and payload of each message that it sends or receives.
     """
@@ -40,7 +40,7 @@ class Operator:
         *,
         observe: Callable[[str, bytes], None] = lambda topic, payload: None,
     ) -> None:
-        self.heard: list[Heard] = []
+        self.received: list[DeviceMessage] = []
         self._topics = f"{prefix}/{thing_name}"
         self._shadows = f"$aws/things/{thing_name}/shadow/name"
         self._observe = observe
@@ -87,7 +87,7 @@ class Operator:
 
     async def response(self, command_id: str, *, within: float = 10.0) -> Json:
         """Return the response to a command."""
-        return await self.hear(
+        return await self.wait_for(
             lambda h: (
                 h.topic == "responses"
                 and h.message.get("command_id") == command_id
@@ -99,7 +99,7 @@ class Operator:
 
     async def event(self, name: str, download_id: str, *, within: float = 30.0) -> Json:
         """Return the first event of that name of a download."""
-        return await self.hear(
+        return await self.wait_for(
             lambda h: (
                 h.message.get("event") == name and h.message.get("download_id") == download_id
             ),
@@ -112,14 +112,14 @@ class Operator:
     ) -> Json:
         """Return how the status shows a download, once that is acceptable."""
 
-        def shown(heard: Heard) -> Json | None:
-            downloads = heard.message.get("downloads", []) if heard.topic == "status" else []
+        def shown(received: DeviceMessage) -> Json | None:
+            downloads = received.message.get("downloads", []) if received.topic == "status" else []
             matching = (d for d in downloads if d["download_id"] == download_id and accept(d))
             return next(matching, None)
 
         what = f"a status that shows {download_id} so far"
-        status = await self.hear(lambda h: shown(h) is not None, within=within, what=what)
-        found = shown(Heard("status", status))
+        status = await self.wait_for(lambda h: shown(h) is not None, within=within, what=what)
+        found = shown(DeviceMessage("status", status))
         assert found is not None
         return found
 
@@ -128,42 +128,42 @@ class Operator:
         topic, token = f"{self._shadows}/{name}/get", f"op-{next(self._numbers)}"
         await self._client.subscribe(f"{topic}/+", qos=1)
         await self._publish(topic, msgspec.json.encode({"clientToken": token}))
-        return await self.hear(
+        return await self.wait_for(
             lambda h: h.message.get("clientToken") == token,
             within=within,
             what=f"the shadow {name}",
         )
 
-    async def hear(
-        self, accept: Callable[[Heard], bool], *, within: float, what: str = "the message"
+    async def wait_for(
+        self, accept: Callable[[DeviceMessage], bool], *, within: float, what: str = "the message"
     ) -> Json:
-        """Return the first acceptable message, heard already or still to come.
+        """Return the first acceptable message, received already or still to come.
 
-        Raises TimeoutError, which names `what` was not heard and tells the last messages.
+        Raises TimeoutError, which names `what` was not received and tells the last messages.
         """
         seen = 0
 
         def arrived() -> bool:
             nonlocal seen
-            while seen < len(self.heard) and not accept(self.heard[seen]):
+            while seen < len(self.received) and not accept(self.received[seen]):
                 seen += 1
-            return seen < len(self.heard)
+            return seen < len(self.received)
 
         try:
             async with timeout(within), self._news:
                 await self._news.wait_for(arrived)
         except TimeoutError:
-            last = "\n".join(str(heard) for heard in self.heard[-5:])
+            last = "\n".join(str(received) for received in self.received[-5:])
             raise TimeoutError(
-                f"{what} was not heard within {within:g} s; the last messages:\n{last}"
+                f"{what} was not received within {within:g} s; the last messages:\n{last}"
             ) from None
-        return self.heard[seen].message
+        return self.received[seen].message
 
     def events(self, download_id: str) -> list[str]:
         """Return the names of all events of a download so far, in order."""
         return [
             h.message["event"]
-            for h in self.heard
+            for h in self.received
             if "event" in h.message and h.message["download_id"] == download_id
         ]
 
@@ -177,5 +177,5 @@ class Operator:
             self._observe(message.topic.value, message.payload)
             topic = message.topic.value.rpartition("/")[2]
             async with self._news:
-                self.heard.append(Heard(topic, msgspec.json.decode(message.payload)))
+                self.received.append(DeviceMessage(topic, msgspec.json.decode(message.payload)))
                 self._news.notify_all()

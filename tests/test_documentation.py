@@ -74,11 +74,11 @@ def test_the_table_of_error_codes_is_the_code_s() -> None:
 
 
 def test_the_table_of_states_is_the_state_machine() -> None:
-    told = {
+    documented = {
         source.strip("`"): {target.strip("` ") for target in targets.split(",")}
         for source, targets in rows(CONTRACT, "States")
     }
-    assert told == {
+    assert documented == {
         source.value: {target.value for target in targets}
         for source, targets in TRANSITIONS.items()
         if targets
@@ -86,20 +86,20 @@ def test_the_table_of_states_is_the_state_machine() -> None:
 
 
 def test_the_table_of_parameters_is_that_of_the_settings() -> None:
-    told = {row[0].strip("`"): row for row in rows(CONTRACT, "Configuration")}
-    assert list(told) == [parameter_name(name) for name in Settings.__struct_fields__]
+    documented = {row[0].strip("`"): row for row in rows(CONTRACT, "Configuration")}
+    assert list(documented) == [parameter_name(name) for name in Settings.__struct_fields__]
     for field in Settings.__struct_fields__:
         name, default = parameter_name(field), getattr(Settings(), field)
         shown = ", ".join(default) if isinstance(default, tuple) else default
-        assert told[name][1] == (f"`{shown:g}`" if isinstance(shown, float) else f"`{shown}`")
-        assert told[name][3] == ("yes" if name in LIVE else "no")
+        assert documented[name][1] == (f"`{shown:g}`" if isinstance(shown, float) else f"`{shown}`")
+        assert documented[name][3] == ("yes" if name in LIVE else "no")
 
 
 def test_the_limits_are_those_of_the_code() -> None:
     of_commands, of_the_device = (dict(table) for table in tables(OPERATIONS, "Limits"))
     workers, parts = meta_of(NumWorkers).le, meta_of(Concurrency).le
-    told = of_commands["`numworkers`, `concurrency`"]
-    assert told == (
+    documented = of_commands["`numworkers`, `concurrency`"]
+    assert documented == (
         f"1 to {workers:,}, 1 to {parts}; `ranged` uses at most {REQUESTS} requests per download"
     )
     for names, kind in {

@@ -113,7 +113,7 @@ async def _try_image(image: Image, directory: Path) -> None:
             wrapper=in_root(image.root, shared=shared, work=image.workdir, network=True),
         )
         try:
-            await operator.hear(lambda heard: heard.topic == "status", within=30)
+            await operator.wait_for(lambda received: received.topic == "status", within=30)
             await main_job(operator, server, shared / "models" / "deployed")
         finally:
             status = await running.stop()
@@ -153,14 +153,14 @@ async def _try(component: Component, directory: Path, root: Path, *, network: bo
         try:
             await device.start()
             print(f"installed and started after {time.monotonic() - begin:.1f} s", flush=True)
-            await operator.hear(lambda heard: heard.topic == "status", within=30)
+            await operator.wait_for(lambda received: received.topic == "status", within=30)
             await main_job(operator, server, shared / "models" / "deployed")
             assert await device.terminate() == 0
             for number in range(1, 6):
-                operator.heard.clear()
+                operator.received.clear()
                 await device.start()
                 begin = time.monotonic()
-                await operator.hear(lambda heard: heard.topic == "status", within=30)
+                await operator.wait_for(lambda received: received.topic == "status", within=30)
                 print(f"start {number}: subscribed after {time.monotonic() - begin:.2f} s")
                 assert await device.terminate() == 0
         finally:

@@ -68,9 +68,9 @@ class Nucleus:
 
     def named(self, model_id: str) -> Named | None:
         """What the shadow names under that id, None where it names nothing that can be opened."""
-        asked = self._ipc.get_thing_shadow_async(thing_name=self._thing_name, shadow_name=_SHADOW)
+        future = self._ipc.get_thing_shadow_async(thing_name=self._thing_name, shadow_name=_SHADOW)
         try:
-            document = json.loads(_answer(asked).payload)
+            document = json.loads(_answer(future).payload)
         except ResourceNotFoundError:
             return None
         except ServiceError as error:
@@ -96,8 +96,8 @@ class _Lifecycle(LifecycleHandler):  # type: ignore[misc]  # the SDK is not type
         self._on_lost()
 
 
-def _answer(asked: Future[T]) -> T:
-    return asked.result(_TIMEOUT)
+def _answer(future: Future[T]) -> T:
+    return future.result(_TIMEOUT)
 
 
 def _at(value: Any, *path: str) -> Any:

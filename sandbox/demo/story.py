@@ -140,8 +140,10 @@ class Story:
         await enter(world.operator)
         self._stack.push_async_callback(world.device.stop)
         await uninterrupted(world.device.start())
-        await self._operator.hear(
-            lambda heard: heard.topic == "status", within=20, what="the component's first status"
+        await self._operator.wait_for(
+            lambda received: received.topic == "status",
+            within=20,
+            what="the component's first status",
         )
         self._screen.done(f"the component runs, process {world.device.pid}, and says that it is up")
 
@@ -253,8 +255,8 @@ class Story:
         )
 
     async def _hear_of_errors(self) -> NoReturn:
-        event = await self._operator.hear(
-            lambda heard: heard.message.get("event") == "download_error", within=3600
+        event = await self._operator.wait_for(
+            lambda received: received.message.get("event") == "download_error", within=3600
         )
         raise Failed(f"The download {event['download_id']} failed: {event['error']}.")
 

@@ -19,12 +19,12 @@ PROGRAM = "#!/bin/sh\necho v{version}-made\n"
 
 
 class Releases:
-    """Releases below `folder`, served at `url`; `asked` has the paths that were asked for."""
+    """Releases below `folder`, served at `url`; `paths` has the paths that were asked for."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
         self.url = url
-        self.asked: list[str] = []
+        self.paths: list[str] = []
 
     def publish(
         self, version: str, *, checksum: str | None = None, program: bytes | None = None
@@ -57,7 +57,7 @@ def serving(folder: Path) -> Iterator[Releases]:
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *values: Any, **named: Any) -> None:
-            releases.asked.append(self.path)
+            releases.paths.append(self.path)
 
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), partial(Handler, directory=str(folder))

@@ -193,10 +193,10 @@ async def exchange_moves(nucleus: Nucleus, operator: Operator, server: ObjectSer
     await nucleus.credentials.crash()
     await eventually(lambda: datetime.now(timezone.utc) > nucleus.credentials.expires_at)
     await operator.ask("download", bucket="models", key="deployed/later", download_id="later")
-    await operator.hear(
-        lambda heard: any(
+    await operator.wait_for(
+        lambda received: any(
             download["download_id"] == "later" and download["status"] == "waiting"
-            for download in heard.message.get("downloads", ())
+            for download in received.message.get("downloads", ())
         ),
         within=20,
     )

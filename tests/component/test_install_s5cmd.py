@@ -74,11 +74,11 @@ def test_a_version_is_fetched_once_and_stays(
     first = install("2.9.1", folder, releases, path=path)
     assert first.returncode == 0, first.stderr
     binary = folder / "s5cmd-2.9.1" / "s5cmd"
-    said = subprocess.run([str(binary), "version"], capture_output=True, text=True, check=True)
-    assert said.stdout == "v2.9.1-made\n"
-    asked = len(releases.asked)
+    version = subprocess.run([str(binary), "version"], capture_output=True, text=True, check=True)
+    assert version.stdout == "v2.9.1-made\n"
+    count = len(releases.paths)
     assert install("2.9.1", folder, releases, path=path).returncode == 0
-    assert len(releases.asked) == asked
+    assert len(releases.paths) == count
     assert [path.name for path in folder.iterdir()] == ["s5cmd-2.9.1"]
 
 
@@ -130,7 +130,7 @@ def test_an_unknown_machine_is_told(tmp_path: Path, releases: Releases) -> None:
     ended = install("2.9.1", tmp_path / "state", releases, path=path)
     assert ended.returncode == 1
     assert "there is no s5cmd for sparc64; x86_64 and aarch64" in ended.stderr
-    assert releases.asked == []
+    assert releases.paths == []
 
 
 def test_a_program_that_does_not_run_here_is_told(tmp_path: Path, releases: Releases) -> None:
@@ -146,7 +146,7 @@ def test_what_is_no_version_is_refused(tmp_path: Path, releases: Releases, versi
     ended = install(version, tmp_path / "state", releases)
     assert ended.returncode == 1
     assert "is no version of s5cmd" in ended.stderr
-    assert releases.asked == []
+    assert releases.paths == []
 
 
 async def version_of(tool: S5cmd) -> str:

@@ -66,8 +66,8 @@ def whole(name: str, data: bytes) -> Expected:
 def composite(name: str, parts: Sequence[bytes], /, **known: Any) -> Expected:
     """What S3 tells of an object uploaded in `parts`."""
     value = b64(SUMS[name](b"".join(map(SUMS[name], parts))))
-    told = Expected(algorithm=name, value=f"{value}-{len(parts)}", composite=True)
-    return msgspec.structs.replace(told, **known)
+    checksums = Expected(algorithm=name, value=f"{value}-{len(parts)}", composite=True)
+    return msgspec.structs.replace(checksums, **known)
 
 
 @every_crc
@@ -132,8 +132,8 @@ def test_the_damaged_part_is_told(name: str, sizes: list[int], tmp_path: Path) -
     if name in CRCS and max(sizes) >= MIB:
         sizes = [size // 100 + 1 for size in sizes]  # the arithmetic bit by bit is slow
     parts = [random.Random(number).randbytes(size) for number, size in enumerate(sizes)]
-    told = tuple(b64(SUMS[name](part)) for part in parts)
-    expected = composite(name, parts, part_sizes=tuple(sizes), parts=told)
+    checksums = tuple(b64(SUMS[name](part)) for part in parts)
+    expected = composite(name, parts, part_sizes=tuple(sizes), parts=checksums)
     path = tmp_path / "file"
     path.write_bytes(b"".join(parts))
     assert check_file(path, [expected]) == []
@@ -187,14 +187,14 @@ def test_ranges_stand_for_the_object(
 ) -> None:
     half = len(data) // 2
     parts = [data[:half], data[half:]]
-    told = tuple(b64(SUMS[name](part)) for part in parts)
+    checksums = tuple(b64(SUMS[name](part)) for part in parts)
     got = bytearray(data)
     if flip is not None:
         got[flip % len(data)] ^= 1
     cuts = sorted({0, half, len(data), *(border % len(data) for border in borders)})
     ranges = [(b - a, CRCS[name].extend(0, got[a:b])) for a, b in pairwise(cuts)]
 
-    by_parts = composite(name, parts, part_sizes=(half, len(data) - half), parts=told)
+    by_parts = composite(name, parts, part_sizes=(half, len(data) - half), parts=checksums)
     for expected in (whole(name, data), by_parts):
         assert can_check_ranges(expected, [length for length, _ in ranges])
         mismatch = check_ranges(expected, ranges)

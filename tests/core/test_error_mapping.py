@@ -128,11 +128,11 @@ def test_the_words_of_a_key_mean_nothing() -> None:
     ],
 )
 def test_what_signs_requests_does_not_pass(secret: str) -> None:
-    told = without_secrets(f"got {secret} in vain")
-    assert "beef" not in told
-    assert "AKIA" not in told
-    assert told.startswith("got ")
-    assert told.endswith(" in vain")
+    cleaned = without_secrets(f"got {secret} in vain")
+    assert "beef" not in cleaned
+    assert "AKIA" not in cleaned
+    assert cleaned.startswith("got ")
+    assert cleaned.endswith(" in vain")
 
 
 def test_signed_urls_do_not_pass() -> None:

@@ -63,10 +63,10 @@ def test_what_cannot_be_written_is_told_with_what_to_do(
 ) -> None:
     with pytest.raises(OSError) as caught:  # noqa: PT011
         write(tmp_path)
-    told = from_os_error(caught.value)
-    assert told.code is ErrorCode.DESTINATION_NOT_WRITABLE
-    assert str(caught.value.filename) in told.message
-    assert advice in told.message
+    error = from_os_error(caught.value)
+    assert error.code is ErrorCode.DESTINATION_NOT_WRITABLE
+    assert str(caught.value.filename) in error.message
+    assert advice in error.message
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_what_cannot_be_written_is_told_with_what_to_do(
     ],
 )
 def test_each_error_of_the_system_has_its_code(number: int, code: ErrorCode) -> None:
-    told = from_os_error(OSError(number, os.strerror(number)))
-    assert told.code is code
-    assert told.message.startswith(os.strerror(number))
+    error = from_os_error(OSError(number, os.strerror(number)))
+    assert error.code is code
+    assert error.message.startswith(os.strerror(number))
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,10 @@ def test_each_error_of_the_system_has_its_code(number: int, code: ErrorCode) -> 
     [MemoryError(), RuntimeError("can't start new thread"), BlockingIOError(errno.EAGAIN, "fork")],
 )
 def test_a_lack_of_memory_or_threads_passes(error: Exception) -> None:
-    told = from_system(error)
-    assert told
-    assert told.code in TRANSIENT
-    assert "MaxConcurrentDownloads" in told.message
+    known = from_system(error)
+    assert known
+    assert known.code in TRANSIENT
+    assert "MaxConcurrentDownloads" in known.message
 
 
 def test_an_error_of_the_program_is_none_of_the_system() -> None:

@@ -296,11 +296,11 @@ def test_a_fetch_is_told_when_it_becomes_limited_and_when_not() -> None:
         here = Device(clock, 0)
         share, other = here.throttle.open(), here.throttle.open(5)
         assert (share.limited, other.limited) == (False, True)
-        told = asyncio.ensure_future(share.until(limited=True))
+        waiting = asyncio.ensure_future(share.until(limited=True))
         await here.until(1)
-        assert not told.done()
+        assert not waiting.done()
         share.limit = 100
-        await told
+        await waiting
         share.limit, here.limit = None, 100
         assert share.limited
         free = asyncio.ensure_future(share.until(limited=False))

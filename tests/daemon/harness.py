@@ -70,7 +70,7 @@ class Harness:
         }
         self.component: dict[str, Any] = {}
         """The component's configuration in the nucleus; what is above goes over it."""
-        self.said: list[Message] = []
+        self.messages: list[Message] = []
         """Responses and events."""
         self.statuses: list[Message] = []
         self.notices: list[Message] = []
@@ -82,18 +82,19 @@ class Harness:
 
     async def listen(self) -> None:
         await self._operator.subscribe(
-            "s3downloader/edge/responses", lambda heard: self.said.append(_decode(heard.payload))
+            "s3downloader/edge/responses",
+            lambda received: self.messages.append(_decode(received.payload)),
         )
         await self._operator.subscribe("s3downloader/edge/status", self._hear_status)
 
-    def _hear_status(self, heard: BusMessage) -> None:
-        message = _decode(heard.payload)
+    def _hear_status(self, received: BusMessage) -> None:
+        message = _decode(received.payload)
         (self.notices if "level" in message else self.statuses).append(message)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Start the daemon; at the end it must be up still, and stop cleanly when cancelled."""
-        heard = len(self.statuses)
+        received = len(self.statuses)
         source, engine = self.real or (self.source, self.engine)
         self._daemon = Daemon(
             thing_name="edge",
@@ -109,7 +110,7 @@ class Harness:
         )
         self._serving = asyncio.create_task(self._daemon.serve())
         try:
-            await self.until(lambda: len(self.statuses) > heard)
+            await self.until(lambda: len(self.statuses) > received)
             yield
             self.check_up()
         finally:
@@ -197,24 +198,30 @@ class Harness:
         """Return the responses to a command, once there are so many."""
 
         def given() -> list[Message]:
-            said = [m for m in self.said if m.get("command_id") == command_id and "event" not in m]
-            return said if len(said) >= count else []
+            answered = [
+                m for m in self.messages if m.get("command_id") == command_id and "event" not in m
+            ]
+            return answered if len(answered) >= count else []
 
         found: list[Message] = await self.until(given)
         return found
 
     def events(self, download_id: str) -> list[str]:
         """Return the names of a download's events so far."""
-        return [m["event"] for m in self.said if "event" in m and m["download_id"] == download_id]
+        return [
+            m["event"] for m in self.messages if "event" in m and m["download_id"] == download_id
+        ]
 
     def event(self, name: str, download_id: str) -> Message | None:
         """Return the latest event of that name, if there was one."""
         found = [
-            m for m in self.said if (m.get("event"), m.get("download_id")) == (name, download_id)
+            m
+            for m in self.messages
+            if (m.get("event"), m.get("download_id")) == (name, download_id)
         ]
         return found[-1] if found else None
 
-    async def hears(self, name: str, *download_ids: str) -> Message:
+    async def wait_for_event(self, name: str, *download_ids: str) -> Message:
         """Return the event of that name of the last of these downloads, once all have it."""
         for download_id in download_ids:
             event = await self.until(partial(self.event, name, download_id))
@@ -222,16 +229,18 @@ class Harness:
 
     async def completed(self, *download_ids: str) -> Message:
         """The same for the event of their completion."""
-        return await self.hears("download_completed", *download_ids)
+        return await self.wait_for_event("download_completed", *download_ids)
 
-    def told(self, download_id: str) -> Message:
+    def status_of(self, download_id: str) -> Message:
         """Return what the latest status tells of a download."""
         downloads = self.statuses[-1]["downloads"]
         return next((d for d in downloads if d["download_id"] == download_id), {"status": None})
 
     async def becomes(self, state: State, *download_ids: str) -> None:
         """Return once the status tells that these downloads are in `state`."""
-        await self.until(lambda: {self.told(d)["status"] for d in download_ids} == {state.value})
+        await self.until(
+            lambda: {self.status_of(d)["status"] for d in download_ids} == {state.value}
+        )
 
     async def listed(self) -> dict[str, str]:
         """Return the state of each download."""

@@ -20,7 +20,7 @@ async def test_commands_keep_their_order_with_and_without_an_id(
         download = {"bucket": "models", "key": "a", "download_id": "x"}
         await harness.send("download", command_id=first, **download)
         await harness.send("cancel", command_id=second, download_id="x")
-        await harness.hears("download_cancelled", "x")
+        await harness.wait_for_event("download_cancelled", "x")
         assert await harness.listed() == {"x": "cancelled"}
 
 
@@ -29,8 +29,8 @@ async def test_many_commands_keep_their_order_with_and_without_an_id(harness: Ha
         for n in range(60):
             meta = {"model_id": "m", "model_version": str(n)}
             await harness.send("model_add", command_id=f"v{n}" if n % 3 else None, model_meta=meta)
-        await harness.until(lambda: len(harness.said) == 60)
-        versions = [message["model"]["model_version"] for message in harness.said]
+        await harness.until(lambda: len(harness.messages) == 60)
+        versions = [message["model"]["model_version"] for message in harness.messages]
         assert versions == [str(n) for n in range(60)]
         assert (await harness.ask("model_get", model_id="m"))["model"]["model_version"] == "59"
 

@@ -146,7 +146,7 @@ async def test_names_of_an_attempt_that_ended_early_are_synced_too(
             patch.setattr(journal, "heeds_syncs", False)
             patch.setattr("s3downloader.downloads.publishing.publish.sync_above", end)
             await harness.download("m/", "x", "team/model")
-            await harness.hears("download_error", "x")
+            await harness.wait_for_event("download_error", "x")
         assert harness.files("team/model") == {"a", "deep/b"}
         await harness.ask("resume", download_id="x")
         await harness.completed("x")

@@ -39,7 +39,7 @@ async def two_failed_downloads(harness: Harness) -> None:
     harness.source.error = DENIED
     for name in "ab":
         await harness.download(name, name)
-        await harness.hears("download_error", name)
+        await harness.wait_for_event("download_error", name)
     harness.source.error = None
 
 
@@ -55,7 +55,7 @@ async def test_a_download_resumed_while_others_are_forgotten_stays(
         assert (await harness.ask("resume", download_id="b"))["success"]
         await harness.engine.stands_at("b")
         forgetting.open()
-        await harness.while_time_passes(lambda: harness.told("a")["status"] is None)
+        await harness.while_time_passes(lambda: harness.status_of("a")["status"] is None)
         assert await harness.listed() == {"b": "downloading"}
         harness.engine.release()
         await harness.completed("b")
@@ -82,7 +82,7 @@ async def test_a_time_of_day_that_is_set_makes_nothing_old(harness: Harness, jum
     harness.source.error = DENIED
     async with harness.running():
         accepted = await harness.download("a", "x", command_id="once")
-        await harness.hears("download_error", "x")
+        await harness.wait_for_event("download_error", "x")
         clock.offset = jump
         for _ in range(3):
             (await forgets(harness)).open()
@@ -101,7 +101,7 @@ async def test_a_download_is_forgotten_seven_days_after_its_end(
         assert set(await harness.listed()) == {"a", "b"}
         pruned.open()
         clock.time += 1 * DAY
-        await harness.while_time_passes(lambda: harness.told("a")["status"] is None)
+        await harness.while_time_passes(lambda: harness.status_of("a")["status"] is None)
         assert await harness.listed() == {}
 
 
@@ -119,7 +119,7 @@ async def test_an_answer_that_nobody_can_ask_for_again_is_not_kept(harness: Harn
             await harness.send("model_add", command_id=None, model_meta={"model_id": "m"})
             await harness.send("nonsense", command_id=None)
         await harness.ask("status", command_id="mine")
-        await harness.until(lambda: len(harness.said) == 61)
+        await harness.until(lambda: len(harness.messages) == 61)
         assert recorded_ids(harness) == ["mine"]
 
 

@@ -46,7 +46,7 @@ async def test_a_wait_is_recorded_as_soon_as_it_can_be_and_ends(
     async with harness.running():
         with harness.disk.full(into(State.WAITING), times):
             await harness.download("a", "x")
-            await harness.while_time_passes(lambda: harness.told("x")["status"] == "waiting")
+            await harness.while_time_passes(lambda: harness.status_of("x")["status"] == "waiting")
         assert harness.disk.refused == times
         harness.source.error = None
         await harness.while_time_passes(lambda: harness.event("download_completed", "x"))
@@ -121,20 +121,20 @@ async def test_messages_that_cannot_be_deleted_are_published_again(
     harness: Harness,
 ) -> None:
     harness.source.objects = {"a": 10, "b": 10}
-    told = ["download_started", "download_completed"]
+    expected_events = ["download_started", "download_completed"]
     with harness.disk.full("DELETE FROM outbox"):
         async with harness.running():
             await harness.download("a", "x")
             await harness.completed("x")
             await harness.until(lambda: harness.disk.refused)
-            assert harness.events("x") == told
+            assert harness.events("x") == expected_events
     async with harness.running():
-        await harness.until(lambda: harness.events("x") == told * 2)
+        await harness.until(lambda: harness.events("x") == expected_events * 2)
         await harness.download("b", "y")
         await harness.completed("y")
     async with harness.running():
         assert (await harness.listed()) == {"x": "completed", "y": "completed"}
-        assert harness.events("x") + harness.events("y") == told * 3
+        assert harness.events("x") + harness.events("y") == expected_events * 3
 
 
 async def test_a_command_whose_answer_cannot_be_looked_up_is_refused(harness: Harness) -> None:
@@ -155,11 +155,11 @@ async def test_what_cannot_be_forgotten_is_forgotten_later(
     harness.source.error = DENIED
     async with harness.running():
         await harness.download("a", "x")
-        await harness.hears("download_error", "x")
+        await harness.wait_for_event("download_error", "x")
         clock.time += 8 * DAY
         with harness.disk.full(statement):
             await harness.while_time_passes(lambda: harness.disk.refused >= 2)
-        await harness.while_time_passes(lambda: harness.told("x")["status"] is None)
+        await harness.while_time_passes(lambda: harness.status_of("x")["status"] is None)
         assert await harness.listed() == {}
 
 
@@ -192,7 +192,9 @@ async def test_a_download_goes_on_once_there_is_space_again(
     with harness.disk.full(WRITES, times=4):
         async with harness.running():
             await harness.while_time_passes(lambda: harness.event("download_error", "x"))
-            assert (await harness.hears("download_error", "x"))["error_code"] == "disk_full"
+            assert (await harness.wait_for_event("download_error", "x"))[
+                "error_code"
+            ] == "disk_full"
             assert (await harness.ask("resume", download_id="x"))["success"]
             await harness.completed("x")
 
@@ -253,12 +255,12 @@ async def test_on_a_full_disk_commands_that_change_are_refused(
                 response = await harness.ask(**fields)
                 assert response["error_code"] == "disk_full", response
         assert await harness.listed() == {"x": "downloading"}
-    answered = len(harness.said)
+    answered = len(harness.messages)
     async with harness.running():  # what was refused is not carried out now
         assert (await harness.listed()).keys() == {"x"}
         assert [m["model_id"] for m in (await harness.ask("model_list"))["models"]] == ["m"]
         assert (await harness.ask("limits"))["max_bandwidth"] == 0
-        assert len(harness.said) == answered + 3
+        assert len(harness.messages) == answered + 3
 
 
 async def test_the_status_goes_on_while_the_progress_cannot_be_saved(harness: Harness) -> None:
@@ -269,10 +271,10 @@ async def test_the_status_goes_on_while_the_progress_cannot_be_saved(harness: Ha
         await harness.download("a", "x")
         await harness.engine.stands_at("a")
         with harness.disk.full(WRITES):
-            heard = len(harness.statuses)
+            received = len(harness.statuses)
             await harness.until(
-                lambda: len(harness.statuses) > heard + 3 and harness.disk.refused > 3
+                lambda: len(harness.statuses) > received + 3 and harness.disk.refused > 3
             )
-            assert harness.told("x")["status"] == "downloading"
+            assert harness.status_of("x")["status"] == "downloading"
         harness.engine.release()
         await harness.completed("x")

@@ -18,7 +18,7 @@ def inbox(harness: Harness) -> list[tuple[str, bytes]]:
 
 
 def responses(harness: Harness) -> list[Message]:
-    return [message for message in harness.said if "event" not in message]
+    return [message for message in harness.messages if "event" not in message]
 
 
 async def test_commands_under_way_at_the_end_are_carried_out_once(harness: Harness) -> None:
@@ -132,11 +132,11 @@ async def test_responses_outlive_a_link_that_is_away_and_a_stop(
         recording.open()
         await harness.until(lambda: (harness.downloads / "a").exists())
         await clock.next_sleep()
-    assert harness.said == []
+    assert harness.messages == []
     harness.hub.online = True
     async with harness.running():
         await harness.completed("x")
-        assert [m.get("event", m["command_id"]) for m in harness.said] == [
+        assert [m.get("event", m["command_id"]) for m in harness.messages] == [
             sent,
             "download_started",
             "download_completed",
@@ -150,7 +150,7 @@ async def test_what_waits_goes_out_when_the_link_is_back(
     harness.engine.hold("a")
     async with harness.running():
         await harness.download("a", "x")
-        await harness.hears("download_started", "x")
+        await harness.wait_for_event("download_started", "x")
         harness.hub.online = False
         harness.engine.release()
         await harness.until(lambda: (harness.downloads / "a").exists())

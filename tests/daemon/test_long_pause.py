@@ -51,7 +51,7 @@ class Exchange:
     """The token exchange service, and who has asked it: each asks with a token of its own."""
 
     def __init__(self, server: ObjectServer) -> None:
-        self.asked: list[str] = []
+        self.tokens: list[str] = []
         self.service = CredentialsEndpoint(
             server.environment, authorised=self._note, lifetime=timedelta(seconds=PAUSE - 60)
         )
@@ -65,7 +65,7 @@ class Exchange:
         }
 
     def _note(self, token: str) -> bool:
-        self.asked.append(token)
+        self.tokens.append(token)
         return True
 
 
@@ -106,25 +106,25 @@ async def test_after_a_long_pause_only_what_is_missing_is_fetched(
     way.rate = 24 * MiB
     async with harness.running():
         await harness.download("paused", "p", concurrency=CONNECTIONS, part_size=8 * MiB)
-        await harness.until(lambda: harness.told("p").get("progress", 0) > 40)
+        await harness.until(lambda: harness.status_of("p").get("progress", 0) > 40)
         await harness.ask("pause", download_id="p")
         await harness.becomes(State.PAUSED, "p")
-        paused_at = harness.told("p")["bytes_done"]
+        paused_at = harness.status_of("p")["bytes_done"]
 
         way.cut()
         await server.stop()
         leaping.leap(PAUSE)  # the credentials have expired
         exchange.service.lifetime += timedelta(seconds=PAUSE)
-        asked = exchange.asked.count("daemon")
+        count = exchange.tokens.count("daemon")
         await harness.ask("resume", download_id="p")
         await harness.becomes(State.WAITING, "p")
-        assert harness.told("p")["error_code"] == "network_unreachable"
-        assert harness.told("p")["bytes_done"] == paused_at
+        assert harness.status_of("p")["error_code"] == "network_unreachable"
+        assert harness.status_of("p")["bytes_done"] == paused_at
         await server.start()
         way.restore()
         leaping.leap(60)  # the longest wait
         await harness.completed("p")
-    assert exchange.asked.count("daemon") > asked
+    assert exchange.tokens.count("daemon") > count
     assert harness.events("p") == [
         "download_started",
         "download_paused",

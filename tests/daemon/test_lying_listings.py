@@ -18,9 +18,9 @@ from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import S3Source
 
 from ..sources.lying_server import (
-    Asked,
-    HonestStore,
-    LyingStore,
+    HonestServer,
+    LyingServer,
+    ReceivedRequest,
     Reply,
     error_reply,
     listing_reply,
@@ -41,27 +41,27 @@ def clock(harness: Harness) -> LeapingClock:
 
 
 @pytest.fixture
-def honest() -> HonestStore:
-    return HonestStore({f"v1/{name}": data for name, data in GOOD.items()})
+def honest() -> HonestServer:
+    return HonestServer({f"v1/{name}": data for name, data in GOOD.items()})
 
 
 @pytest.fixture
-async def store(
-    harness: Harness, clock: LeapingClock, honest: HonestStore, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[LyingStore]:
+async def server(
+    harness: Harness, clock: LeapingClock, honest: HonestServer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[LyingServer]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "first")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(LyingStore(honest))
+        server = await stack.enter_async_context(LyingServer(honest))
         credentials = Credentials(os.environ, clock)
-        heads = ObjectMetadata(store.endpoint, credentials)
+        heads = ObjectMetadata(server.endpoint, credentials)
         stack.callback(heads.close)
         ranged = RangedEngine(
-            endpoint_url=store.endpoint, credentials=credentials, heads=heads, clock=clock
+            endpoint_url=server.endpoint, credentials=credentials, heads=heads, clock=clock
         )
         harness.real = (S3Source(heads, clock), ranged)
         harness.configuration["ProcessInterval"] = 0.2
-        yield store
+        yield server
 
 
 async def publish_good(harness: Harness) -> None:
@@ -87,8 +87,8 @@ WAYS = {
 @pytest.mark.parametrize("lie", WAYS.values(), ids=WAYS)
 async def test_a_login_page_is_waited_out_and_never_published(
     harness: Harness,
-    store: LyingStore,
-    honest: HonestStore,
+    server: LyingServer,
+    honest: HonestServer,
     clock: LeapingClock,
     lie: Callable[[], Reply],
     key: str,
@@ -96,12 +96,12 @@ async def test_a_login_page_is_waited_out_and_never_published(
     honest.objects |= {"v2/config": b"new", "v2/weights": b"new" * 1_000}
     async with harness.running():
         await publish_good(harness)
-        store.answer = lambda _: lie()
+        server.answer = lambda _: lie()
         await harness.download(key, "x", "m" if key.endswith("/") else "", publish="replace")
         await harness.becomes(State.WAITING, "x")
-        assert harness.told("x")["error_code"] == "network_unreachable"
+        assert harness.status_of("x")["error_code"] == "network_unreachable"
         check_good(harness)
-        store.answer = honest
+        server.answer = honest
         clock.leap(60)
         await harness.completed("x")
     if key.endswith("/"):
@@ -111,15 +111,15 @@ async def test_a_login_page_is_waited_out_and_never_published(
 
 
 async def test_a_head_without_a_length_publishes_no_empty_file(
-    harness: Harness, store: LyingStore, honest: HonestStore
+    harness: Harness, server: LyingServer, honest: HonestServer
 ) -> None:
-    def answer(asked: Asked) -> Reply:
-        reply = honest(asked)
-        if asked.method == "HEAD":
+    def answer(request: ReceivedRequest) -> Reply:
+        reply = honest(request)
+        if request.method == "HEAD":
             return Reply(reply.status, {**reply.headers, "Content-Length": None})
         return reply
 
-    store.answer = answer
+    server.answer = answer
     async with harness.running():
         await harness.download("v1/weights", "x")
         await harness.completed("x")
@@ -127,48 +127,48 @@ async def test_a_head_without_a_length_publishes_no_empty_file(
 
 
 async def test_a_size_that_the_store_never_tells_is_refused(
-    harness: Harness, store: LyingStore, honest: HonestStore
+    harness: Harness, server: LyingServer, honest: HonestServer
 ) -> None:
-    def answer(asked: Asked) -> Reply:
-        reply = honest(asked)
-        if asked.method == "HEAD":
+    def answer(request: ReceivedRequest) -> Reply:
+        reply = honest(request)
+        if request.method == "HEAD":
             return Reply(200, {**reply.headers, "Content-Length": None})
         return Reply(200, {**reply.headers, "Content-Range": None}, GOOD["weights"], chunked=True)
 
-    store.answer = answer
+    server.answer = answer
     async with harness.running():
         await harness.download("v1/weights", "x")
-        error = await harness.hears("download_error", "x")
+        error = await harness.wait_for_event("download_error", "x")
         assert error["error_code"] == "size_unknown"
     assert harness.files() == set()
 
 
 async def test_a_part_of_a_listing_never_replaces_the_model(
-    harness: Harness, store: LyingStore, honest: HonestStore
+    harness: Harness, server: LyingServer, honest: HonestServer
 ) -> None:
     async with harness.running():
         await publish_good(harness)
         only = [{"Key": "v1/config", "Size": "2", "ETag": f'"{honest.etag("v1/config")}"'}]
-        store.answer = lambda asked: (
-            listing_reply(only, truncated=True) if asked.lists else honest(asked)
+        server.answer = lambda request: (
+            listing_reply(only, truncated=True) if request.lists else honest(request)
         )
         await harness.download("v1/", "x", "m", publish="replace")
-        error = await harness.hears("download_error", "x")
+        error = await harness.wait_for_event("download_error", "x")
         assert error["error_code"] == "listing_incomplete"
         assert "does not list all of s3://models/v1/" in error["error"]
     check_good(harness)
 
 
 async def test_a_listing_without_etags_is_listed_and_fetched(
-    harness: Harness, store: LyingStore, honest: HonestStore
+    harness: Harness, server: LyingServer, honest: HonestServer
 ) -> None:
-    def answer(asked: Asked) -> Reply:
-        if not asked.lists:
-            return honest(asked)
+    def answer(request: ReceivedRequest) -> Reply:
+        if not request.lists:
+            return honest(request)
         sizes = {key: str(len(data)) for key, data in honest.objects.items()}
         return listing_reply([{"Key": key, "Size": size} for key, size in sizes.items()])
 
-    store.answer = answer
+    server.answer = answer
     async with harness.running():
         shown = await harness.ask("list", list_type="s3", bucket="models", key="v1/")
         assert [o["key"] for o in shown["objects"]] == ["v1/config", "v1/weights"]
@@ -178,7 +178,7 @@ async def test_a_listing_without_etags_is_listed_and_fetched(
 
 
 async def test_what_cannot_become_a_file_is_told_once(
-    harness: Harness, store: LyingStore, honest: HonestStore
+    harness: Harness, server: LyingServer, honest: HonestServer
 ) -> None:
     honest.objects |= {"v1/": b"", "v1/a/": b"content", "v1/b/": b"more", "v1/c/": b""}
     async with harness.running():
@@ -193,37 +193,37 @@ async def test_what_cannot_become_a_file_is_told_once(
 
 
 async def test_nothing_but_what_cannot_become_a_file(
-    harness: Harness, store: LyingStore, honest: HonestStore
+    harness: Harness, server: LyingServer, honest: HonestServer
 ) -> None:
     honest.objects = {"v1/a/": b"content"}
     async with harness.running():
         await harness.download("v1/", "x", "m")
-        error = await harness.hears("download_error", "x")
+        error = await harness.wait_for_event("download_error", "x")
         assert error["error_code"] == "no_objects_matched"
         assert "but 1 whose key ends in /" in error["error"]
 
 
 @pytest.mark.parametrize("key", ["v1/", "v1/t\x01"])
 async def test_a_control_character_in_a_key_is_named(
-    harness: Harness, store: LyingStore, honest: HonestStore, key: str
+    harness: Harness, server: LyingServer, honest: HonestServer, key: str
 ) -> None:
     honest.objects["v1/t\x01"] = b"content"
     async with harness.running():
         await harness.download(key, "x", "m")
-        error = await harness.hears("download_error", "x")
+        error = await harness.wait_for_event("download_error", "x")
         assert error["error_code"] == "unsafe_key"
         assert r"'v1/t\x01' cannot become a file" in error["error"]
         assert "control character" in error["error"]
 
 
 async def test_the_words_of_a_refusal_reach_the_operator(
-    harness: Harness, store: LyingStore, honest: HonestStore
+    harness: Harness, server: LyingServer, honest: HonestServer
 ) -> None:
     words = "Cannot download file, download bandwidth cap exceeded. See the Caps & Alerts page."
-    store.answer = lambda _: error_reply(403, "AccessDenied", words)
+    server.answer = lambda _: error_reply(403, "AccessDenied", words)
     async with harness.running():
         await harness.download("v1/weights", "x")
-        error = await harness.hears("download_error", "x")
+        error = await harness.wait_for_event("download_error", "x")
         assert error["error_code"] == "access_denied"
         assert f"AccessDenied: {words}" in error["error"]
         listed = await harness.ask("list", list_type="s3", bucket="models", key="v1/")
@@ -231,10 +231,10 @@ async def test_the_words_of_a_refusal_reach_the_operator(
 
 
 async def test_planning_one_object_costs_one_request_each_time(
-    harness: Harness, store: LyingStore
+    harness: Harness, server: LyingServer
 ) -> None:
     async with harness.running():
         await harness.download("v1/config", "x")
         await harness.completed("x")
-    assert store.asked == ["HEAD v1/config", "GET v1/config", "HEAD v1/config"]
-    assert store.connections <= 3  # none is kept while bytes are fetched, for a pause to find
+    assert server.request_lines == ["HEAD v1/config", "GET v1/config", "HEAD v1/config"]
+    assert server.connections <= 3  # none is kept while bytes are fetched, for a pause to find

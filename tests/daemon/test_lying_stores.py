@@ -21,7 +21,7 @@ from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import ObjectInfo
 
 from ..engines.objects import Served
-from ..sources.lying_server import Asked, LyingStore, Reply, error_reply, login_page
+from ..sources.lying_server import LyingServer, ReceivedRequest, Reply, error_reply, login_page
 from ..support import LeapingClock
 from .harness import Harness
 from .stand_ins import Source
@@ -43,28 +43,28 @@ class ListedSource(Source):
 class Device:
     """A daemon with the real engines on a store that lies."""
 
-    def __init__(self, harness: Harness, store: LyingStore) -> None:
+    def __init__(self, harness: Harness, server: LyingServer) -> None:
         self.harness = harness
-        self.store = store
+        self.server = server
         self.source = ListedSource()
         self.clock = harness.clock = LeapingClock()
         credentials = Credentials(KEYS, self.clock)
-        self.heads = ObjectMetadata(store.endpoint, credentials)
+        self.heads = ObjectMetadata(server.endpoint, credentials)
         ranged = RangedEngine(
-            endpoint_url=store.endpoint,
+            endpoint_url=server.endpoint,
             credentials=credentials,
             heads=self.heads,
             clock=self.clock,
             stall_timeout=2.0,
         )
-        s5cmd = S5cmdEngine(S5cmd(endpoint_url=store.endpoint), self.clock, self.heads)
+        s5cmd = S5cmdEngine(S5cmd(endpoint_url=server.endpoint), self.clock, self.heads)
         harness.real = (self.source, AutoEngine(s5cmd=s5cmd, ranged=ranged))
         harness.configuration["ProcessInterval"] = 0.2
 
     def serve(self, served: Served, etag: str | None = None, key: str = "model") -> None:
         """Have an object, listed with its own ETag unless one is given."""
         self.source.serve(key, served, etag)
-        self.store.answer = served
+        self.server.answer = served
 
     async def download(self, download_id: str, **fields: Any) -> None:
         fields = {"publish": "replace", "part_size": MIB, **fields}
@@ -80,16 +80,16 @@ class Device:
 async def device(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Device]:
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)  # for s5cmd
-    async with LyingStore(Served(b"")) as store:
-        device = Device(harness, store)
+    async with LyingServer(Served(b"")) as server:
+        device = Device(harness, server)
         yield device
         device.heads.close()
 
 
-def longer(served: Served) -> Callable[[Asked], Reply]:
-    def answer(asked: Asked) -> Reply:
-        reply = served(asked)
-        if asked.method == "HEAD":
+def longer(served: Served) -> Callable[[ReceivedRequest], Reply]:
+    def answer(request: ReceivedRequest) -> Reply:
+        reply = served(request)
+        if request.method == "HEAD":
             return reply
         assert isinstance(reply.body, bytes)
         return replace(reply, body=[reply.body, b"more"], chunked=True)
@@ -97,33 +97,33 @@ def longer(served: Served) -> Callable[[Asked], Reply]:
     return answer
 
 
-def compressed(served: Served) -> Callable[[Asked], Reply]:
-    def answer(asked: Asked) -> Reply:
-        reply = served(asked)
-        if asked.method == "HEAD":
+def compressed(served: Served) -> Callable[[ReceivedRequest], Reply]:
+    def answer(request: ReceivedRequest) -> Reply:
+        reply = served(request)
+        if request.method == "HEAD":
             return reply
         assert isinstance(reply.body, bytes)
-        told = {**reply.headers, "Content-Encoding": "gzip"}
-        return Reply(reply.status, told, gzip.compress(reply.body), chunked=True)
+        headers = {**reply.headers, "Content-Encoding": "gzip"}
+        return Reply(reply.status, headers, gzip.compress(reply.body), chunked=True)
 
     return answer
 
 
-def another(served: Served) -> Callable[[Asked], Reply]:
-    def answer(asked: Asked) -> Reply:
-        reply = served(asked)
-        if asked.method == "HEAD":
+def another(served: Served) -> Callable[[ReceivedRequest], Reply]:
+    def answer(request: ReceivedRequest) -> Reply:
+        reply = served(request)
+        if request.method == "HEAD":
             return reply
         return replace(reply, headers={**reply.headers, "ETag": '"another"'})
 
     return answer
 
 
-def portal(served: Served) -> Callable[[Asked], Reply]:
-    return lambda asked: served(asked) if asked.method == "HEAD" else login_page()
+def portal(served: Served) -> Callable[[ReceivedRequest], Reply]:
+    return lambda request: served(request) if request.method == "HEAD" else login_page()
 
 
-Lie = Callable[[Served], Callable[[Asked], Reply]]
+Lie = Callable[[Served], Callable[[ReceivedRequest], Reply]]
 LIES: list[tuple[Lie, str, str]] = [
     (longer, "failed", "size_mismatch"),
     (compressed, "failed", "encoding_changed"),
@@ -143,13 +143,13 @@ async def test_a_lie_leaves_the_good_model_where_it_is(
         await device.download("good")
         await harness.completed("good")
         device.serve(new)
-        device.store.answer = lie(new)
+        device.server.answer = lie(new)
         await device.download("bad")
-        await harness.until(lambda: harness.told("bad")["status"] == status)
-        assert harness.told("bad")["error_code"] == code
+        await harness.until(lambda: harness.status_of("bad")["status"] == status)
+        assert harness.status_of("bad")["error_code"] == code
         assert "download_completed" not in harness.events("bad")
         assert device.published == GOOD
-        device.store.answer = new
+        device.server.answer = new
         if status == "waiting":
             device.clock.leap(60)
         else:
@@ -163,16 +163,16 @@ async def test_an_object_without_an_etag_that_is_replaced_is_not_mixed(device: D
     old = Served(GOOD, etag=None)
     new = Served(NEW, etag=None, modified="Wed, 25 Nov 2026 11:00:00 GMT")
 
-    def replaced(asked: Asked) -> Reply:
+    def replaced(request: ReceivedRequest) -> Reply:
         """Heed no condition."""
-        served = old if len(device.store.requests) < 4 else new
+        served = old if len(device.server.requests) < 4 else new
         if served is new:
             device.source.serve("model", new, new.modified)
-        return served(replace(asked, headers={**asked.headers, "if-unmodified-since": ""}))
+        return served(replace(request, headers={**request.headers, "if-unmodified-since": ""}))
 
     async with harness.running():
         device.serve(old, etag=old.modified)
-        device.store.answer = replaced
+        device.server.answer = replaced
         await device.download("moving")
         await harness.completed("moving")
     assert device.published == NEW
@@ -226,14 +226,14 @@ async def test_a_store_without_ranges_sends_at_most_twice_the_object(device: Dev
     served = Served(GOOD)
     sent = 0
 
-    def whole(asked: Asked) -> Reply:
+    def whole(request: ReceivedRequest) -> Reply:
         nonlocal sent
-        sent += len(GOOD) if asked.method == "GET" else 0
-        return served.whole(asked)
+        sent += len(GOOD) if request.method == "GET" else 0
+        return served.whole(request)
 
     async with device.harness.running():
         device.serve(served)
-        device.store.answer = whole
+        device.server.answer = whole
         await device.download("whole")
         await device.harness.completed("whole")
     assert device.published == GOOD
@@ -245,22 +245,22 @@ async def test_expired_keys_that_stay_so_are_tried_seldom(device: Device) -> Non
     harness.transient = TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}
     async with harness.running():
         device.serve(Served(GOOD))
-        device.store.answer = lambda _: error_reply(400, "ExpiredToken")
+        device.server.answer = lambda _: error_reply(400, "ExpiredToken")
         await device.download("expired")
         for _ in range(3):
             await harness.becomes(State.WAITING, "expired")
-            assert harness.told("expired")["error_code"] == "credentials_unavailable"
+            assert harness.status_of("expired")["error_code"] == "credentials_unavailable"
             device.clock.leap(60)
             await harness.becomes(State.DOWNLOADING, "expired")
         await harness.becomes(State.WAITING, "expired")
-        assert len(device.store.requests) <= 4 * 4, "two tries, each with a second request"
-        device.store.answer = Served(GOOD)
+        assert len(device.server.requests) <= 4 * 4, "two tries, each with a second request"
+        device.server.answer = Served(GOOD)
         device.clock.leap(60)
         await harness.completed("expired")
     assert device.published == GOOD
 
 
-def rangeless(served: Served) -> Callable[[Asked], Reply]:
+def rangeless(served: Served) -> Callable[[ReceivedRequest], Reply]:
     return served.whole
 
 
@@ -276,9 +276,9 @@ async def test_s5cmd_publishes_no_lie_either(device: Device, lie: Lie, code: str
     served = Served(bytes(101 * MIB))
     async with device.harness.running():
         device.serve(served)
-        device.store.answer = lie(served)
+        device.server.answer = lie(served)
         await device.download("s5cmd", engine="s5cmd", retry_count=1)
-        error = await device.harness.hears("download_error", "s5cmd")
+        error = await device.harness.wait_for_event("download_error", "s5cmd")
     assert error["error_code"] == code
     assert not (device.harness.downloads / "model").exists()
 
@@ -289,6 +289,6 @@ async def test_s5cmd_is_not_given_what_nothing_holds_together(device: Device) ->
     async with device.harness.running():
         device.serve(served)
         await device.download("s5cmd", engine="s5cmd")
-        error = await device.harness.hears("download_error", "s5cmd")
+        error = await device.harness.wait_for_event("download_error", "s5cmd")
     assert error["error_code"] == "engine_failed"
     assert "engine auto" in error["error"]

@@ -53,7 +53,7 @@ async def test_a_failed_download_keeps_the_target_it_began_to_publish(
         obstacle.write_text("in the way")
         publishing.open()
         await harness.becomes(State.FAILED, "one")
-        assert harness.told("one")["error_code"] == "destination_not_writable"
+        assert harness.status_of("one")["error_code"] == "destination_not_writable"
 
         for place in ("m", "m/below", ""):
             refusal = await harness.download("v2/", "two", place)
@@ -94,7 +94,7 @@ async def test_a_parent_that_became_a_symlink_is_not_followed(
         (harness.downloads / "team").symlink_to(outside)
         harness.engine.release()
         await harness.becomes(State.FAILED, "x")
-        assert harness.told("x")["error_code"] == "unsafe_key"
+        assert harness.status_of("x")["error_code"] == "unsafe_key"
         assert list(outside.iterdir()) == []
 
 

@@ -112,6 +112,6 @@ async def test_a_destination_that_is_not_allowed_any_more(harness: Harness) -> N
     harness.engine.release()
     harness.configuration["AllowedDestinations"] = str(roots[0])
     async with harness.running():
-        error = await harness.hears("download_error", "x")
+        error = await harness.wait_for_event("download_error", "x")
         assert error["error_code"] == "destination_not_allowed"
         assert not (roots[1] / "a").exists()

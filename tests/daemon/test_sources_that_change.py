@@ -76,7 +76,7 @@ async def test_a_source_that_keeps_changing_fails_and_can_be_resumed(harness: Ha
     harness.source.objects = {"a": 10}
     async with harness.running():
         await harness.download("a", "x")
-        error = await harness.hears("download_error", "x")
+        error = await harness.wait_for_event("download_error", "x")
         assert error["error_code"] == "source_changed"
         assert "resume when its upload has ended" in error["error"]
         assert not (harness.downloads / "a").exists()

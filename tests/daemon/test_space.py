@@ -19,7 +19,7 @@ async def test_space_that_another_download_needs_is_not_free(harness: Harness) -
         await harness.download("m/first", "first", "first")
         await harness.engine.stands_at("m/first")
         await harness.download("m/second", "second", "second")
-        error = await harness.hears("download_error", "second")
+        error = await harness.wait_for_event("download_error", "second")
         assert error["error_code"] == "insufficient_space"
         assert f"{size} promised to other downloads" in error["error"]
         [notice] = await harness.until(lambda: harness.notices)
@@ -47,7 +47,7 @@ async def test_of_two_planned_at_once_one_has_the_space(harness: Harness) -> Non
             lambda: "download_error" in harness.events("first") + harness.events("second")
         )
         assert len(harness.engine.standing) == 1
-        assert sorted(told for told in (await harness.listed()).values()) == [
+        assert sorted(status for status in (await harness.listed()).values()) == [
             State.DOWNLOADING.value,
             State.FAILED.value,
         ]
@@ -63,7 +63,7 @@ async def test_a_source_that_grows_meanwhile_is_checked_for_space(harness: Harne
         await harness.engine.stands_at("m/a")
         harness.source.objects = {"m/a": 19 * free // 20}
         harness.engine.release()
-        error = await harness.hears("download_error", "x")
+        error = await harness.wait_for_event("download_error", "x")
         assert error["error_code"] == "insufficient_space"
         assert harness.engine.fetched == ["m/a"]
 

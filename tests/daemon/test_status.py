@@ -17,7 +17,7 @@ async def test_a_status_that_is_cut_shows_the_active_downloads_first(harness: Ha
     async with harness.running():
         for name in failed:
             await harness.download(f"{name}/", name, name)
-            await harness.hears("download_error", name)
+            await harness.wait_for_event("download_error", name)
         await harness.download("live", "live")
         await harness.engine.stands_at("live")
         await harness.becomes(State.DOWNLOADING, "live")
@@ -54,8 +54,12 @@ async def test_progress_never_passes_what_there_is(harness: Harness) -> None:
     async with harness.running():
         await harness.download("a", "x")
         await harness.engine.stands_at("a")
-        [told] = (await harness.ask("list"))["downloads"]
-        assert (told["progress"], told["bytes_done"], told["bytes_total"]) == (100, 1_000, 1_000)
+        [download] = (await harness.ask("list"))["downloads"]
+        assert (download["progress"], download["bytes_done"], download["bytes_total"]) == (
+            100,
+            1_000,
+            1_000,
+        )
 
 
 async def test_changes_in_a_row_share_one_status(harness: Harness, clock: ManualClock) -> None:

@@ -239,7 +239,7 @@ async def test_what_goes_again_and_again_ends_with_what_to_look_for(
         with monkeypatch.context() as patch:
             patch.setattr(harness.engine, "fetch", fetch_in_vain)
             await harness.download("m/", "x", "m")
-            error = await harness.hears("download_error", "x")
+            error = await harness.wait_for_event("download_error", "x")
         assert error["error_code"] == "destination_not_writable"
         assert "a job that cleans up" in error["error"]
         assert harness.engine.fetched == [*OBJECTS] * 4

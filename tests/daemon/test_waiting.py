@@ -54,7 +54,7 @@ async def test_missing_credentials_are_waited_for_only_where_transient(
     async with harness.running():
         await harness.download("a", "x")
         await harness.becomes(state, "x")
-        assert harness.told("x")["error_code"] == "credentials_unavailable"
+        assert harness.status_of("x")["error_code"] == "credentials_unavailable"
         harness.source.error = None
         if state is State.FAILED:
             await harness.ask("resume", download_id="x")
@@ -73,7 +73,7 @@ async def test_a_lack_of_threads_passes(
             patch.setattr(harness.engine, "fetch", lack)
             await harness.download("a", "x")
             await harness.becomes(State.WAITING, "x")
-            assert harness.told("x")["error_code"] == "resources_exhausted"
+            assert harness.status_of("x")["error_code"] == "resources_exhausted"
         await harness.while_time_passes(lambda: harness.event("download_completed", "x"))
 
 
@@ -93,7 +93,7 @@ async def test_publishing_goes_on_once_there_are_descriptors(
             patch.setattr("s3downloader.downloads.publishing.publish.sync_above", lack)
             await harness.download("a", "x", "new")
             await harness.while_time_passes(lambda: tries > 2)
-            assert harness.told("x")["status"] == "publishing"
+            assert harness.status_of("x")["status"] == "publishing"
             [notice] = harness.notices
             assert (notice["level"], notice["error_code"]) == ("warning", "resources_exhausted")
         await harness.while_time_passes(lambda: harness.event("download_completed", "x"))

@@ -115,14 +115,14 @@ async def test_on_a_terminal_it_stays_and_the_lines_it_prints_work(
     await terminal.shows(INVITATION)
     assert all(f"✓ {step.name}" in terminal.output for step in STEPS)
     hear, status, objects, download, shadow = re.findall(r"mosquitto_.*", terminal.output)
-    async with listening(hear, tmp_path / "heard") as heard:
-        while not heard():
+    async with listening(hear, tmp_path / "heard") as received:
+        while not received():
             await shell(status)
-        await eventually(lambda: '"active_downloads":0' in heard())
+        await eventually(lambda: '"active_downloads":0' in received())
         await shell(objects)
-        await eventually(lambda: '"key":"vlm-7B/config.json"' in heard())
+        await eventually(lambda: '"key":"vlm-7B/config.json"' in received())
         await shell(download)
-        await eventually(lambda: '"event":"download_started"' in heard())
+        await eventually(lambda: '"event":"download_started"' in received())
     assert "vlm-7B" in json.loads(await shell(shadow))["state"]["reported"]["models"]
     await terminal.shows('{"command": "status"}')
     terminal.press(b"\n")

@@ -103,10 +103,10 @@ async def test_an_object_uploaded_anew_is_known_by_its_checksum(
     store: Store, tmp_path: Path
 ) -> None:
     await published(store, tmp_path, items(), checksum="CRC64NVME:same")
-    asked = []
+    requested = []
 
     async def ask(bucket: str, key: str, etag: str, size: int) -> str:
-        asked.append((bucket, key, etag, size))
+        requested.append((bucket, key, etag, size))
         return "CRC64NVME:same" if key == "v/a" else "CRC64NVME:other"
 
     download = a_download(tmp_path)
@@ -114,7 +114,7 @@ async def test_an_object_uploaded_anew_is_known_by_its_checksum(
     assert [(f.path, f.checksum) for f in await taken(store, download, ask)] == [
         ("a", "CRC64NVME:same")
     ]
-    assert asked == [("models", "v/a", "anew-2", 4), ("models", "v/deep/b", "anew-2", 8)]
+    assert requested == [("models", "v/a", "anew-2", 4), ("models", "v/deep/b", "anew-2", 8)]
 
 
 async def test_where_nothing_can_be_made_of_a_file_it_is_fetched(

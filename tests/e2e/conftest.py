@@ -33,13 +33,13 @@ class Bench:
 
     async def up(self) -> None:
         """Return once the daemon has told its status."""
-        await self.operator.hear(lambda h: h.topic == "status", within=15)
+        await self.operator.wait_for(lambda h: h.topic == "status", within=15)
 
-    def told(self, download_id: str) -> list[dict[str, Any]]:
+    def statuses_of(self, download_id: str) -> list[dict[str, Any]]:
         """What each status so far has told of a download."""
-        statuses = (h.message for h in self.operator.heard if h.topic == "status")
-        told = (download for status in statuses for download in status.get("downloads", []))
-        return [download for download in told if download["download_id"] == download_id]
+        statuses = (h.message for h in self.operator.received if h.topic == "status")
+        shown = (download for status in statuses for download in status.get("downloads", []))
+        return [download for download in shown if download["download_id"] == download_id]
 
     def leftovers(self) -> list[Path]:
         """What the downloader has not cleaned up below the downloads."""

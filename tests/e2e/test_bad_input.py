@@ -47,9 +47,9 @@ PAYLOADS: list[tuple[bytes, str]] = [
 async def test_bad_payloads_are_refused_and_the_daemon_stays_up(bench: Bench) -> None:
     operator = bench.operator
     for payload, code in PAYLOADS:
-        operator.heard.clear()
+        operator.received.clear()
         await operator.send_bytes(payload)
-        refusal = await operator.hear(lambda h: h.topic == "responses", within=5)
+        refusal = await operator.wait_for(lambda h: h.topic == "responses", within=5)
         assert refusal["success"] is False
         assert refusal["error_code"] == code, (payload[:80], refusal)
         assert len(refusal["error"]) > 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sandbox.operator import Heard
+from sandbox.operator import DeviceMessage
 from sandbox.servers import ObjectServer
 
 from .conftest import Bench
@@ -13,11 +13,11 @@ from .conftest import Bench
 META = '"model_meta":{"model_id":"vlm-7B","model_name":"vlm-7B","model_version":"2.5"}'
 
 
-async def said(bench: Bench, payload: str) -> dict[str, Any]:
+async def response_to(bench: Bench, payload: str) -> dict[str, Any]:
     """Send a payload as it stands and return the response."""
-    bench.operator.heard.clear()
+    bench.operator.received.clear()
     await bench.operator.send_bytes(payload.encode())
-    return await bench.operator.hear(
+    return await bench.operator.wait_for(
         lambda h: h.topic == "responses" and "event" not in h.message, within=10
     )
 
@@ -48,11 +48,11 @@ async def test_every_example_runs_unchanged(either: Bench, object_server: Object
         '{"command":"limits"}',
     ]
     for example in examples:
-        response = await said(either, example)
+        response = await response_to(either, example)
         assert response["success"] is True, (example, response)
         assert response["command_id"]
         assert response["message"]
-    assert (await said(either, examples[4]))["command_id"] == "cli-1"
+    assert (await response_to(either, examples[4]))["command_id"] == "cli-1"
 
 
 async def test_each_response_has_what_was_asked(bench: Bench, object_server: ObjectServer) -> None:
@@ -123,10 +123,12 @@ async def test_a_repeated_command_runs_once_and_gets_the_same_response(
 
 async def repeated(bench: Bench, command: str, fields: dict[str, Any]) -> dict[str, Any]:
     """Send a command again and return what is heard after it."""
-    earlier, operator = list(bench.operator.heard), bench.operator
-    operator.heard[:] = [h for h in earlier if h.message.get("command_id") != fields["command_id"]]
+    earlier, operator = list(bench.operator.received), bench.operator
+    operator.received[:] = [
+        h for h in earlier if h.message.get("command_id") != fields["command_id"]
+    ]
     response = await operator.ask(command, within=15, **fields)
-    operator.heard[:0] = [h for h in earlier if h not in operator.heard]
+    operator.received[:0] = [h for h in earlier if h not in operator.received]
     return response
 
 
@@ -136,7 +138,7 @@ async def test_a_burst_is_answered_once_each(bench: Bench) -> None:
     for command_id in ids:
         await operator.response(command_id)
     await operator.ask("status")
-    answers = [h.message["command_id"] for h in operator.heard if "success" in h.message]
+    answers = [h.message["command_id"] for h in operator.received if "success" in h.message]
     assert sorted(a for a in answers if a.startswith("burst-")) == sorted(ids)
 
 
@@ -157,11 +159,11 @@ async def test_a_response_comes_before_the_events_that_follow(
     for n in range(10):
         await operator.event("download_completed", f"o{n}")
 
-        def concerns(heard: Heard, command_id: str = f"o{n}") -> bool:
-            return heard.message.get("command_id") == command_id
+        def concerns(received: DeviceMessage, command_id: str = f"o{n}") -> bool:
+            return received.message.get("command_id") == command_id
 
-        told = [h.message.get("event", "response") for h in operator.heard if concerns(h)]
-        assert told == ["response", "download_started", "download_completed"]
+        kinds = [h.message.get("event", "response") for h in operator.received if concerns(h)]
+        assert kinds == ["response", "download_started", "download_completed"]
 
 
 async def test_payloads_stay_below_the_limit_of_nucleus_lite(bench: Bench) -> None:

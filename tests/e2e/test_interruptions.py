@@ -56,13 +56,13 @@ async def test_a_restart_goes_on_inside_the_file_with_true_progress(
     await operator.ask("download", bucket="models", key="interrupted/updated", download_id="u")
     await operator.progress("u", lambda d: d["progress"] > 50)
     assert await device.terminate() == 0
-    before = greengrass.told("u")
+    before = greengrass.statuses_of("u")
     link.rate = 6 * MiB
     fetched = link.bytes_down
     await device.start()
 
     def since() -> list[dict[str, Any]]:
-        return greengrass.told("u")[len(before) :]
+        return greengrass.statuses_of("u")[len(before) :]
 
     await eventually(lambda: any(d["bytes_per_second"] for d in since()))
     after = since()

@@ -116,9 +116,9 @@ async def test_a_damaged_state_is_set_aside_and_told(
     path = bench.device.directory / "state" / "state.db"
     content = path.read_bytes()
     path.write_bytes(content.replace(b'{"download_id":"lost"', b'{"download_id":"lOst"'))
-    bench.operator.heard.clear()
+    bench.operator.received.clear()
     await bench.device.start()
-    notice = await bench.operator.hear(lambda h: h.message.get("level") == "warning", within=15)
+    notice = await bench.operator.wait_for(lambda h: h.message.get("level") == "warning", within=15)
     assert "set aside" in notice["message"]
     assert "lost: 1 download (lost)" in notice["message"]
     listed = (await bench.operator.ask("list"))["downloads"]
@@ -126,10 +126,10 @@ async def test_a_damaged_state_is_set_aside_and_told(
     await bench.operator.ask("download", bucket="models", key="damaged/a", download_id="lost")
     await bench.operator.event("download_completed", "lost")
     assert await bench.device.terminate() == 0
-    bench.operator.heard.clear()
+    bench.operator.received.clear()
     await bench.device.start()
     assert len((await bench.operator.ask("list"))["downloads"]) == 2
-    assert not [h for h in bench.operator.heard if h.message.get("level")]
+    assert not [h for h in bench.operator.received if h.message.get("level")]
 
 
 async def test_a_lost_nucleus_ends_it_with_status_1(greengrass: Bench) -> None:
@@ -147,8 +147,8 @@ async def test_a_dropped_connection_is_replaced(
     nucleus, operator = greengrass.nucleus, greengrass.operator
     await nucleus.drop_connection(COMPONENT)
     await eventually(lambda: nucleus.connected(COMPONENT))
-    operator.heard.clear()
-    await operator.hear(lambda h: h.topic == "status", within=70)
+    operator.received.clear()
+    await operator.wait_for(lambda h: h.topic == "status", within=70)
     await operator.ask("download", bucket="models", key="dropped/a", download_id="d")
     await operator.event("download_completed", "d")
 
@@ -166,7 +166,7 @@ async def test_configuration_changes_while_it_runs(
         while (await operator.ask("list", list_type="s3", bucket="models"))["success"]:
             continue
     nucleus.set_configuration(COMPONENT, {"LogLevel": "LOUD"})
-    notice = await operator.hear(lambda h: h.message.get("level") == "warning", within=10)
+    notice = await operator.wait_for(lambda h: h.message.get("level") == "warning", within=10)
     assert "LogLevel" in notice["message"]
     assert greengrass.device.pid == pid
 
@@ -240,7 +240,7 @@ async def test_without_a_shadow_service_the_registry_works_and_warns(
         await bench.up()
         await bench.operator.ask("model_add", model_meta={"model_id": "m"})
         assert (await bench.operator.ask("model_get", model_id="m"))["success"]
-        await bench.operator.hear(
+        await bench.operator.wait_for(
             lambda h: h.message.get("error_code") == "shadow_unavailable", within=30
         )
 

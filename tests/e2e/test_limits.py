@@ -26,10 +26,10 @@ async def check_rate(bench: Bench, limit: int, seconds: float) -> None:
     What sockets hold is filled at once and emptied later: it counts as passed, not as arrived.
     """
     now = asyncio.get_running_loop().time
-    told, passed, began = bench.told("b")[-1]["bytes_done"], bench.link.bytes_down, now()
-    goal = told + int(limit * seconds)
+    before, passed, began = bench.statuses_of("b")[-1]["bytes_done"], bench.link.bytes_down, now()
+    goal = before + int(limit * seconds)
     last = await bench.operator.progress("b", lambda d: d["bytes_done"] >= goal)
-    arrived, took = last["bytes_done"] - told, now() - began
+    arrived, took = last["bytes_done"] - before, now() - began
     assert_within(limit, bench.link.bytes_down - passed, took)
     assert arrived >= limit * (took - 1) / 2, f"{arrived} bytes in {took} s"
 

@@ -224,14 +224,14 @@ async def test_progress_never_runs_backwards(bench: Bench, object_server: Object
     await operator.ask("pause", download_id="f")
     await operator.ask("resume", download_id="f")
     await operator.event("download_completed", "f")
-    told = [
+    bytes_done = [
         download["bytes_done"]
-        for heard in operator.heard
-        if heard.topic == "status" and "downloads" in heard.message
-        for download in heard.message["downloads"]
+        for received in operator.received
+        if received.topic == "status" and "downloads" in received.message
+        for download in received.message["downloads"]
     ]
-    assert told == sorted(told)
-    assert told[-1] == 12 * MiB
+    assert bytes_done == sorted(bytes_done)
+    assert bytes_done[-1] == 12 * MiB
 
 
 async def test_more_than_max_concurrent_downloads_wait_their_turn(
@@ -246,9 +246,9 @@ async def test_more_than_max_concurrent_downloads_wait_their_turn(
     for n in range(4):
         await operator.event("download_completed", f"t{n}")
     at_work = [
-        sum(d["status"] not in ("queued", "completed") for d in heard.message["downloads"])
-        for heard in operator.heard
-        if heard.topic == "status" and "downloads" in heard.message
+        sum(d["status"] not in ("queued", "completed") for d in received.message["downloads"])
+        for received in operator.received
+        if received.topic == "status" and "downloads" in received.message
     ]
     assert max(at_work) == 2
     planned = re.findall(r"download (t\d) is planning", bench.device.log)

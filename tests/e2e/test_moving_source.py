@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.operator import Heard
+from sandbox.operator import DeviceMessage
 from sandbox.servers import ObjectServer
 
 from .conftest import Bench, sha256
@@ -20,12 +20,12 @@ BEGUN_AND_DONE = ["download_started", "download_completed"]
 async def change_told(bench: Bench) -> dict[str, Any]:
     """Return the notice of the changed source; there must be no more than one."""
 
-    def tells(heard: Heard) -> bool:
-        message = heard.message
+    def tells(received: DeviceMessage) -> bool:
+        message = received.message
         return "level" in message and message["error_code"] == "source_changed"
 
-    notice = await bench.operator.hear(tells, within=10, what="the notice")
-    assert [h.message for h in bench.operator.heard if tells(h)] == [notice]
+    notice = await bench.operator.wait_for(tells, within=10, what="the notice")
+    assert [h.message for h in bench.operator.received if tells(h)] == [notice]
     return notice
 
 

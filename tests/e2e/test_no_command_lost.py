@@ -38,10 +38,10 @@ async def send_burst(bench: Bench, count: int = BURST) -> list[str]:
 
 def answers(bench: Bench) -> list[tuple[str, Any]]:
     """Which commands of the burst have been answered, and with which version of the model."""
-    heard = [h.message for h in bench.operator.heard if h.topic == "responses"]
-    said = [m for m in heard if str(m.get("command_id")).startswith("burst-")]
-    assert all(m["success"] for m in said), said
-    return [(m["command_id"], m["model"]["model_version"]) for m in said]
+    received = [h.message for h in bench.operator.received if h.topic == "responses"]
+    responses = [m for m in received if str(m.get("command_id")).startswith("burst-")]
+    assert all(m["success"] for m in responses), responses
+    return [(m["command_id"], m["model"]["model_version"]) for m in responses]
 
 
 def count(bench: Bench, query: str) -> int:
@@ -73,8 +73,8 @@ async def test_after_a_burst_and_a_sigterm_each_is_answered_once(bench: Bench) -
     assert await device.terminate(within=3) == 0
     ids = await sending
     await device.start()
-    said = await all_answered(bench, ids)
-    assert sorted(said) == sorted((f"burst-{n}", str(n)) for n in range(BURST))
+    responses = await all_answered(bench, ids)
+    assert sorted(responses) == sorted((f"burst-{n}", str(n)) for n in range(BURST))
 
 
 async def test_after_a_burst_and_kill_9_each_is_answered(bench: Bench) -> None:
@@ -84,8 +84,8 @@ async def test_after_a_burst_and_kill_9_each_is_answered(bench: Bench) -> None:
     await device.kill()
     ids = await sending
     await device.start()
-    said = await all_answered(bench, ids)
-    assert set(said) == {(f"burst-{n}", str(n)) for n in range(BURST)}
+    responses = await all_answered(bench, ids)
+    assert set(responses) == {(f"burst-{n}", str(n)) for n in range(BURST)}
     models = (await bench.operator.ask("model_list"))["models"]
     versions = {model["model_id"]: model["model_version"] for model in models}
     assert versions == {f"m{n}": str(BURST - 10 + n) for n in range(10)}
@@ -97,8 +97,8 @@ async def test_on_greengrass_what_has_arrived_outlives_kill_9(greengrass: Bench)
     await eventually(lambda: arrived(greengrass) == BURST)
     await device.kill()
     await device.start()
-    said = await all_answered(greengrass, ids)
-    assert set(said) == {(f"burst-{n}", str(n)) for n in range(BURST)}
+    responses = await all_answered(greengrass, ids)
+    assert set(responses) == {(f"burst-{n}", str(n)) for n in range(BURST)}
 
 
 async def test_three_hundred_sent_to_a_stopped_daemon_all_arrive(bench: Bench) -> None:
@@ -168,8 +168,8 @@ async def test_answers_outlive_a_link_that_is_away_and_a_kill(
         link.rate = None
         link.restore()
         await bench.device.start()
-        said = await all_answered(bench, ids)
-        assert set(said) == {(f"burst-{n}", str(n)) for n in range(BURST)}
+        responses = await all_answered(bench, ids)
+        assert set(responses) == {(f"burst-{n}", str(n)) for n in range(BURST)}
 
 
 async def retain(broker: Broker, bench: Bench, payload: bytes) -> None:
@@ -195,8 +195,8 @@ def has_started(device: Device, times: int) -> bool:
 
 
 def notices(bench: Bench) -> list[str]:
-    heard = [h.message for h in bench.operator.heard]
-    return [m["message"] for m in heard if m.get("error_code") == "retained_command"]
+    received = [h.message for h in bench.operator.received]
+    return [m["message"] for m in received if m.get("error_code") == "retained_command"]
 
 
 @pytest.mark.parametrize("first", ["while it runs", "before its session"])
@@ -222,6 +222,8 @@ async def test_a_retained_command_is_carried_out_once(
         await bench.operator.ask("status", within=15)
     await eventually(lambda: len(notices(bench)) == 2)
     assert "carried out before" in notices(bench)[1]
-    answered = [h.message for h in bench.operator.heard if h.message.get("command") == "disk_space"]
+    answered = [
+        h.message for h in bench.operator.received if h.message.get("command") == "disk_space"
+    ]
     assert len(answered) == 1
     await retain(broker, bench, b"")

@@ -69,7 +69,7 @@ async def test_commands_that_are_denied_end_nothing_and_are_told(lite: Bench) ->
     assert "aws.greengrass#SubscribeToIoTCore" in commands["operations"]
     lite.nucleus.set_access_control(COMPONENT, access)
     await lite.device.start()
-    notice = await lite.operator.hear(lambda h: h.message.get("level") == "warning", within=15)
+    notice = await lite.operator.wait_for(lambda h: h.message.get("level") == "warning", within=15)
     assert notice["error_code"] == "access_denied"
     assert "no command is heard" in notice["message"]
     assert "aws.greengrass#SubscribeToIoTCore" in notice["message"]
@@ -82,14 +82,14 @@ async def test_it_ends_twice_at_once_and_then_goes_easy_on_starts(lite: Bench) -
     assert lite.nucleus is not None
     device, nucleus = lite.device, lite.nucleus
     for _ in range(2):
-        lite.operator.heard.clear()
+        lite.operator.received.clear()
         await device.start()
         await lite.up()
         await nucleus.restart(forget_tokens=True)
         async with timeout(3):
             assert await device.wait() == 1
         await device.stop()
-    lite.operator.heard.clear()
+    lite.operator.received.clear()
     await device.start()
     await lite.up()
     await nucleus.restart(forget_tokens=True)
@@ -107,7 +107,7 @@ async def test_a_response_that_cuts_the_connection_comes_in_pages(lite: Bench) -
         await lite.operator.ask("model_add", model_meta={"model_id": f"m{number}", "text": text})
     first = await lite.operator.ask("model_list", within=20)
     assert 0 < len(first["models"]) < 8
-    warning = await lite.operator.hear(
+    warning = await lite.operator.wait_for(
         lambda h: h.message.get("error_code") == "payload_too_large", within=10
     )
     assert "set MaxPayloadBytes, which is 131072" in warning["message"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.operator import Heard
+from sandbox.operator import DeviceMessage
 from sandbox.servers import ObjectServer
 
 from .conftest import Bench, sha256
@@ -34,11 +34,11 @@ class Files:
         resource.prlimit(self._pid, resource.RLIMIT_NOFILE, self._before)
 
 
-def waits_or_completes(download_id: str, heard: Heard) -> bool:
-    if heard.topic == "status":
-        shown = heard.message.get("downloads", [])
+def waits_or_completes(download_id: str, received: DeviceMessage) -> bool:
+    if received.topic == "status":
+        shown = received.message.get("downloads", [])
         return any((d["download_id"], d["status"]) == (download_id, "waiting") for d in shown)
-    return (heard.message.get("event"), heard.message.get("download_id")) == (
+    return (received.message.get("event"), received.message.get("download_id")) == (
         "download_completed",
         download_id,
     )
@@ -64,12 +64,12 @@ async def test_a_download_without_free_descriptors_waits_and_goes_on(
             destination=str(bench.downloads / name),
             engine=engine,
         )
-        ended = await operator.hear(partial(waits_or_completes, name), within=30)
+        ended = await operator.wait_for(partial(waits_or_completes, name), within=30)
         if "event" not in ended:
             waited += 1
-            [told] = [d for d in ended["downloads"] if d["download_id"] == name]
-            assert told["error_code"] == "resources_exhausted"
-            assert "raise ulimit -n" in told["error"]
+            [download] = [d for d in ended["downloads"] if d["download_id"] == name]
+            assert download["error_code"] == "resources_exhausted"
+            assert "raise ulimit -n" in download["error"]
         files.allow_all()
         await operator.send("resume", download_id=name)
         await operator.event("download_completed", name)

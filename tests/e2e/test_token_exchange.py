@@ -50,14 +50,14 @@ async def start_download(bench: Bench, engine: str) -> None:
 
 async def waits_for_credentials(bench: Bench) -> str:
     """Return what a download says that has no credentials."""
-    heard = await bench.operator.hear(
+    received = await bench.operator.wait_for(
         lambda h: (
             h.topic == "status"
             and any(d.get("status") == "waiting" for d in h.message.get("downloads", ()))
         ),
         within=20,
     )
-    [download] = heard["downloads"]
+    [download] = received["downloads"]
     assert download["error_code"] == "credentials_unavailable"
     return str(download["error"])
 
@@ -81,15 +81,15 @@ async def test_a_download_goes_on_when_the_exchange_has_moved(
     await exchanging.up()
     pid = exchanging.device.pid
     await start_download(exchanging, engine)
-    await exchanging.operator.hear(
+    await exchanging.operator.wait_for(
         lambda h: any(d["progress"] > 20 for d in h.message.get("downloads", ())), within=20
     )
-    before, asked = exchange.uri, exchange.requests
+    before, requests = exchange.uri, exchange.requests
     await exchange.crash()
     await exchange.start()
     assert exchange.uri != before
     await completes(exchanging, pid)
-    assert exchange.requests > asked
+    assert exchange.requests > requests
     assert exchanging.link.bytes_down <= sum(FILES.values()) + 2 * 4 * MiB
 
 
@@ -119,7 +119,7 @@ async def test_a_process_ends_where_nobody_tells_the_new_address(exchanging: Ben
     await nucleus.credentials.crash()
     await nucleus.credentials.start()
     nucleus.register(TOKEN_EXCHANGE, configuration={})
-    exchanging.operator.heard.clear()
+    exchanging.operator.received.clear()
     await exchanging.operator.send(
         "download", bucket="models", key="exchange/part-1", download_id="y", engine="s5cmd"
     )

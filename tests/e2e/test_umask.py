@@ -54,7 +54,7 @@ async def test_published_goes_by_the_umask_and_the_rest_is_private(
         await bench.up()
         await download(bench, "a", "umask/", "new", engine=engine)
         own = bench.downloads / ".s3downloader"
-        await bench.operator.hear(
+        await bench.operator.wait_for(
             lambda h: any(d["bytes_done"] > MiB for d in h.message.get("downloads", ())), within=20
         )
         assert mode(own) == 0o700
@@ -78,7 +78,7 @@ async def test_an_open_folder_of_an_earlier_version_is_closed(
     own.mkdir(mode=0o755)
     bench.link.rate = 3 * MiB
     await download(bench, "o", "umask/large", ".")
-    await bench.operator.hear(
+    await bench.operator.wait_for(
         lambda h: any(d["bytes_done"] > 0 for d in h.message.get("downloads", ())), within=20
     )
     assert mode(own) == 0o700

@@ -85,6 +85,6 @@ async def test_what_the_first_version_had_under_way_is_completed(
         model = (await operator.ask("model_get", model_id="vlm"))["model"]
         assert model["local_path"] == str(bench.downloads / "vlm")
         assert bench.leftovers() == []
-        assert [h.message["event"] for h in operator.heard if "event" in h.message].count(
+        assert [h.message["event"] for h in operator.received if "event" in h.message].count(
             "download_started"
         ) == 1

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from sandbox.processes import free_ports
 
-__all__ = ["BusyStore", "refusal"]
+__all__ = ["BusyServer", "refusal"]
 
 _ERROR = '<?xml version="1.0"?><Error><Code>{code}</Code><Message>{code}</Message></Error>'
 _REASONS = {503: "Slow Down", 500: "Internal Server Error", 400: "Bad Request"}
 
 
-class BusyStore:
+class BusyServer:
     """Hands requests without a body to the server at `port`, unless `refuse` has an answer.
 
     Open as a context manager. `refuse` sees the head of each request.
@@ -31,7 +31,7 @@ class BusyStore:
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
-    async def __aenter__(self) -> BusyStore:
+    async def __aenter__(self) -> BusyServer:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
         return self
 

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import re
 
-__all__ = ["DrippingStore"]
+__all__ = ["DrippingServer"]
 
 
-class DrippingStore:
+class DrippingServer:
     """Answers requests for `content`; an async context manager.
 
     From the place in an answer at which `drips` says, a byte comes each `pause` seconds.
@@ -25,7 +25,7 @@ class DrippingStore:
         self._pause = pause
         self._serving: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> DrippingStore:
+    async def __aenter__(self) -> DrippingServer:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         return self
 
@@ -51,8 +51,8 @@ class DrippingStore:
     ) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
-                asked = (await reader.readuntil(b"\r\n\r\n")).decode()
-                await self._send(number, self._answer(asked), writer)
+                request = (await reader.readuntil(b"\r\n\r\n")).decode()
+                await self._send(number, self._answer(request), writer)
 
     async def _send(self, number: int, answer: bytes, writer: asyncio.StreamWriter) -> None:
         at = self.drips.get(number, len(answer)) if self.always is None else self.always
@@ -63,12 +63,12 @@ class DrippingStore:
             writer.write(answer[drop : drop + 1])
             await writer.drain()
 
-    def _answer(self, asked: str) -> bytes:
-        found = re.search(r"range: bytes=(\d+)-(\d+)", asked.lower())
+    def _answer(self, request: str) -> bytes:
+        found = re.search(r"range: bytes=(\d+)-(\d+)", request.lower())
         start, end = (int(found[1]), int(found[2]) + 1) if found else (0, len(self._content))
         ranged = f"Content-Range: bytes {start}-{end - 1}/{len(self._content)}\r\n" if found else ""
         status = "206 Partial Content" if found else "200 OK"
         head = (
             f'HTTP/1.1 {status}\r\nETag: "etag-2"\r\n{ranged}Content-Length: {end - start}\r\n\r\n'
         )
-        return head.encode() + (b"" if asked.startswith("HEAD") else self._content[start:end])
+        return head.encode() + (b"" if request.startswith("HEAD") else self._content[start:end])

@@ -15,7 +15,7 @@ from s3downloader.core.errors import DownloaderError
 from s3downloader.core.records import FileRecord, Options
 from s3downloader.engines.disk import Disk
 from s3downloader.engines.ranged.journal import Journal
-from tests.sources.lying_server import Asked, LyingStore, Reply, error_reply
+from tests.sources.lying_server import LyingServer, ReceivedRequest, Reply, error_reply
 
 from .support import FastClock, Files, ForgivingRecorder, by_ranges, job, names
 
@@ -31,7 +31,7 @@ __all__ = [
     "fetch",
     "file_of",
     "refused",
-    "told",
+    "with_headers",
 ]
 
 KIB = 1 << 10
@@ -39,7 +39,7 @@ MIB = 1 << 20
 SMALL = random.Random(1).randbytes(100 * KIB)
 LARGE = random.Random(2).randbytes(3 * MIB)
 PARTS = Options(part_size=MIB)
-Answer = Callable[[Asked], Reply]
+Answer = Callable[[ReceivedRequest], Reply]
 
 BOTH = pytest.mark.parametrize("bytes_", [SMALL, LARGE], ids=["small", "large"])
 
@@ -53,16 +53,16 @@ class Served:
     modified: str | None = "Wed, 25 Nov 2026 10:00:00 GMT"
     more: dict[str, str | None] = field(default_factory=dict)
 
-    def __call__(self, asked: Asked) -> Reply:
-        if self._is_another(asked):
+    def __call__(self, request: ReceivedRequest) -> Reply:
+        if self._is_another(request):
             return error_reply(412, "PreconditionFailed")
-        if not asked.span or asked.method == "HEAD":
+        if not request.span or request.method == "HEAD":
             return Reply(200, self.named, self.content)
-        start, end = asked.span
+        start, end = request.span
         if start >= len(self.content):
             return error_reply(416, "InvalidRange")
-        told = {"Content-Range": f"bytes {start}-{end - 1}/{len(self.content)}"}
-        return Reply(206, {**self.named, **told}, self.content[start:end])
+        content_range = {"Content-Range": f"bytes {start}-{end - 1}/{len(self.content)}"}
+        return Reply(206, {**self.named, **content_range}, self.content[start:end])
 
     @property
     def named(self) -> dict[str, str | None]:
@@ -70,13 +70,13 @@ class Served:
         etag = self.etag and (self.etag if self.etag.startswith("W/") else f'"{self.etag}"')
         return {"ETag": etag, "Last-Modified": self.modified, **self.more}
 
-    def whole(self, asked: Asked) -> Reply:
+    def whole(self, request: ReceivedRequest) -> Reply:
         """Answer as if no range had been asked for."""
-        return self(replace(asked, headers={**asked.headers, "range": ""}))
+        return self(replace(request, headers={**request.headers, "range": ""}))
 
-    def _is_another(self, asked: Asked) -> bool:
-        wanted = asked.headers.get("if-match", "").strip('"')
-        since = asked.headers.get("if-unmodified-since")
+    def _is_another(self, request: ReceivedRequest) -> bool:
+        wanted = request.headers.get("if-match", "").strip('"')
+        since = request.headers.get("if-unmodified-since")
         return bool(wanted and wanted != self.etag) or bool(since and since != self.modified)
 
 
@@ -98,17 +98,17 @@ async def fetch(
 ) -> ForgivingRecorder:
     """Fetch files with an engine of their own."""
     sink = ForgivingRecorder()
-    told = msgspec.structs.replace(PARTS, **options)
-    of = msgspec.structs.replace(job(staging, told), relisted=relisted)
+    changed = msgspec.structs.replace(PARTS, **options)
+    of = msgspec.structs.replace(job(staging, changed), relisted=relisted)
     await by_ranges(endpoint, FastClock()).fetch(of, Files(files), sink)
     return sink
 
 
 async def refused(answer: Answer, staging: Path, file: FileRecord, **how: Any) -> DownloaderError:
     """Return why a file is not had from a store that answers so; nothing of it may be there."""
-    async with LyingStore(answer) as store:
+    async with LyingServer(answer) as server:
         with pytest.raises(DownloaderError) as caught:
-            await fetch(store.endpoint, staging, file, **how)
+            await fetch(server.endpoint, staging, file, **how)
     assert names(staging / "files") == []
     assert not (staging / "ranged" / f"{file.number}.object").exists()
     if found := Journal.open(staging / "ranged" / f"{file.number}.journal", Disk()):
@@ -121,7 +121,7 @@ def content(staging: Path, path: str = "model") -> bytes:
     return (staging / "files" / path).read_bytes()
 
 
-def told(reply: Reply, **headers: str | None) -> Reply:
+def with_headers(reply: Reply, **headers: str | None) -> Reply:
     """Return a reply that tells other headers."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return replace(reply, headers={**reply.headers, **named})

@@ -14,7 +14,7 @@ from s3downloader.core.request_timeouts import LEAST_BYTES, Deadline, MinimumRat
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.http import Request, S3Http
 
-from .dripping_server import DrippingStore
+from .dripping_server import DrippingServer
 from .support import FastClock, Files, ForgivingRecorder, Recorder, by_ranges, by_s5cmd, job, names
 
 MIB = 1 << 20
@@ -31,10 +31,10 @@ async def test_a_dripping_connection_is_dropped_and_replaced(
     tmp_path: Path, content: bytes, place: int
 ) -> None:
     file = FileRecord(1, "model", "model", len(content), "etag-2")
-    async with DrippingStore(content) as store:
-        store.drips = {1: place, 2: place}
+    async with DrippingServer(content) as server:
+        server.drips = {1: place, 2: place}
         sink = Recorder()  # which sees to it that nothing that came is given up
-        engine = by_ranges(store.endpoint, FastClock(), stall_timeout=PATIENCE)
+        engine = by_ranges(server.endpoint, FastClock(), stall_timeout=PATIENCE)
         await engine.fetch(job(tmp_path, UNVERIFIED), Files([file]), sink)
     assert (tmp_path / "files" / "model").read_bytes() == content
 
@@ -44,24 +44,24 @@ async def test_a_store_that_only_drips_is_told_and_what_came_is_kept(
     tmp_path: Path, place: int
 ) -> None:
     file = FileRecord(1, "model", "model", len(LARGE), "etag-2")
-    async with DrippingStore(LARGE) as store:
-        store.always = place
+    async with DrippingServer(LARGE) as server:
+        server.always = place
         sink = ForgivingRecorder()
-        engine = by_ranges(store.endpoint, FastClock(), stall_timeout=PATIENCE)
+        engine = by_ranges(server.endpoint, FastClock(), stall_timeout=PATIENCE)
         options = Options(verify=False, concurrency=1, retry_count=2)
         with pytest.raises(DownloaderError) as caught:
             await engine.fetch(job(tmp_path, options), Files([file]), sink)
         assert caught.value.code is ErrorCode.STALLED
-        assert store.connections == 3, "a drip is no progress that begins the tries anew"
+        assert server.connections == 3, "a drip is no progress that begins the tries anew"
     assert names(tmp_path / "ranged") == ["1.journal", "1.part"]
     assert (sink.total > 0) == (place == 200)
 
 
 async def test_a_dripping_store_holds_s5cmd_no_longer_than_silence(tmp_path: Path) -> None:
     file = FileRecord(1, "model", "model", len(LARGE), "etag-2")
-    async with DrippingStore(LARGE) as store:
-        store.always = IN_THE_BODY
-        engine = by_s5cmd(store.endpoint, FastClock())  # on which it drips for a minute
+    async with DrippingServer(LARGE) as server:
+        server.always = IN_THE_BODY
+        engine = by_s5cmd(server.endpoint, FastClock())  # on which it drips for a minute
         with pytest.raises(DownloaderError) as caught:
             await engine.fetch(job(tmp_path), Files([file]), Recorder())
     assert caught.value.code is ErrorCode.STALLED
@@ -69,10 +69,10 @@ async def test_a_dripping_store_holds_s5cmd_no_longer_than_silence(tmp_path: Pat
 
 @pytest.mark.parametrize("place", [IN_THE_HEAD, 200])
 async def test_an_answer_to_a_small_request_has_its_time_too(place: int) -> None:
-    async with DrippingStore(LARGE) as store:
-        store.always = place
+    async with DrippingServer(LARGE) as server:
+        server.always = place
         keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
-        http = S3Http(store.endpoint, Credentials(keys, SystemClock()), patience=PATIENCE)
+        http = S3Http(server.endpoint, Credentials(keys, SystemClock()), patience=PATIENCE)
         with pytest.raises(DownloaderError) as caught:
             await http.send(Request(method="GET", bucket="models", key="model"))
         assert caught.value.code is ErrorCode.TIMEOUT

@@ -150,8 +150,8 @@ def test_no_damaged_bit_tells_more_than_was_recorded(path: Path, data: st.DataOb
         if found is not None:
             head, states = found
             assert head == HEAD
-            for told, *recorded in zip(states, NOTHING, FIRST, THEN, strict=True):
-                assert told in recorded
+            for state, *recorded in zip(states, NOTHING, FIRST, THEN, strict=True):
+                assert state in recorded
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

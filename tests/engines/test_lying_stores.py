@@ -14,7 +14,7 @@ import pytest
 
 from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.core.records import Options
-from tests.sources.lying_server import Asked, LyingStore, Reply, error_reply, login_page
+from tests.sources.lying_server import LyingServer, ReceivedRequest, Reply, error_reply, login_page
 
 from .objects import (
     BOTH,
@@ -27,7 +27,7 @@ from .objects import (
     fetch,
     file_of,
     refused,
-    told,
+    with_headers,
 )
 from .support import FastClock, Files, ForgivingRecorder, by_ranges, job, names
 
@@ -36,9 +36,9 @@ from .support import FastClock, Files, ForgivingRecorder, by_ranges, job, names
 
 async def test_an_empty_file_is_asked_for(tmp_path: Path) -> None:
     empty = Served(b"", etag=hashlib.md5(b"").hexdigest())  # noqa: S324  # as S3 has it
-    async with LyingStore(empty) as store:
-        sink = await fetch(store.endpoint, tmp_path, file_of(empty))
-        assert store.asked == ["GET model"]
+    async with LyingServer(empty) as server:
+        sink = await fetch(server.endpoint, tmp_path, file_of(empty))
+        assert server.request_lines == ["GET model"]
     assert content(tmp_path) == b""
     assert sink.files[0].checksum.startswith("MD5:")
 
@@ -60,9 +60,9 @@ async def test_a_body_longer_than_the_object_is_not_cut_to_its_size(
 ) -> None:
     served = Served(bytes_)
 
-    def longer(asked: Asked) -> Reply:
-        reply = served(asked)
-        if asked.method == "HEAD":
+    def longer(request: ReceivedRequest) -> Reply:
+        reply = served(request)
+        if request.method == "HEAD":
             return reply
         assert isinstance(reply.body, bytes)
         return replace(reply, body=[reply.body, b"more"], chunked=True)
@@ -78,9 +78,9 @@ async def test_a_body_that_ends_before_the_object_is_not_continued(
 ) -> None:
     served = Served(bytes_)
 
-    def shorter(asked: Asked) -> Reply:
-        reply = served(asked)
-        if asked.method == "HEAD" or (asked.span and asked.span[0] % MIB):
+    def shorter(request: ReceivedRequest) -> Reply:
+        reply = served(request)
+        if request.method == "HEAD" or (request.span and request.span[0] % MIB):
             return reply
         assert isinstance(reply.body, bytes)
         return replace(reply, body=reply.body[: 64 * KIB], chunked=True)
@@ -94,14 +94,14 @@ async def test_a_body_that_ends_before_the_object_is_not_continued(
 async def test_chunks_that_make_up_the_object_are_taken(tmp_path: Path, bytes_: bytes) -> None:
     served = Served(bytes_)
 
-    def chunked(asked: Asked) -> Reply:
-        reply = served(asked)
+    def chunked(request: ReceivedRequest) -> Reply:
+        reply = served(request)
         assert isinstance(reply.body, bytes)
         half = len(reply.body) // 2
         return replace(reply, body=[reply.body[:half], reply.body[half:]], chunked=True)
 
-    async with LyingStore(chunked) as store:
-        await fetch(store.endpoint, tmp_path, file_of(served))
+    async with LyingServer(chunked) as server:
+        await fetch(server.endpoint, tmp_path, file_of(served))
     assert content(tmp_path) == bytes_
 
 
@@ -113,17 +113,17 @@ async def test_bytes_of_a_broken_answer_without_a_length_are_dropped(
     served = Served(bytes_)
     has_broken = False
 
-    def breaking(asked: Asked) -> Reply:
+    def breaking(request: ReceivedRequest) -> Reply:
         nonlocal has_broken
-        reply = served(asked) if bytes_ is SMALL else served.whole(asked)
-        if asked.method == "HEAD" or asked.span or has_broken:
+        reply = served(request) if bytes_ is SMALL else served.whole(request)
+        if request.method == "HEAD" or request.span or has_broken:
             return reply
         has_broken = True
         wrong = bytes(len(bytes_) // 2)
         return Reply(200, {**served.named, "Content-Length": None}, wrong, cut=True)
 
-    async with LyingStore(breaking) as store:
-        await fetch(store.endpoint, tmp_path, file_of(served))
+    async with LyingServer(breaking) as server:
+        await fetch(server.endpoint, tmp_path, file_of(served))
         assert has_broken
     assert content(tmp_path) == bytes_
 
@@ -135,9 +135,13 @@ async def test_a_size_that_is_not_the_listed_one_shows_in_the_head(
     served = Served(bytes_)
     file = msgspec.structs.replace(file_of(served), size=len(bytes_) - 1)
 
-    def longer(asked: Asked) -> Reply:
-        reply = served(asked)
-        return told(reply, Content_Length=str(file.size)) if asked.method == "HEAD" else reply
+    def longer(request: ReceivedRequest) -> Reply:
+        reply = served(request)
+        return (
+            with_headers(reply, Content_Length=str(file.size))
+            if request.method == "HEAD"
+            else reply
+        )
 
     error = await refused(longer, tmp_path, file)
     assert error.code is ErrorCode.SIZE_MISMATCH
@@ -152,12 +156,12 @@ async def test_what_is_compressed_on_the_way_is_an_error(tmp_path: Path, bytes_:
     served = Served(bytes_)
     zipped = gzip.compress(bytes(len(bytes_)))
 
-    def compressing(asked: Asked) -> Reply:
-        if asked.method == "HEAD":
-            return served(asked)
+    def compressing(request: ReceivedRequest) -> Reply:
+        if request.method == "HEAD":
+            return served(request)
         return Reply(
-            206 if asked.span else 200,
-            {**served(asked).headers, "Content-Encoding": "gzip"},
+            206 if request.span else 200,
+            {**served(request).headers, "Content-Encoding": "gzip"},
             zipped,
             chunked=True,
         )
@@ -172,9 +176,9 @@ async def test_what_is_stored_compressed_comes_as_it_is_stored(
     tmp_path: Path, bytes_: bytes
 ) -> None:
     served = Served(bytes_, more={"Content-Encoding": "gzip"})
-    async with LyingStore(served) as store:
-        await fetch(store.endpoint, tmp_path, file_of(served))
-        assert {asked.headers["accept-encoding"] for asked in store.requests} == {"identity"}
+    async with LyingServer(served) as server:
+        await fetch(server.endpoint, tmp_path, file_of(served))
+        assert {request.headers["accept-encoding"] for request in server.requests} == {"identity"}
     assert content(tmp_path) == bytes_
 
 
@@ -186,8 +190,8 @@ async def test_what_is_stored_compressed_comes_as_it_is_stored(
 async def test_a_page_to_log_in_at_is_no_object(tmp_path: Path, bytes_: bytes, status: int) -> None:
     served = Served(bytes_)
 
-    def portal(asked: Asked) -> Reply:
-        return served(asked) if asked.method == "HEAD" else login_page(status)
+    def portal(request: ReceivedRequest) -> Reply:
+        return served(request) if request.method == "HEAD" else login_page(status)
 
     error = await refused(portal, tmp_path, file_of(served))
     assert error.code is ErrorCode.NETWORK_UNREACHABLE
@@ -235,15 +239,15 @@ async def test_a_store_that_knows_no_checksums_is_asked_once(
 ) -> None:
     served = Served(SMALL)
 
-    def plain(asked: Asked) -> Reply:
-        if "x-amz-checksum-mode" in asked.headers:
+    def plain(request: ReceivedRequest) -> Reply:
+        if "x-amz-checksum-mode" in request.headers:
             return error_reply(status, code)
-        return served(asked)
+        return served(request)
 
     files = [file_of(served, str(n), number=n) for n in range(1, 4)]
-    async with LyingStore(plain) as store:
-        sink = await fetch(store.endpoint, tmp_path, *files, numworkers=1)
-        assert [a.key for a in store.requests] == ["1", "1", "2", "3"]
+    async with LyingServer(plain) as server:
+        sink = await fetch(server.endpoint, tmp_path, *files, numworkers=1)
+        assert [a.key for a in server.requests] == ["1", "1", "2", "3"]
     assert sink.numbers == [1, 2, 3]
 
 
@@ -252,33 +256,33 @@ async def test_a_checksum_refusal_learned_from_head_counts_for_get(
 ) -> None:
     small, large = Served(SMALL), Served(random.Random(3).randbytes(17 * MIB))
 
-    def plain(asked: Asked) -> Reply:
-        if "x-amz-checksum-mode" in asked.headers:
+    def plain(request: ReceivedRequest) -> Reply:
+        if "x-amz-checksum-mode" in request.headers:
             return error_reply(501, "NotImplemented")
-        return (small if asked.key == "small" else large)(asked)
+        return (small if request.key == "small" else large)(request)
 
     files = [file_of(large, "large"), file_of(small, "small", number=2)]
-    async with LyingStore(plain) as store:
-        engine, sink = by_ranges(store.endpoint, FastClock()), ForgivingRecorder()
+    async with LyingServer(plain) as server:
+        engine, sink = by_ranges(server.endpoint, FastClock()), ForgivingRecorder()
         for file in files:
             await engine.fetch(job(tmp_path, Options()), Files([file]), sink)
-        assert store.asked[:2] == ["HEAD large", "GET large"]
-        assert store.asked.count("GET small") == 1
+        assert server.request_lines[:2] == ["HEAD large", "GET large"]
+        assert server.request_lines.count("GET small") == 1
     assert sink.numbers == [1, 2]
 
 
 async def test_a_request_that_is_refused_either_way_teaches_nothing(tmp_path: Path) -> None:
     served = Served(SMALL)
 
-    def choosy(asked: Asked) -> Reply:
-        return error_reply(400, "InvalidArgument") if asked.key == "odd" else served(asked)
+    def choosy(request: ReceivedRequest) -> Reply:
+        return error_reply(400, "InvalidArgument") if request.key == "odd" else served(request)
 
     files = [file_of(served, "odd"), file_of(served, "good", number=2)]
-    async with LyingStore(choosy) as store:
+    async with LyingServer(choosy) as server:
         with pytest.raises(DownloaderError):
-            await fetch(store.endpoint, tmp_path, *files, numworkers=1)
-        assert store.asked == ["GET odd", "GET odd", "GET good"]
-        assert "x-amz-checksum-mode" in store.requests[-1].headers
+            await fetch(server.endpoint, tmp_path, *files, numworkers=1)
+        assert server.request_lines == ["GET odd", "GET odd", "GET good"]
+        assert "x-amz-checksum-mode" in server.requests[-1].headers
 
 
 # --- Checksums ------------------------------------------------------------------------------------
@@ -290,9 +294,9 @@ async def test_a_given_sha256_goes_before_an_etag_that_is_no_md5(
 ) -> None:
     served = Served(bytes_, etag="0" * 32)
     file = file_of(served, sha256=hashlib.sha256(bytes_).hexdigest())
-    async with LyingStore(served) as store:
-        sink = await fetch(store.endpoint, tmp_path, file)
-        assert sum(len(a.headers.get("range", "x")) > 1 for a in store.requests) <= 3
+    async with LyingServer(served) as server:
+        sink = await fetch(server.endpoint, tmp_path, file)
+        assert sum(len(a.headers.get("range", "x")) > 1 for a in server.requests) <= 3
     assert sink.files[0].checksum == f"SHA256:{file.sha256}"
 
 
@@ -302,8 +306,8 @@ async def test_a_sha256_that_was_given_goes_before_a_crc_of_the_store(tmp_path: 
         more={"x-amz-checksum-crc32c": "AAAAAA==", "x-amz-checksum-type": "FULL_OBJECT"},
     )
     file = file_of(served, sha256=hashlib.sha256(LARGE).hexdigest())
-    async with LyingStore(served) as store:
-        sink = await fetch(store.endpoint, tmp_path, file)
+    async with LyingServer(served) as server:
+        sink = await fetch(server.endpoint, tmp_path, file)
     assert sink.files[0].checksum == f"SHA256:{file.sha256}"
 
 
@@ -323,8 +327,8 @@ async def test_credentials_that_stay_expired_are_not_tried_for_ever(tmp_path: Pa
     served = Served(SMALL)
     expired = error_reply(400, "ExpiredToken", "The provided token has expired.")
     files = [file_of(served, str(n), number=n) for n in range(1, 40)]
-    async with LyingStore(lambda _: expired) as store:
+    async with LyingServer(lambda _: expired) as server:
         with pytest.raises(DownloaderError) as caught:
-            await fetch(store.endpoint, tmp_path, *files)
+            await fetch(server.endpoint, tmp_path, *files)
         assert caught.value.code is ErrorCode.CREDENTIALS_UNAVAILABLE
-        assert len(store.requests) <= 2 * 16, "two tries for each request at once"
+        assert len(server.requests) <= 2 * 16, "two tries for each request at once"

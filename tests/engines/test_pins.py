@@ -22,7 +22,7 @@ from s3downloader.engines.ranged.server_features import ServerFeatures
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.http import S3Http
 from s3downloader.sources.s3.object_metadata import ChecksumMode
-from tests.sources.lying_server import Asked, LyingStore, Reply
+from tests.sources.lying_server import LyingServer, ReceivedRequest, Reply
 from tests.support import eventually
 
 from .objects import (
@@ -37,7 +37,7 @@ from .objects import (
     fetch,
     file_of,
     refused,
-    told,
+    with_headers,
 )
 from .support import FastClock, Files, ForgivingRecorder, by_ranges, job, names
 
@@ -47,9 +47,9 @@ async def test_an_answer_with_another_etag_is_not_taken(tmp_path: Path, bytes_: 
     """Of a store that does not heed If-Match."""
     served = Served(bytes_)
 
-    def heedless(asked: Asked) -> Reply:
-        reply = served(asked)
-        return reply if asked.method == "HEAD" else told(reply, ETag='"another"')
+    def heedless(request: ReceivedRequest) -> Reply:
+        reply = served(request)
+        return reply if request.method == "HEAD" else with_headers(reply, ETag='"another"')
 
     error = await refused(heedless, tmp_path, file_of(served))
     assert error.code is ErrorCode.SOURCE_CHANGED
@@ -60,16 +60,16 @@ async def test_of_an_answer_with_another_etag_no_byte_is_taken() -> None:
     """Of a store that does not heed If-Match, for a range of a large file."""
     other = Served(LARGE, etag="another")
 
-    def heedless(asked: Asked) -> Reply:
-        return other(replace(asked, headers={**asked.headers, "if-match": ""}))
+    def heedless(request: ReceivedRequest) -> Reply:
+        return other(replace(request, headers={**request.headers, "if-match": ""}))
 
     taken: list[int] = []
     credentials, clock = Credentials(os.environ, SystemClock()), SystemClock()
     with ThreadPoolExecutor(1) as threads:
-        async with LyingStore(heedless) as store:
+        async with LyingServer(heedless) as server:
             reader = BucketReader(
                 "models",
-                http=S3Http(store.endpoint, credentials),
+                http=S3Http(server.endpoint, credentials),
                 credentials=credentials,
                 share=Throttle(clock, lambda: 0).open(),
                 threads=threads,
@@ -82,7 +82,7 @@ async def test_of_an_answer_with_another_etag_no_byte_is_taken() -> None:
                 await reader.read(
                     file, (0, MIB), ResponseHandler(lambda c: taken.append(len(c)), lambda: None)
                 )
-            assert [asked.headers["if-match"] for asked in store.requests] == ['"listed"']
+            assert [request.headers["if-match"] for request in server.requests] == ['"listed"']
     assert caught.value.code is ErrorCode.SOURCE_CHANGED
     assert taken == []
 
@@ -91,9 +91,9 @@ async def test_of_an_answer_with_another_etag_no_byte_is_taken() -> None:
 async def test_without_an_etag_the_date_pins_an_object(tmp_path: Path, bytes_: bytes) -> None:
     served = Served(bytes_, etag=None)
     file = file_of(served, etag=served.modified)
-    async with LyingStore(served) as store:
-        await fetch(store.endpoint, tmp_path, file)
-        pins = {a.headers["if-unmodified-since"] for a in store.requests if a.method == "GET"}
+    async with LyingServer(served) as server:
+        await fetch(server.endpoint, tmp_path, file)
+        pins = {a.headers["if-unmodified-since"] for a in server.requests if a.method == "GET"}
         assert pins == {served.modified}
     assert content(tmp_path) == bytes_
 
@@ -103,9 +103,9 @@ async def test_without_an_etag_a_replaced_object_is_never_mixed(tmp_path: Path) 
     old = Served(LARGE, etag=None)
     new = Served(bytes(len(LARGE)), etag=None, modified="Wed, 25 Nov 2026 10:00:01 GMT")
 
-    def heedless(asked: Asked) -> Reply:
-        served = new if asked.span and asked.span[0] else old
-        return served(replace(asked, headers={**asked.headers, "if-unmodified-since": ""}))
+    def heedless(request: ReceivedRequest) -> Reply:
+        served = new if request.span and request.span[0] else old
+        return served(replace(request, headers={**request.headers, "if-unmodified-since": ""}))
 
     error = await refused(heedless, tmp_path, file_of(old, etag=old.modified))
     assert error.code is ErrorCode.SOURCE_CHANGED
@@ -117,10 +117,10 @@ async def test_an_object_without_validator_comes_whole_and_is_compared(
     tmp_path: Path, bytes_: bytes
 ) -> None:
     served = Served(bytes_, etag=None, modified=None)
-    async with LyingStore(served) as store:
-        await fetch(store.endpoint, tmp_path, file_of(served), verify=False)
-        assert store.asked == ["HEAD model", "GET model", "HEAD model"]
-        assert not any(asked.span for asked in store.requests)
+    async with LyingServer(served) as server:
+        await fetch(server.endpoint, tmp_path, file_of(served), verify=False)
+        assert server.request_lines == ["HEAD model", "GET model", "HEAD model"]
+        assert not any(request.span for request in server.requests)
     assert content(tmp_path) == bytes_
 
 
@@ -130,16 +130,16 @@ async def test_without_any_validator_an_object_is_begun_anew_once(
 ) -> None:
     served = Served(bytes_, etag=None, modified=None)
 
-    def breaking(asked: Asked) -> Reply:
-        if asked.method == "HEAD":
-            return served(asked)
+    def breaking(request: ReceivedRequest) -> Reply:
+        if request.method == "HEAD":
+            return served(request)
         length = str(len(bytes_))
         return Reply(200, {"Content-Length": length}, bytes_[: len(bytes_) // 2], cut=True)
 
-    async with LyingStore(breaking) as store:
+    async with LyingServer(breaking) as server:
         with pytest.raises(DownloaderError, match="cannot be continued") as caught:
-            await fetch(store.endpoint, tmp_path, file_of(served), verify=False)
-        assert store.asked == ["HEAD model", "GET model", "GET model"]
+            await fetch(server.endpoint, tmp_path, file_of(served), verify=False)
+        assert server.request_lines == ["HEAD model", "GET model", "GET model"]
     assert caught.value.code is ErrorCode.ENGINE_FAILED
     assert names(tmp_path / "files") == []
 
@@ -148,13 +148,13 @@ async def test_without_any_validator_nothing_is_continued_later(tmp_path: Path) 
     served = Served(LARGE, etag=None, modified=None)
     rest = asyncio.Event()
 
-    def halting(asked: Asked) -> Reply:
-        if asked.method == "HEAD" or rest.is_set():
-            return served(asked)
+    def halting(request: ReceivedRequest) -> Reply:
+        if request.method == "HEAD" or rest.is_set():
+            return served(request)
         return Reply(200, {"Content-Length": str(len(LARGE))}, [bytes(MIB), rest])
 
-    async with LyingStore(halting) as store:
-        engine, sink = by_ranges(store.endpoint), ForgivingRecorder()
+    async with LyingServer(halting) as server:
+        engine, sink = by_ranges(server.endpoint), ForgivingRecorder()
         of = job(tmp_path, Options(verify=False))
         fetching = asyncio.create_task(engine.fetch(of, Files([file_of(served)]), sink))
         await eventually(lambda: sink.total > MIB // 2)
@@ -170,9 +170,9 @@ async def test_an_object_is_pinned_to_a_validator_its_listing_lacks(
     tmp_path: Path, bytes_: bytes
 ) -> None:
     served = Served(bytes_)
-    async with LyingStore(served) as store:
-        await fetch(store.endpoint, tmp_path, file_of(served, etag=""))
-        pins = {a.headers.get("if-match") for a in store.requests if a.method == "GET"}
+    async with LyingServer(served) as server:
+        await fetch(server.endpoint, tmp_path, file_of(served, etag=""))
+        pins = {a.headers.get("if-match") for a in server.requests if a.method == "GET"}
         assert pins == {f'"{served.etag}"'}
     assert content(tmp_path) == bytes_
 
@@ -185,14 +185,14 @@ async def test_an_object_listed_without_a_validator_is_compared_later(
     served = Served(bytes_, etag="tag", modified=None)
     heads = 0
 
-    def restless(asked: Asked) -> Reply:
+    def restless(request: ReceivedRequest) -> Reply:
         nonlocal heads
-        heads += asked.method == "HEAD"
-        is_again = asked.method == "HEAD" and heads > 1
-        return replace(served, etag=at_last)(asked) if is_again else served(asked)
+        heads += request.method == "HEAD"
+        is_again = request.method == "HEAD" and heads > 1
+        return replace(served, etag=at_last)(request) if is_again else served(request)
 
-    async with LyingStore(restless) as store:
-        fetching = fetch(store.endpoint, tmp_path, file_of(served, etag=""), verify=False)
+    async with LyingServer(restless) as server:
+        fetching = fetch(server.endpoint, tmp_path, file_of(served, etag=""), verify=False)
         if is_same:
             await fetching
             assert content(tmp_path) == bytes_
@@ -209,11 +209,11 @@ async def test_an_object_listed_with_another_etag_comes_once_relisted(
 ) -> None:
     served = Served(bytes_, etag=own)
     file = file_of(served, etag="listed")
-    async with LyingStore(served) as store:
+    async with LyingServer(served) as server:
         with pytest.raises(DownloaderError) as caught:
-            await fetch(store.endpoint, tmp_path, file)
+            await fetch(server.endpoint, tmp_path, file)
         assert caught.value.code is ErrorCode.SOURCE_CHANGED
-        sink = await fetch(store.endpoint, tmp_path, file, relisted=True)
+        sink = await fetch(server.endpoint, tmp_path, file, relisted=True)
     assert content(tmp_path) == bytes_
     assert sink.files[0].etag == "listed", "what a listing tells is compared with a listing"
 
@@ -223,12 +223,12 @@ async def test_a_weak_etag_is_the_same_as_the_strong_one(tmp_path: Path, bytes_:
     served = Served(bytes_, etag="W/tag")
     listed = file_of(served, etag="tag")
 
-    def heedless(asked: Asked) -> Reply:
-        return served(replace(asked, headers={**asked.headers, "if-match": ""}))
+    def heedless(request: ReceivedRequest) -> Reply:
+        return served(replace(request, headers={**request.headers, "if-match": ""}))
 
-    async with LyingStore(heedless) as store:
-        await fetch(store.endpoint, tmp_path, listed)
-        await fetch(store.endpoint, tmp_path / "2", file_of(served))
+    async with LyingServer(heedless) as server:
+        await fetch(server.endpoint, tmp_path, listed)
+        await fetch(server.endpoint, tmp_path / "2", file_of(served))
     assert content(tmp_path) == content(tmp_path / "2") == bytes_
 
 
@@ -239,14 +239,14 @@ async def test_a_weak_etag_listed_as_strong_under_strong_comparison(
     served = Served(bytes_, etag="W/tag")
     listed = file_of(served, etag="tag")
 
-    def strict(asked: Asked) -> Reply:
-        return Reply(412) if asked.headers.get("if-match") else served(asked)
+    def strict(request: ReceivedRequest) -> Reply:
+        return Reply(412) if request.headers.get("if-match") else served(request)
 
-    async with LyingStore(strict) as store:
+    async with LyingServer(strict) as server:
         with pytest.raises(DownloaderError) as caught:
-            await fetch(store.endpoint, tmp_path, listed)
+            await fetch(server.endpoint, tmp_path, listed)
         assert caught.value.code is ErrorCode.SOURCE_CHANGED
-        sink = await fetch(store.endpoint, tmp_path, listed, relisted=True)
+        sink = await fetch(server.endpoint, tmp_path, listed, relisted=True)
     assert content(tmp_path) == bytes_
     assert sink.files[0].etag == "tag"
 
@@ -256,9 +256,9 @@ async def test_what_is_not_as_listed_is_continued_after_a_pause(tmp_path: Path) 
     file = file_of(served, etag="listed")
     rest = asyncio.Event()
 
-    def halting(asked: Asked) -> Reply:
-        reply = served(asked)
-        if asked.method == "HEAD" or reply.status != 206 or rest.is_set():
+    def halting(request: ReceivedRequest) -> Reply:
+        reply = served(request)
+        if request.method == "HEAD" or reply.status != 206 or rest.is_set():
             return reply
         assert isinstance(reply.body, bytes)
         return Reply(
@@ -267,16 +267,16 @@ async def test_what_is_not_as_listed_is_continued_after_a_pause(tmp_path: Path) 
             [reply.body[: 128 * KIB], rest],
         )
 
-    async with LyingStore(halting) as store:
+    async with LyingServer(halting) as server:
         of = msgspec.structs.replace(job(tmp_path, PARTS), relisted=True)
-        engine, sink = by_ranges(store.endpoint), ForgivingRecorder()
+        engine, sink = by_ranges(server.endpoint), ForgivingRecorder()
         fetching = asyncio.create_task(engine.fetch(of, Files([file]), sink))
         await eventually(lambda: sink.total >= 3 * 96 * KIB)
         await stop(fetching)
         rest.set()
-        before = len(store.requests)
-        await fetch(store.endpoint, tmp_path, file)
-        spans = [a.span for a in store.requests[before:] if a.span]
+        before = len(server.requests)
+        await fetch(server.endpoint, tmp_path, file)
+        spans = [a.span for a in server.requests[before:] if a.span]
         assert sum(end - start for start, end in spans) == len(LARGE) - sink.total
     assert content(tmp_path) == LARGE
 
@@ -284,8 +284,8 @@ async def test_what_is_not_as_listed_is_continued_after_a_pause(tmp_path: Path) 
 async def test_a_listing_is_believed_again_once_an_object_is_as_listed(tmp_path: Path) -> None:
     """A replaced object looks as one that is not as listed, until the source is listed again."""
     odd, plain = Served(SMALL, etag="own"), Served(SMALL)
-    async with LyingStore(odd) as store:
-        engine = by_ranges(store.endpoint, FastClock())
+    async with LyingServer(odd) as server:
+        engine = by_ranges(server.endpoint, FastClock())
         listed = file_of(odd, etag="listed")
 
         async def fetch_listed(relisted: bool) -> None:
@@ -294,9 +294,9 @@ async def test_a_listing_is_believed_again_once_an_object_is_as_listed(tmp_path:
 
         await fetch_listed(relisted=True)
         await fetch_listed(relisted=False)  # as is known of the bucket by now
-        store.answer = plain
+        server.answer = plain
         await engine.fetch(job(tmp_path, PARTS), Files([file_of(plain)]), ForgivingRecorder())
-        store.answer = odd
+        server.answer = odd
         with pytest.raises(DownloaderError) as caught:
             await fetch_listed(relisted=False)
     assert caught.value.code is ErrorCode.SOURCE_CHANGED

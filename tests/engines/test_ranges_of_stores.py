@@ -21,7 +21,7 @@ from s3downloader.sources.s3.object_metadata import ChecksumMode
 from sandbox.link import Link
 from sandbox.servers import ApiServer, ObjectServer
 
-from .busy_server import BusyStore, refusal
+from .busy_server import BusyServer, refusal
 from .support import FastClock, Files, ForgivingRecorder, Plan, Recorder, by_ranges, job
 
 MIB = 1 << 20
@@ -40,14 +40,14 @@ async def test_a_store_that_is_too_busy_is_asked_again(
     for n in range(10):
         await plan.put(str(n), bytes(1_000))
     times = itertools.count()
-    async with BusyStore(
+    async with BusyServer(
         object_server.port, lambda _: answer if next(times) % 3 else None
-    ) as store:
+    ) as server:
         sink = Recorder()
-        engine = by_ranges(store.endpoint, FastClock())
+        engine = by_ranges(server.endpoint, FastClock())
         await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     plan.check(tmp_path, sink)
-    assert store.refused > 20
+    assert server.refused > 20
 
 
 class NotingClock(FastClock):
@@ -69,9 +69,9 @@ async def test_a_store_that_asks_for_time_gets_it(
     later = refusal(503, "SlowDown").replace(b"\r\n", b"\r\nRetry-After: 17\r\n", 1)
     times = itertools.count()
     clock = NotingClock()
-    async with BusyStore(object_server.port, lambda _: None if next(times) else later) as store:
+    async with BusyServer(object_server.port, lambda _: None if next(times) else later) as server:
         sink = Recorder()
-        await by_ranges(store.endpoint, clock).fetch(job(tmp_path), Files(plan.files), sink)
+        await by_ranges(server.endpoint, clock).fetch(job(tmp_path), Files(plan.files), sink)
     plan.check(tmp_path, sink)
     assert 17.0 in clock.slept
 
@@ -80,13 +80,13 @@ async def test_a_store_that_stays_too_busy_is_told(
     object_server: ObjectServer, tmp_path: Path
 ) -> None:
     file = FileRecord(1, "model", "stores/never", 1_000, "0" * 32)
-    async with BusyStore(object_server.port, lambda _: refusal(503, "SlowDown")) as store:
+    async with BusyServer(object_server.port, lambda _: refusal(503, "SlowDown")) as server:
         with pytest.raises(DownloaderError) as caught:
-            await by_ranges(store.endpoint, FastClock()).fetch(
+            await by_ranges(server.endpoint, FastClock()).fetch(
                 job(tmp_path, Options(retry_count=3)), Files([file]), Recorder()
             )
     assert caught.value.code is ErrorCode.TIMEOUT
-    assert store.requests == 4
+    assert server.requests == 4
 
 
 async def test_a_store_that_sends_nothing_is_not_asked_for_ever(
@@ -96,13 +96,13 @@ async def test_a_store_that_sends_nothing_is_not_asked_for_ever(
         b'HTTP/1.1 200 OK\r\nETag: "etag"\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n'
     )
     file = FileRecord(1, "model", "stores/nothing", 1_000, "etag")
-    async with BusyStore(object_server.port, lambda _: nothing) as store:
+    async with BusyServer(object_server.port, lambda _: nothing) as server:
         with pytest.raises(DownloaderError) as caught:
-            await by_ranges(store.endpoint, FastClock()).fetch(
+            await by_ranges(server.endpoint, FastClock()).fetch(
                 job(tmp_path, Options(verify=False, retry_count=3)), Files([file]), Recorder()
             )
     assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE
-    assert store.requests == 4
+    assert server.requests == 4
 
 
 class TokenExchange(Credentials):
@@ -138,14 +138,14 @@ async def test_keys_that_expire_are_renewed_once_and_cost_nothing(
         return refusal(400, "ExpiredToken") if expired and exchange.issued == 1 else None
 
     exchange = TokenExchange()
-    async with BusyStore(object_server.port, refuse) as store:
+    async with BusyServer(object_server.port, refuse) as server:
         sink = Recorder()
-        engine = by_ranges(store.endpoint, FastClock(), credentials=exchange)
+        engine = by_ranges(server.endpoint, FastClock(), credentials=exchange)
         await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     plan.check(tmp_path, sink)
-    assert store.refused
+    assert server.refused
     assert exchange.issued == 2
-    assert store.requests - store.refused <= 13, "a part was asked for again"
+    assert server.requests - server.refused <= 13, "a part was asked for again"
 
 
 async def test_keys_that_cannot_be_had_are_told(
@@ -177,10 +177,10 @@ async def test_what_a_small_file_is_compared_with_comes_with_it(
 ) -> None:
     plan = Plan(api_server, "stores/told/")
     await plan.put("small", DATA, **how)
-    async with BusyStore(api_server.port, lambda _: None) as store:
+    async with BusyServer(api_server.port, lambda _: None) as server:
         sink = Recorder()
-        await by_ranges(store.endpoint).fetch(job(tmp_path, Options()), Files(plan.files), sink)
-        assert store.requests == 1
+        await by_ranges(server.endpoint).fetch(job(tmp_path, Options()), Files(plan.files), sink)
+        assert server.requests == 1
     plan.check(tmp_path, sink)
     assert sink.files[0].checksum.partition(":")[:2] == checksum.partition(":")[:2]
 

@@ -27,18 +27,18 @@ BODY = random.Random(1).randbytes(400_000)
 FILE = FileRecord(1, "model", "model", len(BODY), ETAG)
 
 
-class HaltingStore:
+class HaltingServer:
     """Answers requests for ranges of BODY, but sends of a body only what it is told to send."""
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
-        self.asked: list[int] = []
+        self.request_lines: list[int] = []
         self.endpoint = ""
         self._tls = tls
         self._server: asyncio.Server | None = None
         self._client: asyncio.StreamWriter | None = None
         self._at = 0
 
-    async def __aenter__(self) -> HaltingStore:
+    async def __aenter__(self) -> HaltingServer:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         port = self._server.sockets[0].getsockname()[1]
         self.endpoint = f"http{'s' if self._tls else ''}://127.0.0.1:{port}"
@@ -70,7 +70,7 @@ class HaltingStore:
         found = re.search(r"range: bytes=(\d+)-", head)
         assert found
         self._at = int(found[1])
-        self.asked.append(self._at)
+        self.request_lines.append(self._at)
         writer.write(
             f'HTTP/1.1 206 Partial Content\r\nETag: "{ETAG}"\r\n'
             f"Content-Range: bytes {self._at}-{len(BODY) - 1}/{len(BODY)}\r\n"
@@ -101,20 +101,20 @@ async def test_bytes_of_a_broken_off_fetch_are_not_asked_for_again(
         tls.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
     staging = tmp_path / "staging"
-    async with HaltingStore(tls) as store:
-        engine, sink = by_ranges(store.endpoint), Recorder()
+    async with HaltingServer(tls) as server:
+        engine, sink = by_ranges(server.endpoint), Recorder()
         for count in (30_000, 50_000):
             share = Throttle(SystemClock(), lambda: 0).open(limit)
             fetching = asyncio.create_task(
                 engine.fetch(job(staging, share=share), Files([FILE]), sink)
             )
-            await store.send(20_000)
-            await store.send(count - 20_000)
+            await server.send(20_000)
+            await server.send(count - 20_000)
             await stop(fetching)
-            store.hang_up()
+            server.hang_up()
         assert sink.total == 80_000
         fetching = asyncio.create_task(engine.fetch(job(staging), Files([FILE]), sink))
-        await store.send(len(BODY) - 80_000)
+        await server.send(len(BODY) - 80_000)
         await fetching
-        assert store.asked == [0, 30_000, 80_000]
+        assert server.request_lines == [0, 30_000, 80_000]
     assert (staging / "files" / "model").read_bytes() == BODY

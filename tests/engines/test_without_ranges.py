@@ -9,7 +9,7 @@ import pytest
 
 from s3downloader.core.aio import stop
 from s3downloader.core.errors import DownloaderError, ErrorCode
-from tests.sources.lying_server import Asked, LyingStore, Reply
+from tests.sources.lying_server import LyingServer, ReceivedRequest, Reply
 from tests.support import eventually
 
 from .objects import (
@@ -22,7 +22,7 @@ from .objects import (
     content,
     fetch,
     file_of,
-    told,
+    with_headers,
 )
 from .support import Files, ForgivingRecorder, by_ranges, job
 
@@ -35,19 +35,19 @@ class Rangeless:
         self.wholes = 0
         self._served = served
 
-    def __call__(self, asked: Asked) -> Reply:
-        if asked.method == "GET":
-            self.ranges += bool(asked.span)
-            self.wholes += not asked.span
-        return self._served.whole(asked)
+    def __call__(self, request: ReceivedRequest) -> Reply:
+        if request.method == "GET":
+            self.ranges += bool(request.span)
+            self.wholes += not request.span
+        return self._served.whole(request)
 
 
 async def test_a_store_without_ranges_sends_an_object_once(tmp_path: Path) -> None:
     served = Served(LARGE)
     files = [file_of(served, str(n), number=n) for n in range(1, 4)]
     answer = Rangeless(served)
-    async with LyingStore(answer) as store:
-        await fetch(store.endpoint, tmp_path, *files)
+    async with LyingServer(answer) as server:
+        await fetch(server.endpoint, tmp_path, *files)
         assert (answer.ranges, answer.wholes) == (1, 3), "one request found out, and went alone"
     assert all(content(tmp_path, file.path) == LARGE for file in files)
 
@@ -61,14 +61,16 @@ async def test_a_store_that_sends_other_ranges_serves_whole_objects(
 ) -> None:
     served = Served(LARGE)
 
-    def odd(asked: Asked) -> Reply:
-        reply = served(asked)
+    def odd(request: ReceivedRequest) -> Reply:
+        reply = served(request)
         if content_range == "multipart":
-            return told(reply, Content_Range=None, Content_Type="multipart/byteranges; boundary=x")
-        return told(reply, Content_Range=content_range) if reply.status == 206 else reply
+            return with_headers(
+                reply, Content_Range=None, Content_Type="multipart/byteranges; boundary=x"
+            )
+        return with_headers(reply, Content_Range=content_range) if reply.status == 206 else reply
 
-    async with LyingStore(odd) as store:
-        await fetch(store.endpoint, tmp_path, file_of(served))
+    async with LyingServer(odd) as server:
+        await fetch(server.endpoint, tmp_path, file_of(served))
     assert content(tmp_path) == LARGE
 
 
@@ -76,16 +78,16 @@ async def test_bytes_on_disk_are_passed_over_where_ranges_are_ignored(tmp_path: 
     served = Served(LARGE)
     rest = asyncio.Event()
 
-    def halting(asked: Asked) -> Reply:
-        if asked.method == "HEAD" or rest.is_set():
-            return served.whole(asked)
-        reply = served(asked)
+    def halting(request: ReceivedRequest) -> Reply:
+        if request.method == "HEAD" or rest.is_set():
+            return served.whole(request)
+        reply = served(request)
         assert isinstance(reply.body, bytes)
-        told = {**reply.headers, "Content-Length": str(len(reply.body))}
-        return Reply(reply.status, told, [reply.body[: 128 * KIB], rest])
+        headers = {**reply.headers, "Content-Length": str(len(reply.body))}
+        return Reply(reply.status, headers, [reply.body[: 128 * KIB], rest])
 
-    async with LyingStore(halting) as store:
-        engine, sink = by_ranges(store.endpoint), ForgivingRecorder()
+    async with LyingServer(halting) as server:
+        engine, sink = by_ranges(server.endpoint), ForgivingRecorder()
         of = job(tmp_path, PARTS)
         fetching = asyncio.create_task(engine.fetch(of, Files([file_of(served)]), sink))
         await eventually(lambda: sink.total >= 3 * 96 * KIB)
@@ -114,18 +116,18 @@ async def test_a_store_without_ranges_that_breaks_off_is_given_up(
 ) -> None:
     served = Served(LARGE)
 
-    def breaking(asked: Asked) -> Reply:
-        whole = served.whole(asked)
-        if asked.method == "HEAD":
+    def breaking(request: ReceivedRequest) -> Reply:
+        whole = served.whole(request)
+        if request.method == "HEAD":
             return whole
-        told = {**whole.headers, "Content-Length": str(len(LARGE))}
-        return Reply(200, told, LARGE[: 2 * MIB], cut=True)
+        headers = {**whole.headers, "Content-Length": str(len(LARGE))}
+        return Reply(200, headers, LARGE[: 2 * MIB], cut=True)
 
-    async with LyingStore(breaking) as store:
+    async with LyingServer(breaking) as server:
         with pytest.raises(DownloaderError, match="broke off twice") as caught:
-            await fetch(store.endpoint, tmp_path, file_of(served))
+            await fetch(server.endpoint, tmp_path, file_of(served))
         assert caught.value.code is ErrorCode.ENGINE_FAILED
-        assert sum(not a.span for a in store.requests if a.method == "GET") == 2
+        assert sum(not a.span for a in server.requests if a.method == "GET") == 2
 
 
 @BOTH
@@ -134,14 +136,14 @@ async def test_a_store_that_sends_a_part_instead_of_all_is_given_up(
 ) -> None:
     served = Served(bytes_)
 
-    def partial(asked: Asked) -> Reply:
-        if asked.method == "HEAD":
-            return served(asked)
-        told = {"Content-Range": f"bytes 0-99/{len(bytes_)}"}
-        return Reply(206, {**served.named, **told}, bytes_[:100])
+    def partial(request: ReceivedRequest) -> Reply:
+        if request.method == "HEAD":
+            return served(request)
+        headers = {"Content-Range": f"bytes 0-99/{len(bytes_)}"}
+        return Reply(206, {**served.named, **headers}, bytes_[:100])
 
-    async with LyingStore(partial) as store:
+    async with LyingServer(partial) as server:
         with pytest.raises(DownloaderError) as caught:
-            await fetch(store.endpoint, tmp_path, file_of(served))
-        assert len(store.requests) <= 3
+            await fetch(server.endpoint, tmp_path, file_of(served))
+        assert len(server.requests) <= 3
     assert caught.value.code is ErrorCode.ENGINE_FAILED

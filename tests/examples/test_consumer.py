@@ -73,11 +73,11 @@ def test_what_moves_while_it_is_opened_is_opened_again(
             stand_in.shadow = Named("v2", str(place))
 
     stand_in.moments = [nothing, move, nothing, nothing]
-    said, opened = run(stand_in, caplog)
-    assert said == "m v1 was replaced while it was opened"
-    told = json.loads(opened.removeprefix("opened "))
-    assert told["version"] == ("v2" if shadow_moves else "v1")
-    assert told["files"]["m"]["size"] == (5 if files_move else 3)
+    message, opened = run(stand_in, caplog)
+    assert message == "m v1 was replaced while it was opened"
+    opening = json.loads(opened.removeprefix("opened "))
+    assert opening["version"] == ("v2" if shadow_moves else "v1")
+    assert opening["files"]["m"]["size"] == (5 if files_move else 3)
 
 
 def test_what_vanishes_is_waited_for_and_told_of_once(

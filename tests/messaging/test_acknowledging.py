@@ -140,11 +140,11 @@ async def test_what_nobody_wants_any_more_holds_nothing_up(
             await cloud.publish(f"{prefix}/now", b"heard", qos=1)
             await inbox.holds(b"heard")
             assert f"Messages to {prefix}/earlier are dropped" in caplog.text
-            told = caplog.text.count("are dropped")
+            count = caplog.text.count("are dropped")
             await cloud.publish(f"{prefix}/earlier", b"", qos=1)
             await cloud.publish(f"{prefix}/now", b"again", qos=1)
             await inbox.holds(b"again")
-            assert caplog.text.count("are dropped") == told
+            assert caplog.text.count("are dropped") == count
 
 
 async def test_a_retained_message_comes_with_a_new_subscription_alone(
@@ -170,15 +170,15 @@ async def test_a_retained_message_comes_with_a_new_subscription_alone(
 
 
 async def test_it_is_told_when_the_link_is_back(tmp_path: Path) -> None:
-    told: list[int] = []
+    changes: list[int] = []
     async with Broker(tmp_path / "broker") as broker:
         bus = MqttBus(broker.url, "device", reconnect_delays=QUICK)
-        bus.watch_link(lambda: told.append(1))
+        bus.watch_link(lambda: changes.append(1))
         async with bus:
-            await eventually(lambda: len(told) == 1)
+            await eventually(lambda: len(changes) == 1)
             await broker.stop()
             await broker.start()
-            await eventually(lambda: len(told) == 2)
+            await eventually(lambda: len(changes) == 2)
 
 
 async def test_acknowledgements_keep_the_order_of_the_messages() -> None:

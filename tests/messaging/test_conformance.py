@@ -30,23 +30,23 @@ async def test_messages_travel_both_ways(pair: Pair, prefix: str, qos: int) -> N
 
 
 async def test_a_handler_may_say_later_that_a_message_is_safe(pair: Pair, prefix: str) -> None:
-    heard: list[Message] = []
+    received: list[Message] = []
     later: list[asyncio.Future[None]] = []
 
     def keep(message: Message) -> asyncio.Future[None]:
-        heard.append(message)
+        received.append(message)
         later.append(asyncio.get_running_loop().create_future())
         return later[-1]
 
     await pair.bus.subscribe(f"{prefix}/commands", keep)
     for payload in (b"1", b"2"):
         await pair.peer.publish(f"{prefix}/commands", payload, qos=1)
-    await eventually(lambda: len(heard) == 2)
+    await eventually(lambda: len(received) == 2)
     for safe in reversed(later):
         safe.set_result(None)
     await pair.peer.publish(f"{prefix}/commands", b"3", qos=1)
-    await eventually(lambda: len(heard) == 3)
-    assert heard == [Message(f"{prefix}/commands", b"%d" % n, retained=False) for n in (1, 2, 3)]
+    await eventually(lambda: len(received) == 3)
+    assert received == [Message(f"{prefix}/commands", b"%d" % n, retained=False) for n in (1, 2, 3)]
 
 
 async def test_messages_keep_their_order(pair: Pair, prefix: str) -> None:

@@ -164,7 +164,7 @@ async def test_the_address_of_the_token_exchange_is_told_as_it_is_now(
 
 
 @pytest.mark.parametrize(
-    ("configuration", "told"),
+    ("configuration", "url"),
     [
         ({"port": 0, "activePort": 49152}, "http://localhost:49152/2016-11-01/credentialprovider/"),
         ({"port": 0}, None),
@@ -176,11 +176,11 @@ async def test_the_address_of_the_token_exchange_is_told_as_it_is_now(
     ],
 )
 async def test_what_is_no_port_tells_no_address(
-    start_nucleus: StartNucleus, configuration: dict[str, Any], told: str | None
+    start_nucleus: StartNucleus, configuration: dict[str, Any], url: str | None
 ) -> None:
     async with start_nucleus() as nucleus, IpcClient() as ipc:
         nucleus.register(TOKEN_EXCHANGE, configuration=configuration)
-        assert await get_token_exchange_url(ipc) == told
+        assert await get_token_exchange_url(ipc) == url
 
 
 async def test_a_nucleus_that_is_away_tells_no_address(start_nucleus: StartNucleus) -> None:

@@ -24,15 +24,15 @@ async def test_nothing_is_published_while_the_hub_is_offline() -> None:
 
 
 async def test_it_is_told_when_the_hub_is_online_again() -> None:
-    hub, told = Hub(), list[bool]()
+    hub, changes = Hub(), list[bool]()
     bus = MemoryBus(hub)
-    bus.watch_link(lambda: told.append(hub.online))
+    bus.watch_link(lambda: changes.append(hub.online))
     async with bus:
         hub.online = True
-        assert told == []
+        assert changes == []
         hub.online = False
         hub.online = True
-        assert told == [True]
+        assert changes == [True]
 
 
 async def test_a_lost_bus_gives_the_reason() -> None:

@@ -26,7 +26,7 @@ async def test_what_cuts_the_connection_is_found_and_the_limit_lowered(
     start_nucleus: StartNucleus, prefix: str
 ) -> None:
     lowered: list[tuple[int, int]] = []
-    sizes = MessageSizes(lambda: 100_000, lambda *told: lowered.append(told))
+    sizes = MessageSizes(lambda: 100_000, lambda *arguments: lowered.append(arguments))
     async with start_nucleus("lite"), open_bus(sizes=sizes) as bus:
         small = [publish_persistently(bus, prefix, bytes(size)) for size in (10, 900, 2_500)]
         large = publish_persistently(bus, prefix, bytes(30_000))

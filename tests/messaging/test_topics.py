@@ -36,11 +36,11 @@ def test_a_handler_that_raises_holds_nothing_up(caplog: pytest.LogCaptureFixture
     def raises(_: Message) -> None:
         raise ValueError("a bug")
 
-    heard: list[Message] = []
+    received: list[Message] = []
     subscriptions = Subscriptions()
     subscriptions.add("a/b", raises)
-    subscriptions.add("a/+", heard.append)
+    subscriptions.add("a/+", received.append)
     message = Message("a/b", b"")
     assert subscriptions.deliver(message) == []
-    assert heard == [message]
+    assert received == [message]
     assert "a/b could not be handled" in caplog.text

@@ -188,7 +188,7 @@ def test_what_became_unreadable_counts_as_unchanged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "now", "models", "asked"),
+    ("before", "now", "models", "expected"),
     [
         pytest.param({}, {"m": {"x": 1}}, {}, {"m": {"x": 1}}, id="a new model"),
         pytest.param({}, {"m": {"x": 1}}, {"m": {"y": 2}}, {"m": {"x": 1}}, id="a new field"),
@@ -211,6 +211,6 @@ def test_what_became_unreadable_counts_as_unchanged() -> None:
         ),
     ],
 )  # fmt: skip
-def test_wishes(before: Any, now: Any, models: Models, asked: Models) -> None:
+def test_wishes(before: Any, now: Any, models: Models, expected: Models) -> None:
     remote = document(version=2, desired=now)
-    assert desired_patches(document(desired=before), remote, models) == asked
+    assert desired_patches(document(desired=before), remote, models) == expected

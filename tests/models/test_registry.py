@@ -77,17 +77,17 @@ async def test_a_deleted_model_is_gone(registry: Registry) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "hint"),
+    ("model_id", "hint"),
     [("vlm-7b", "did you mean 'vlm-7B'?"), ("other", "model_list shows")],
 )
-async def test_a_model_that_is_not_there(registry: Registry, asked: str, hint: str) -> None:
+async def test_a_model_that_is_not_there(registry: Registry, model_id: str, hint: str) -> None:
     await registry.add(VLM)
     with pytest.raises(DownloaderError) as refusal:
-        registry.get(asked)
+        registry.get(model_id)
     assert refusal.value.code is ErrorCode.MODEL_NOT_FOUND
     assert hint in refusal.value.message
     with pytest.raises(DownloaderError, match="there is no model"):
-        await registry.delete(asked)
+        await registry.delete(model_id)
 
 
 @pytest.mark.parametrize(

@@ -11,19 +11,19 @@ from sandbox.nucleus.errors import UnauthorizedError
 from tests.nucleus.support import policies
 
 
-def allowed(resource: str, asked: str, service: str = MQTT_PROXY) -> bool:
+def allowed(resource: str, topic: str, service: str = MQTT_PROXY) -> bool:
     control = AccessControl(
         "a", policies(service, ["PublishToIoTCore"], [resource]), thing_name="dev-01"
     )
     try:
-        control.check(service, "PublishToIoTCore", asked)
+        control.check(service, "PublishToIoTCore", topic)
     except UnauthorizedError:
         return False
     return True
 
 
 @pytest.mark.parametrize(
-    ("resource", "asked", "expected"),
+    ("resource", "topic", "expected"),
     [
         ("a/b", "a/b", True),
         ("a/b", "a/b/c", False),
@@ -50,13 +50,13 @@ def allowed(resource: str, asked: str, service: str = MQTT_PROXY) -> bool:
         ("s3/{iot:thingName}/*", "s3/dev-02/commands", False),
     ],
 )
-def test_resources_of_topics(resource: str, asked: str, expected: bool) -> None:
-    assert allowed(resource, asked) is expected
-    assert allowed(resource, asked, service=PUBSUB) is expected
+def test_resources_of_topics(resource: str, topic: str, expected: bool) -> None:
+    assert allowed(resource, topic) is expected
+    assert allowed(resource, topic, service=PUBSUB) is expected
 
 
 @pytest.mark.parametrize(
-    ("resource", "asked", "expected"),
+    ("resource", "topic", "expected"),
     [
         ("$aws/things/{iot:thingName}/shadow/name/models", "/name/models", True),
         ("$aws/things/{iot:thingName}/shadow/name/models", "/name/other", False),
@@ -65,8 +65,8 @@ def test_resources_of_topics(resource: str, asked: str, expected: bool) -> None:
         ("$aws/things/dev-01/shadow/#", "/name/models", False),
     ],
 )
-def test_shadows_know_no_mqtt_wildcards(resource: str, asked: str, expected: bool) -> None:
-    shadow = f"$aws/things/dev-01/shadow{asked}"
+def test_shadows_know_no_mqtt_wildcards(resource: str, topic: str, expected: bool) -> None:
+    shadow = f"$aws/things/dev-01/shadow{topic}"
     assert allowed(resource, shadow, service=SHADOW_MANAGER) is expected
 
 

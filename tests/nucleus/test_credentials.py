@@ -64,12 +64,12 @@ async def test_they_expire_and_are_asked_for_again(
 async def test_others_get_nothing(
     nucleus: Nucleus, headers: dict[str, str], path: str, status: int
 ) -> None:
-    assert await asked(nucleus.credentials.uri + path, headers) == (status, b"")
+    assert await get(nucleus.credentials.uri + path, headers) == (status, b"")
 
 
 async def test_java_without_credentials_answers_with_status_500(nucleus: Nucleus) -> None:
     nucleus.credentials.credentials = {}
-    assert await asked(nucleus.credentials.uri, token_of(nucleus)) == (
+    assert await get(nucleus.credentials.uri, token_of(nucleus)) == (
         500,
         b"Failed to get connection",
     )
@@ -77,8 +77,8 @@ async def test_java_without_credentials_answers_with_status_500(nucleus: Nucleus
 
 async def test_lite_answers_null_without_keys_and_404_to_strangers(lite: Nucleus) -> None:
     lite.register("a")
-    assert await asked(lite.credentials.uri, token_of(lite)) == (200, b"null")
-    assert await asked(lite.credentials.uri, {"Authorization": "wrong"}) == (404, b"")
+    assert await get(lite.credentials.uri, token_of(lite)) == (200, b"null")
+    assert await get(lite.credentials.uri, {"Authorization": "wrong"}) == (404, b"")
 
 
 def token_of(nucleus: Nucleus) -> dict[str, str]:
@@ -86,7 +86,7 @@ def token_of(nucleus: Nucleus) -> dict[str, str]:
     return {"Authorization": token}
 
 
-async def asked(url: str, headers: dict[str, str]) -> tuple[int, bytes]:
+async def get(url: str, headers: dict[str, str]) -> tuple[int, bytes]:
     """The status and the body of the answer to a request."""
     where = urlsplit(url)
 

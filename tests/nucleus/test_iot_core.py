@@ -198,16 +198,16 @@ async def test_subscriptions_can_die_silently(nucleus: Nucleus, broker: Broker) 
 async def test_who_subscribes_while_others_die_stays_alive(
     nucleus: Nucleus, broker: Broker
 ) -> None:
-    heard: list[bytes] = []
+    received: list[bytes] = []
     for topic in ("first", "second"):
         await nucleus.iot_core.subscribe(topic, lambda *_: None, qos=1)
     dying = asyncio.create_task(nucleus.forget_subscriptions())
     await asyncio.sleep(0)  # now it waits for the broker to forget the first
-    await nucleus.iot_core.subscribe("second", lambda _, payload: heard.append(payload), qos=1)
+    await nucleus.iot_core.subscribe("second", lambda _, payload: received.append(payload), qos=1)
     await dying
     async with aiomqtt.Client("127.0.0.1", broker.port) as cloud:
         await cloud.publish("second", b"1", qos=1)
-    await eventually(lambda: heard)
+    await eventually(lambda: received)
 
 
 async def test_a_message_can_be_retained(nucleus: Nucleus, broker: Broker) -> None:

@@ -232,8 +232,8 @@ def test_shadows_are_kept_apart_and_listed_by_thing(store: ShadowStore) -> None:
 
 
 def test_a_change_is_told_on_the_reserved_topics(store: ShadowStore) -> None:
-    told: list[tuple[str, Json]] = []
-    unlisten = store.listen(lambda topic, document: told.append((topic, document)))
+    published: list[tuple[str, Json]] = []
+    unlisten = store.listen(lambda topic, document: published.append((topic, document)))
     stamp = {"timestamp": 1000}
     accepted = update(store, state={"desired": {"a": 1}}, clientToken="t")
     current = {
@@ -242,7 +242,7 @@ def test_a_change_is_told_on_the_reserved_topics(store: ShadowStore) -> None:
         "version": 1,
     }
     prefix = "$aws/things/dev-01/shadow/name/models"
-    assert told == [
+    assert published == [
         (f"{prefix}/update/accepted", accepted),
         (
             f"{prefix}/update/delta",
@@ -259,17 +259,17 @@ def test_a_change_is_told_on_the_reserved_topics(store: ShadowStore) -> None:
             {"previous": None, "current": current, "timestamp": 1000, "clientToken": "t"},
         ),
     ]
-    told.clear()
+    published.clear()
     report(store, {"a": 1})
-    assert [topic for topic, _ in told] == [
+    assert [topic for topic, _ in published] == [
         f"{prefix}/update/accepted",
         f"{prefix}/update/documents",
     ]
-    assert told[1][1]["previous"] == current
-    assert told[1][1]["current"]["version"] == 2
-    told.clear()
+    assert published[1][1]["previous"] == current
+    assert published[1][1]["current"]["version"] == 2
+    published.clear()
     store.delete(T, N)
-    assert told == [(f"{prefix}/delete/accepted", {"version": 2, "timestamp": 1000})]
+    assert published == [(f"{prefix}/delete/accepted", {"version": 2, "timestamp": 1000})]
     unlisten()
     report(store, {"a": 1})
-    assert len(told) == 1
+    assert len(published) == 1

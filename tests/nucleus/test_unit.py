@@ -174,9 +174,11 @@ async def told_after_a_crash(nucleus: Nucleus) -> dict[str, Any]:
     return answer.value
 
 
-@pytest.mark.parametrize(("dependency", "told"), [("another", "0"), (TOKEN_EXCHANGE, "1")], ids=str)
+@pytest.mark.parametrize(
+    ("dependency", "argument"), [("another", "0"), (TOKEN_EXCHANGE, "1")], ids=str
+)
 async def test_lite_tells_the_address_to_whom_depends_on_it(
-    lite: Nucleus, tmp_path: Path, dependency: str, told: str
+    lite: Nucleus, tmp_path: Path, dependency: str, argument: str
 ) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(
@@ -188,4 +190,4 @@ async def test_lite_tells_the_address_to_whom_depends_on_it(
     running = await run_component(lite, Recipe.load(path), artifacts=tmp_path)
     await running.wait()
     await running.stop()
-    assert running.log.read_text().split() == [told]
+    assert running.log.read_text().split() == [argument]

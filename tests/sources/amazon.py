@@ -59,10 +59,10 @@ class Amazon:
                 method, target, _ = lines[0].split(" ")
                 headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
                 self.requests.append(f"{method} {urlsplit(target).query}".strip())
-                status, told, body = self._answer(target, headers)
-                told.setdefault("Content-Length", str(len(body)))
+                status, headers, body = self._answer(target, headers)
+                headers.setdefault("Content-Length", str(len(body)))
                 head = [f"HTTP/1.1 {status} {_REASONS[status]}"]
-                head += [f"{name}: {value}" for name, value in told.items()]
+                head += [f"{name}: {value}" for name, value in headers.items()]
                 content = b"" if method == "HEAD" else body.encode()
                 writer.write("\r\n".join([*head, "", ""]).encode() + content)
                 await writer.drain()
@@ -72,8 +72,8 @@ class Amazon:
         query = parse_qs(urlsplit(target).query, keep_blank_values=True)
         signer, region = _scope(headers["authorization"])
         if self.region and region != self.region:
-            told = {"x-amz-bucket-region": self.region}
-            return 400, told, _error("AuthorizationHeaderMalformed", f"expecting {self.region}")
+            headers = {"x-amz-bucket-region": self.region}
+            return 400, headers, _error("AuthorizationHeaderMalformed", f"expecting {self.region}")
         if self.valid_key and signer != self.valid_key.lower():
             return 400, {}, _error("ExpiredToken", "The provided token has expired.")
         if "attributes" in query:
@@ -82,19 +82,19 @@ class Amazon:
             return 200, {}, self._attributes(int(headers["x-amz-part-number-marker"]))
         if "partNumber" in query:
             number = int(query["partNumber"][0])
-            told = {
+            headers = {
                 "ETag": f'"{self.etag}"',
                 "Content-Length": str(self.sizes[number - 1]),
                 "x-amz-mp-parts-count": str(len(self.sizes)),
             }
-            return 206, told, ""
-        told = {
+            return 206, headers, ""
+        headers = {
             "ETag": f'"{self.etag}"',
             "Content-Length": str(sum(self.sizes)),
             f"x-amz-checksum-{self.algorithm.lower()}": self.value,
             "x-amz-checksum-type": "COMPOSITE",
         }
-        return 200, told, ""
+        return 200, headers, ""
 
     def _attributes(self, marker: int) -> str:
         last = min(marker + self.page, len(self.sizes))

@@ -17,9 +17,9 @@ from xml.sax.saxutils import escape
 
 __all__ = [
     "LOGIN_PAGE",
-    "Asked",
-    "HonestStore",
-    "LyingStore",
+    "HonestServer",
+    "LyingServer",
+    "ReceivedRequest",
     "Reply",
     "error_reply",
     "listing_reply",
@@ -31,7 +31,7 @@ LOGIN_PAGE = b"<!DOCTYPE html>\n<html><head>" + _TITLE + b"</head><body>Log in</
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     """A request: the key and query are decoded, the names of headers in lower case."""
 
     method: str
@@ -49,8 +49,8 @@ class Asked:
 
     @property
     def query(self) -> dict[str, str]:
-        told = parse_qs(urlsplit(self.target).query, keep_blank_values=True)
-        return {name: values[0] for name, values in told.items()}
+        query = parse_qs(urlsplit(self.target).query, keep_blank_values=True)
+        return {name: values[0] for name, values in query.items()}
 
     @property
     def lists(self) -> bool:
@@ -60,10 +60,10 @@ class Asked:
     @property
     def span(self) -> tuple[int, int] | None:
         """The range that it asks for, from its start to before its end; None for the whole."""
-        told = self.headers.get("range")
-        if not told:
+        value = self.headers.get("range")
+        if not value:
             return None
-        start, _, last = told.removeprefix("bytes=").partition("-")
+        start, _, last = value.removeprefix("bytes=").partition("-")
         return int(start), int(last) + 1
 
     @property
@@ -92,33 +92,35 @@ class Reply:
         return [self.body] if isinstance(self.body, bytes) else self.body
 
     def head(self) -> bytes:
-        told: dict[str, str | None] = {}
+        headers: dict[str, str | None] = {}
         if self.chunked:
-            told["Transfer-Encoding"] = "chunked"
+            headers["Transfer-Encoding"] = "chunked"
         else:
-            told["Content-Length"] = str(sum(len(p) for p in self.pieces if isinstance(p, bytes)))
-        told |= self.headers
+            headers["Content-Length"] = str(
+                sum(len(p) for p in self.pieces if isinstance(p, bytes))
+            )
+        headers |= self.headers
         if self.cut:
-            told["Connection"] = "close"
+            headers["Connection"] = "close"
         phrases = {status.value: status.phrase for status in HTTPStatus}
         lines = [f"HTTP/1.1 {self.status} {phrases.get(self.status, 'Odd')}"]
-        lines += [f"{name}: {value}" for name, value in told.items() if value is not None]
+        lines += [f"{name}: {value}" for name, value in headers.items() if value is not None]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-class LyingStore:
+class LyingServer:
     """Answers each request as `answer` says; an async context manager.
 
     `answer` may be changed between requests. The store counts them in `requests`.
     """
 
-    def __init__(self, answer: Callable[[Asked], Reply]) -> None:
+    def __init__(self, answer: Callable[[ReceivedRequest], Reply]) -> None:
         self.answer = answer
-        self.requests: list[Asked] = []
+        self.requests: list[ReceivedRequest] = []
         self.connections = 0
         self._serving: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> LyingStore:
+    async def __aenter__(self) -> LyingServer:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         return self
 
@@ -133,7 +135,7 @@ class LyingStore:
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     @property
-    def asked(self) -> list[str]:
+    def request_lines(self) -> list[str]:
         """Method and key of each request so far, `list` for a page of a listing."""
         return ["list" if a.lists else f"{a.method} {a.key}" for a in self.requests]
 
@@ -162,9 +164,9 @@ class LyingStore:
         headers = {
             name.lower(): value for name, value in (li.split(": ", 1) for li in lines[1:] if li)
         }
-        asked = Asked(method, target, headers)
-        self.requests.append(asked)
-        reply = self.answer(asked)
+        request = ReceivedRequest(method, target, headers)
+        self.requests.append(request)
+        reply = self.answer(request)
         writer.write(reply.head())
         for piece in () if method == "HEAD" else reply.pieces:
             if isinstance(piece, asyncio.Event):
@@ -222,14 +224,14 @@ def listing_reply(
     return Reply(200, {"Content-Type": "application/xml", "x-amz-request-id": "4442587F"}, body)
 
 
-class HonestStore:
+class HonestServer:
     """Answers as S3 does, for objects that a test puts there by key: what a lie is put over."""
 
     def __init__(self, objects: Mapping[str, bytes]) -> None:
         self.objects = dict(objects)
 
-    def __call__(self, asked: Asked) -> Reply:
-        return self._page(asked.query) if asked.lists else self._object(asked)
+    def __call__(self, request: ReceivedRequest) -> Reply:
+        return self._page(request.query) if request.lists else self._object(request)
 
     def etag(self, key: str) -> str:
         return hashlib.md5(self.objects[key], usedforsecurity=False).hexdigest()
@@ -254,23 +256,23 @@ class HonestStore:
             token=now[-1] if more else "",
         )
 
-    def _object(self, asked: Asked) -> Reply:
-        data = self.objects.get(asked.key)
+    def _object(self, request: ReceivedRequest) -> Reply:
+        data = self.objects.get(request.key)
         if data is None:
-            return error_reply(404, "NoSuchKey" if asked.key else "NoSuchBucket")
-        told = {
-            "ETag": f'"{self.etag(asked.key)}"',
+            return error_reply(404, "NoSuchKey" if request.key else "NoSuchBucket")
+        headers = {
+            "ETag": f'"{self.etag(request.key)}"',
             "Last-Modified": "Wed, 25 Nov 2026 13:02:32 GMT",
             "Content-Type": "binary/octet-stream",
             "x-amz-request-id": "4442587F",
         }
-        if asked.headers.get("if-match", told["ETag"]) != told["ETag"]:
+        if request.headers.get("if-match", headers["ETag"]) != headers["ETag"]:
             return error_reply(412, "PreconditionFailed")
-        if asked.span is None:
-            return Reply(200, told, data)
-        start, end = asked.span
+        if request.span is None:
+            return Reply(200, headers, data)
+        start, end = request.span
         part = data[start:end]
         if not part:
             return error_reply(416, "InvalidRange", ActualObjectSize=str(len(data)))
-        told["Content-Range"] = f"bytes {start}-{start + len(part) - 1}/{len(data)}"
-        return Reply(206, told, part)
+        headers["Content-Range"] = f"bytes {start}-{start + len(part) - 1}/{len(data)}"
+        return Reply(206, headers, part)

@@ -74,8 +74,8 @@ async def test_a_redirect_does_not_take_the_token_along(clock: ManualClock) -> N
 
 
 async def test_keys_in_an_error_are_told_to_nobody(clock: ManualClock) -> None:
-    said = b'Bad TES response: {"credentials": {"accessKeyId": "a", "secretAccessKey": "hush"}}'
-    async with Answering(answer(500, said)) as service:
+    body = b'Bad TES response: {"credentials": {"accessKeyId": "a", "secretAccessKey": "hush"}}'
+    async with Answering(answer(500, body)) as service:
         error = await refusal(Credentials(service.environment, clock))
     assert error.details["cause"] == "left out: it may hold keys"
 
@@ -132,21 +132,21 @@ async def test_a_token_in_a_file(
     exchange: CredentialsEndpoint, clock: ManualClock, tmp_path: Path
 ) -> None:
     (tmp_path / "token").write_text("svcuid\n")
-    told = environment(exchange)
-    del told["AWS_CONTAINER_AUTHORIZATION_TOKEN"]
-    told["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"] = str(tmp_path / "token")
-    assert (await Credentials(told, clock).get()).access_key_id == "first"
+    environ = environment(exchange)
+    del environ["AWS_CONTAINER_AUTHORIZATION_TOKEN"]
+    environ["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"] = str(tmp_path / "token")
+    assert (await Credentials(environ, clock).get()).access_key_id == "first"
 
 
 async def test_a_token_that_changes_in_its_file_is_read_anew(
     exchange: CredentialsEndpoint, clock: ManualClock, tmp_path: Path
 ) -> None:
     file = tmp_path / "token"
-    told = {
+    environ = {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": exchange.uri,
         "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(file),
     }
-    credentials = Credentials(told, clock)
+    credentials = Credentials(environ, clock)
     assert "cannot be read" in (await refusal(credentials)).message
     file.write_bytes(b"\xff")
     assert "cannot be read" in (await refusal(credentials)).message
@@ -158,8 +158,8 @@ async def test_a_token_that_changes_in_its_file_is_read_anew(
 
 async def test_a_service_that_is_not_there(clock: ManualClock) -> None:
     [port] = free_ports(1)
-    told = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://127.0.0.1:{port}/"}
-    error = await refusal(Credentials(told, clock))
+    environ = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://127.0.0.1:{port}/"}
+    error = await refusal(Credentials(environ, clock))
     assert "refused" in error.details["cause"]
 
 

@@ -188,11 +188,11 @@ async def test_the_service_is_asked_where_the_nucleus_says_it_is_now(
 async def test_an_environment_from_before_its_start_does_not_matter(
     exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
 ) -> None:
-    told = {"AWS_CONTAINER_AUTHORIZATION_TOKEN": "svcuid"}
-    credentials = Credentials(told, clock, moving)
+    environ = {"AWS_CONTAINER_AUTHORIZATION_TOKEN": "svcuid"}
+    credentials = Credentials(environ, clock, moving)
     assert (await credentials.get()).access_key_id == "first"
     assert (await credentials.environment()) == {
-        **told,
+        **environ,
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": exchange.uri,
     }
 
@@ -221,10 +221,10 @@ async def test_another_provider_of_ones_own_choice_stays(
     clock: ManualClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[str] = []
+    urls: list[str] = []
 
     def ask(url: str, _: object) -> Keys:
-        asked.append(url)
+        urls.append(url)
         return Keys("chosen", "s")
 
     monkeypatch.setattr(container_credentials, "ask", ask)
@@ -232,7 +232,7 @@ async def test_another_provider_of_ones_own_choice_stays(
     credentials = Credentials(chosen, clock, moving)
     assert (await credentials.get()).access_key_id == "chosen"
     assert await credentials.environment() == chosen
-    assert asked == [url]
+    assert urls == [url]
 
 
 async def test_keys_of_the_environment_need_no_service(
@@ -249,12 +249,12 @@ async def test_a_program_gets_the_address_that_answers_now(
     credentials = Credentials(environment(exchange), clock, moving)
     await credentials.get()
     for _ in range(3):
-        told = await credentials.environment()
-        assert told["AWS_CONTAINER_CREDENTIALS_FULL_URI"] == exchange.uri
+        environ = await credentials.environment()
+        assert environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"] == exchange.uri
     assert exchange.requests == 1, "it has answered within the minute"
     await move(exchange)
-    told = await credentials.environment()
-    assert told == environment(exchange)
+    environ = await credentials.environment()
+    assert environ == environment(exchange)
     assert exchange.requests == 2
 
 

@@ -15,7 +15,7 @@ from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.http import Request, S3Http, address
 
 from .amazon import Amazon
-from .lying_server import Asked, LyingStore, Reply, error_reply
+from .lying_server import LyingServer, ReceivedRequest, Reply, error_reply
 
 HEAD = Request(method="HEAD", bucket="models", key="k")
 LIST = Request(method="GET", bucket="models", key="", query="list-type=2", prefix="p/")
@@ -86,14 +86,14 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize("told", TOLD.values(), ids=TOLD)
+@pytest.mark.parametrize("reply", TOLD.values(), ids=TOLD)
 @pytest.mark.parametrize("request_", [HEAD, LIST], ids=["HEAD", "list"])
-async def test_a_region_that_is_told_in_another_way(told: Reply, request_: Request) -> None:
-    def response(asked: Asked) -> Reply:
-        return Reply() if "/ap-south-1/s3/" in asked.headers["authorization"] else told
+async def test_a_region_that_is_told_in_another_way(reply: Reply, request_: Request) -> None:
+    def response(request: ReceivedRequest) -> Reply:
+        return Reply() if "/ap-south-1/s3/" in request.headers["authorization"] else reply
 
-    async with LyingStore(response) as store:
-        http = Diverted(store.endpoint)
+    async with LyingServer(response) as server:
+        http = Diverted(server.endpoint)
         assert (await http.send(request_)).status == 200
         assert http.region("models") == "ap-south-1"
         assert http.hosts[-1] == "models.s3.ap-south-1.amazonaws.com"
@@ -102,11 +102,11 @@ async def test_a_region_that_is_told_in_another_way(told: Reply, request_: Reque
 
 async def test_a_store_that_points_in_a_circle_is_given_up() -> None:
     regions = itertools.cycle(["ap-south-1", "eu-central-1"])
-    async with LyingStore(lambda _: Reply(301, {"x-amz-bucket-region": next(regions)})) as store:
-        http = Diverted(store.endpoint)
+    async with LyingServer(lambda _: Reply(301, {"x-amz-bucket-region": next(regions)})) as server:
+        http = Diverted(server.endpoint)
         with pytest.raises(DownloaderError, match="lies in another region, "):
             await http.send(LIST)
-        assert len(store.requests) == 3
+        assert len(server.requests) == 3
         http.close()
 
 

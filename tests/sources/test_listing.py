@@ -14,7 +14,14 @@ from s3downloader.sources.s3.source import ObjectInfo, S3Source
 from sandbox.servers import ObjectServer
 
 from .conftest import source_at
-from .lying_server import Asked, LyingStore, Reply, error_reply, listing_reply, login_page
+from .lying_server import (
+    LyingServer,
+    ReceivedRequest,
+    Reply,
+    error_reply,
+    listing_reply,
+    login_page,
+)
 
 ETAG = '"0123456789abcdef0123456789abcdef"'
 MODIFIED = "2026-11-25T13:02:32.000Z"
@@ -25,14 +32,14 @@ KEYS = [f"m/{number:02}" for number in range(7)]
 
 def entry(key: str, **changes: str | None) -> dict[str, str]:
     """What a listing tells of an object; an element that is None is left out."""
-    told: dict[str, str | None] = {
+    fields: dict[str, str | None] = {
         "Key": key,
         "LastModified": MODIFIED,
         "ETag": ETAG,
         "Size": "3",
         **changes,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def page(keys: Sequence[str], **how: Any) -> Reply:
@@ -43,13 +50,13 @@ class Keys:
     """A store of KEYS with pages of three, which goes on by token and by start-after."""
 
     def __init__(self) -> None:
-        self.asked: list[Mapping[str, str]] = []
+        self.queries: list[Mapping[str, str]] = []
         self.change: Callable[[Mapping[str, str], list[str], bool], Reply | None] = lambda *_: None
         """Replies in its place, from what is asked, the keys that follow and whether more do."""
 
-    def __call__(self, asked: Asked) -> Reply:
-        query = asked.query
-        self.asked.append(query)
+    def __call__(self, request: ReceivedRequest) -> Reply:
+        query = request.query
+        self.queries.append(query)
         after = query.get("continuation-token") or query.get("start-after", "")
         follow = [key for key in KEYS if key > after]
         now, more = follow[:3], len(follow) > 3
@@ -59,9 +66,9 @@ class Keys:
 
 
 @asynccontextmanager
-async def lying(answer: Callable[[Asked], Reply], **how: Any) -> AsyncIterator[S3Source]:
-    async with LyingStore(answer) as store:
-        yield source_at(store.endpoint, **{"retry_count": 0, **how})
+async def lying(answer: Callable[[ReceivedRequest], Reply], **how: Any) -> AsyncIterator[S3Source]:
+    async with LyingServer(answer) as server:
+        yield source_at(server.endpoint, **{"retry_count": 0, **how})
 
 
 async def listed(source: S3Source, prefix: str = "m/") -> list[ObjectInfo]:
@@ -72,7 +79,7 @@ async def keys_of(source: S3Source) -> list[str]:
     return [info.key for info in await listed(source)]
 
 
-async def refusal_of(answer: Callable[[Asked], Reply], **how: Any) -> DownloaderError:
+async def refusal_of(answer: Callable[[ReceivedRequest], Reply], **how: Any) -> DownloaderError:
     async with lying(answer, **how) as source:
         with pytest.raises(DownloaderError) as caught:
             await asyncio.wait_for(listed(source), 20)
@@ -80,37 +87,37 @@ async def refusal_of(answer: Callable[[Asked], Reply], **how: Any) -> Downloader
 
 
 async def test_pages_follow_each_other_by_their_tokens() -> None:
-    store = Keys()
-    async with lying(store) as source:
+    server = Keys()
+    async with lying(server) as source:
         assert await keys_of(source) == KEYS
-    assert [query.get("continuation-token") for query in store.asked] == [None, "m/02", "m/05"]
-    assert all(query["encoding-type"] == "url" for query in store.asked)
-    assert all("start-after" not in query for query in store.asked)
+    assert [query.get("continuation-token") for query in server.queries] == [None, "m/02", "m/05"]
+    assert all(query["encoding-type"] == "url" for query in server.queries)
+    assert all("start-after" not in query for query in server.queries)
 
 
 async def test_without_a_token_the_last_key_leads_on() -> None:
-    store = Keys()
-    store.change = lambda _, now, more: page(now, truncated=more)
-    async with lying(store) as source:
+    server = Keys()
+    server.change = lambda _, now, more: page(now, truncated=more)
+    async with lying(server) as source:
         assert await keys_of(source) == KEYS
-    assert [query.get("start-after") for query in store.asked] == [None, "m/02", "m/05"]
+    assert [query.get("start-after") for query in server.queries] == [None, "m/02", "m/05"]
 
 
 async def test_where_a_page_does_not_say_that_it_is_the_last_it_is_not() -> None:
-    store = Keys()
-    store.change = lambda _, now, __: page(now, truncated=None)
-    async with lying(store) as source:
+    server = Keys()
+    server.change = lambda _, now, __: page(now, truncated=None)
+    async with lying(server) as source:
         assert await keys_of(source) == KEYS
-    assert store.asked[-1]["start-after"] == KEYS[-1]
+    assert server.queries[-1]["start-after"] == KEYS[-1]
 
 
 async def test_the_same_token_again_is_not_followed() -> None:
-    def answer(asked: Asked) -> Reply:
-        if asked.query.get("continuation-token"):
+    def answer(request: ReceivedRequest) -> Reply:
+        if request.query.get("continuation-token"):
             return page(KEYS[:3], truncated=True, token="same")
         return (
-            Keys()(asked)
-            if "start-after" in asked.query
+            Keys()(request)
+            if "start-after" in request.query
             else page(KEYS[:3], truncated=True, token="same")
         )
 
@@ -121,9 +128,9 @@ async def test_the_same_token_again_is_not_followed() -> None:
 async def test_the_same_page_under_new_tokens_is_not_followed() -> None:
     tokens = iter(range(1_000))
 
-    def answer(asked: Asked) -> Reply:
-        if "start-after" in asked.query:
-            return Keys()(asked)
+    def answer(request: ReceivedRequest) -> Reply:
+        if "start-after" in request.query:
+            return Keys()(request)
         return page(KEYS[:3], truncated=True, token=f"t{next(tokens)}")
 
     async with lying(answer) as source:
@@ -131,38 +138,38 @@ async def test_the_same_page_under_new_tokens_is_not_followed() -> None:
 
 
 async def test_an_earlier_page_that_says_it_is_the_last_is_not() -> None:
-    def answer(asked: Asked) -> Reply:
-        if "start-after" in asked.query:
-            return Keys()(asked)
-        return page(KEYS[:3], truncated="continuation-token" not in asked.query, token="t")
+    def answer(request: ReceivedRequest) -> Reply:
+        if "start-after" in request.query:
+            return Keys()(request)
+        return page(KEYS[:3], truncated="continuation-token" not in request.query, token="t")
 
     async with lying(answer) as source:
         assert await keys_of(source) == KEYS
 
 
 async def test_a_token_that_the_store_refuses_is_not_needed() -> None:
-    store = Keys()
-    store.change = lambda query, *_: (
+    server = Keys()
+    server.change = lambda query, *_: (
         error_reply(400, "InvalidArgument", "The continuation token provided is incorrect")
         if "continuation-token" in query
         else None
     )
-    async with lying(store) as source:
+    async with lying(server) as source:
         assert await keys_of(source) == KEYS
 
 
 async def test_a_token_that_xml_has_damaged_is_not_followed() -> None:
-    store = Keys()
-    store.change = lambda query, now, more: page(
+    server = Keys()
+    server.change = lambda query, now, more: page(
         now, truncated=more, token="m/\N{REPLACEMENT CHARACTER}" if more else ""
     )
-    async with lying(store) as source:
+    async with lying(server) as source:
         assert await keys_of(source) == KEYS
 
 
 async def test_empty_pages_are_gone_through() -> None:
-    def answer(asked: Asked) -> Reply:
-        number = int(asked.query.get("continuation-token", "0"))
+    def answer(request: ReceivedRequest) -> Reply:
+        number = int(request.query.get("continuation-token", "0"))
         if number == 50:
             return page(KEYS)
         return page([], truncated=True, token=str(number + 1))
@@ -174,8 +181,8 @@ async def test_empty_pages_are_gone_through() -> None:
 async def test_a_store_that_lists_in_no_order_goes_by_its_tokens() -> None:
     pages = [["m/5", "m/1"], ["m/4", "m/0"], ["m/2"]]
 
-    def answer(asked: Asked) -> Reply:
-        number = int(asked.query.get("continuation-token", "0"))
+    def answer(request: ReceivedRequest) -> Reply:
+        number = int(request.query.get("continuation-token", "0"))
         more = number + 1 < len(pages)
         return page(pages[number], truncated=more, token=str(number + 1) if more else "")
 
@@ -183,16 +190,16 @@ async def test_a_store_that_lists_in_no_order_goes_by_its_tokens() -> None:
         assert await keys_of(source) == [key for keys in pages for key in keys]
 
 
-def in_no_order_and_without_tokens(asked: Asked) -> Reply:
+def in_no_order_and_without_tokens(request: ReceivedRequest) -> Reply:
     """Going on after the last key would lose `m/0`."""
-    return page(["m/2"]) if "start-after" in asked.query else page(["m/5", "m/1"], truncated=True)
+    return page(["m/2"]) if "start-after" in request.query else page(["m/5", "m/1"], truncated=True)
 
 
-def deaf_to_where_it_goes_on(_: Asked) -> Reply:
+def deaf_to_where_it_goes_on(_: ReceivedRequest) -> Reply:
     return page(KEYS[:3], truncated=True)
 
 
-def nothing_and_more_of_it(_: Asked) -> Reply:
+def nothing_and_more_of_it(_: ReceivedRequest) -> Reply:
     return page([], truncated=True)
 
 
@@ -202,36 +209,36 @@ class _EmptyPages:
     def __init__(self) -> None:
         self.requests = 0
 
-    def __call__(self, _: Asked) -> Reply:
+    def __call__(self, _: ReceivedRequest) -> Reply:
         self.requests += 1
         return page([], truncated=True, token=f"t{self.requests}")
 
 
-def in_a_circle(asked: Asked) -> Reply:
-    following = {"": "a", "a": "b", "b": "a"}[asked.query.get("continuation-token", "")]
-    keys = {"": ["m/3"], "a": ["m/2"], "b": ["m/1"]}[asked.query.get("continuation-token", "")]
+def in_a_circle(request: ReceivedRequest) -> Reply:
+    following = {"": "a", "a": "b", "b": "a"}[request.query.get("continuation-token", "")]
+    keys = {"": ["m/3"], "a": ["m/2"], "b": ["m/1"]}[request.query.get("continuation-token", "")]
     return page(keys, truncated=True, token=following)
 
 
-def of_another_prefix(_: Asked) -> Reply:
+def of_another_prefix(_: ReceivedRequest) -> Reply:
     return page(["m/0", "other/1"])
 
 
-def an_object_without_a_key(_: Asked) -> Reply:
+def an_object_without_a_key(_: ReceivedRequest) -> Reply:
     return listing_reply([{"Size": "3"}])
 
 
-def cut_in_the_middle(_: Asked) -> Reply:
+def cut_in_the_middle(_: ReceivedRequest) -> Reply:
     body = page(KEYS).body
     assert isinstance(body, bytes)
     return Reply(200, {"Content-Type": "application/xml", **STORE}, body[:-60])
 
 
-def with_raw_control_characters(_: Asked) -> Reply:
+def with_raw_control_characters(_: ReceivedRequest) -> Reply:
     return page(["m/a\x01"], encoded=False)
 
 
-def far_too_large(_: Asked) -> Reply:
+def far_too_large(_: ReceivedRequest) -> Reply:
     return Reply(200, STORE, b"<ListBucketResult>" + b" " * (9 << 20) + b"</ListBucketResult>")
 
 
@@ -249,7 +256,9 @@ def far_too_large(_: Asked) -> Reply:
         far_too_large,
     ],
 )
-async def test_a_part_of_a_listing_is_not_taken_for_all(answer: Callable[[Asked], Reply]) -> None:
+async def test_a_part_of_a_listing_is_not_taken_for_all(
+    answer: Callable[[ReceivedRequest], Reply],
+) -> None:
     error = await refusal_of(answer)
     assert error.code is ErrorCode.LISTING_INCOMPLETE
     assert "does not list all of s3://models/m/" in error.message
@@ -257,28 +266,28 @@ async def test_a_part_of_a_listing_is_not_taken_for_all(answer: Callable[[Asked]
 
 
 async def test_empty_pages_without_end_are_given_up() -> None:
-    store = _EmptyPages()
-    assert (await refusal_of(store)).code is ErrorCode.LISTING_INCOMPLETE
-    assert 100 <= store.requests <= 110
+    server = _EmptyPages()
+    assert (await refusal_of(server)).code is ErrorCode.LISTING_INCOMPLETE
+    assert 100 <= server.requests <= 110
 
 
-def no_listing(_: Asked) -> Reply:
+def no_listing(_: ReceivedRequest) -> Reply:
     return Reply(200, {"Content-Type": "application/xml"}, b"<rss><channel/></rss>")
 
 
-def nothing_at_all(_: Asked) -> Reply:
+def nothing_at_all(_: ReceivedRequest) -> Reply:
     return Reply(200)
 
 
-def no_content(_: Asked) -> Reply:
+def no_content(_: ReceivedRequest) -> Reply:
     return Reply(204)
 
 
-def a_message(_: Asked) -> Reply:
+def a_message(_: ReceivedRequest) -> Reply:
     return Reply(200, {"Content-Type": "application/json"}, b'{"login": "needed"}')
 
 
-def with_entities(_: Asked) -> Reply:
+def with_entities(_: ReceivedRequest) -> Reply:
     body = b'<!DOCTYPE a [<!ENTITY b "ccc">]><ListBucket>&b;&b;</ListBucket>'
     return Reply(200, {"Content-Type": "application/xml"}, body)
 
@@ -297,7 +306,9 @@ def with_entities(_: Asked) -> Reply:
         with_entities,
     ],
 )
-async def test_what_is_no_listing_is_not_the_store(answer: Callable[[Asked], Reply]) -> None:
+async def test_what_is_no_listing_is_not_the_store(
+    answer: Callable[[ReceivedRequest], Reply],
+) -> None:
     error = await refusal_of(answer)
     assert error.code is ErrorCode.NETWORK_UNREACHABLE
     assert "something between the device and the store answers" in error.message
@@ -311,7 +322,7 @@ async def test_an_error_in_the_place_of_a_listing() -> None:
 
 
 async def test_entities_are_never_expanded_in_a_listing() -> None:
-    def answer(_: Asked) -> Reply:
+    def answer(_: ReceivedRequest) -> Reply:
         body = (
             b'<!DOCTYPE a [<!ENTITY b "m/k">]><ListBucketResult><Contents><Key>&b;</Key></Contents>'
             b"</ListBucketResult>"
@@ -323,13 +334,13 @@ async def test_entities_are_never_expanded_in_a_listing() -> None:
     assert "document type" in error.message
 
 
-def heads(**told: str | None) -> Callable[[Asked], Reply]:
+def heads(**fields: str | None) -> Callable[[ReceivedRequest], Reply]:
     """A store that lists `m/a` as the test says, and heads it with an ETag and five bytes."""
 
-    def answer(asked: Asked) -> Reply:
-        if asked.lists:
-            return listing_reply([entry("m/a", **told)])
-        assert asked.key == "m/a"
+    def answer(request: ReceivedRequest) -> Reply:
+        if request.lists:
+            return listing_reply([entry("m/a", **fields)])
+        assert request.key == "m/a"
         return Reply(200, {"ETag": '"of-the-head"', "Content-Length": "5", **STORE})
 
     return answer
@@ -357,8 +368,8 @@ async def test_without_etag_and_date_the_head_tells(modified: str | None) -> Non
 
 
 async def test_without_anything_the_validator_is_empty() -> None:
-    def answer(asked: Asked) -> Reply:
-        if asked.lists:
+    def answer(request: ReceivedRequest) -> Reply:
+        if request.lists:
             return listing_reply([{"Key": "m/a", "Size": "5"}])
         return Reply(200, {"Content-Length": "5"})
 
@@ -367,8 +378,8 @@ async def test_without_anything_the_validator_is_empty() -> None:
 
 
 async def test_a_head_that_contradicts_the_listing_ends_it() -> None:
-    def answer(asked: Asked) -> Reply:
-        if asked.lists:
+    def answer(request: ReceivedRequest) -> Reply:
+        if request.lists:
             return listing_reply([entry("m/a", Size=None), entry("m/b")])
         return error_reply(404, "NoSuchKey")
 
@@ -384,10 +395,10 @@ async def test_folder_markers_are_listed_where_they_have_content() -> None:
 
 
 async def test_a_marker_whose_size_is_asked_for_is_one() -> None:
-    def answer(asked: Asked) -> Reply:
-        if asked.lists:
+    def answer(request: ReceivedRequest) -> Reply:
+        if request.lists:
             return listing_reply([entry("m/x/", Size=None), entry("m/y/", Size=None)])
-        return Reply(200, STORE, b"content" if asked.key == "m/y/" else b"")
+        return Reply(200, STORE, b"content" if request.key == "m/y/" else b"")
 
     async with lying(answer) as source:
         assert await keys_of(source) == ["m/y/"]
@@ -395,12 +406,12 @@ async def test_a_marker_whose_size_is_asked_for_is_one() -> None:
 
 async def test_a_silent_store_is_asked_once() -> None:
     never = asyncio.Event()
-    async with LyingStore(lambda _: Reply(200, {"Content-Length": "1"}, [never])) as store:
-        source = source_at(store.endpoint, patience=0.2)
+    async with LyingServer(lambda _: Reply(200, {"Content-Length": "1"}, [never])) as server:
+        source = source_at(server.endpoint, patience=0.2)
         with pytest.raises(DownloaderError) as caught:
             await listed(source)
         assert caught.value.code is ErrorCode.TIMEOUT
-        assert store.asked == ["list"]
+        assert server.request_lines == ["list"]
 
 
 @pytest.mark.parametrize(
@@ -432,8 +443,8 @@ async def test_a_page_that_fails_in_passing_is_asked_for_again() -> None:
 
 
 async def test_a_page_is_one_request_over_one_connection(object_server: ObjectServer) -> None:
-    store = Keys()
-    async with LyingStore(store) as server:
+    keys = Keys()
+    async with LyingServer(keys) as server:
         source = source_at(server.endpoint)
         for _ in range(3):
             assert await keys_of(source) == KEYS

@@ -16,7 +16,13 @@ from s3downloader.sources.s3.source import ObjectInfo, S3Source
 from sandbox.servers import ObjectServer
 
 from .conftest import source_at
-from .lying_server import Asked, LyingStore, Reply, error_reply, login_page
+from .lying_server import (
+    LyingServer,
+    ReceivedRequest,
+    Reply,
+    error_reply,
+    login_page,
+)
 
 KEYS = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "eu-west-1"}
 MD5 = "0123456789abcdef0123456789abcdef"
@@ -26,29 +32,31 @@ OBJECT = {"ETag": f'"{MD5}"', "Last-Modified": DATE, **STORE}
 
 
 @asynccontextmanager
-async def lying(answer: Callable[[Asked], Reply]) -> AsyncIterator[tuple[S3Source, LyingStore]]:
-    async with LyingStore(answer) as store:
-        yield source_at(store.endpoint, retry_count=0), store
+async def lying(
+    answer: Callable[[ReceivedRequest], Reply],
+) -> AsyncIterator[tuple[S3Source, LyingServer]]:
+    async with LyingServer(answer) as server:
+        yield source_at(server.endpoint, retry_count=0), server
 
 
-async def headed(answer: Callable[[Asked], Reply]) -> ObjectInfo:
+async def headed(answer: Callable[[ReceivedRequest], Reply]) -> ObjectInfo:
     async with lying(answer) as (source, _):
         return await source.head("models", "k")
 
 
-async def refusal_of(answer: Callable[[Asked], Reply]) -> DownloaderError:
+async def refusal_of(answer: Callable[[ReceivedRequest], Reply]) -> DownloaderError:
     with pytest.raises(DownloaderError) as caught:
         await headed(answer)
     return caught.value
 
 
-def measured(head: Mapping[str, str | None], get: Reply) -> Callable[[Asked], Reply]:
+def measured(head: Mapping[str, str | None], get: Reply) -> Callable[[ReceivedRequest], Reply]:
     """A store with such a head, and such an answer to a GET of the first byte."""
 
-    def answer(asked: Asked) -> Reply:
-        if asked.method == "HEAD":
+    def answer(request: ReceivedRequest) -> Reply:
+        if request.method == "HEAD":
             return Reply(200, {**OBJECT, **head})
-        assert asked.span == (0, 1)
+        assert request.span == (0, 1)
         return get
 
     return answer
@@ -57,9 +65,11 @@ def measured(head: Mapping[str, str | None], get: Reply) -> Callable[[Asked], Re
 FIRST_BYTE = Reply(206, {**OBJECT, "Content-Range": "bytes 0-0/84"}, b"x")
 
 
-@pytest.mark.parametrize("told", [None, "", "abc", "-1", "84, 84", "9" * 30])
-async def test_a_size_that_the_head_does_not_tell_is_asked_for(told: str | None) -> None:
-    assert await headed(measured({"Content-Length": told}, FIRST_BYTE)) == ObjectInfo("k", 84, MD5)
+@pytest.mark.parametrize("length", [None, "", "abc", "-1", "84, 84", "9" * 30])
+async def test_a_size_that_the_head_does_not_tell_is_asked_for(length: str | None) -> None:
+    assert await headed(measured({"Content-Length": length}, FIRST_BYTE)) == ObjectInfo(
+        "k", 84, MD5
+    )
 
 
 async def test_a_head_that_says_empty_and_has_the_md5_of_something() -> None:
@@ -68,9 +78,9 @@ async def test_a_head_that_says_empty_and_has_the_md5_of_something() -> None:
 
 @pytest.mark.parametrize("etag", ["d41d8cd98f00b204e9800998ecf8427e", "x-0", ""])
 async def test_an_object_is_empty_where_the_store_says_so(etag: str) -> None:
-    async with lying(lambda _: Reply(200, {**OBJECT, "ETag": f'"{etag}"'})) as (source, store):
+    async with lying(lambda _: Reply(200, {**OBJECT, "ETag": f'"{etag}"'})) as (source, server):
         assert (await source.head("models", "k")).size == 0
-        assert store.asked == ["HEAD k"]
+        assert server.request_lines == ["HEAD k"]
 
 
 @pytest.mark.parametrize(
@@ -139,10 +149,10 @@ async def test_the_kind_of_a_store_with_nothing_but_dates() -> None:
 
 
 async def test_one_request_over_one_connection_tells_an_object() -> None:
-    async with lying(lambda _: Reply(200, OBJECT, b"abc")) as (source, store):
+    async with lying(lambda _: Reply(200, OBJECT, b"abc")) as (source, server):
         for _ in range(5):
             assert await source.head("models", "k") == ObjectInfo("k", 3, MD5)
-        assert (store.asked, store.connections) == (["HEAD k"] * 5, 1)
+        assert (server.request_lines, server.connections) == (["HEAD k"] * 5, 1)
 
 
 @pytest.mark.parametrize(
@@ -156,16 +166,16 @@ async def test_one_request_over_one_connection_tells_an_object() -> None:
 async def test_a_refusal_without_a_name_is_of_the_key_or_of_the_bucket(
     bucket_status: int, code: ErrorCode
 ) -> None:
-    error = await refusal_of(lambda asked: Reply(404 if asked.key else bucket_status, STORE))
+    error = await refusal_of(lambda request: Reply(404 if request.key else bucket_status, STORE))
     assert error.code is code
 
 
 async def test_a_refusal_with_a_name_needs_no_other_request() -> None:
-    async with lying(lambda _: error_reply(404, "NoSuchKey")) as (source, store):
+    async with lying(lambda _: error_reply(404, "NoSuchKey")) as (source, server):
         with pytest.raises(DownloaderError) as caught:
             await source.head("models", "k")
         assert caught.value.code is ErrorCode.OBJECT_NOT_FOUND
-        assert store.asked == ["HEAD k", "GET k"]
+        assert server.request_lines == ["HEAD k", "GET k"]
 
 
 @pytest.mark.parametrize("status", [301, 307])
@@ -216,11 +226,11 @@ async def test_a_small_object_is_the_one_that_was_listed(
 
 @asynccontextmanager
 async def heads_of(
-    answer: Callable[[Asked], Reply],
-) -> AsyncIterator[tuple[ObjectMetadata, LyingStore]]:
-    async with LyingStore(answer) as store:
-        heads = ObjectMetadata(store.endpoint, Credentials(KEYS, SystemClock()))
-        yield heads, store
+    answer: Callable[[ReceivedRequest], Reply],
+) -> AsyncIterator[tuple[ObjectMetadata, LyingServer]]:
+    async with LyingServer(answer) as server:
+        heads = ObjectMetadata(server.endpoint, Credentials(KEYS, SystemClock()))
+        yield heads, server
         heads.close()
 
 
@@ -229,18 +239,18 @@ async def heads_of(
     [(400, "InvalidArgument"), (501, "NotImplemented"), (403, "SignatureDoesNotMatch"), (400, "")],
 )
 async def test_a_store_that_knows_no_checksums_is_asked_once(status: int, code: str) -> None:
-    def answer(asked: Asked) -> Reply:
-        if "x-amz-checksum-mode" in asked.headers:
+    def answer(request: ReceivedRequest) -> Reply:
+        if "x-amz-checksum-mode" in request.headers:
             return error_reply(status, code)
         return Reply(200, OBJECT, b"abc")
 
-    async with heads_of(answer) as (heads, store):
+    async with heads_of(answer) as (heads, server):
         assert heads.checksum_mode.headers
         for key in ("k", "l"):
             assert await heads.expected("models", key, MD5, 3) == Expected(
                 algorithm="MD5", value=MD5
             )
-        assert store.asked == ["HEAD k", "GET k", "HEAD k", "HEAD l"]
+        assert server.request_lines == ["HEAD k", "GET k", "HEAD k", "HEAD l"]
         assert not heads.checksum_mode.headers
 
 
@@ -253,11 +263,11 @@ async def test_a_refusal_of_another_cause_is_not_put_down_to_checksums() -> None
 
 
 async def test_expired_credentials_are_not_put_down_to_checksums() -> None:
-    async with heads_of(lambda _: error_reply(400, "ExpiredToken")) as (heads, store):
+    async with heads_of(lambda _: error_reply(400, "ExpiredToken")) as (heads, server):
         with pytest.raises(DownloaderError) as caught:
             await heads.expected("models", "k", MD5, 3)
         assert caught.value.code is ErrorCode.CREDENTIALS_UNAVAILABLE
-        assert all("x-amz-checksum-mode" in asked.headers for asked in store.requests)
+        assert all("x-amz-checksum-mode" in request.headers for request in server.requests)
 
 
 async def test_what_is_not_supported_is_not_called_busy() -> None:
@@ -281,9 +291,9 @@ async def test_the_checksum_is_of_the_object_that_was_listed(etag: str, agrees: 
         assert caught.value.code is ErrorCode.SOURCE_CHANGED
 
 
-@pytest.mark.parametrize("told", [None, "abc", "-1"])
-async def test_a_head_without_a_proper_length_still_tells_a_checksum(told: str | None) -> None:
-    head = {**OBJECT, "Content-Length": told, "x-amz-checksum-crc32": "AAAAAA=="}
+@pytest.mark.parametrize("length", [None, "abc", "-1"])
+async def test_a_head_without_a_proper_length_still_tells_a_checksum(length: str | None) -> None:
+    head = {**OBJECT, "Content-Length": length, "x-amz-checksum-crc32": "AAAAAA=="}
     async with heads_of(lambda _: Reply(200, head)) as (heads, _):
         expected = await heads.expected("models", "k", MD5, 3)
         assert expected == Expected(algorithm="CRC32", value="AAAAAA==")
@@ -294,29 +304,29 @@ COMPOSITE = {**OBJECT, "ETag": '"x-2"', "x-amz-checksum-crc32": "AAAAAA==-2"}
 
 def attributes(*sizes: int, **elements: str) -> Reply:
     """A page of the attributes of an object in parts."""
-    told = "".join(f"<{name}>{value}</{name}>" for name, value in elements.items())
-    told += "".join(f"<Part><Size>{size}</Size></Part>" for size in sizes)
-    body = f"<GetObjectAttributesResponse><ObjectParts>{told}</ObjectParts>"
+    document = "".join(f"<{name}>{value}</{name}>" for name, value in elements.items())
+    document += "".join(f"<Part><Size>{size}</Size></Part>" for size in sizes)
+    body = f"<GetObjectAttributesResponse><ObjectParts>{document}</ObjectParts>"
     return Reply(200, STORE, f"{body}</GetObjectAttributesResponse>".encode())
 
 
 async def test_pages_of_parts_advance_or_end() -> None:
-    def answer(asked: Asked) -> Reply:
-        if "attributes" in asked.query:
+    def answer(request: ReceivedRequest) -> Reply:
+        if "attributes" in request.query:
             return attributes(1, IsTruncated="true", NextPartNumberMarker="1")
         return Reply(200, COMPOSITE, b"abc")
 
-    async with heads_of(answer) as (heads, store):
+    async with heads_of(answer) as (heads, server):
         assert await heads.expected("models", "k", "x-2", 3) is None
-        assert [a for a in store.asked if a.startswith("GET")] == ["GET k", "GET k"]
+        assert [a for a in server.request_lines if a.startswith("GET")] == ["GET k", "GET k"]
 
 
 @pytest.mark.parametrize("when", ["attributes", "partNumber"])
 async def test_a_login_page_among_the_parts_is_no_lack_of_a_checksum(when: str) -> None:
-    def answer(asked: Asked) -> Reply:
-        if when in asked.query:
+    def answer(request: ReceivedRequest) -> Reply:
+        if when in request.query:
             return login_page()
-        if "attributes" in asked.query:
+        if "attributes" in request.query:
             return error_reply(403, "AccessDenied")
         return Reply(200, COMPOSITE, b"abc")
 

@@ -85,13 +85,13 @@ def upload(server: S3Server, key: str, parts: list[bytes], **how: Any) -> str:
     client: Any = server.client()
     upload = {"Bucket": BUCKET, "Key": key}
     upload["UploadId"] = client.create_multipart_upload(**upload, **how)["UploadId"]
-    told = []
+    uploaded = []
     for number, data in enumerate(parts, 1):
         algorithm = {name: how[name] for name in ("ChecksumAlgorithm",) if name in how}
         answer = client.upload_part(**upload, PartNumber=number, Body=data, **algorithm)
         sums = {name: value for name, value in answer.items() if name.startswith("Checksum")}
-        told.append({"PartNumber": number, "ETag": answer["ETag"], **sums})
-    done = client.complete_multipart_upload(**upload, MultipartUpload={"Parts": told})
+        uploaded.append({"PartNumber": number, "ETag": answer["ETag"], **sums})
+    done = client.complete_multipart_upload(**upload, MultipartUpload={"Parts": uploaded})
     return str(done["ETag"].strip('"'))
 
 
@@ -124,8 +124,8 @@ async def test_odd_keys_are_signed_as_they_are(
     async with heads_of(object_server.endpoint, object_server.environment) as heads:
         with pytest.raises(DownloaderError) as caught:
             await heads.expected(BUCKET, f"never/{key}", "", 0)
-        told = str(caught.value.details["cause"])
-        assert "SignatureDoesNotMatch" not in told, checksum_from_headers
+        cause = str(caught.value.details["cause"])
+        assert "SignatureDoesNotMatch" not in cause, checksum_from_headers
 
 
 async def test_odd_keys_of_the_real_store(object_server: ObjectServer) -> None:
@@ -309,8 +309,10 @@ async def test_without_attributes_first_and_last_part_tell_part_sizes() -> None:
             expected = await heads.expected(BUCKET, "k", amazon.etag, sum(amazon.sizes))
             assert expected is not None
             assert (expected.part_size, expected.parts) == (5, ())
-    asked = ["HEAD", "HEAD partNumber=1", "HEAD partNumber=4"]
-    assert amazon.requests == [asked[0], "GET attributes", *asked[1:], *asked], "denied once"
+    requests = ["HEAD", "HEAD partNumber=1", "HEAD partNumber=4"]
+    assert amazon.requests == [requests[0], "GET attributes", *requests[1:], *requests], (
+        "denied once"
+    )
 
 
 async def test_parts_of_uneven_sizes_are_not_taken_for_even_ones() -> None:

@@ -79,10 +79,10 @@ def test_words_are_bounded_and_keep_no_secrets() -> None:
     message = "\n got  X-Amz-Signature=beef&x=1 Authorization: AWS4-HMAC-SHA256 Credential=AK/1, "
     body = error_reply(403, "AccessDenied" * 50, message + "long " * 500).body
     assert isinstance(body, bytes)
-    told = explained(refusal(403, {}, body), S3).message
-    assert len(told) < 800
-    assert "got X-Amz-Signature=...&x=1" in told
-    assert not any(secret in told for secret in ("beef", "AK/1", "\n"))
+    message = explained(refusal(403, {}, body), S3).message
+    assert len(message) < 800
+    assert "got X-Amz-Signature=...&x=1" in message
+    assert not any(secret in message for secret in ("beef", "AK/1", "\n"))
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_what_is_no_document_is_quoted(body: bytes, words: str) -> None:
 
 @pytest.mark.parametrize("status", [302, 403, 404])
 def test_a_page_is_of_something_between(status: int) -> None:
-    told = refusal(status, {"content-type": "text/html"}, LOGIN_PAGE)
-    error = explained(told, S3)
+    refused = refusal(status, {"content-type": "text/html"}, LOGIN_PAGE)
+    error = explained(refused, S3)
     assert error.code is ErrorCode.NETWORK_UNREACHABLE
     assert "something between" in error.message
 
@@ -126,9 +126,9 @@ def test_a_region_is_learnt_from_wherever_it_is_told(
 ) -> None:
     body = error_reply(301, code, "It is elsewhere.", **elements).body
     assert isinstance(body, bytes)
-    told = refusal(301, headers, body)
-    assert told.region == "ap-south-1"
-    error = explained(told, S3)
+    refused = refusal(301, headers, body)
+    assert refused.region == "ap-south-1"
+    error = explained(refused, S3)
     assert error.code is ErrorCode.BUCKET_NOT_FOUND
     assert "lies in another region, ap-south-1 (" in error.message
 
@@ -142,8 +142,8 @@ def test_nothing_but_a_region_becomes_part_of_a_host(region: str) -> None:
 
 
 def test_a_redirect_without_a_code_says_where_it_points() -> None:
-    told = refusal(301, {"location": "https://eu.store.example/b/k?X-Amz-Signature=beef"}, b"")
-    error = explained(told, S3)
+    refused = refusal(301, {"location": "https://eu.store.example/b/k?X-Amz-Signature=beef"}, b"")
+    error = explained(refused, S3)
     assert error.code is ErrorCode.NETWORK_UNREACHABLE
     assert "pointing to https://eu.store.example/b/k)" in error.message
     own = refusal(301, {"x-amz-id-2": "x", "location": "https://eu.store.example/b/k"}, b"")

@@ -67,9 +67,12 @@ def test_what_a_store_answers(status: int, headers: dict[str, str], known: dict[
 
 
 def test_the_error_says_where_to_look_and_keeps_secrets() -> None:
-    told = {"location": "https://me:pw@login.example/in?token=beef#x", "content-type": "text/html"}
+    headers = {
+        "location": "https://me:pw@login.example/in?token=beef#x",
+        "content-type": "text/html",
+    }
     with pytest.raises(DownloaderError) as caught:
-        responses.check_object(302, told, "s3://b/k")
+        responses.check_object(302, headers, "s3://b/k")
     assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE
     assert caught.value.message == (
         "something between the device and the store answers for s3://b/k (status 302, pointing to"
@@ -103,7 +106,7 @@ def test_a_size_is_decimal_digits(text: str | None, value: int | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "value"),
+    ("content_range", "value"),
     [
         ("bytes 0-0/84", 84),
         ("bytes */0", 0),
@@ -114,8 +117,8 @@ def test_a_size_is_decimal_digits(text: str | None, value: int | None) -> None:
         ("", None),
     ],
 )
-def test_the_size_of_an_object_in_a_range_of_it(told: str, value: int | None) -> None:
-    assert responses.total({"content-range": told}) == value
+def test_the_size_of_an_object_in_a_range_of_it(content_range: str, value: int | None) -> None:
+    assert responses.total({"content-range": content_range}) == value
 
 
 @pytest.mark.parametrize(

@@ -43,16 +43,16 @@ async def opened(directory: Path) -> tuple[Everything, str | None]:
 
 async def check_damaged(whole: Everything, directory: Path, what: str) -> str | None:
     """Open a damaged state; return what is told of it."""
-    found, said = await opened(directory)
+    found, message = await opened(directory)
     for table, rows in whole.items():
         there = found[table]
-        assert said or len(there) == len(rows), f"{what}: lost in silence: {rows.keys() - there}"
+        assert message or len(there) == len(rows), f"{what}: lost in silence: {rows.keys() - there}"
         if table not in COMPARED:
             false = {key: row for key, row in there.items() if row != rows.get(key)}
             assert not false, f"{what}: false {table}: {false}"
     again, _ = await opened(directory)
     assert again == found, f"{what}: a second start finds something else"
-    return said
+    return message
 
 
 def bits_of(content: bytes) -> Iterator[int]:
@@ -68,26 +68,26 @@ def bits_of(content: bytes) -> Iterator[int]:
 async def test_no_flipped_bit_ends_it_or_is_believed(state: Path, tmp_path: Path) -> None:
     whole, _ = await opened(state)
     content = (state / "state.db").read_bytes()
-    told = 0
+    lost = 0
     for bit in set(bits_of(content)):
         flipped = bytearray(content)
         flipped[bit // 8] ^= 1 << bit % 8
         directory = tmp_path / str(bit)
         directory.mkdir()
         (directory / "state.db").write_bytes(flipped)
-        told += (
+        lost += (
             await check_damaged(whole, directory, f"bit {bit % 8} of byte {bit // 8}") is not None
         )
-    assert told > 60
+    assert lost > 60
 
 
 @pytest.mark.parametrize("length", [0, 1, 99, 100, 4_095, 4_096, 9_000, 30_000, 60_000])
 async def test_what_a_truncated_file_has_goes_on(state: Path, length: int) -> None:
     whole, _ = await opened(state)
     os.truncate(state / "state.db", length)
-    said = await check_damaged(whole, state, f"{length} bytes")
-    assert said is not None
-    assert "lost" in said
+    message = await check_damaged(whole, state, f"{length} bytes")
+    assert message is not None
+    assert "lost" in message
 
 
 async def test_a_state_that_never_was_is_no_damage(tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ async def test_tables_outlive_each_others_damage(state: Path, table: str) -> Non
     with (state / "state.db").open("r+b") as file:
         file.seek((root - 1) * 4_096)
         file.write(bytes(4_096))
-    found, said = await opened(state)
-    assert said is not None
+    found, message = await opened(state)
+    assert message is not None
     gone = {table, "notes"} if table == "models" else {table}
     gone |= {"files"} if table == "downloads" else set()
     assert {name for name in whole if found[name] != whole[name]} == gone
@@ -120,9 +120,9 @@ async def test_a_record_that_cannot_be_decoded_is_set_aside_alone(state: Path) -
         connection.execute("UPDATE downloads SET body = 'nonsense' WHERE download_id = 'd-3'")
         connection.execute("UPDATE models SET body = X'7B' WHERE model_id = 'm-4'")
         connection.commit()
-    found, said = await opened(state)
-    assert said is not None
-    assert "1 download (d-3), 6 planned files (of d-3), 1 model (m-4)" in said
+    found, message = await opened(state)
+    assert message is not None
+    assert "1 download (d-3), 6 planned files (of d-3), 1 model (m-4)" in message
     assert found["downloads"] == {k: v for k, v in whole["downloads"].items() if k != "d-3"}
     assert found["models"] == {k: v for k, v in whole["models"].items() if k != "m-4"}
     [report] = state.glob("state.damaged-*.lost.jsonl")
@@ -144,9 +144,9 @@ async def test_an_unsealed_text_that_is_no_utf8(state: Path, table: str) -> None
     with closing(sqlite3.connect(state / "state.db")) as connection:
         connection.execute(update, (b'{"a": "\xff"}',))
         connection.commit()
-    found, said = await opened(state)
+    found, message = await opened(state)
     assert key not in found[table]
-    assert said
+    assert message
 
 
 @pytest.mark.parametrize(
@@ -173,9 +173,9 @@ async def test_a_download_that_cannot_be_is_set_aside(
     with closing(sqlite3.connect(state / "state.db")) as connection:
         connection.execute("UPDATE downloads SET body = ? WHERE download_id = 'd-2'", (body,))
         connection.commit()
-    found, said = await opened(state)
+    found, message = await opened(state)
     assert "d-2" not in found["downloads"]
-    assert "1 download (d-2)" in str(said)
+    assert "1 download (d-2)" in str(message)
 
 
 @pytest.mark.parametrize(
@@ -194,9 +194,9 @@ async def test_a_version_that_lies_elsewhere_is_set_aside(state: Path, path: str
     with closing(sqlite3.connect(state / "state.db")) as connection:
         connection.execute("UPDATE versions SET body = ? WHERE number = 1", (body,))
         connection.commit()
-    found, said = await opened(state)
+    found, message = await opened(state)
     assert set(found["versions"]) == {2, 3}
-    assert "1 retained version" in str(said)
+    assert "1 retained version" in str(message)
 
 
 @pytest.mark.parametrize("version", [0, 1, 2, 4, 131])
@@ -206,10 +206,10 @@ async def test_a_version_that_the_tables_contradict_loses_nothing(
     whole, _ = await opened(state)
     with closing(sqlite3.connect(state / "state.db")) as connection:
         connection.execute(f"PRAGMA user_version = {version}")
-    found, said = await opened(state)
+    found, message = await opened(state)
     assert found == whole
-    assert f"version {version}" in str(said)
-    assert "nothing is known to be lost" in str(said)
+    assert f"version {version}" in str(message)
+    assert "nothing is known to be lost" in str(message)
 
 
 async def test_no_number_of_a_lost_file_comes_again(state: Path) -> None:
@@ -230,9 +230,9 @@ async def test_damage_is_told_until_it_has_been(state: Path) -> None:
     for version in (130, 131):
         with closing(sqlite3.connect(state / "state.db")) as connection:
             connection.execute(f"PRAGMA user_version = {version}")
-        _, said = await opened(state)
-    assert "version 131" in str(said)
-    assert "before that: the state was damaged (it has version 130" in str(said)
+        _, message = await opened(state)
+    assert "version 131" in str(message)
+    assert "before that: the state was damaged (it has version 130" in str(message)
     store = Store(state)
     await store.forget_damage()
     await store.close()
@@ -246,9 +246,9 @@ async def test_files_name_the_download_that_cannot_be_read(state: Path) -> None:
     with (state / "state.db").open("r+b") as file:
         file.seek((root - 1) * 4_096)
         file.write(bytes(4_096))
-    _, said = await opened(state)
-    assert "60 planned files (of d-0, d-1, d-2" in str(said)
-    assert "what could not be read of downloads" in str(said)
+    _, message = await opened(state)
+    assert "60 planned files (of d-0, d-1, d-2" in str(message)
+    assert "what could not be read of downloads" in str(message)
 
 
 async def test_lost_models_come_back_from_the_shadow(state: Path) -> None:
@@ -329,8 +329,8 @@ async def test_a_log_without_its_database_gives_back_what_it_has(
 ) -> None:
     left, _ = await killed(state, tmp_path)
     (left / "state.db").unlink()
-    _, said = await opened(left)
-    assert "is gone" in str(said)
+    _, message = await opened(left)
+    assert "is gone" in str(message)
 
 
 async def test_a_loss_of_power_at_any_step_loses_nothing(

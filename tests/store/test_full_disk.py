@@ -95,9 +95,9 @@ async def test_a_disk_that_does_not_serve_sets_nothing_aside(
     tmp_path: Path, cleanly: bool, trouble: str, says: str
 ) -> None:
     state = await leave_state(tmp_path, cleanly=cleanly)
-    said = await opened_twice(tmp_path, state, trouble)
-    assert said[0].startswith(says)
-    assert said[1:] == ["opened None 2", "lock", "state.db"]
+    output = await opened_twice(tmp_path, state, trouble)
+    assert output[0].startswith(says)
+    assert output[1:] == ["opened None 2", "lock", "state.db"]
 
 
 async def test_a_full_disk_leaves_a_damaged_state_for_later(tmp_path: Path) -> None:
@@ -105,11 +105,11 @@ async def test_a_full_disk_leaves_a_damaged_state_for_later(tmp_path: Path) -> N
     with (state / "state.db").open("r+b") as file:
         file.seek(60)
         file.write(b"\0\0\0\x82")  # a version that cannot be
-    said = await opened_twice(tmp_path, state, "full")
-    assert said[0].startswith("internal_error the state could not be written: disk I/O error")
-    assert said[1].startswith("opened ")
-    assert said[1].endswith(".db 2")
-    assert len(said[2:]) == 4
+    output = await opened_twice(tmp_path, state, "full")
+    assert output[0].startswith("internal_error the state could not be written: disk I/O error")
+    assert output[1].startswith("opened ")
+    assert output[1].endswith(".db 2")
+    assert len(output[2:]) == 4
 
 
 async def test_the_log_of_a_damaged_file_is_set_aside_with_it(tmp_path: Path) -> None:
@@ -121,5 +121,5 @@ async def test_the_log_of_a_damaged_file_is_set_aside_with_it(tmp_path: Path) ->
     assert store.damaged
     assert store.damaged.read_bytes().startswith(b"not a database")
     assert b"event 1" in store.damaged.with_name(f"{store.damaged.name}-wal").read_bytes()
-    assert [said.payload for said in await store.outgoing()] == [b"event 0", b"event 1"]
+    assert [event.payload for event in await store.outgoing()] == [b"event 0", b"event 1"]
     await store.close()

@@ -111,9 +111,9 @@ async def test_a_second_process_is_refused(tmp_path: Path) -> None:
     queue: multiprocessing.Queue[str] = context.Queue()
     process = context.Process(target=_open_and_report, args=(str(tmp_path), queue))
     process.start()
-    said = await asyncio.to_thread(queue.get, True, 30)
+    message = await asyncio.to_thread(queue.get, True, 30)
     process.join()
-    assert "another process has the state" in said
+    assert "another process has the state" in message
     await store.close()
 
 

@@ -28,11 +28,11 @@ class Machine:
     """Where docker and aws only write down what they are asked."""
 
     def __init__(self, folder: Path) -> None:
-        self.asked = folder / "asked"
-        self.asked.touch()
+        self.calls = folder / "asked"
+        self.calls.touch()
         self.environment = {
             "PATH": f"{folder}:{os.environ['PATH']}",
-            "ASKED": str(self.asked),
+            "ASKED": str(self.calls),
             "AWS_REGION": "eu-west-1",
         }
         for name in ("docker", "aws"):
@@ -52,7 +52,7 @@ class Machine:
 
     def commands(self, *words: str) -> list[str]:
         """What was asked for with these words in it."""
-        lines = self.asked.read_text().splitlines()
+        lines = self.calls.read_text().splitlines()
         return [line for line in lines if all(word in line for word in words)]
 
 
@@ -62,27 +62,27 @@ def machine(tmp_path: Path) -> Machine:
 
 
 def test_an_image_is_built_for_this_machine(machine: Machine) -> None:
-    said = machine.run("build.sh")
-    assert said.startswith("build: s3downloader:")
+    output = machine.run("build.sh")
+    assert output.startswith("build: s3downloader:")
     [command] = machine.commands("docker buildx build")
     assert "--load" in command
     assert "--platform" not in command
-    assert f"--tag {said.removeprefix('build: ')} " in command
+    assert f"--tag {output.removeprefix('build: ')} " in command
 
 
 def test_publishing_makes_a_repository_and_pushes_both_platforms(machine: Machine) -> None:
-    said = machine.run("publish.sh")
-    assert said.startswith(f"publish: published as {REGISTRY}/s3downloader:")
+    output = machine.run("publish.sh")
+    assert output.startswith(f"publish: published as {REGISTRY}/s3downloader:")
     assert machine.commands("aws ecr create-repository", "--repository-name s3downloader")
     assert machine.commands("docker login --username AWS --password-stdin", REGISTRY)
     [command] = machine.commands("docker buildx build")
     assert "--push --platform linux/amd64,linux/arm64" in command
-    assert f"--tag {said.removeprefix('publish: published as ')} " in command
+    assert f"--tag {output.removeprefix('publish: published as ')} " in command
 
 
 def test_an_image_that_is_there_is_not_published_again(machine: Machine) -> None:
-    said = machine.run("publish.sh", IMAGE_EXISTS="yes")
-    assert said.startswith(f"publish: unchanged since {REGISTRY}/s3downloader:")
+    output = machine.run("publish.sh", IMAGE_EXISTS="yes")
+    assert output.startswith(f"publish: unchanged since {REGISTRY}/s3downloader:")
     assert machine.commands("docker") == []
 
 
@@ -93,8 +93,8 @@ def test_a_repository_that_is_there_is_not_made(machine: Machine) -> None:
 
 
 def test_a_dry_run_pushes_nothing(machine: Machine) -> None:
-    said = machine.run("publish.sh", "--dry-run")
-    assert said.startswith(f"publish: would be published as {REGISTRY}/s3downloader:")
+    output = machine.run("publish.sh", "--dry-run")
+    assert output.startswith(f"publish: would be published as {REGISTRY}/s3downloader:")
     assert machine.commands("docker") == []
     assert machine.commands("create-repository") == []
 

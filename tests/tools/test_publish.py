@@ -98,8 +98,8 @@ def test_each_place_has_its_own_record(component: Component, record: Record) -> 
 
 def test_a_dry_run_publishes_nothing(component: Component, record: Record) -> None:
     account = Account("1.0.0")
-    said = publish(component, account, record, dry_run=True)
-    assert said == f"com.example.One: would be published as 1.0.1 to {PLACE}"
+    output = publish(component, account, record, dry_run=True)
+    assert output == f"com.example.One: would be published as 1.0.1 to {PLACE}"
     assert account.existing == ["1.0.0"]
     assert record.version_of(PLACE, component, digest(component)) is None
 
@@ -258,11 +258,11 @@ def gdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A program gdk that only writes down what it is asked to do, and where."""
     programs = tmp_path / "programs"
     programs.mkdir()
-    asked = tmp_path / "asked"
-    (programs / "gdk").write_text(f'#!/bin/sh\necho "$PWD" "$@" >>{asked}\n')
+    calls = tmp_path / "asked"
+    (programs / "gdk").write_text(f'#!/bin/sh\necho "$PWD" "$@" >>{calls}\n')
     (programs / "gdk").chmod(0o755)
     monkeypatch.setenv("PATH", str(programs), prepend=":")
-    return asked
+    return calls
 
 
 def test_gdk_publishes_in_the_component_s_folder(

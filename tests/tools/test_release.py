@@ -66,19 +66,19 @@ def test_version_that_is_missing(checkout: Path) -> None:
 
 def test_ready_to_be_released(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([], checkout) == 0
-    told = capsys.readouterr().out
-    assert "git tag -a v1.2.0" in told
-    assert "not yet" not in told
+    output = capsys.readouterr().out
+    assert "git tag -a v1.2.0" in output
+    assert "not yet" not in output
     assert not check(checkout, tagged=False)  # building left nothing to commit
 
 
 def test_what_is_not_committed(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (checkout / "CHANGELOG.md").write_text("# Changelog\n")
     assert main([], checkout) == 0
-    told = capsys.readouterr().out
-    assert "not yet:  something is not committed" in told
-    assert "not yet:  CHANGELOG.md has no heading" in told
-    assert "git tag" not in told
+    output = capsys.readouterr().out
+    assert "not yet:  something is not committed" in output
+    assert "not yet:  CHANGELOG.md has no heading" in output
+    assert "git tag" not in output
 
 
 def test_tag_that_exists(checkout: Path) -> None:

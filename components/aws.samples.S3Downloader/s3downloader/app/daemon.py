@@ -168,8 +168,8 @@ class Daemon:
             await self._status.run(self._handlers.status, self._manager.save_progress)
 
     async def _load(self) -> None:
-        if said := await self._store.damage():
-            self._status.warn(said, ErrorCode.INTERNAL_ERROR, self._damage_is_told)
+        if damage := await self._store.damage():
+            self._status.warn(damage, ErrorCode.INTERNAL_ERROR, self._on_damage_reported)
         await self._inbox.load()
         await self._registry.load()
         await self._bandwidth.load()
@@ -179,7 +179,7 @@ class Daemon:
         """Log a warning and publish it beside the status."""
         self._status.warn(message, code)
 
-    async def _damage_is_told(self) -> None:
+    async def _on_damage_reported(self) -> None:
         try:
             await self._store.forget_damage()
         except DownloaderError as error:

@@ -100,8 +100,8 @@ class Handlers:
         try:
             await self._table[type(command)](command)
         except (OSError, RuntimeError, MemoryError) as error:
-            if told := from_system(error):
-                raise told from error
+            if known := from_system(error):
+                raise known from error
             raise
 
     def status(self, since: float = math.inf) -> responses.Status:

@@ -81,15 +81,15 @@ class S3CommandService:
 
     async def _listen(self, on_tried: Callable[[], None]) -> None:
         """Subscribe as soon as messaging lets it: a policy may be mended while it runs."""
-        told = ""
+        reported = ""
         while True:
             try:
                 await self._bus.subscribe(self._topic, self._receive)
                 break
             except DownloaderError as error:
-                if error.message != told:
+                if error.message != reported:
                     self._warn(f"no command is heard: {error.message}", error.code)
-                told = error.message
+                reported = error.message
             on_tried()
             await self._clock.sleep(_LISTEN_AGAIN)
         log.info("listening on %s", self._topic)

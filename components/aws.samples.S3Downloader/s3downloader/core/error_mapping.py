@@ -205,15 +205,15 @@ def explain(text: str, subject: str) -> DownloaderError:
     it too where a store may explain its refusal. What nobody foresaw becomes ENGINE_FAILED.
     """
     text = without_secrets(text)
-    told = text.replace(subject, "")  # a key may hold any words
+    without_subject = text.replace(subject, "")  # a key may hold any words
     for cause in _CAUSES:
-        if cause.pattern.search(told):
+        if cause.pattern.search(without_subject):
             says = cause.says.format(subject=subject)
             quoted = cause.code is ErrorCode.ACCESS_DENIED
             return DownloaderError(
                 cause.code, f"{says} ({clipped(text, _QUOTED)})" if quoted else says, cause=text
             )
-    if _GONE.search(told):
+    if _GONE.search(without_subject):
         message = f"the folder that {subject} was written to is gone; resume to fetch it again"
         return Vanished(message, cause=text)
     return DownloaderError(

@@ -177,8 +177,8 @@ def from_os_error(error: OSError) -> DownloaderError:
 
     Source of what they mean: errno(3), and the pages of open(2), rename(2) and fsync(2).
     """
-    said = error.strerror or str(error)
-    where = f"{error.filename}: {said}" if error.filename else said
+    reason = error.strerror or str(error)
+    where = f"{error.filename}: {reason}" if error.filename else reason
     if error.errno in _EXHAUSTED:
         return exhausted(where, of_files=error.errno in _MANY_FILES)
     if error.errno in _FULL:

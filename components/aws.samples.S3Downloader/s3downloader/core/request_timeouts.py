@@ -109,12 +109,12 @@ def asks_for_time(error: DownloaderError, headers: Mapping[str, str]) -> Downloa
     That is at most an hour. Nothing is added where it does not ask. Names of `headers` are in
     lower case. Source: RFC 9110, section 10.2.3.
     """
-    told = headers.get("retry-after", "").strip()
+    value = headers.get("retry-after", "").strip()
     try:
-        if told.isascii() and told.isdigit():
-            seconds = float(told)
+        if value.isascii() and value.isdigit():
+            seconds = float(value)
         else:
-            until = parsedate_to_datetime(told)
+            until = parsedate_to_datetime(value)
             seconds = (until - parsedate_to_datetime(headers.get("date", ""))).total_seconds()
     except (TypeError, ValueError):
         return error

@@ -73,16 +73,16 @@ def conditions(validator: str) -> dict[str, str]:
     return {"if-match": f'"{validator}"'}
 
 
-def _etag(told: str) -> str:
-    told = told.strip()
-    weak = _WEAK if told.startswith(_WEAK) else ""
-    opaque = told.removeprefix(_WEAK).strip('"')
+def _etag(value: str) -> str:
+    value = value.strip()
+    weak = _WEAK if value.startswith(_WEAK) else ""
+    opaque = value.removeprefix(_WEAK).strip('"')
     return weak + opaque if opaque and " " not in opaque else ""
 
 
-def _date(told: str) -> str:
+def _date(value: str) -> str:
     try:
-        return _http_date(parsedate_to_datetime(told))
+        return _http_date(parsedate_to_datetime(value))
     except (TypeError, ValueError):
         return ""
 

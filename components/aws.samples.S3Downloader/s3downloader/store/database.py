@@ -78,8 +78,8 @@ class Database:
             os.close(self._lock)
             if isinstance(error, sqlite3.Error | OSError):
                 raise _explain(error) from error
-            if told := from_system(error):
-                raise told from error
+            if known := from_system(error):
+                raise known from error
             raise
         self._waiting: list[tuple[_Work, asyncio.Future[Any]]] = []
         self._syncs = True

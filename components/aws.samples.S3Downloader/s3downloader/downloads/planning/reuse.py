@@ -170,12 +170,12 @@ async def _is_same(known: Published, file: FileRecord, bucket: str, ask: AskChec
     if not known.checksum or (md5_etag(known.etag) and md5_etag(file.etag)):
         return False
     try:
-        told = await ask(bucket, file.key, file.etag, file.size)
+        checksum = await ask(bucket, file.key, file.etag, file.size)
     except DownloaderError as error:
         if error.code not in _NOT_AS_LISTED:
             raise
         return False  # the fetch finds out what it is
-    return told == known.checksum
+    return checksum == known.checksum
 
 
 def _stage(

@@ -65,12 +65,12 @@ class Body(NamedTuple):
 class RangesIgnoredError(DownloaderError):
     """The store answers a request for a range with other bytes than those."""
 
-    def __init__(self, requested: ObjectRequest, told: str) -> None:
+    def __init__(self, requested: ObjectRequest, cause: str) -> None:
         super().__init__(
             ErrorCode.ENGINE_FAILED,
             f"the store answers a request for a range of {requested.subject} with other bytes; it"
             " must heed Range, or be asked for whole objects only",
-            cause=told,
+            cause=cause,
         )
 
 
@@ -163,12 +163,12 @@ def _check_encoding(
 
 
 def _check_range(headers: Mapping[str, str], requested: ObjectRequest) -> None:
-    told = headers.get("content-range", "")
-    match = _CONTENT_RANGE.fullmatch(told.strip())
+    content_range = headers.get("content-range", "")
+    match = _CONTENT_RANGE.fullmatch(content_range.strip())
     start, end = requested.bounds
     if not match or (int(match[1]), int(match[2]) + 1) != (start, end):
         kind = headers.get("content-type", "")
-        raise RangesIgnoredError(requested, told or f"206 without Content-Range, {kind}")
+        raise RangesIgnoredError(requested, content_range or f"206 without Content-Range, {kind}")
     if match[3] not in ("*", str(requested.size)):
         raise _size_mismatch(requested, f"a size of {match[3]} bytes")
 
@@ -180,10 +180,10 @@ def _changed(requested: ObjectRequest) -> DownloaderError:
     )
 
 
-def _size_mismatch(requested: ObjectRequest, told: str) -> DownloaderError:
+def _size_mismatch(requested: ObjectRequest, cause: str) -> DownloaderError:
     return DownloaderError(
         ErrorCode.SIZE_MISMATCH,
-        f"the store answers for {requested.subject} with {told}, and by its listing the object has"
+        f"the store answers for {requested.subject} with {cause}, and by its listing the object has"
         f" {requested.size}; see that no proxy changes it, then resume",
-        cause=told,
+        cause=cause,
     )

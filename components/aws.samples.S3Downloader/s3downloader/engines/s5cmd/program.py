@@ -70,14 +70,16 @@ class S5cmd:
         version = await _version_of(self._binary)
         pause = _FIRST_PAUSE
         while version != wanted:
-            status, said = await _finish("/bin/sh", str(installer), wanted, str(folder.absolute()))
+            status, output = await _finish(
+                "/bin/sh", str(installer), wanted, str(folder.absolute())
+            )
             if binary := installed_binary(wanted, folder):
                 log.info("s5cmd %s runs from now on, as S5cmdVersion asks", wanted)
                 self._binary = binary
                 return
             log.warning(
                 "S5cmdVersion asks for %s, and s5cmd %s is what runs: %s",
-                *(wanted, version, said or f"the installer ended with status {status}"),
+                *(wanted, version, output or f"the installer ended with status {status}"),
             )
             await clock.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -214,8 +216,8 @@ def installed_binary(version: str, folder: Path) -> Path | None:
 async def _version_of(binary: Path) -> str:
     if not os.access(binary, os.X_OK):
         return "without a program"
-    _, said = await _finish(str(binary), "version")
-    return said.lstrip("v").partition("-")[0]
+    _, output = await _finish(str(binary), "version")
+    return output.lstrip("v").partition("-")[0]
 
 
 async def _finish(*command: str) -> tuple[int, str]:
@@ -229,10 +231,10 @@ async def _finish(*command: str) -> tuple[int, str]:
         start_new_session=True,
     )
     try:
-        said, _ = await child.communicate()
+        output, _ = await child.communicate()
     finally:
         if child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             await child.wait()
-    return child.returncode or 0, said.decode(errors="replace").strip()
+    return child.returncode or 0, output.decode(errors="replace").strip()

@@ -120,9 +120,9 @@ class GreengrassBus:
         """
 
         def on_event(event: IoTCoreMessage) -> None:
-            if told := event.message:
-                retained = bool(told.retain)
-                handler(Message(told.topic_name, told.payload or b"", retained=retained))
+            if message := event.message:
+                retained = bool(message.retain)
+                handler(Message(message.topic_name, message.payload or b"", retained=retained))
 
         subscription = Subscription(
             GreengrassCoreIPCClient.new_subscribe_to_iot_core,
@@ -197,22 +197,22 @@ class GreengrassBus:
         echo, vain = asyncio.Event(), False
         await self._subscribe_probe(topic, echo)
         while True:
-            heard = await self._hears(topic, echo)
-            if heard is False:
+            delivered = await self._is_delivered(topic, echo)
+            if delivered is False:
                 if not vain:
                     logger.warning("Subscriptions deliver nothing; renewing them")
                 await self._ipc.renew(*self._subscriptions)
-                heard = await self._hears(topic, echo)
-                if heard is False and not vain:
+                delivered = await self._is_delivered(topic, echo)
+                if delivered is False and not vain:
                     logger.warning(
                         "Renewed subscriptions deliver nothing of %s either: let the component and"
                         " the device publish, subscribe and receive there",
                         topic,
                     )
-            if heard is None:
+            if delivered is None:
                 await asyncio.sleep(PROBE_AGAIN)
                 continue
-            vain = not heard
+            vain = not delivered
             spent = self._probe_timeout if vain else 0
             await asyncio.sleep(max(self._probe_interval - spent, 0))
 
@@ -229,7 +229,7 @@ class GreengrassBus:
         if denied:  # the others may have died before there was a probe
             await self._ipc.renew(*self._subscriptions)
 
-    async def _hears(self, topic: str, echo: asyncio.Event) -> bool | None:
+    async def _is_delivered(self, topic: str, echo: asyncio.Event) -> bool | None:
         """Whether what is published comes back; None while nothing can be published."""
         echo.clear()
         published = False

@@ -79,9 +79,9 @@ async def get_token_exchange_url(ipc: IpcClient) -> str | None:
     except (TimeoutError, DownloaderError, GreengrassCoreIPCError) as error:
         logger.debug("The nucleus does not tell the port of the token exchange: %r", error)
         return None
-    told = response.value or {}
-    host = "localhost" if "activePort" in told else "127.0.0.1"
-    port = str(told.get("activePort") or told.get("port") or "")
+    values = response.value or {}
+    host = "localhost" if "activePort" in values else "127.0.0.1"
+    port = str(values.get("activePort") or values.get("port") or "")
     if not port.isdecimal() or not 0 < int(port) < 1 << 16:
         return None
     return f"http://{host}:{port}{_EXCHANGE_PATH}"
@@ -115,20 +115,20 @@ async def follow_configuration(
     and where that fails, or shows a change that was not told, the subscription is renewed. None at
     all where there was one is no change, but a nucleus that has not found it yet.
     """
-    told = asyncio.Event()
-    told.set()  # for what changed before
+    changed = asyncio.Event()
+    changed.set()  # for what changed before
     subscription = Subscription(
         GreengrassCoreIPCClient.new_subscribe_to_configuration_update,
         SubscribeToConfigurationUpdateRequest(),
-        lambda _: told.set(),
+        lambda _: changed.set(),
         resource="the configuration",
         optional=True,
     )
     await ipc.subscribe(subscription)
     log_once, suspect = LogOnce(logger), False
     while True:
-        announced = await _happens(told, within=READ_AGAIN if suspect else look_every)
-        told.clear()
+        announced = await _happens(changed, within=READ_AGAIN if suspect else look_every)
+        changed.clear()
         try:
             if suspect:
                 await ipc.renew(subscription)

@@ -126,10 +126,10 @@ def _headers(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _refusal(status: int, body: bytes, where: SplitResult) -> DownloaderError:
     """Return the error for an answer without keys, by who has refused."""
-    said = body[:_CAUSE_CHARACTERS].decode(errors="replace")
-    if any(word in said.lower() for word in ("secret", "accesskey")):
-        said = "left out: it may hold keys"
-    if 400 <= status < 500 and said.startswith(_OF_AWS):
+    cause = body[:_CAUSE_CHARACTERS].decode(errors="replace")
+    if any(word in cause.lower() for word in ("secret", "accesskey")):
+        cause = "left out: it may hold keys"
+    if 400 <= status < 500 and cause.startswith(_OF_AWS):
         message = (
             f"AWS gives this device no credentials, status {status}; check its role alias and its"
             " certificate's policy; the nucleus keeps a refusal for two minutes"
@@ -146,7 +146,7 @@ def _refusal(status: int, body: bytes, where: SplitResult) -> DownloaderError:
         )
     else:
         return _not_it(where, f"status {status}")
-    return unavailable(message, said)
+    return unavailable(message, cause)
 
 
 def _keys_in(body: bytes, where: SplitResult) -> Keys:

@@ -57,7 +57,7 @@ class Credentials:
         self._asking: asyncio.Task[Keys] | None = None
         self._region: str | None = None
         self._answered: tuple[str, float] | None = None  # at which address keys came last, and when
-        self._is_told = False  # whether the address is one that the nucleus tells
+        self._is_located = False  # whether the address is one that the nucleus tells
         self._gone_since: float | None = None
         self._lost = asyncio.Event()
 
@@ -67,9 +67,8 @@ class Credentials:
 
         What boto3 finds in its files counts once it was asked for keys.
         """
-        names = ("AWS_REGION", "AWS_DEFAULT_REGION")
-        told = next((self._environment[name] for name in names if self._environment.get(name)), "")
-        return told or self._region or "us-east-1"
+        named = (self._environment.get(name) for name in ("AWS_REGION", "AWS_DEFAULT_REGION"))
+        return next(filter(None, named), None) or self._region or "us-east-1"
 
     async def get(self) -> Keys:
         """Return keys that are good now; callers at one time share one request.
@@ -103,7 +102,7 @@ class Credentials:
             return environment
         if not self._has_answered(url, _FRESH):
             await self._look()
-        if self._is_told:
+        if self._is_located:
             environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = url
         return environment
 
@@ -188,17 +187,17 @@ class Credentials:
     async def _container_url(self) -> str:
         """Return where the token exchange service is now, empty where keys come from elsewhere."""
         configured = container_credentials.configured_url(self._environment)
-        told = (await self._locate() if self._locate else None) or ""
-        is_of_the_service = not configured or configured.endswith(urlsplit(told).path)
-        self._is_told = bool(told) and is_of_the_service
-        return told if self._is_told else configured
+        address = (await self._locate() if self._locate else None) or ""
+        is_of_the_service = not configured or configured.endswith(urlsplit(address).path)
+        self._is_located = bool(address) and is_of_the_service
+        return address if self._is_located else configured
 
     def _note_gone(self) -> None:
         """Find out whether the address is one of the service's past."""
         now = self._clock.monotonic()
         if self._gone_since is None:
             self._gone_since = now
-        is_past = self._answered and self._locate and not self._is_told
+        is_past = self._answered and self._locate and not self._is_located
         if is_past and now - self._gone_since >= _GONE_FOR and self._may_end():
             self._lost.set()
 

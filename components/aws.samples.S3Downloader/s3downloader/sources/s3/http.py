@@ -299,14 +299,14 @@ class S3Http:
 
         The same keys would be refused as those that have expired. Raises CREDENTIALS_UNAVAILABLE.
         """
-        told = response.refusal
-        if told.code in EXPIRED:
+        refusal = response.refusal
+        if refusal.code in EXPIRED:
             self._credentials.forget(keys)
             renewed = await self._credentials.get()
             return renewed if renewed != keys else None
-        if self._endpoint_url or told.region in ("", self.region(request.bucket)):
+        if self._endpoint_url or refusal.region in ("", self.region(request.bucket)):
             return None
-        self._regions[request.bucket] = told.region
+        self._regions[request.bucket] = refusal.region
         return keys
 
     async def _send(self, request: Request, keys: Keys) -> Response:

@@ -102,7 +102,7 @@ class Listing:
         return await self._ask(self._request())
 
     def _request(self) -> Request:
-        asked = {
+        parameters = {
             "list-type": "2",
             "encoding-type": "url",
             "max-keys": str(self._most),
@@ -111,7 +111,7 @@ class Listing:
             "start-after": "" if self._token else self._start_after,
         }
         query = "&".join(
-            f"{name}={quote(value, safe='')}" for name, value in asked.items() if value
+            f"{name}={quote(value, safe='')}" for name, value in parameters.items() if value
         )
         return Request(
             method="GET",
@@ -193,8 +193,8 @@ def page_of(response: Response, request: Request) -> Page:
             raise responses.foreign(request.subject, response.status, response.headers) from error
         raise _incomplete(request.subject, f"a page of it cannot be read: {error}") from error
     if root.tag == "Error":
-        told = refusal(response.status, response.headers, response.body)
-        raise explained(told, request.subject, of_bucket=True)
+        refused = refusal(response.status, response.headers, response.body)
+        raise explained(refused, request.subject, of_bucket=True)
     if root.tag != "ListBucketResult":
         raise responses.foreign(request.subject, response.status, response.headers)
     encoded = (documents.child(root, "EncodingType") or "").lower() == "url"
@@ -216,8 +216,8 @@ def _ends(objects: list[Listed]) -> tuple[str, ...]:
 
 def _listed(element: Element, encoded: bool, request: Request) -> Listed:
     """Return what a listing tells of an object."""
-    told = {below.tag: below.text or "" for below in element}
-    name = told.get("Key", "")
+    fields = {below.tag: below.text or "" for below in element}
+    name = fields.get("Key", "")
     try:
         key = unquote_plus(name, errors="strict") if encoded else name
     except UnicodeDecodeError:
@@ -229,8 +229,8 @@ def _listed(element: Element, encoded: bool, request: Request) -> Listed:
         ) from None
     if not key:
         raise _incomplete(request.subject, "it tells of an object without a key")
-    etag = validators.from_listing(told.get("ETag", ""), told.get("LastModified", ""))
-    return Listed(key, responses.number(told.get("Size", "").strip()), etag)
+    etag = validators.from_listing(fields.get("ETag", ""), fields.get("LastModified", ""))
+    return Listed(key, responses.number(fields.get("Size", "").strip()), etag)
 
 
 def _incomplete(subject: str, why: str) -> DownloaderError:

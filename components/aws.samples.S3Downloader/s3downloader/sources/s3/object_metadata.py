@@ -175,10 +175,10 @@ class ObjectMetadata:
         response = await self.http.ask(request)
         if response.is_success:
             _check_object(response, request)
-            tells = responses.length if response.status == 200 else responses.total
-            size = tells(response.headers)
-        elif (told := response.refusal).name == "InvalidRange" and not told.foreign:
-            size = None if told.size else told.size  # of an empty object there is no first byte
+            read_size = responses.length if response.status == 200 else responses.total
+            size = read_size(response.headers)
+        elif (refused := response.refusal).name == "InvalidRange" and not refused.foreign:
+            size = None if refused.size else refused.size  # an empty object has no first byte
         else:
             raise response.explained(request)
         if size is None:

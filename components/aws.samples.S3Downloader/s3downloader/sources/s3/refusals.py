@@ -50,8 +50,8 @@ class Refusal(NamedTuple):
     @property
     def words(self) -> str:
         """What the store said, in its own words."""
-        told = ": ".join(filter(None, (self.code, self.message)))
-        return f"{told}, status {self.status}" if told else f"status {self.status}"
+        words = ": ".join(filter(None, (self.code, self.message)))
+        return f"{words}, status {self.status}" if words else f"status {self.status}"
 
 
 class _Meaning(NamedTuple):
@@ -186,54 +186,54 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
         root = documents.parse(body)
     except documents.NotXmlError:
         return _worded(status, headers, body)
-    told = {element.tag: element.text or "" for element in root.iter()}
-    code = clipped(told.get("Code", ""), _LONGEST_CODE)
-    endpoint = clipped(told.get("Endpoint", ""), _LONGEST_CODE)
+    fields = {element.tag: element.text or "" for element in root.iter()}
+    code = clipped(fields.get("Code", ""), _LONGEST_CODE)
+    endpoint = clipped(fields.get("Endpoint", ""), _LONGEST_CODE)
     size = responses.total(headers)
     return Refusal(
         status,
         code,
-        clipped(told.get("Message", ""), _LONGEST_MESSAGE),
-        region=_region(headers, endpoint, told.get("Region", "")),
+        clipped(fields.get("Message", ""), _LONGEST_MESSAGE),
+        region=_region(headers, endpoint, fields.get("Region", "")),
         location=responses.points_to(headers) or endpoint,
-        size=responses.number(told.get("ActualObjectSize")) if size is None else size,
+        size=responses.number(fields.get("ActualObjectSize")) if size is None else size,
         foreign=not code and responses.is_foreign(status, headers, head=body),
     )
 
 
-def explained(told: Refusal, subject: str, *, of_bucket: bool = False) -> DownloaderError:
+def explained(refused: Refusal, subject: str, *, of_bucket: bool = False) -> DownloaderError:
     """Return the error for a refusal of `subject`, such as `s3://bucket/key`.
 
     The sentence has the store's own words. `of_bucket` says that the bucket itself was asked, not
     one of its objects. The details have those words as `cause`, the `status`, and the `store_code`
     where there is one.
     """
-    if told.foreign:
-        return responses.foreign(subject, told.status, {"location": told.location})
-    meaning = _meaning(told, of_bucket)
-    where = told.region or told.location
+    if refused.foreign:
+        return responses.foreign(subject, refused.status, {"location": refused.location})
+    meaning = _meaning(refused, of_bucket)
+    where = refused.region or refused.location
     what = meaning.what.format(subject=subject, where=f", {where}" if where else "")
     return DownloaderError(
         meaning.code,
-        f"{what} ({told.words}); {meaning.advice}",
-        cause=told.words,
-        status=told.status,
-        **({"store_code": told.code} if told.code else {}),
+        f"{what} ({refused.words}); {meaning.advice}",
+        cause=refused.words,
+        status=refused.status,
+        **({"store_code": refused.code} if refused.code else {}),
     )
 
 
-def _meaning(told: Refusal, of_bucket: bool) -> _Meaning:
-    if told.name == "NoSuchKey" and of_bucket:
+def _meaning(refused: Refusal, of_bucket: bool) -> _Meaning:
+    if refused.name == "NoSuchKey" and of_bucket:
         return _NO_BUCKET
-    if meaning := _BY_CODE.get(told.name) or _BY_STATUS.get(told.status):
+    if meaning := _BY_CODE.get(refused.name) or _BY_STATUS.get(refused.status):
         return meaning
-    if told.name == "AuthorizationHeaderMalformed" and told.region:
+    if refused.name == "AuthorizationHeaderMalformed" and refused.region:
         return _ELSEWHERE
-    if told.status >= 500:
+    if refused.status >= 500:
         return _BUSY
-    if told.status in _REDIRECTS:
+    if refused.status in _REDIRECTS:
         return _ELSEWHERE
-    if told.status == 404:
+    if refused.status == 404:
         return _NO_BUCKET if of_bucket else _NO_OBJECT
     return _REFUSED
 
@@ -256,7 +256,7 @@ def _region(headers: Mapping[str, str], endpoint: str = "", named: str = "") -> 
 
     It becomes part of a host's name, so nothing else than a region's name is taken.
     """
-    if told := headers.get("x-amz-bucket-region") or named:
-        return told if _REGION.fullmatch(told) else ""
+    if region := headers.get("x-amz-bucket-region") or named:
+        return region if _REGION.fullmatch(region) else ""
     found = _REGION_OF.search(f"{endpoint} {headers.get('location', '')}")
     return found[1] if found else ""

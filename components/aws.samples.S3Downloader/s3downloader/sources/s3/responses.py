@@ -59,8 +59,8 @@ def length(headers: Mapping[str, str]) -> int | None:
 
 def total(headers: Mapping[str, str]) -> int | None:
     """Return the bytes of the whole object as Content-Range tells them, None where it does not."""
-    told = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
-    return number(told[1]) if told else None
+    match = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
+    return number(match[1]) if match else None
 
 
 def agrees(headers: Mapping[str, str], validator: str) -> bool:
@@ -69,8 +69,8 @@ def agrees(headers: Mapping[str, str], validator: str) -> bool:
     False for an empty validator, by which nothing can be compared.
     """
     if validators.is_date(validator):
-        told = headers.get("last-modified", "")
-        return validators.same(validators.from_headers({"last-modified": told}), validator)
+        date = headers.get("last-modified", "")
+        return validators.same(validators.from_headers({"last-modified": date}), validator)
     return validators.same(validators.from_headers(headers), validator)
 
 
@@ -116,11 +116,11 @@ def is_foreign(
         return status < 400 or (status < 500 and is_page(headers, head))
     if agrees(headers, validator):
         return False
-    told = validators.from_headers(headers)
+    own = validators.from_headers(headers)
     if is_page(headers, head):
-        return bool(validator) or not _DIGEST.fullmatch(told)
+        return bool(validator) or not _DIGEST.fullmatch(own)
     size = length(headers) or total(headers)
-    return not told and (not size or _is_text(headers))
+    return not own and (not size or _is_text(headers))
 
 
 def check_object(
@@ -134,14 +134,14 @@ def check_object(
 def foreign(subject: str, status: int, headers: Mapping[str, str] | None = None) -> DownloaderError:
     """Return the error for an answer on `subject` that is not the store's."""
     where = points_to(headers or {})
-    told = f"status {status}" + (f", pointing to {where}" if where else "")
+    cause = f"status {status}" + (f", pointing to {where}" if where else "")
     kind = (headers or {}).get("content-type", "").partition(";")[0].strip()
-    told += f", {kind[:60]}" if kind else ""
+    cause += f", {kind[:60]}" if kind else ""
     return DownloaderError(
         ErrorCode.NETWORK_UNREACHABLE,
-        f"something between the device and the store answers for {subject} ({told}); look for a"
+        f"something between the device and the store answers for {subject} ({cause}); look for a"
         " network that wants a login, a proxy, or an EndpointUrl that is no store's",
-        cause=told,
+        cause=cause,
         status=status,
     )
 

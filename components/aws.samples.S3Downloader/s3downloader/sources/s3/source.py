@@ -98,14 +98,14 @@ class S3Source:
         Raises OBJECT_NOT_FOUND where one contradicts the listing: it may be what is to be fetched.
         """
         found = [o for o in objects if not o.key.endswith("/") or o.size != 0]
-        asked: dict[str, ObjectInfo] = {}
+        heads: dict[str, ObjectInfo] = {}
 
         async def ask(key: str) -> None:
-            asked[key] = await self._again(lambda: self._heads.head(bucket, key))
+            heads[key] = await self._again(lambda: self._heads.head(bucket, key))
 
         await together(*(ask(o.key) for o in found if o.size is None or not o.etag))
-        told = (asked.get(o.key) or _info(o) for o in found)
-        return [info for info in told if not _is_marker(info)]
+        objects_found = (heads.get(o.key) or _info(o) for o in found)
+        return [info for info in objects_found if not _is_marker(info)]
 
     async def _is_bucket(self, bucket: str) -> bool:
         try:

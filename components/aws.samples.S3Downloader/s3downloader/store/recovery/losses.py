@@ -59,20 +59,20 @@ class Losses:
 
     def sentence(self) -> str:
         """Return what is lost, and what a person must do."""
-        said = [self._counted(table, count) for table, count in self._counts.items()]
+        parts = [self._counted(table, count) for table, count in self._counts.items()]
         if self._last_changes:
-            said.insert(0, "what was recorded last, perhaps")
+            parts.insert(0, "what was recorded last, perhaps")
         if self._partly:
             unread = ", ".join(_called(table, 2) for table in self._partly)
-            said.append(f"and what could not be read of {unread}")
-        if not said:
+            parts.append(f"and what could not be read of {unread}")
+        if not parts:
             return "nothing is known to be lost"
         advice = ""
         if {"downloads", "files"} & self.tables:
             advice = "; send the commands of downloads again that are not listed any more"
         if "models" in self.tables:
             advice += "; add the models again that the shadow does not give back"
-        return f"lost: {', '.join(said)}; all else goes on{advice}"
+        return f"lost: {', '.join(parts)}; all else goes on{advice}"
 
     def write(self, path: Path) -> None:
         """Write what was read and not believed, a JSON object a line."""

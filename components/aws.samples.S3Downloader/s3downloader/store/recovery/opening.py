@@ -38,7 +38,7 @@ DAMAGE_KEY = "damage"
 _KEPT = 5
 """How many damaged states are kept; a disk that goes on failing must not fill itself up."""
 
-_LONGEST_NOTE = 20_000
+_LONGEST_MESSAGE = 20_000
 
 _COUNTED = "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'"
 _NUMBER_BITS = 48  # a JSON number keeps 53
@@ -130,12 +130,12 @@ def _mend(path: Path, work: Path, schema: str, version: int, damage: Damage) -> 
             losses.add(lost)
         reconcile(connection, losses.tables)
         _leave_numbers_out(connection)
-        said = (
+        message = (
             f"the state was damaged ({damage}) and is set aside as {damaged}; {losses.sentence()}"
         )
-        _record_damage(connection, said)
+        _record_damage(connection, message)
         connection.execute("COMMIT")
-    log.error("%s", said)
+    log.error("%s", message)
     report = work / "lost.jsonl"
     _make_file(report)
     losses.write(report)
@@ -183,12 +183,12 @@ def _forget_oldest(directory: Path) -> None:
             part.unlink()
 
 
-def _record_damage(connection: sqlite3.Connection, said: str) -> None:
+def _record_damage(connection: sqlite3.Connection, message: str) -> None:
     """Note what is to be told, before what could not be told yet of earlier damage."""
     query = "SELECT body FROM notes WHERE name = ?"
-    for (untold,) in connection.execute(query, (DAMAGE_KEY,)).fetchall():
-        said = f"{said}; before that: {msgspec.json.decode(unseal(untold), type=str)}"
-    body = seal(DAMAGE_KEY, msgspec.json.encode(said[:_LONGEST_NOTE]))
+    for (earlier,) in connection.execute(query, (DAMAGE_KEY,)).fetchall():
+        message = f"{message}; before that: {msgspec.json.decode(unseal(earlier), type=str)}"
+    body = seal(DAMAGE_KEY, msgspec.json.encode(message[:_LONGEST_MESSAGE]))
     connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (DAMAGE_KEY, body))
 
 
