@@ -40,7 +40,7 @@ def device(tmp_path: Path) -> Device:
 def test_the_third_start_within_an_hour_is_the_last(device: Device) -> None:
     answers = []
     for _ in range(MOST):
-        answers.append(device.start().another())
+        answers.append(device.start().would_restart())
         device.uptime += 1
     assert answers == [True, True, False]
 
@@ -51,7 +51,7 @@ def test_any_hour_has_three_starts_at_most(device: Device) -> None:
     while device.uptime < 10 * HOUR:
         began.append(device.uptime)
         process = device.start()
-        while not process.another():
+        while not process.would_restart():
             device.uptime += 15
         device.uptime += 1
     assert len(began) > 20
@@ -61,7 +61,7 @@ def test_any_hour_has_three_starts_at_most(device: Device) -> None:
 def test_a_program_executed_in_its_place_is_no_start(device: Device) -> None:
     started = device.uptime
     for _ in range(10):
-        assert device.start(started=started).another()
+        assert device.start(started=started).would_restart()
         device.uptime += 15
 
 
@@ -70,16 +70,16 @@ def test_starts_before_a_boot_do_not_count(device: Device) -> None:
         device.start()
         device.uptime += 1
     device.boot_id, device.uptime = "boot-2", 90.0
-    assert device.start().another()
+    assert device.start().would_restart()
 
 
 def test_a_process_that_ran_for_long_may_end(device: Device) -> None:
     for _ in range(MOST):
         process = device.start()
         device.uptime += 1
-    assert not process.another()
+    assert not process.would_restart()
     device.uptime += WINDOW
-    assert process.another()
+    assert process.would_restart()
 
 
 @pytest.mark.parametrize(
@@ -95,16 +95,16 @@ def test_a_process_that_ran_for_long_may_end(device: Device) -> None:
 )
 def test_a_damaged_record_counts_as_none(device: Device, content: bytes) -> None:
     device.file.write_bytes(content)
-    assert device.start().another()
+    assert device.start().would_restart()
     device.uptime += 1
-    assert device.start().another()
+    assert device.start().would_restart()
     device.uptime += 1
-    assert not device.start().another()
+    assert not device.start().would_restart()
 
 
 def test_starts_in_the_future_do_not_count(device: Device) -> None:
     device.file.write_bytes(b'{"boot_id":"boot-1","starts":[1e9,1e10,1e11]}')
-    assert device.start().another()
+    assert device.start().would_restart()
 
 
 def test_where_nothing_can_be_recorded_ends_are_rare(
@@ -113,13 +113,13 @@ def test_where_nothing_can_be_recorded_ends_are_rare(
     device.file = device.file.parent / "missing" / "starts.json"
     process = device.start()
     assert "could not be recorded" in caplog.text
-    assert not process.another()
+    assert not process.would_restart()
     device.uptime += HOUR / 2 + 60
-    assert process.another()
+    assert process.would_restart()
 
 
 def test_the_start_of_this_process_is_known(tmp_path: Path) -> None:
     for _ in range(MOST):
         starts = Starts(tmp_path / "starts.json")
         starts.record()
-        assert starts.another(), "one process, however often it asks"
+        assert starts.would_restart(), "one process, however often it asks"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from s3downloader.core.aio import together, unless
+from s3downloader.core.aio import run_all, unless
 
 
 async def test_of_several_failures_at_once_one_is_raised_quietly() -> None:
@@ -24,7 +24,7 @@ async def test_of_several_failures_at_once_one_is_raised_quietly() -> None:
 
         asyncio.get_running_loop().call_soon(gate.set)
         with pytest.raises(OSError, match="the disk is gone"):
-            await together(fail(), fail(), fail())
+            await run_all(fail(), fail(), fail())
         gc.collect()
     finally:
         asyncio.get_running_loop().set_exception_handler(None)
@@ -45,7 +45,7 @@ async def test_the_others_are_stopped_when_one_fails() -> None:
         raise ValueError
 
     with pytest.raises(ValueError):  # noqa: PT011
-        await together(wait(), fail(), wait())
+        await run_all(wait(), fail(), wait())
     assert stopped == [True, True]
 
 
@@ -60,7 +60,7 @@ async def test_cancelling_again_while_others_stop_leaves_none_running() -> None:
             await leave.wait()
             stopped.append(True)
 
-    running = asyncio.create_task(together(linger(), linger(), linger()))
+    running = asyncio.create_task(run_all(linger(), linger(), linger()))
     for _ in range(3):
         for _ in range(10):  # turns of the event loop, in which each task gets as far as it can
             await asyncio.sleep(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from s3downloader.core.errors import DownloaderError, ErrorCode
-from s3downloader.core.request_timeouts import asks_for_time
+from s3downloader.core.request_timeouts import with_retry_after
 
 NOW = "Wed, 25 Nov 2026 10:00:00 GMT"
 
@@ -28,5 +28,5 @@ NOW = "Wed, 25 Nov 2026 10:00:00 GMT"
 def test_the_time_that_a_store_asks_for_is_read(
     headers: dict[str, str], seconds: float | None
 ) -> None:
-    error = asks_for_time(DownloaderError(ErrorCode.TIMEOUT, "busy"), headers)
+    error = with_retry_after(DownloaderError(ErrorCode.TIMEOUT, "busy"), headers)
     assert error.details.get("retry_after") == seconds

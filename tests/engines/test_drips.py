@@ -82,22 +82,22 @@ async def test_an_answer_to_a_small_request_has_its_time_too(place: int) -> None
 def test_a_slow_connection_is_no_drip() -> None:
     rate = MinimumRate(30.0)
     for _ in range(1_000):
-        rate.came(LEAST_BYTES // 29, 1.0)
+        rate.add(LEAST_BYTES // 29, 1.0)
 
 
 def test_a_connection_below_the_least_rate_is_a_drip() -> None:
     rate = MinimumRate(30.0)
     for _ in range(29):
-        rate.came(LEAST_BYTES // 31, 1.0)
+        rate.add(LEAST_BYTES // 31, 1.0)
     with pytest.raises(TimeoutError, match="bytes came in 30 s"):
-        rate.came(LEAST_BYTES // 31, 1.0)
+        rate.add(LEAST_BYTES // 31, 1.0)
 
 
 def test_what_came_long_ago_does_not_count() -> None:
     rate = MinimumRate(30.0)
-    rate.came(1 << 30, 1.0)
+    rate.add(1 << 30, 1.0)
     with pytest.raises(TimeoutError):
-        rate.came(1, 30.0)
+        rate.add(1, 30.0)
 
 
 async def test_a_connection_made_after_the_deadline_is_not_waited_for() -> None:

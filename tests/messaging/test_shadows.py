@@ -30,7 +30,7 @@ from s3downloader.messaging.bus import (
 )
 from s3downloader.messaging.greengrass.bus import GreengrassBus
 from s3downloader.messaging.greengrass.ipc import IpcClient
-from s3downloader.messaging.greengrass.shadow import FirstAnswering, IpcShadow
+from s3downloader.messaging.greengrass.shadow import FirstAvailable, IpcShadow
 from s3downloader.messaging.memory import Hub, MemoryBus, MemoryShadow
 from s3downloader.messaging.mqtt.bus import MqttBus
 from s3downloader.messaging.shadow_topics import TopicShadow
@@ -288,13 +288,13 @@ class TestFirstAnswering:
             IpcClient() as ipc,
             GreengrassBus(ipc) as bus,
         ):
-            shadow = FirstAnswering(IpcShadow(ipc, prefix), TopicShadow(bus, prefix))
+            shadow = FirstAvailable(IpcShadow(ipc, prefix), TopicShadow(bus, prefix))
             assert await shadow.update(version=0, state={"reported": {"a": 1}}) == 1
             assert (await shadow.get()).reported == {"a": 1}
 
     async def test_the_first_is_kept_once_it_has_answered(self) -> None:
         first, second, inbox = MemoryShadow(), MemoryShadow(), Inbox()
-        shadow = FirstAnswering(first, second)
+        shadow = FirstAvailable(first, second)
         await shadow.watch(lambda: inbox(Message("change", b"")))
         await shadow.update(version=0, state={"reported": {"a": 1}})
         await inbox.count(1)
@@ -313,7 +313,7 @@ class TestFirstAnswering:
         first, second, inbox = MemoryShadow(), MemoryShadow(), Inbox()
         first.available = False
         second.write({"desired": {"a": 1}})
-        shadow = FirstAnswering(first, second)
+        shadow = FirstAvailable(first, second)
         await shadow.watch(lambda: inbox(Message("change", b"")))
         assert (await shadow.get()).desired == {"a": 1}
         await inbox.count(1)
@@ -323,7 +323,7 @@ class TestFirstAnswering:
     async def test_a_refusal_is_an_answer(self) -> None:
         first, second = MemoryShadow(), MemoryShadow()
         first.write({"reported": {"a": 1}})
-        shadow = FirstAnswering(first, second)
+        shadow = FirstAvailable(first, second)
         with pytest.raises(ShadowConflict):
             await shadow.update(version=0, state={"reported": {"a": 2}})
         assert (await second.get()).version == 0
@@ -332,7 +332,7 @@ class TestFirstAnswering:
     async def test_silence_everywhere_is_tried_again(self) -> None:
         first, second = MemoryShadow(), MemoryShadow()
         first.available = second.available = False
-        shadow = FirstAnswering(first, second)
+        shadow = FirstAvailable(first, second)
         with pytest.raises(DownloaderError) as error:
             await shadow.get()
         assert error.value.code == UNAVAILABLE

@@ -20,13 +20,13 @@ from s3downloader.models.merge import (
 )
 from s3downloader.models.shadow_document import (
     Models,
-    holding,
     invalid_paths,
     normalize,
     readable,
     same,
     shadow_bytes,
     unreadable,
+    with_reported,
 )
 from sandbox.shadows import ShadowStore
 
@@ -135,7 +135,7 @@ def test_updates_lead_to_the_models_and_leave_the_rest(reported: Any, models: Mo
     shadow = ShadowDocument(version=1, reported=reported)
     strange = unreadable(reported)
     wanted = {} if strange is None else {n: e for n, e in models.items() if n not in strange}
-    end = shadow if strange is None else holding(shadow, wanted)
+    end = shadow if strange is None else with_reported(shadow, wanted)
     largest = max(shadow_bytes(shadow), shadow_bytes(end))
     while update := next_update(shadow, models):
         patch = {"models": update}

@@ -12,12 +12,12 @@ from s3downloader.messaging.bus import ShadowDocument
 from s3downloader.models.shadow_document import (
     check_fields,
     check_id,
-    holding,
     invalid_paths,
     normalize,
     readable,
     same,
     shadow_bytes,
+    with_reported,
 )
 from sandbox.shadows import ShadowError, ShadowStore
 
@@ -124,5 +124,5 @@ def test_what_is_no_model_is_told_apart(reported: Any, models: Any, paths: set[s
 
 def test_holding_keeps_what_others_put_there() -> None:
     shadow = ShadowDocument(version=4, reported={"models": {"a": 1, "b": {"x": 1}}, "else": 2})
-    held = holding(shadow, {"c": {"y": 1}})
+    held = with_reported(shadow, {"c": {"y": 1}})
     assert held.reported == {"models": {"a": 1, "c": {"y": 1}}, "else": 2}

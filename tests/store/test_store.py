@@ -227,9 +227,9 @@ async def test_files_without_a_validator_are_doubted_as_others_write(
     await store.plan("d1", 1, [Item("a", "vlm/a", 1, ""), Item("b", "vlm/b", 1, "e")])
     await store.mark_done(await all_files(store))
     with disk.full("UPDATE files", times=1), pytest.raises(DownloaderError, match="full"):
-        await store.doubt_unpinned("d1")
+        await store.mark_unpinned_missing("d1")
     assert len(await all_files(store, done=True)) == 2
-    await store.doubt_unpinned("d1")
+    await store.mark_unpinned_missing("d1")
     assert [file.path for file in await all_files(store, done=True)] == ["b"]
     await store.close()
 

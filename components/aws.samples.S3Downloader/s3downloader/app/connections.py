@@ -74,7 +74,7 @@ async def over_greengrass(arguments: Arguments) -> AsyncIterator[Connection]:
     from ..messaging.greengrass.bus import GreengrassBus
     from ..messaging.greengrass.ipc import IpcClient
     from ..messaging.greengrass.message_sizes import MessageSizes
-    from ..messaging.greengrass.shadow import FirstAnswering, IpcShadow
+    from ..messaging.greengrass.shadow import FirstAvailable, IpcShadow
     from ..messaging.shadow_topics import TopicShadow
 
     thing = arguments.thing_name
@@ -112,7 +112,7 @@ async def over_greengrass(arguments: Arguments) -> AsyncIterator[Connection]:
             following = configuration.follow_configuration(ipc, component, changed)
             stack.push_async_callback(stop, asyncio.create_task(following))
 
-        shadow = FirstAnswering(IpcShadow(ipc, thing), TopicShadow(bus, thing))
+        shadow = FirstAvailable(IpcShadow(ipc, thing), TopicShadow(bus, thing))
         # The nucleus has its credentials from the cloud: they come back when the network does.
         transient = TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}
         report_running = partial(configuration.report_running, ipc)

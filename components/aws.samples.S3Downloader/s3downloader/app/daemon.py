@@ -41,7 +41,7 @@ class Source(manager.Source, Browser, Protocol):
     """A store of objects: listed for a plan, and browsed by an operator."""
 
 
-async def _nobody_asks() -> None:
+async def _no_report() -> None:
     return
 
 
@@ -127,7 +127,7 @@ class Daemon:
             warn=self._status.warn,
         )
 
-    async def serve(self, report_running: Report = _nobody_asks) -> None:
+    async def serve(self, report_running: Report = _no_report) -> None:
         """Run until cancelled; raises MessagingError once messaging is lost for good.
 
         `report_running` is called once commands are heard.

@@ -51,20 +51,20 @@ def run_until_stopped(serve: Serve, *, by_nucleus: bool) -> NoReturn:
     only: where it might not, the program begins anew in the same process instead, after a pause;
     but not for a parameter that is wrong, which no time mends.
     """
-    allocator.spare()
+    allocator.limit_pools()
     logs.configure("INFO")
     starts = None
     if by_nucleus:
         starts = Starts(Path(_STARTS))
         starts.record()
-    status = _run(serve(starts.another if starts else lambda: True), starts)
+    status = _run(serve(starts.would_restart if starts else lambda: True), starts)
     sys.stdout.flush()
     if status == _BEGIN_AGAIN:
-        _begin_again()
+        _exec_again()
     os._exit(status)  # at once: a thread may still wait for a network that is silent
 
 
-def _begin_again() -> NoReturn:
+def _exec_again() -> NoReturn:
     """Execute the program in the place of this one, with none of its files and sockets."""
     for entry in list(Path("/proc/self/fd").iterdir()):
         if int(entry.name) > sys.stderr.fileno():
@@ -100,7 +100,7 @@ async def _serve(
         status = _REFUSED if error.code in _CONFIGURATION else _FAILED
     except Exception:
         log.critical("the downloader failed", exc_info=True)
-    if stopping.is_set() or not may_pass or starts is None or starts.another():
+    if stopping.is_set() or not may_pass or starts is None or starts.would_restart():
         return status
     log.warning(
         "the nucleus might not start the component once more within the hour: in %.0f s it begins"

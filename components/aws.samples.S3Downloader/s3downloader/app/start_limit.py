@@ -66,7 +66,7 @@ class Starts:
         except OSError as error:
             log.warning("the start could not be recorded in %s: %s", self._path, error)
 
-    def another(self) -> bool:
+    def would_restart(self) -> bool:
         """Whether the nucleus would start the component again if it ended now."""
         if not self._recorded:
             return self._uptime() - self._started > WINDOW / 2

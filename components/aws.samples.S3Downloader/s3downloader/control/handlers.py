@@ -78,9 +78,9 @@ class Handlers:
         self._clock = clock
         self._table: dict[type[Command], Callable[[Any], Awaitable[None]]] = {
             commands.Download: self._download,
-            commands.Pause: partial(self._steer, manager.pause, "paused"),
-            commands.Resume: partial(self._steer, manager.resume, "resumed"),
-            commands.Cancel: partial(self._steer, manager.cancel, "cancelled"),
+            commands.Pause: partial(self._change_download, manager.pause, "paused"),
+            commands.Resume: partial(self._change_download, manager.resume, "resumed"),
+            commands.Cancel: partial(self._change_download, manager.cancel, "cancelled"),
             commands.List: self._list,
             commands.Details: self._details,
             commands.Status: self._status,
@@ -128,18 +128,20 @@ class Handlers:
         )
 
     async def _download(self, command: commands.Download) -> None:
-        await self._manager.start(command, partial(self._steered, command, "accepted"))
+        await self._manager.start(command, partial(self._download_response, command, "accepted"))
 
-    async def _steer(
+    async def _change_download(
         self,
-        steer: Callable[[str, CommandContext], Awaitable[None]],
+        change: Callable[[str, CommandContext], Awaitable[None]],
         what: str,
         command: commands.Pause | commands.Resume | commands.Cancel,
     ) -> None:
-        context = CommandContext(command.command_id, partial(self._steered, command, what))
-        await steer(command.download_id, context)
+        context = CommandContext(
+            command.command_id, partial(self._download_response, command, what)
+        )
+        await change(command.download_id, context)
 
-    def _steered(self, command: Command, what: str, download: Download) -> bytes:
+    def _download_response(self, command: Command, what: str, download: Download) -> bytes:
         return self._encode(
             responses.DownloadResponse(
                 **_common_fields(command),

@@ -127,13 +127,13 @@ class S3CommandService:
             return
         acknowledge()
         if message.retained:
-            self._tell_retained(command_id, new)
+            self._warn_retained(command_id, new)
 
     def _peek(self, payload: bytes) -> tuple[str | None, str | None]:
         """Return the id and the name of a command, each as far as it can be read."""
         return peek(payload) if len(payload) <= _MAX_COMMAND_BYTES else (None, None)
 
-    def _tell_retained(self, command_id: str, new: bool) -> None:
+    def _warn_retained(self, command_id: str, new: bool) -> None:
         what = "is carried out this once" if new else "was carried out before, and is ignored"
         self._warn(
             f"the broker retains the command {command_id}, which {what}; publish commands without"

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ..contract import encode, responses
-from ..core.aio import first_of, together
+from ..core.aio import first_of, run_all
 from ..core.clock import Clock
 from ..core.errors import DownloaderError, ErrorCode
 from ..core.records import Download, State
@@ -29,7 +29,7 @@ OnTold = Callable[[], Awaitable[None]]
 """What follows once a notice has been published; raises nothing."""
 
 
-async def _nothing_follows() -> None:
+async def _do_nothing() -> None:
     return
 
 
@@ -68,7 +68,7 @@ class StatusReporter:
         self._reconfigured.set()
         self.changed()
 
-    def warn(self, message: str, code: ErrorCode, on_told: OnTold = _nothing_follows) -> None:
+    def warn(self, message: str, code: ErrorCode, on_told: OnTold = _do_nothing) -> None:
         """Log a warning and publish it; then await `on_told`."""
         log.warning("%s: %s", code.value, message)
         self._notify(on_told, level="warning", message=message, error_code=code)
@@ -76,7 +76,7 @@ class StatusReporter:
     def fault(self, download: Download, error: DownloaderError) -> None:
         """Publish why a download failed, or what it had to get over, with all that is known."""
         self._notify(
-            _nothing_follows,
+            _do_nothing,
             level="error" if download.state is State.FAILED else "warning",
             message=error.message,
             error_code=error.code,
@@ -92,9 +92,9 @@ class StatusReporter:
 
     async def run(self, status: Take, save: Callable[[], Awaitable[None]]) -> None:
         """Report until cancelled; what a `status` tells is on disk when `save` has returned."""
-        await together(self._tell_status(status, save), self._tell_notices())
+        await run_all(self._publish_statuses(status, save), self._publish_notices())
 
-    async def _tell_status(self, status: Take, save: Callable[[], Awaitable[None]]) -> None:
+    async def _publish_statuses(self, status: Take, save: Callable[[], Awaitable[None]]) -> None:
         while True:
             self._changed.clear()
             began = self._clock.monotonic()
@@ -102,9 +102,9 @@ class StatusReporter:
             settings = self._settings()
             interval = settings.process_interval if active else settings.idle_process_interval
             await first_of(self._changed.wait(), self._clock.sleep(interval))
-            await self._keep_apart(began)
+            await self._wait_min_interval(began)
 
-    async def _keep_apart(self, began: float) -> None:
+    async def _wait_min_interval(self, began: float) -> None:
         """Return once the status may follow the one that `began` at that time."""
         while True:
             self._reconfigured.clear()
@@ -123,7 +123,7 @@ class StatusReporter:
             self._noticed.set()
         return current.active_downloads > 0
 
-    async def _tell_notices(self) -> None:
+    async def _publish_notices(self) -> None:
         while True:
             await self._noticed.wait()
             self._noticed.clear()

@@ -16,9 +16,9 @@ __all__ = [
     "TaskGroup",
     "batches",
     "first_of",
+    "run_all",
     "stop",
     "timeout",
-    "together",
     "uninterrupted",
     "unless",
 ]
@@ -76,7 +76,7 @@ async def first_of(*works: Coroutine[Any, Any, object]) -> None:
         await uninterrupted(_stop_all(tasks))
 
 
-async def together(*works: Coroutine[Any, Any, object]) -> None:
+async def run_all(*works: Coroutine[Any, Any, object]) -> None:
     """Run all `works`, if any, to their end; when one raises, stop the others and raise that."""
     if not works:
         return

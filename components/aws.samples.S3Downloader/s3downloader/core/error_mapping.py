@@ -7,7 +7,7 @@ import re
 
 from .errors import DownloaderError, ErrorCode, Vanished
 
-__all__ = ["clipped", "explain", "unaccelerated", "without_secrets"]
+__all__ = ["acceleration_unsupported", "clipped", "explain", "without_secrets"]
 
 
 class _Cause:
@@ -235,7 +235,7 @@ def without_secrets(text: str) -> str:
     return _SECRETS.sub(r"\1...", text)
 
 
-def unaccelerated(endpoint_url: str) -> DownloaderError:
+def acceleration_unsupported(endpoint_url: str) -> DownloaderError:
     """Return the error for S3 Transfer Acceleration where `endpoint_url` is not AWS's own."""
     return DownloaderError(
         ErrorCode.INVALID_FIELD,

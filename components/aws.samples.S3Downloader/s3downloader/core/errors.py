@@ -12,9 +12,9 @@ __all__ = [
     "DownloaderError",
     "ErrorCode",
     "Vanished",
-    "exhausted",
     "from_os_error",
     "from_system",
+    "resources_exhausted",
 ]
 
 
@@ -180,7 +180,7 @@ def from_os_error(error: OSError) -> DownloaderError:
     reason = error.strerror or str(error)
     where = f"{error.filename}: {reason}" if error.filename else reason
     if error.errno in _EXHAUSTED:
-        return exhausted(where, of_files=error.errno in _MANY_FILES)
+        return resources_exhausted(where, of_files=error.errno in _MANY_FILES)
     if error.errno in _FULL:
         return DownloaderError(
             ErrorCode.DISK_FULL, f"{where}; free some space there, then resume the download"
@@ -198,13 +198,13 @@ def from_system(error: Exception) -> DownloaderError | None:
     if isinstance(error, OSError):
         return from_os_error(error)
     if isinstance(error, MemoryError):
-        return exhausted("out of memory")
+        return resources_exhausted("out of memory")
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
-        return exhausted(str(error))  # Python has no class of its own for it
+        return resources_exhausted(str(error))  # Python has no class of its own for it
     return None
 
 
-def exhausted(what: str, *, of_files: bool = False) -> DownloaderError:
+def resources_exhausted(what: str, *, of_files: bool = False) -> DownloaderError:
     """Return the error for a lack that may pass: of open files, or else of memory or threads."""
     remedy = (
         "lower numworkers, or raise ulimit -n"

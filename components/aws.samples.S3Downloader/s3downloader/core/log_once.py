@@ -21,6 +21,6 @@ class LogOnce:
             self._logger.log(self._level, "%s", text)
         self._last = text
 
-    def over(self) -> None:
+    def reset(self) -> None:
         """Let the next trouble be logged, also if it is the same."""
         self._last = ""

@@ -11,7 +11,7 @@ from threading import Lock
 
 from .errors import DownloaderError
 
-__all__ = ["LEAST_BYTES", "Deadline", "MinimumRate", "asks_for_time", "shut_down"]
+__all__ = ["LEAST_BYTES", "Deadline", "MinimumRate", "shut_down", "with_retry_after"]
 
 LEAST_BYTES = 1 << 10
 """What must come at least in the time for which a store may be silent.
@@ -34,7 +34,7 @@ class MinimumRate:
         self._waited = 0.0
         self._count = 0
 
-    def came(self, count: int, waited: float) -> None:
+    def add(self, count: int, waited: float) -> None:
         """Note that `count` bytes came after `waited` seconds.
 
         Raises TimeoutError where fewer than LEAST_BYTES came in `patience` seconds.
@@ -80,7 +80,7 @@ class Deadline:
                 raise TimeoutError("the time was over before a connection was made")
             self._socket = connected
 
-    def begun(self) -> None:
+    def on_response(self) -> None:
         """The answer has begun in time."""
         with self._lock:
             self._has_begun = True
@@ -103,7 +103,7 @@ def shut_down(connected: socket.socket) -> None:
         socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
-def asks_for_time(error: DownloaderError, headers: Mapping[str, str]) -> DownloaderError:
+def with_retry_after(error: DownloaderError, headers: Mapping[str, str]) -> DownloaderError:
     """Add to an error for how many seconds the store asks to be left alone, as `retry_after`.
 
     That is at most an hour. Nothing is added where it does not ask. Names of `headers` are in

@@ -84,7 +84,7 @@ class Throttle:
             moments.append((waiting.size - waiting.credit) / waiting.rate)
         return min(_LONGEST_SLEEP, max(_SHORTEST_SLEEP, min(moments, default=_LONGEST_SLEEP)))
 
-    def slack(self, limit: int) -> float:
+    def burst(self, limit: int) -> float:
         """Return the bytes that a share with that own limit may earn beyond a take."""
         ceiling = min(limit or math.inf, self.counted_limit or math.inf)
         return _SLACK * ceiling / max(1, len(self._shares)) if ceiling < math.inf else 0.0
@@ -160,7 +160,7 @@ class Share:
                 self.credit = 0.0
             self.size, self.waiting = size, True
             try:
-                await self._earn()
+                await self._wait_for_credit()
                 self.credit = max(0.0, self.credit - size)
             except asyncio.CancelledError:
                 self._throttle.count()
@@ -171,7 +171,7 @@ class Share:
                 self.waiting = False
                 self._last_used = self._throttle.clock.monotonic()
 
-    async def _earn(self) -> None:
+    async def _wait_for_credit(self) -> None:
         throttle = self._throttle
         while self.limited and self.size - self.credit >= 1:
             pause = throttle.clock.sleep(throttle.next_change(self))
@@ -186,7 +186,7 @@ class Share:
     @property
     def missing(self) -> float:
         """The bytes that the share may still earn."""
-        return self.size + self._throttle.slack(self._limit) - self.credit
+        return self.size + self._throttle.burst(self._limit) - self.credit
 
     def earns(self, now: float) -> bool:
         """Tell whether the share has earned credit since the last count."""

@@ -97,7 +97,7 @@ class DownloadRunner:
         if not is_new:
             await self._engine.recover(self._job, self._files(done=False), self)
         if self._active.download.plan > 1:
-            await self._store.doubt_unpinned(self._active.download.download_id)
+            await self._store.mark_unpinned_missing(self._active.download.download_id)
         await self._plan()
         async for taken in reuse.stage_unchanged(
             self._active.download, self._store, self._checksum

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable
 
 from ..core.aio import first_of, stop
 from ..core.records import FileRecord
-from .base import Engine, FetchJob, Sink, goes_on_inside_files
+from .base import Engine, FetchJob, Sink, resumes_inside_files
 
 __all__ = ["AutoEngine"]
 
@@ -28,7 +28,7 @@ class AutoEngine:
 
         A limit that is set meanwhile takes the files that s5cmd still has away from it.
         """
-        if not goes_on_inside_files(job.options, job.share):
+        if not resumes_inside_files(job.options, job.share):
             fetching = asyncio.create_task(self._s5cmd.fetch(job, files, sink))
             try:
                 await first_of(_end_of(fetching), job.share.until(limited=True))

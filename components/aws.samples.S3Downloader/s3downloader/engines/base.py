@@ -12,7 +12,7 @@ from ..core.errors import ErrorCode
 from ..core.records import FileRecord, Options
 from ..core.throttle import Share
 
-__all__ = ["OF_ONE_OBJECT", "Engine", "FetchJob", "Sink", "goes_on_inside_files"]
+__all__ = ["OF_ONE_OBJECT", "Engine", "FetchJob", "Sink", "resumes_inside_files"]
 
 OF_ONE_OBJECT = frozenset(
     {
@@ -46,7 +46,7 @@ class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
     relisted: bool = False
 
 
-def goes_on_inside_files(options: Options, share: Share) -> bool:
+def resumes_inside_files(options: Options, share: Share) -> bool:
     """Whether a fetch that is broken off loses nothing: it is done by ranges, not by s5cmd."""
     return options.engine != "s5cmd" or share.limited
 

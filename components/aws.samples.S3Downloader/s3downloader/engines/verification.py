@@ -102,7 +102,7 @@ class Verifier:
             else None
         )
 
-    async def own(self, file: FileRecord) -> str:
+    async def own_validator(self, file: FileRecord) -> str:
         """Return the validator that the object itself has, whatever its listing tells."""
         return await self._heads.validator(self._job.bucket, file.key, file.size)
 
@@ -164,13 +164,13 @@ class Verifier:
         self, body: bytearray | memoryview, file: FileRecord, expected: Expected | None
     ) -> Mismatch | None:
         """Tell what does not fit of a file that is in memory."""
-        given = _deciding(file, expected)
+        given = _compared_with(file, expected)
         mismatches = check_blocks([body], file.size, given, file.sha256)
         return mismatches[0] if mismatches else None
 
     def read(self, path: Path, file: FileRecord, expected: Expected | None) -> Mismatch | None:
         """Read a file, and tell what does not fit. Blocks on the disk and raises OSError."""
-        given = _deciding(file, expected)
+        given = _compared_with(file, expected)
         if not given and not file.sha256:
             return None
         mismatches = check_file(path, given, file.sha256)
@@ -183,11 +183,11 @@ class Verifier:
         except DownloaderError as error:
             if error.code is not ErrorCode.SOURCE_CHANGED or not self._job.relisted:
                 raise
-            expected = await self._heads.expected(bucket, key, await self.own(file), size)
+            expected = await self._heads.expected(bucket, key, await self.own_validator(file), size)
         return expected if expected and expected.layout(size) else None
 
 
-def _deciding(file: FileRecord, expected: Expected | None) -> list[Expected]:
+def _compared_with(file: FileRecord, expected: Expected | None) -> list[Expected]:
     """Return what a file is compared with beside its SHA-256: nothing where that was given."""
     return [expected] if expected and not file.sha256 else []
 

@@ -64,7 +64,7 @@ class ClientTokens:
         """Return a token that was never used before."""
         return f"{self._prefix}-{next(self._numbers)}"
 
-    def own(self, token: str) -> bool:
+    def is_own(self, token: str) -> bool:
         """Whether this object made the token."""
         return token.startswith(self._prefix)
 

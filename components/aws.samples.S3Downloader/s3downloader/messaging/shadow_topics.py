@@ -142,7 +142,7 @@ class TopicShadow:
         if waiting and not waiting.done():
             waiting.set_result(response)
         changed = message.topic.endswith(("/update/accepted", "/delete/accepted"))
-        if changed and not self._tokens.own(response.client_token):
+        if changed and not self._tokens.is_own(response.client_token):
             self._on_change()
 
 

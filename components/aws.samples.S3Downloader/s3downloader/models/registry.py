@@ -23,12 +23,12 @@ from .shadow_document import (
     Models,
     check_fields,
     check_id,
-    holding,
     invalid_paths,
     normalize,
     readable,
     same,
     shadow_bytes,
+    with_reported,
 )
 
 __all__ = ["MakeResponses", "Registry"]
@@ -193,7 +193,7 @@ class Registry:
         if self._shadow is None:
             return
         while True:
-            await self._round(self._shadow)
+            await self._sync_once(self._shadow)
             if self._wait:
                 await first_of(self._clock.sleep(self._wait), self._noticed.wait())
             else:
@@ -204,14 +204,14 @@ class Registry:
             self._noticed.clear()
             self._changed.clear()
 
-    async def _round(self, shadow: Shadow) -> None:
+    async def _sync_once(self, shadow: Shadow) -> None:
         try:
             await self._watch(shadow)
             try:
-                await self._follow(shadow)
+                await self._pull_and_push(shadow)
             except ShadowConflict:
                 self._outdated = True
-                await self._follow(shadow)
+                await self._pull_and_push(shadow)
         except DownloaderError as error:
             self._handle_failure(error)
         else:
@@ -226,7 +226,7 @@ class Registry:
         self._outdated = True
         self._noticed.set()
 
-    async def _follow(self, shadow: Shadow) -> None:
+    async def _pull_and_push(self, shadow: Shadow) -> None:
         """Take over what others changed, then send what the device changed."""
         if self._outdated:
             self._outdated = False
@@ -249,7 +249,7 @@ class Registry:
         theirs = reported_models(base, remote)
         merged = merge(readable(base.reported), self._models, theirs)
         merged = {name: {"model_id": name, **model} for name, model in merged.items()}
-        self._grant(desired_patches(base, remote, merged), remote, merged)
+        self._apply_desired(desired_patches(base, remote, merged), remote, merged)
         changes = {
             name: merged.get(name)
             for name in {**self._models, **merged}
@@ -266,7 +266,7 @@ class Registry:
         if changes or remote != self._base:
             await self._record_sync(remote, changes)
 
-    def _grant(self, patches: Models, remote: ShadowDocument, models: Models) -> None:
+    def _apply_desired(self, patches: Models, remote: ShadowDocument, models: Models) -> None:
         """Merge wishes into `models`; one that cannot be met is left out, with a warning."""
         for model_id, patch in patches.items():
             stamp = {"model_id": model_id, "last_updated": int(self._clock.now())}
@@ -280,7 +280,7 @@ class Registry:
                 models[model_id] = model
 
     def _check_room(self, shadow: ShadowDocument, models: Models, model_id: str) -> None:
-        needed, limit = shadow_bytes(holding(shadow, models)), self._max_bytes()
+        needed, limit = shadow_bytes(with_reported(shadow, models)), self._max_bytes()
         if needed > limit:
             raise DownloaderError(
                 ErrorCode.REGISTRY_FULL,
@@ -317,7 +317,7 @@ class Registry:
         """Say once what is wrong, and choose how long to wait."""
         full = error.code is ErrorCode.REGISTRY_FULL
         if error.code is not self._trouble:
-            needed = shadow_bytes(holding(self._base, self._models))
+            needed = shadow_bytes(with_reported(self._base, self._models))
             advice = f"; it would take {needed} bytes: delete a model" if full else ""
             self._warn(
                 "the models shadow does not follow, the registry goes on from the device:"

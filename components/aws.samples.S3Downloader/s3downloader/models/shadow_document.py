@@ -22,7 +22,6 @@ __all__ = [
     "Models",
     "check_fields",
     "check_id",
-    "holding",
     "invalid_paths",
     "json_bytes",
     "normalize",
@@ -30,6 +29,7 @@ __all__ = [
     "same",
     "shadow_bytes",
     "unreadable",
+    "with_reported",
 ]
 
 ModelEntry = dict[str, Any]
@@ -97,7 +97,7 @@ def invalid_paths(document: ShadowDocument) -> set[str]:
     return paths
 
 
-def holding(document: ShadowDocument, models: Models) -> ShadowDocument:
+def with_reported(document: ShadowDocument, models: Models) -> ShadowDocument:
     """Return `document` as it will be once it reports `models`."""
     strange = unreadable(document.reported) or {}
     reported = {**document.reported, "models": {**strange, **models}}

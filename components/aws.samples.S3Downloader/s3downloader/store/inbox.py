@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _READ_AGAIN = 10.0
 
 
-def _nobody_waits() -> None:
+def _do_nothing() -> None:
     return
 
 
@@ -34,7 +34,7 @@ class Delivery(NamedTuple):
     command_id: str
     payload: bytes
     unrecorded: DownloaderError | None = None
-    on_answered: Callable[[], None] = _nobody_waits
+    on_answered: Callable[[], None] = _do_nothing
     takeovers: int = 0
 
 

@@ -54,8 +54,8 @@ class Outbox:
         self._clock = clock
         self._recorded: Backlog[Outgoing] = Backlog(store.outgoing)
         self._unrecorded: deque[_Unrecorded] = deque()
-        self._filled = asyncio.Event()
-        self._filled.set()  # with what an earlier process could not publish
+        self._create_by = asyncio.Event()
+        self._create_by.set()  # with what an earlier process could not publish
         self._connected = asyncio.Event()
         self._published: list[int] = []
         self._answered: list[tuple[str, int]] = []
@@ -66,7 +66,7 @@ class Outbox:
         """Write `change`, and publish its responses, then its events, as soon as possible."""
         for message in await self._store.record(change):
             self._recorded.wrote(message)
-            self._filled.set()
+            self._create_by.set()
 
     async def respond(self, command_id: str, response: bytes) -> None:
         """Answer a command that changed nothing; also where that cannot be recorded.
@@ -98,7 +98,7 @@ class Outbox:
     async def _publish_continually(self) -> None:
         wait = _FIRST_WAIT
         while True:
-            await self._filled.wait()
+            await self._create_by.wait()
             self._connected.clear()
             try:
                 await self._publish_next()
@@ -111,7 +111,7 @@ class Outbox:
     async def _publish_unrecorded(self, response: bytes) -> None:
         message = _Unrecorded(response)
         self._unrecorded.append(message)
-        self._filled.set()
+        self._create_by.set()
         await message.published.wait()
 
     async def _publish_next(self) -> None:
@@ -156,7 +156,7 @@ class Outbox:
         if self._recorded.goes_on:
             await self._recorded.read_on()
         if not self._recorded.ready and not self._unrecorded:
-            self._filled.clear()
+            self._create_by.clear()
 
     async def _send(self, payload: bytes) -> None:
         try:

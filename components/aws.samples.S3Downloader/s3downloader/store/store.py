@@ -251,7 +251,7 @@ class Store:
         """Remember that these files are not whole."""
         await self._mark([(False, "", file.number) for file in files])
 
-    async def doubt_unpinned(self, download_id: str) -> None:
+    async def mark_unpinned_missing(self, download_id: str) -> None:
         """Remember that files whose objects have no validator are not whole.
 
         Nothing tells that they are still the same, but for a SHA-256 that they must have.

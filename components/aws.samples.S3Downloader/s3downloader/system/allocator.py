@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 
-__all__ = ["give_back", "spare"]
+__all__ = ["limit_pools", "trim"]
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h of glibc
 _ARENAS = 2
@@ -19,7 +19,7 @@ _BUFFER = 4 << 20
 _libc = ctypes.CDLL(None)
 
 
-def spare() -> None:
+def limit_pools() -> None:
     """Have few pools, and keep buffers for the next use; before the first thread is started."""
     with contextlib.suppress(AttributeError):  # another C library than glibc
         _libc.mallopt(_ARENA_MAX, _ARENAS)
@@ -27,7 +27,7 @@ def spare() -> None:
         _libc.mallopt(_TRIM_THRESHOLD, _KEPT)
 
 
-def give_back() -> None:
+def trim() -> None:
     """Give the kernel back what is not in use."""
     with contextlib.suppress(AttributeError):
         _libc.malloc_trim(0)

@@ -9,7 +9,7 @@ import msgspec
 
 from ...contract import commands
 from ...contract.checks import check_limit
-from ...core.error_mapping import unaccelerated
+from ...core.error_mapping import acceleration_unsupported
 from ...core.errors import DownloaderError, ErrorCode, from_os_error
 from ...core.records import ACTIVE, FINISHED, Download, Options, State
 from ...core.settings import Settings
@@ -29,7 +29,7 @@ def admit(command: commands.Download, settings: Settings, now: float) -> Downloa
     Raises INVALID_FIELD, SOURCE_NOT_ALLOWED, DESTINATION_NOT_ALLOWED or DESTINATION_NOT_WRITABLE.
     """
     if command.options.s3_transfer_acceleration and settings.endpoint_url:
-        raise unaccelerated(settings.endpoint_url)
+        raise acceleration_unsupported(settings.endpoint_url)
     path_safety.check_source(command.bucket, command.key, settings.allowed_sources)
     roots = settings.destination_roots
     destination = path_safety.resolve_destination(

@@ -83,12 +83,12 @@ def parse_manifest(text: bytes, source: str) -> Iterator[tuple[str, bytes]]:
         try:
             line = raw.decode()
         except UnicodeDecodeError:
-            raise _bad(source, number, "is not UTF-8") from None
+            raise _invalid_line(source, number, "is not UTF-8") from None
         if not line.strip() or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line) or _TAGGED.fullmatch(line)
         if not match:
-            raise _bad(source, number, f"is no SHA-256 and name: {line[:_SHOWN]!r}")
+            raise _invalid_line(source, number, f"is no SHA-256 and name: {line[:_SHOWN]!r}")
         path = normpath(_unescaped(match["name"]) if match[1] else match["name"])
         if not path.startswith(("/", "../")):
             yield path, bytes.fromhex(match["sha256"])
@@ -108,7 +108,7 @@ def _unescaped(name: str) -> str:
     return _ESCAPED.sub(lambda found: _ESCAPES.get(found[0], found[0]), name)
 
 
-def _bad(source: str, number: int, why: str) -> DownloaderError:
+def _invalid_line(source: str, number: int, why: str) -> DownloaderError:
     return DownloaderError(
         ErrorCode.INVALID_CHECKSUMS,
         f"line {number} of {source} {why}; write the file with sha256sum, or take it away",

@@ -58,7 +58,7 @@ def resolve_destination(destination: str, roots: Iterable[Path]) -> Path:
             f"{destination} lies in a folder named {STAGING}, which is the downloader's own",
         )
     check_directory(path)
-    if problem := _problem(list(path.parts[1:]), len(os.fsencode(path))):
+    if problem := _reason_unsafe(list(path.parts[1:]), len(os.fsencode(path))):
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_WRITABLE,
             f"{destination} cannot be made: {problem}; choose another destination",
@@ -103,7 +103,7 @@ def check_own(folder: Path) -> None:
 def check_path(destination: Path, path: str, key: str) -> None:
     """Raise UNSAFE_KEY unless `path`, taken below `destination`, is a safe name for a file."""
     parts = path.split("/")
-    if problem := _problem(parts, len(os.fsencode(f"{destination}/{path}"))):
+    if problem := _reason_unsafe(parts, len(os.fsencode(f"{destination}/{path}"))):
         raise DownloaderError(
             ErrorCode.UNSAFE_KEY,
             f"the key {key!r} cannot become a file below {destination}: {problem};"
@@ -112,7 +112,7 @@ def check_path(destination: Path, path: str, key: str) -> None:
         )
 
 
-def _problem(parts: list[str], length: int) -> str | None:
+def _reason_unsafe(parts: list[str], length: int) -> str | None:
     for part in parts:
         if part == "":
             return "a part of its path is empty"

@@ -221,14 +221,14 @@ class _Cloner:
     def __call__(self, source: int, path: str, target: Path) -> bool:
         """Tell whether `target` is made, of the file that is open as `source`."""
         if self._reflinks:
-            self._reflinks = _is_possible(lambda: _filled(target, _reflink, source))
+            self._reflinks = _is_possible(lambda: _create_by(target, _reflink, source))
             if self._reflinks:
                 return True
         if _is_possible(lambda: os.link(path, target, follow_symlinks=False)):
             if target.lstat().st_ino == os.fstat(source).st_ino:
                 return True
             target.unlink()
-        return _is_possible(lambda: _filled(target, _copy, source))
+        return _is_possible(lambda: _create_by(target, _copy, source))
 
 
 def _is_possible(attempt: Callable[[], None]) -> bool:
@@ -241,7 +241,7 @@ def _is_possible(attempt: Callable[[], None]) -> bool:
     return True
 
 
-def _filled(target: Path, fill: Callable[[int, int], None], source: int) -> None:
+def _create_by(target: Path, fill: Callable[[int, int], None], source: int) -> None:
     """Make `target` by `fill`, synced, or not at all."""
     made = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:

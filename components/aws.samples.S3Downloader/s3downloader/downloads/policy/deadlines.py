@@ -31,7 +31,7 @@ class Deadlines:
         """Look at a download again: it came, or entered another state."""
         if active.download.options.timeout is None:
             return
-        if self._ends(active):
+        if self._has_deadline(active):
             self._running.add(active)
         else:
             self._running.discard(active)
@@ -41,7 +41,7 @@ class Deadlines:
         """Have each download whose time is over ended by `end`, until cancelled."""
         while True:
             self._changed.clear()
-            left = {active: self._left(active) for active in self._running}
+            left = {active: self._seconds_left(active) for active in self._running}
             over = [active for active, seconds in left.items() if seconds <= 0]
             for active in over:
                 await end(active)
@@ -54,12 +54,12 @@ class Deadlines:
 
     def is_over(self, active: ActiveDownload) -> bool:
         """Tell whether the time of a download that may be ended is over."""
-        return self._ends(active) and self._left(active) <= 0
+        return self._has_deadline(active) and self._seconds_left(active) <= 0
 
-    def _ends(self, active: ActiveDownload) -> bool:
+    def _has_deadline(self, active: ActiveDownload) -> bool:
         return active.download.state in _ENDS and active.download.options.timeout is not None
 
-    def _left(self, active: ActiveDownload) -> float:
+    def _seconds_left(self, active: ActiveDownload) -> float:
         assert active.download.options.timeout is not None
         seconds = active.download.active_seconds + active.unsaved_active_seconds(
             self._clock.monotonic()

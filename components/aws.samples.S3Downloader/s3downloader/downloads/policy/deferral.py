@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from ...core.clock import Clock
 from ...core.records import State
-from ...engines.base import goes_on_inside_files
+from ...engines.base import resumes_inside_files
 from ..active_download import ActiveDownload
 
 __all__ = ["Deferral"]
@@ -58,5 +58,5 @@ def _would_fall_back(active: ActiveDownload) -> bool:
     return (
         active.download.state is State.DOWNLOADING
         and active.share is not None
-        and not goes_on_inside_files(active.download.options, active.share)
+        and not resumes_inside_files(active.download.options, active.share)
     )

@@ -138,7 +138,7 @@ def prepare(download: Download) -> bool:
         make_directories(Path(download.staging))
     if download.replaces:
         exchange.check_supported(Path(download.staging))
-        replace.retract(download)
+        replace.restore_staged(download)
     return is_new
 
 

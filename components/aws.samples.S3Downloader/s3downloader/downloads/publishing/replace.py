@@ -41,8 +41,8 @@ __all__ = [
     "is_exchanged",
     "is_staged",
     "remove_retained",
+    "restore_staged",
     "retained_path",
-    "retract",
     "undo",
 ]
 
@@ -157,7 +157,7 @@ def exchange_retained(target: Path, retained: Path, number: int) -> None:
     _sync_exchange(target, retained)
 
 
-def retract(download: Download) -> None:
+def restore_staged(download: Download) -> None:
     """Bring back into the staging folder what has left it and did not reach its target."""
     if download.exchange is None:
         return
@@ -177,7 +177,7 @@ def undo(download: Download) -> None:
     if inode(target) == download.exchange.inode and os.path.lexists(retained):
         exchange(retained, target)
         _sync_exchange(target, retained)
-    retract(download)
+    restore_staged(download)
 
 
 def remove_retained(retained: Path) -> None:

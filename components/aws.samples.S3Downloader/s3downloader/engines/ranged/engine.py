@@ -18,7 +18,7 @@ from ...core.clock import Clock
 from ...core.records import FileRecord
 from ...sources.s3.credentials import Credentials
 from ...sources.s3.http import S3Http
-from ...system.allocator import give_back
+from ...system.allocator import trim
 from ..base import FetchJob, Sink
 from ..disk import Disk
 from ..staging import Staging, is_left
@@ -68,7 +68,7 @@ class RangedEngine:
         """
         staging = self._staging(job)
         await asyncio.to_thread(staging.make)
-        there = await self._there(staging, files)
+        partial = await self._partial_files(staging, files)
         threads = ThreadPoolExecutor(REQUESTS, thread_name_prefix="range")
         reader = BucketReader(
             job.bucket,
@@ -88,7 +88,7 @@ class RangedEngine:
             reader=reader,
             verifier=verifier,
             checkpointer=Checkpointer(
-                staging, sink, self._clock, {number: left.size for number, left in there.items()}
+                staging, sink, self._clock, {number: left.size for number, left in partial.items()}
             ),
             clock=self._clock,
             threads=self._threads,
@@ -98,7 +98,7 @@ class RangedEngine:
                 verifier,
                 self._features,
                 self._clock,
-                {number: left.own for number, left in there.items() if left.own},
+                {number: left.own for number, left in partial.items() if left.own},
             ),
         )
         try:
@@ -107,7 +107,7 @@ class RangedEngine:
             threads.shutdown(wait=False)
             self._http.close_idle()
             self._heads.close_idle()
-            give_back()
+            trim()
 
     async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
         """Report those of `files` that an earlier fetch left whole; keep what can be continued.
@@ -146,20 +146,22 @@ class RangedEngine:
             staging.reclaim(file, found[0].head.inode)
             found[0].close()
 
-    async def _there(self, staging: Staging, files: AsyncIterable[FileRecord]) -> dict[int, _Left]:
+    async def _partial_files(
+        self, staging: Staging, files: AsyncIterable[FileRecord]
+    ) -> dict[int, _Left]:
         """Return what is here of the files that can be continued, by number.
 
         Removes what belongs to files that are not planned any more.
         """
-        there: dict[int, _Left] = {}
+        partial: dict[int, _Left] = {}
         continued = await asyncio.to_thread(staging.continued)
         if continued:
             async for file in files:
                 if file.number in continued:
                     continued.discard(file.number)
-                    there[file.number] = await asyncio.to_thread(self._left_of, staging, file)
+                    partial[file.number] = await asyncio.to_thread(self._left_of, staging, file)
         await asyncio.to_thread(staging.forget, *continued)
-        return there
+        return partial
 
     def _left_of(self, staging: Staging, file: FileRecord) -> _Left:
         path, journal_path = staging.partial(file.number)

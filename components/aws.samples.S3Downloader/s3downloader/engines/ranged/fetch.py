@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from ...core.aio import TaskGroup, stop, together, uninterrupted
+from ...core.aio import TaskGroup, run_all, stop, uninterrupted
 from ...core.checksums import Expected, Mismatch
 from ...core.clock import Clock
 from ...core.errors import DownloaderError, ErrorCode, from_os_error
@@ -303,7 +303,7 @@ class Fetch:
         connections = [self._fetch_some(transfer) for _ in range(count)]
         if connections:
             asyncio.get_running_loop().call_soon(queued.set)
-            await together(*connections)
+            await run_all(*connections)
 
     async def _fetch_some(self, transfer: Transfer) -> None:
         """Fetch parts of a file, one after the other, until none is left."""

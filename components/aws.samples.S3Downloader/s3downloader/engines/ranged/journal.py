@@ -142,7 +142,7 @@ class Journal:
     def _load(self) -> list[PartState]:
         copies = self._read_copy(0), self._read_copy(1)
         self._sequence, synced = max(copies, key=lambda copy: copy[0])
-        self.synced = self._possible(synced)
+        self.synced = self._plausible(synced)
         count = len(self.head.layout)
         raw = os.pread(self._descriptor, count * _SLOT.size, self._slots)
         states = list(synced)
@@ -150,9 +150,9 @@ class Journal:
             state = PartState(done, crc)
             if boot == self._boot and check == _slot_check(state, boot):
                 states[index] = state
-        return self._possible(states)
+        return self._plausible(states)
 
-    def _possible(self, states: list[PartState]) -> list[PartState]:
+    def _plausible(self, states: list[PartState]) -> list[PartState]:
         return [
             state if state.done <= self.head.layout.length(index) else PartState()
             for index, state in enumerate(states)

@@ -31,16 +31,16 @@ class Layout(msgspec.Struct, frozen=True):
 
     def __len__(self) -> int:
         blocks, rest = divmod(self.size, self.block)
-        return blocks * self._in_a_block + -(-rest // self.part)
+        return blocks * self._parts_per_block + -(-rest // self.part)
 
     def index(self, offset: int) -> int:
         """Return the part that the byte at `offset` is in."""
         block, within = divmod(offset, self.block)
-        return block * self._in_a_block + within // self.part
+        return block * self._parts_per_block + within // self.part
 
     def start(self, index: int) -> int:
         """Return the offset of a part in the object."""
-        block, within = divmod(index, self._in_a_block)
+        block, within = divmod(index, self._parts_per_block)
         return block * self.block + within * self.part
 
     def length(self, index: int) -> int:
@@ -50,7 +50,7 @@ class Layout(msgspec.Struct, frozen=True):
         return min(start + self.part, border, self.size) - start
 
     @property
-    def _in_a_block(self) -> int:
+    def _parts_per_block(self) -> int:
         return -(-self.block // self.part)
 
 

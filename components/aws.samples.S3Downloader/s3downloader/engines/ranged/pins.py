@@ -91,4 +91,4 @@ class Pins:
 
     async def _ask(self, file: FileRecord) -> str:
         retries = Retries(self._job.options.retry_count, self._clock)
-        return await retries.until_answered(lambda: self._verifier.own(file))
+        return await retries.until_answered(lambda: self._verifier.own_validator(file))

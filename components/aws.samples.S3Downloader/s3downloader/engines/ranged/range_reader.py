@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ...core import validators
 from ...core.aio import uninterrupted
 from ...core.records import FileRecord
-from ...core.request_timeouts import asks_for_time
+from ...core.request_timeouts import with_retry_after
 from ...core.throttle import Share
 from ...sources.s3.credentials import Credentials
 from ...sources.s3.http import TRIES, Request, Response, S3Http
@@ -101,19 +101,19 @@ class BucketReader:
             refusal = await self._run(range_request)
             if refusal is None:
                 if is_plain:
-                    self._checksum_mode.refused()
+                    self._checksum_mode.confirm_unsupported()
                 return range_request.first_byte
             check_refusal(refusal.status, refusal.code, requested)
             renewed = await self._http.refresh_from_error(request, refusal, keys)
             error = refusal.explained(request)
-            if renewed is None and self._checksum_mode.may_be_why(request, error):
-                plain = self._checksum_mode.left_out(request)
+            if renewed is None and self._checksum_mode.may_cause(request, error):
+                plain = self._checksum_mode.without_checksums(request)
                 request, renewed, is_plain = plain, keys, True
             if renewed is None:
                 break
             keys = renewed
         assert refusal
-        raise asks_for_time(error, refusal.headers)
+        raise with_retry_after(error, refusal.headers)
 
     async def _run(self, range_request: RangeRequest) -> Response | None:
         loop = asyncio.get_running_loop()

@@ -93,7 +93,7 @@ class RangeRequest:
                 self._handler.on_headers(response.headers)
             self._receive(response, body, loop)
         finally:
-            self._let_go()
+            self._detach()
             response.end(keep=not self._is_aborted)
         return None
 
@@ -117,12 +117,12 @@ class RangeRequest:
             response = self._http.begin(self._request, self._keys, self._watch)
         except (OSError, HTTPException) as error:
             raise self._explained(error) from error
-        self.deadline.begun()
+        self.deadline.on_response()
         self.first_byte = time.monotonic() - began
         return response
 
     def _refusal(self, response: StreamingResponse) -> Response:
-        self._let_go()
+        self._detach()
         try:
             return response.read_all(0, self._http.patience)
         except (OSError, HTTPException) as error:
@@ -135,7 +135,7 @@ class RangeRequest:
             self._socket = connected
         self.deadline.watch(connected)
 
-    def _let_go(self) -> None:
+    def _detach(self) -> None:
         """The connection may be another request's in a moment."""
         with self._lock:
             self._socket = None
@@ -158,15 +158,15 @@ class RangeRequest:
             if not body.length:
                 self._check_end(response, body)
         except BaseException:
-            self._undo_part_of(response, body)
+            self._discard_partial(response, body)
             raise
         if left:
-            self._undo_part_of(response, body)
-            self._fall_short(response, left)
+            self._discard_partial(response, body)
+            self._raise_short(response, left)
 
     def _check_rate(self, size: int) -> None:
         try:
-            self._rate.came(size, self._waited)
+            self._rate.add(size, self._waited)
         except TimeoutError as error:
             raise self._explained(error) from error
 
@@ -175,13 +175,13 @@ class RangeRequest:
             self._handler.on_discard()
             raise too_long(self._requested)
 
-    def _undo_part_of(self, response: StreamingResponse, body: Body) -> None:
+    def _discard_partial(self, response: StreamingResponse, body: Body) -> None:
         """Let a part of a body count only where the answer told of which bytes it is."""
         is_other = response.has_ended and not body.is_framed
         if is_other or not body.is_placed:
             self._handler.on_discard()
 
-    def _fall_short(self, response: StreamingResponse, missing: int) -> None:
+    def _raise_short(self, response: StreamingResponse, missing: int) -> None:
         if response.has_ended:
             raise too_short(self._requested, missing)
         if not self._is_aborted:

@@ -162,13 +162,13 @@ class Transfer:
         These are the parts that the store's own checksums blame, else those that the disk does not
         hold as they arrived, else all.
         """
-        damaged = self._parts_within(mismatch) or self._unlike_their_crc()
+        damaged = self._parts_blamed(mismatch) or self._crc_mismatches()
         self._reset(damaged or range(len(self.layout)))
         return sum(self.layout.length(index) for index in self._waiting)
 
     def check(self) -> None:
         """Have those parts fetched again that the disk does not hold as the journal says."""
-        self._reset(self._unlike_their_crc())
+        self._reset(self._crc_mismatches())
 
     def finish(self) -> None:
         """Bring a file that is whole to safety, and let go of it.
@@ -212,7 +212,7 @@ class Transfer:
             self._journal.commit(synced)
         self._waiting = deque(self._incomplete())
 
-    def _parts_within(self, mismatch: Mismatch) -> list[int]:
+    def _parts_blamed(self, mismatch: Mismatch) -> list[int]:
         layout = self.layout
         return [
             index
@@ -224,7 +224,7 @@ class Transfer:
             )
         ]
 
-    def _unlike_their_crc(self) -> list[int]:
+    def _crc_mismatches(self) -> list[int]:
         return [i for i, state in enumerate(self._states) if self._crc_on_disk(i) != state.crc]
 
     def _crc_on_disk(self, index: int) -> int:

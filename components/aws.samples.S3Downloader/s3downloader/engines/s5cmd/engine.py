@@ -140,7 +140,7 @@ class _Fetch:
 
     async def run(self, files: AsyncIterable[FileRecord]) -> None:
         feeding = asyncio.create_task(self._guarded(self._feed(files)))
-        keeping = asyncio.create_task(self._guarded(self._keep()))
+        keeping = asyncio.create_task(self._guarded(self._checkpoint()))
         try:
             await self._guarded(self._read())
         finally:
@@ -167,7 +167,9 @@ class _Fetch:
             if self._fault:
                 break
             if not file.etag and file.size > _PART:
-                raise self._unfit(file, "tells neither ETag nor date of it: it could be replaced")
+                raise self._unsupported(
+                    file, "tells neither ETag nor date of it: it could be replaced"
+                )
             self._outstanding[file.number] = file
             self._requests += self._weight(file)
             await self._process.write(
@@ -187,7 +189,7 @@ class _Fetch:
         """Take s5cmd's word for each file, until it has ended."""
         while lines := await self._process.read():
             for line in lines:
-                self._heed(line)
+                self._on_line(line)
             self._room.set()
         problem = await self._process.wait()
         if problem or self._outstanding:
@@ -197,27 +199,27 @@ class _Fetch:
                 "memory, lower numworkers",
             )
 
-    def _heed(self, line: Line) -> None:
+    def _on_line(self, line: Line) -> None:
         number = number_in(line.destination or line.command)
         file = None if number is None else self._outstanding.pop(number, None)
         if file:
             self._requests -= self._weight(file)
         if line.error:
-            self._heed_error(line.error, file)
+            self._on_error(line.error, file)
         elif file:
             self._arrived.append(file)
             self._arrived_bytes += file.size
 
-    def _heed_error(self, text: str, file: FileRecord | None) -> None:
+    def _on_error(self, text: str, file: FileRecord | None) -> None:
         """Remember the fault of one object until the others are through; raise any other."""
         error = explain(text, f"s3://{self._bucket}/{file.key if file else ''}")
         if file and text == _MORE_THAN_ASKED:
-            error = self._unfit(file, "sends more bytes than s5cmd asks for")
+            error = self._unsupported(file, "sends more bytes than s5cmd asks for")
         if not file or error.code not in OF_ONE_OBJECT:
             raise error
         self._fault = self._fault or error
 
-    async def _keep(self) -> None:
+    async def _checkpoint(self) -> None:
         """Report progress, bring what arrived to safety, and watch for a stall."""
         saved = moved = self._clock.monotonic()
         before, outstanding = 0, [*self._outstanding]
@@ -268,7 +270,7 @@ class _Fetch:
             "replaced meanwhile, so resume to fetch it as it is now",
         )
 
-    def _unfit(self, file: FileRecord, why: str) -> DownloaderError:
+    def _unsupported(self, file: FileRecord, why: str) -> DownloaderError:
         return DownloaderError(
             ErrorCode.ENGINE_FAILED,
             f"s5cmd cannot fetch s3://{self._bucket}/{file.key}: the store {why}; fetch it with"

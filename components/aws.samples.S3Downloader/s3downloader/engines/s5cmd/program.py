@@ -17,7 +17,7 @@ import msgspec
 
 from ...core.clock import Clock
 from ...core.decoding import DECODE_ERRORS
-from ...core.error_mapping import unaccelerated
+from ...core.error_mapping import acceleration_unsupported
 from ...core.errors import DownloaderError, ErrorCode
 from ...system.die_with_parent import die_with_parent
 
@@ -126,7 +126,7 @@ class S5cmd:
         if not accelerate:
             return self.endpoint_url
         if self.endpoint_url:
-            raise unaccelerated(self.endpoint_url)
+            raise acceleration_unsupported(self.endpoint_url)
         return _ACCELERATE
 
 

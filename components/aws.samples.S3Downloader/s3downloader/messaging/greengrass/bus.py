@@ -149,13 +149,13 @@ class GreengrassBus:
     async def _find_link(self, topic: str) -> None:
         request = PublishToIoTCoreRequest(topic_name=topic, payload=b"probe", qos="0")
         was_away = False
-        while not await self._goes_out(request):
+        while not await self._is_published(request):
             was_away = True
             await asyncio.sleep(SEEK_INTERVAL)
         for on_up in self._on_up if was_away else ():
             on_up()
 
-    async def _goes_out(self, request: PublishToIoTCoreRequest) -> bool:
+    async def _is_published(self, request: PublishToIoTCoreRequest) -> bool:
         try:
             await self._publish(request, attempts=1)
         except MessagingError:

@@ -127,7 +127,7 @@ async def follow_configuration(
     await ipc.subscribe(subscription)
     log_once, suspect = LogOnce(logger), False
     while True:
-        announced = await _happens(changed, within=READ_AGAIN if suspect else look_every)
+        announced = await _is_set_within(changed, within=READ_AGAIN if suspect else look_every)
         changed.clear()
         try:
             if suspect:
@@ -139,7 +139,7 @@ async def follow_configuration(
             log_once.report(f"A changed configuration would not be noticed: {error.message}")
             suspect = True
             continue
-        log_once.over()
+        log_once.reset()
         suspect = found != known and not announced and not suspect
         if found != known:
             known = found
@@ -186,7 +186,7 @@ async def answer_component_updates(ipc: IpcClient, defer_seconds: Callable[[str]
     )
 
 
-async def _happens(event: asyncio.Event, *, within: float) -> bool:
+async def _is_set_within(event: asyncio.Event, *, within: float) -> bool:
     try:
         async with timeout(within):
             return await event.wait()

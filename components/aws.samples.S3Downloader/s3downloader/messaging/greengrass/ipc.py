@@ -99,7 +99,7 @@ class IpcClient:
         """Connect, once the nucleus is there. Raises MessagingError if it refuses the token."""
         self._door = EventLoopDoor()
         await self._connect()
-        self._upkeep = asyncio.create_task(self._keep_up())
+        self._upkeep = asyncio.create_task(self._maintain())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -188,7 +188,7 @@ class IpcClient:
             else:
                 raise MessagingError(message) from error
         else:
-            subscription.trouble.over()
+            subscription.trouble.reset()
 
     async def _connect(self) -> None:
         """Connect, however long the nucleus is away. Raises MessagingError if it refuses the token.
@@ -241,7 +241,7 @@ class IpcClient:
             subscription.stream = None
             self._damage.set()
 
-    async def _keep_up(self) -> MessagingError:
+    async def _maintain(self) -> MessagingError:
         """Repair what is damaged, again and again; return the reason once the nucleus is lost."""
         pauses, whole = backoff(SETTLE, OPEN_SPACING), True
         while True:
@@ -260,7 +260,7 @@ class IpcClient:
                 logger.exception("The connection to the nucleus could not be repaired")
                 whole = False
             if whole:
-                self._log_once.over()
+                self._log_once.reset()
                 pauses = backoff(SETTLE, OPEN_SPACING)
 
     async def _open_all(self, subscriptions: Iterable[Subscription]) -> bool:

@@ -33,7 +33,7 @@ from ..shadow_messages import (
 from .ipc import IpcClient
 from .ipc_streams import Subscription
 
-__all__ = ["FirstAnswering", "IpcShadow"]
+__all__ = ["FirstAvailable", "IpcShadow"]
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -123,11 +123,11 @@ class IpcShadow:
         except DownloaderError as error:
             logger.warning("%s", error.message)
             return
-        if not self._tokens.own(response.client_token):
+        if not self._tokens.is_own(response.client_token):
             self._on_change()
 
 
-class FirstAnswering:
+class FirstAvailable:
     """Of several ways to one shadow, the first that answers, and then always that. A Shadow."""
 
     def __init__(self, *shadows: Shadow) -> None:

@@ -272,7 +272,7 @@ class MqttBus:
     def _on_connected(self, settings: mqtt5.NegotiatedSettings) -> None:
         logger.info("Connected to %s as %s", self._endpoint, self._client_id)
         disable_nagle(self._endpoint.port)
-        self._log_once.over()
+        self._log_once.reset()
         self._refused_since = None
         self._max_packet = settings.maximum_packet_size_to_server
         if not settings.rejoined_session:

@@ -19,7 +19,7 @@ import msgspec
 from ...core.decoding import DECODE_ERRORS
 from ...core.errors import DownloaderError, ErrorCode
 
-__all__ = ["Keys", "NobodyThereError", "ask", "configured_url", "unavailable"]
+__all__ = ["Keys", "NotListeningError", "ask", "configured_url", "unavailable"]
 
 _CONNECT_SECONDS = 5.0
 _ANSWER_SECONDS = 35.0  # the Java nucleus asks AWS for up to 30
@@ -42,7 +42,7 @@ class Keys(msgspec.Struct, frozen=True):
         return f"Keys({self.access_key_id!r}, ..., expires_at={self.expires_at})"
 
 
-class NobodyThereError(DownloaderError):
+class NotListeningError(DownloaderError):
     """Nobody listens at the provider's address."""
 
 
@@ -72,7 +72,7 @@ def ask(url: str, environment: Mapping[str, str]) -> Keys:
             response = connection.getresponse()
             body = response.read(_RESPONSE_BYTES + 1)
     except ConnectionRefusedError as error:
-        raise NobodyThereError(
+        raise NotListeningError(
             ErrorCode.CREDENTIALS_UNAVAILABLE,
             f"the token exchange service is not there, at {_origin(where)}; see that it runs",
             cause=str(error),
@@ -88,7 +88,7 @@ def ask(url: str, environment: Mapping[str, str]) -> Keys:
             "the token exchange service did not answer; see that it runs", error
         ) from error
     if len(body) > _RESPONSE_BYTES:
-        raise _not_it(where, f"more than {_RESPONSE_BYTES} bytes")
+        raise _not_the_service(where, f"more than {_RESPONSE_BYTES} bytes")
     if response.length:
         raise unavailable(
             "the token exchange service broke off its answer; see that it runs",
@@ -145,7 +145,7 @@ def _refusal(status: int, body: bytes, where: SplitResult) -> DownloaderError:
             " device's connection, and its role alias"
         )
     else:
-        return _not_it(where, f"status {status}")
+        return _not_the_service(where, f"status {status}")
     return unavailable(message, cause)
 
 
@@ -153,7 +153,7 @@ def _keys_in(body: bytes, where: SplitResult) -> Keys:
     try:
         document = msgspec.json.decode(body, type=_KeysDocument | None)
     except DECODE_ERRORS as error:
-        raise _not_it(where, error) from None  # not the answer: it may hold secrets
+        raise _not_the_service(where, error) from None  # not the answer: it may hold secrets
     if document is None or not document.access_key_id or not document.secret_access_key:
         raise unavailable(  # what nucleus lite answers, with status 200, where AWS gave it none
             "the token exchange service has no credentials now; check the device's connection, and"
@@ -163,7 +163,7 @@ def _keys_in(body: bytes, where: SplitResult) -> Keys:
     return document.keys
 
 
-def _not_it(where: SplitResult, cause: object) -> DownloaderError:
+def _not_the_service(where: SplitResult, cause: object) -> DownloaderError:
     return unavailable(
         f"what answers at {_origin(where)} is not the token exchange service; see that it runs, and"
         " that AWS_CONTAINER_CREDENTIALS_FULL_URI is its address",
@@ -189,7 +189,7 @@ def _checked(url: str) -> SplitResult:
     """Take the address apart; keys are not fetched in the clear but from this machine."""
     try:
         where = urlsplit(url)
-        safe = where.scheme == "https" or (where.scheme == "http" and _is_here(where))
+        safe = where.scheme == "https" or (where.scheme == "http" and _is_loopback(where))
         _ = where.port  # raises ValueError for one that cannot be
     except ValueError as error:
         raise unavailable(
@@ -208,7 +208,7 @@ def _origin(url: SplitResult) -> str:
     return url.netloc.rpartition("@")[2]
 
 
-def _is_here(url: SplitResult) -> bool:
+def _is_loopback(url: SplitResult) -> bool:
     host = _origin(url)
     if (host if host.endswith("]") else host.partition(":")[0]) in _HOSTS:
         return True

@@ -12,7 +12,7 @@ from ...core.aio import timeout
 from ...core.clock import Clock
 from ...core.errors import DownloaderError
 from . import container_credentials
-from .container_credentials import Keys, NobodyThereError, unavailable
+from .container_credentials import Keys, NotListeningError, unavailable
 
 __all__ = ["Credentials", "Keys", "Locate"]
 
@@ -79,7 +79,7 @@ class Credentials:
             return self._keys
         if self._asking is None:
             self._asking = asyncio.create_task(self._renew())
-            self._asking.add_done_callback(self._asked)
+            self._asking.add_done_callback(self._on_renewed)
         return await asyncio.shield(self._asking)
 
     def forget(self, expired: Keys | None = None) -> None:
@@ -144,7 +144,7 @@ class Credentials:
         self._keys = await self._find()
         return self._keys
 
-    def _asked(self, task: asyncio.Task[Keys]) -> None:
+    def _on_renewed(self, task: asyncio.Task[Keys]) -> None:
         self._asking = None
         if not task.cancelled():
             task.exception()  # whoever waited has it; if nobody did, it does not matter
@@ -170,8 +170,8 @@ class Credentials:
                 "no credentials came in time; check the device's connection",
                 f"no whole answer within {_LONGEST:g} s",
             ) from None
-        except NobodyThereError:
-            self._note_gone()
+        except NotListeningError:
+            self._check_address()
             raise
         self._gone_since = None
         if url:
@@ -192,7 +192,7 @@ class Credentials:
         self._is_located = bool(address) and is_of_the_service
         return address if self._is_located else configured
 
-    def _note_gone(self) -> None:
+    def _check_address(self) -> None:
         """Find out whether the address is one of the service's past."""
         now = self._clock.monotonic()
         if self._gone_since is None:

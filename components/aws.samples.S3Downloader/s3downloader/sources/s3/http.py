@@ -42,7 +42,7 @@ from awscrt.http import HttpHeaders, HttpRequest
 
 from ...core.error_mapping import explain
 from ...core.errors import DownloaderError
-from ...core.request_timeouts import Deadline, MinimumRate, asks_for_time
+from ...core.request_timeouts import Deadline, MinimumRate, with_retry_after
 from .credentials import Credentials, Keys
 from .refusals import EXPIRED, Refusal, explained, refusal
 
@@ -201,7 +201,7 @@ class StreamingResponse:
                 if not count:
                     break
                 body += block[:count]
-                rate.came(count, time.monotonic() - since)
+                rate.add(count, time.monotonic() - since)
             if self._response.length and len(body) <= limit:
                 raise IncompleteRead(bytes(body), self._response.length)
         finally:
@@ -270,7 +270,7 @@ class S3Http:
         """Return the answer to `request`; raise what an answer that is no success means."""
         response = await self.ask(request)
         if not response.is_success:
-            raise asks_for_time(response.explained(request), response.headers)
+            raise with_retry_after(response.explained(request), response.headers)
         return response
 
     async def ask(self, request: Request) -> Response:
@@ -328,7 +328,7 @@ class S3Http:
             loop.call_soon_threadsafe(deadline.start)  # not while it waits for a thread
             try:
                 response = self.begin(request, keys, deadline.watch)
-                deadline.begun()
+                deadline.on_response()
                 return response.read_all(request.limit, self.patience)
             except (OSError, HTTPException) as error:
                 raise connection_error(
@@ -408,7 +408,7 @@ class S3Http:
         via = urlsplit(proxy).netloc.rpartition("@")[2] or host
         seconds = min(_CONNECT_SECONDS, self.patience)
         connection = (
-            HTTPSConnection(via, timeout=seconds, context=self._trust)
+            HTTPSConnection(via, timeout=seconds, context=self._ssl_context)
             if scheme == "https"
             else HTTPConnection(via, timeout=seconds)
         )
@@ -418,7 +418,7 @@ class S3Http:
         return connection
 
     @cached_property
-    def _trust(self) -> ssl.SSLContext:
+    def _ssl_context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or None)
 
     def _sign(self, request: Request, keys: Keys, host: str, path: str) -> HttpRequest:

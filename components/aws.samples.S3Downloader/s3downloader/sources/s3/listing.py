@@ -85,9 +85,9 @@ class Listing:
         more = True
         while more:
             page = await self._next_page()
-            repeats = self._was_there(*_ends(page.objects))
+            repeats = self._is_repeated(*_first_and_last(page.objects))
             objects = [] if repeats else self._take(page.objects)
-            more = self._leads_on(page, repeats)
+            more = self._has_next(page, repeats)
             yield objects
 
     async def _next_page(self) -> Page:
@@ -96,7 +96,7 @@ class Listing:
         try:
             return await self._ask(request)
         except DownloaderError as error:
-            if not (self._token and _is_bad_request(error) and self._goes_on_after_last()):
+            if not (self._token and _is_bad_request(error) and self._continue_after_last()):
                 raise
             log.warning("%s: the store refused its own token: %s", request.subject, error)
         return await self._ask(self._request())
@@ -137,7 +137,7 @@ class Listing:
             taken.append(listed)
         return taken
 
-    def _leads_on(self, page: Page, repeats: bool) -> bool:
+    def _has_next(self, page: Page, repeats: bool) -> bool:
         """Tell whether there are more pages, and be ready for the next."""
         says_nothing = page.is_truncated is None and not page.objects and not page.token
         if not repeats and (page.is_truncated is False or says_nothing):
@@ -146,7 +146,7 @@ class Listing:
         if not repeats and self._empty <= _MOST_EMPTY and self._is_sound(page.token):
             self._token = page.token
             return True
-        if self._goes_on_after_last():
+        if self._continue_after_last():
             return True
         why = "its pages repeat, or do not lead to the next"
         raise self._incomplete(f"{why}, after the key {self._last!r}" if self._last else why)
@@ -157,15 +157,15 @@ class Listing:
         A store may put the replacement character for what its XML cannot carry: such a token
         would lead past keys.
         """
-        return bool(token) and _DAMAGED not in token and not self._was_there(token)
+        return bool(token) and _DAMAGED not in token and not self._is_repeated(token)
 
-    def _was_there(self, *marks: str) -> bool:
+    def _is_repeated(self, *marks: str) -> bool:
         """Tell whether a token, or the ends of a page, were there before, and remember them."""
         seen = bool(marks) and hash(marks) in self._seen
         self._seen.add(hash(marks))
         return seen
 
-    def _goes_on_after_last(self) -> bool:
+    def _continue_after_last(self) -> bool:
         """Have the next page begin after the last key, if there is one that was not tried yet."""
         if not self._is_ordered or self._last == self._start_after:
             return False
@@ -210,7 +210,7 @@ def _is_bad_request(error: DownloaderError) -> bool:
     return error.code is ErrorCode.ACCESS_DENIED and error.details.get("status") == 400
 
 
-def _ends(objects: list[Listed]) -> tuple[str, ...]:
+def _first_and_last(objects: list[Listed]) -> tuple[str, ...]:
     return (objects[0].key, objects[-1].key) if objects else ()
 
 

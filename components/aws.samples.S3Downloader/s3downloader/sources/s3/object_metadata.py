@@ -52,29 +52,29 @@ class ChecksumMode:
     """
 
     def __init__(self) -> None:
-        self._is_refused = False
+        self._is_unsupported = False
 
     @property
     def headers(self) -> dict[str, str]:
         """What goes along with a request, nothing once the store has refused it."""
-        return {} if self._is_refused else dict(CHECKSUM_MODE)
+        return {} if self._is_unsupported else dict(CHECKSUM_MODE)
 
-    def may_be_why(self, request: Request, error: DownloaderError) -> bool:
+    def may_cause(self, request: Request, error: DownloaderError) -> bool:
         """Tell whether the same request may succeed without these headers."""
         asks = request.headers.keys() >= CHECKSUM_MODE.keys()
         is_refused = error.code in {ErrorCode.ACCESS_DENIED, ErrorCode.ENGINE_FAILED}
         return asks and is_refused and error.details.get("status") in _MAY_REFUSE_CHECKSUMS
 
-    def left_out(self, request: Request) -> Request:
+    def without_checksums(self, request: Request) -> Request:
         """Return the same request without these headers."""
         headers = {name: v for name, v in request.headers.items() if name not in CHECKSUM_MODE}
         return msgspec.structs.replace(request, headers=headers)
 
-    def refused(self) -> None:
+    def confirm_unsupported(self) -> None:
         """Remember that a request without these headers succeeded where one with them had not."""
-        if not self._is_refused:
+        if not self._is_unsupported:
             log.warning("the store refuses to be asked for checksums, and is not asked any more")
-        self._is_refused = True
+        self._is_unsupported = True
 
 
 class ObjectMetadata:
@@ -112,7 +112,7 @@ class ObjectMetadata:
         size = responses.length(response.headers)
         validator = validators.from_headers(response.headers)
         if size is None or (size == 0 and responses.contradicts_empty(response.headers)):
-            return await self._measured(request, validator)
+            return await self._with_measured_size(request, validator)
         return ObjectInfo(key, size, validator)
 
     async def expected(self, bucket: str, key: str, etag: str, size: int) -> Expected | None:
@@ -160,13 +160,13 @@ class ObjectMetadata:
         try:
             return await self.http.send(request)
         except DownloaderError as error:
-            if not self.checksum_mode.may_be_why(request, error):
+            if not self.checksum_mode.may_cause(request, error):
                 raise
-        response = await self.http.send(self.checksum_mode.left_out(request))
-        self.checksum_mode.refused()
+        response = await self.http.send(self.checksum_mode.without_checksums(request))
+        self.checksum_mode.confirm_unsupported()
         return response
 
-    async def _measured(self, head: Request, validator: str) -> ObjectInfo:
+    async def _with_measured_size(self, head: Request, validator: str) -> ObjectInfo:
         """Return an object whose size its head does not tell: a request for a byte of it may.
 
         `validator` is that of its head.

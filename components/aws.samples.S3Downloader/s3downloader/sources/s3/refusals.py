@@ -185,7 +185,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
     try:
         root = documents.parse(body)
     except documents.NotXmlError:
-        return _worded(status, headers, body)
+        return _without_document(status, headers, body)
     fields = {element.tag: element.text or "" for element in root.iter()}
     code = clipped(fields.get("Code", ""), _LONGEST_CODE)
     endpoint = clipped(fields.get("Endpoint", ""), _LONGEST_CODE)
@@ -195,7 +195,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
         code,
         clipped(fields.get("Message", ""), _LONGEST_MESSAGE),
         region=_region(headers, endpoint, fields.get("Region", "")),
-        location=responses.points_to(headers) or endpoint,
+        location=responses.redirect_target(headers) or endpoint,
         size=responses.number(fields.get("ActualObjectSize")) if size is None else size,
         foreign=not code and responses.is_foreign(status, headers, head=body),
     )
@@ -238,14 +238,14 @@ def _meaning(refused: Refusal, of_bucket: bool) -> _Meaning:
     return _REFUSED
 
 
-def _worded(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
+def _without_document(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
     """Return what an answer says that is no document of a store: JSON, plain text, or nothing."""
     is_text = not responses.is_page(headers, body)
     return Refusal(
         status,
         message=clipped(body.decode(errors="replace"), _LONGEST_BODY) if is_text else "",
         region=_region(headers),
-        location=responses.points_to(headers),
+        location=responses.redirect_target(headers),
         size=responses.total(headers),
         foreign=responses.is_foreign(status, headers, head=body),
     )

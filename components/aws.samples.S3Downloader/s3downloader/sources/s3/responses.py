@@ -27,7 +27,7 @@ __all__ = [
     "is_page",
     "length",
     "number",
-    "points_to",
+    "redirect_target",
     "total",
 ]
 
@@ -133,7 +133,7 @@ def check_object(
 
 def foreign(subject: str, status: int, headers: Mapping[str, str] | None = None) -> DownloaderError:
     """Return the error for an answer on `subject` that is not the store's."""
-    where = points_to(headers or {})
+    where = redirect_target(headers or {})
     cause = f"status {status}" + (f", pointing to {where}" if where else "")
     kind = (headers or {}).get("content-type", "").partition(";")[0].strip()
     cause += f", {kind[:60]}" if kind else ""
@@ -146,7 +146,7 @@ def foreign(subject: str, status: int, headers: Mapping[str, str] | None = None)
     )
 
 
-def points_to(headers: Mapping[str, str]) -> str:
+def redirect_target(headers: Mapping[str, str]) -> str:
     """Return where a redirect points, without user, query and fragment, which may be secret."""
     try:
         url = urlsplit(headers.get("location", ""))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from ...core.aio import together
+from ...core.aio import run_all
 from ...core.clock import Clock
 from ...core.errors import TRANSIENT, DownloaderError, ErrorCode
 from .http import Request
@@ -53,7 +53,7 @@ class S3Source:
         For that it asks for the bucket where the store names neither.
         """
         try:
-            return await self._again(lambda: self._heads.head(bucket, key))
+            return await self._with_retries(lambda: self._heads.head(bucket, key))
         except DownloaderError as error:
             is_unnamed = (
                 error.code is ErrorCode.OBJECT_NOT_FOUND and "store_code" not in error.details
@@ -64,14 +64,14 @@ class S3Source:
 
     async def read(self, bucket: str, key: str, etag: str, size: int) -> bytes:
         """Return an object of `size` bytes; raise SOURCE_CHANGED if it is another one."""
-        return await self._again(lambda: self._heads.read(bucket, key, etag, size))
+        return await self._with_retries(lambda: self._heads.read(bucket, key, etag, size))
 
     async def checksum(self, bucket: str, key: str, etag: str, size: int) -> str:
         """Return the checksum that the store has of an object, such as `CRC64NVME:` with base64.
 
         Empty where it has none. Raises SOURCE_CHANGED where the object has another ETag.
         """
-        expected = await self._again(lambda: self._heads.expected(bucket, key, etag, size))
+        expected = await self._with_retries(lambda: self._heads.expected(bucket, key, etag, size))
         return expected.label if expected else ""
 
     async def browse(
@@ -101,9 +101,9 @@ class S3Source:
         heads: dict[str, ObjectInfo] = {}
 
         async def ask(key: str) -> None:
-            heads[key] = await self._again(lambda: self._heads.head(bucket, key))
+            heads[key] = await self._with_retries(lambda: self._heads.head(bucket, key))
 
-        await together(*(ask(o.key) for o in found if o.size is None or not o.etag))
+        await run_all(*(ask(o.key) for o in found if o.size is None or not o.etag))
         objects_found = (heads.get(o.key) or _info(o) for o in found)
         return [info for info in objects_found if not _is_marker(info)]
 
@@ -120,9 +120,9 @@ class S3Source:
         async def ask() -> Page:
             return page_of(await self._heads.http.send(request), request)
 
-        return await self._again(ask)
+        return await self._with_retries(ask)
 
-    async def _again(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _with_retries(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Return what `ask` returns, in as many tries as there may be."""
         pause = _FIRST_PAUSE
         for _ in range(self._retry_count):

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from .rows import name
-from .salvage import Garbled, Lost
+from .salvage import InvalidUtf8, Lost
 
 __all__ = ["Losses"]
 
@@ -63,7 +63,7 @@ class Losses:
         if self._last_changes:
             parts.insert(0, "what was recorded last, perhaps")
         if self._partly:
-            unread = ", ".join(_called(table, 2) for table in self._partly)
+            unread = ", ".join(_noun(table, 2) for table in self._partly)
             parts.append(f"and what could not be read of {unread}")
         if not parts:
             return "nothing is known to be lost"
@@ -81,10 +81,10 @@ class Losses:
     def _counted(self, table: str, count: int) -> str:
         names = list(self._names.get(table, ()))[:_MOST_NAMES]
         shown = f" ({_NAMED[table]}{', '.join(names)})" if names else ""
-        return f"{count} {_called(table, count)}{shown}"
+        return f"{count} {_noun(table, count)}{shown}"
 
 
-def _called(table: str, count: int) -> str:
+def _noun(table: str, count: int) -> str:
     called = _CALLED.get(table, f"row of {table}")
     return called if count == 1 else f"{called}s"
 
@@ -99,5 +99,5 @@ def _line(lost: Lost) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    raw = value.raw if isinstance(value, Garbled) else value
+    raw = value.raw if isinstance(value, InvalidUtf8) else value
     return raw.decode(errors="backslashreplace") if isinstance(raw, bytes) else raw

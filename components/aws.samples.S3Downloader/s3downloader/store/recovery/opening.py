@@ -86,9 +86,9 @@ def open_state(
     state of a newer downloader, INTERNAL_ERROR where nothing helps but a person.
     """
     path, work = directory / "state.db", directory / "salvage"
-    damaged = _carry_on(path)
+    damaged = _install_salvaged(path)
     shutil.rmtree(work, ignore_errors=True)
-    if not path.exists() and not _has_content(_beside(path, "-wal")):
+    if not path.exists() and not _has_content(_with_suffix(path, "-wal")):
         _install_new(path, work, schema, len(migrations) + 1)
     try:
         return open_sound(path, schema, migrations), damaged
@@ -129,7 +129,7 @@ def _mend(path: Path, work: Path, schema: str, version: int, damage: Damage) -> 
         for lost in salvage(path, work / "source.db", connection):
             losses.add(lost)
         reconcile(connection, losses.tables)
-        _leave_numbers_out(connection)
+        _randomize_sequences(connection)
         message = (
             f"the state was damaged ({damage}) and is set aside as {damaged}; {losses.sentence()}"
         )
@@ -144,12 +144,12 @@ def _mend(path: Path, work: Path, schema: str, version: int, damage: Damage) -> 
     report.replace(path.with_name(f"state.damaged-{stamp}.lost.jsonl"))
     made.replace(path.with_name(f"state.salvaged-{stamp}.db"))
     _sync(path.parent)  # from here on the new one counts
-    _carry_on(path)
+    _install_salvaged(path)
     shutil.rmtree(work, ignore_errors=True)
     return damaged
 
 
-def _leave_numbers_out(connection: sqlite3.Connection) -> None:
+def _randomize_sequences(connection: sqlite3.Connection) -> None:
     """Let no number come again that a lost row may have had: staged files are named by them."""
     counted = [name for (name,) in connection.execute(_COUNTED)]
     connection.execute("DELETE FROM sqlite_sequence")
@@ -159,16 +159,16 @@ def _leave_numbers_out(connection: sqlite3.Connection) -> None:
     )
 
 
-def _carry_on(path: Path) -> Path | None:
+def _install_salvaged(path: Path) -> Path | None:
     """Let a salvaged state that is whole take the place of the damaged one, which is set aside."""
     damaged = None
     for salvaged in sorted(path.parent.glob("state.salvaged-*.db")):
         stamp = salvaged.stem.rpartition("-")[2]
         damaged = path.with_name(f"state.damaged-{stamp}.db")
         for suffix in ("", "-wal"):  # the new one must never meet the old one's log
-            if (part := _beside(path, suffix)).exists():
-                part.replace(_beside(damaged, suffix))
-        _beside(path, "-shm").unlink(missing_ok=True)
+            if (part := _with_suffix(path, suffix)).exists():
+                part.replace(_with_suffix(damaged, suffix))
+        _with_suffix(path, "-shm").unlink(missing_ok=True)
         _sync(path.parent)
         salvaged.replace(path)
         _sync(path.parent)
@@ -210,5 +210,5 @@ def _has_content(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def _with_suffix(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)

@@ -18,7 +18,7 @@ from .errors import is_damage
 from .rows import Row, check
 from .tables import Table, listed, tables
 
-__all__ = ["Garbled", "Lost", "salvage", "text"]
+__all__ = ["InvalidUtf8", "Lost", "salvage", "text"]
 
 _HEADER = 100
 _PAGE = 4_096
@@ -34,18 +34,18 @@ class Lost(NamedTuple):
     why: str
 
 
-class Garbled(NamedTuple):
+class InvalidUtf8(NamedTuple):
     """A text that is no UTF-8."""
 
     raw: bytes
 
 
-def text(raw: bytes) -> str | Garbled:
+def text(raw: bytes) -> str | InvalidUtf8:
     """Return a text of the database, of which nothing is assumed; a connection's text_factory."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        return Garbled(raw)
+        return InvalidUtf8(raw)
 
 
 def salvage(damaged: Path, work: Path, into: sqlite3.Connection) -> Iterator[Lost]:
@@ -134,23 +134,23 @@ def _fold_log(damaged: Path, work: Path, wanted: Mapping[str, Table]) -> dict[st
     with suppress(FileNotFoundError):
         shutil.copyfile(damaged, work)
     with suppress(FileNotFoundError):
-        shutil.copyfile(_beside(damaged, "-wal"), _beside(work, "-wal"))
+        shutil.copyfile(_with_suffix(damaged, "-wal"), _with_suffix(work, "-wal"))
     header = bytearray(_first_page(work, wanted, {})[:_HEADER])
     header[18:20] = b"\x02\x02"  # the versions that let SQLite look for a log
     _write_start(work, header)
     roots: dict[str, int] = {}
-    with _passing_over_damage(), closing(_connect(work)) as connection:
-        with _passing_over_damage():
+    with _skip_damage(), closing(_connect(work)) as connection:
+        with _skip_damage():
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         for entry in connection.execute(_OWN_ENTRIES):
             roots |= _root(entry, wanted)
     for suffix in ("-wal", "-shm"):
-        _beside(work, suffix).unlink(missing_ok=True)
+        _with_suffix(work, suffix).unlink(missing_ok=True)
     return roots
 
 
 @contextmanager
-def _passing_over_damage() -> Iterator[None]:
+def _skip_damage() -> Iterator[None]:
     try:
         yield
     except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -183,7 +183,7 @@ def _write_start(path: Path, start: bytes | bytearray) -> None:
 
 def _first_page(work: Path, wanted: Mapping[str, Table], roots: Mapping[str, int]) -> bytes:
     """Return a first page, of a database as large as `work`, with tables at `roots`."""
-    template = _beside(work, "-template")
+    template = _with_suffix(work, "-template")
     template.unlink(missing_ok=True)
     with closing(_connect(template)) as connection:
         for table in wanted.values():
@@ -214,5 +214,5 @@ def _plain_statement(table: Table) -> str:
     return f'CREATE TABLE "{table.name}" ({", ".join(columns)}) WITHOUT ROWID'
 
 
-def _beside(path: Path, suffix: str) -> Path:
+def _with_suffix(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
