@@ -15,7 +15,7 @@ import msgspec
 from s3downloader.core.aio import stop
 
 from .mqtt import BrokerConnection
-from .shadows import Json, ShadowError, ShadowStore
+from .shadows import Json, ShadowDocuments, ShadowError
 
 __all__ = ["ShadowService"]
 
@@ -28,14 +28,14 @@ _FILTERS = [
 
 
 class ShadowService:
-    """Answers for `store` on the broker at 127.0.0.1:`port`; an async context manager.
+    """Answers for `shadows` on the broker at 127.0.0.1:`port`; an async context manager.
 
     What other fronts change in the store is published too. While the broker is away nothing is
     kept for later.
     """
 
-    def __init__(self, store: ShadowStore, port: int) -> None:
-        self._store = store
+    def __init__(self, shadows: ShadowDocuments, port: int) -> None:
+        self._shadows = shadows
         self._connection = BrokerConnection(
             port, on_connect=self._subscribe, on_message=self._answer
         )
@@ -43,7 +43,7 @@ class ShadowService:
 
     async def __aenter__(self) -> ShadowService:
         await self._connection.__aenter__()
-        self._unlisten = self._store.listen(self._publish)
+        self._unlisten = self._shadows.listen(self._publish)
         self._sender = asyncio.create_task(self._send())
         return self
 
@@ -67,13 +67,13 @@ class ShadowService:
         thing, name, operation = match[1], match[2] or "", match[3]
         try:
             if operation == "get":
-                self._publish(f"{topic}/accepted", self._store.get(thing, name, payload))
+                self._publish(f"{topic}/accepted", self._shadows.get(thing, name, payload))
             elif operation == "update":
-                self._store.update(thing, name, payload)
+                self._shadows.update(thing, name, payload)
             else:
-                self._store.delete(thing, name, payload)
+                self._shadows.delete(thing, name, payload)
         except ShadowError as error:
-            self._publish(f"{topic}/rejected", error.document(self._store.now()))
+            self._publish(f"{topic}/rejected", error.document(self._shadows.now()))
 
     def _publish(self, topic: str, document: Json) -> None:
         self._outbox.put_nowait((topic, document))

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Json", "ShadowError", "ShadowListener", "ShadowStore", "topic_prefix"]
+__all__ = ["Json", "ShadowDocuments", "ShadowError", "ShadowListener", "topic_prefix"]
 
 Json = dict[str, Any]
 
@@ -72,7 +72,7 @@ class _Shadow:
         return sum(len(msgspec.json.encode(section)) for section in self.state.values() if section)
 
 
-class ShadowStore:
+class ShadowDocuments:
     """The shadows of all things. A shadow is named, or classic with the name "".
 
     `clock` gives seconds since the epoch; `max_bytes` bounds `desired` and `reported` together.

@@ -14,7 +14,7 @@ from ..operator import Operator
 from ..processes import accepts
 from ..servers import Broker, ObjectServer
 from ..shadow_service import ShadowService
-from ..shadows import ShadowStore
+from ..shadows import ShadowDocuments
 from .failure import Failed
 
 __all__ = ["THING", "World"]
@@ -36,7 +36,7 @@ class World:
         self.objects = ObjectServer(directory / "s3")
         self.broker = Broker(directory / "broker")
         self.link = Link(self.objects.port, rate=rate)
-        shadows = ShadowStore()
+        shadows = ShadowDocuments()
         self.shadow_service = ShadowService(shadows, self.broker.port)
         role = {k: v for k, v in self.objects.environment.items() if "KEY" in k}
         nucleus_directory = directory / "nucleus"

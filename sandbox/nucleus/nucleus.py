@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from ..shadows import ShadowStore
+from ..shadows import ShadowDocuments
 from .authorization import AccessControl
 from .credentials import CredentialsEndpoint
 from .faults import Faults
@@ -47,14 +47,14 @@ class Nucleus:
         directory: Path,
         broker_port: int,
         personality: Literal["java", "lite"] | Personality = "java",
-        shadows: ShadowStore | None = None,
+        shadows: ShadowDocuments | None = None,
         region: str = "us-east-1",
         credentials: Mapping[str, str] | None = None,
     ) -> None:
         self.thing_name = thing_name
         self.region = region
         self.faults = Faults()
-        self.shadows = shadows or ShadowStore()
+        self.shadows = shadows or ShadowDocuments()
         if isinstance(personality, str):
             personality = PERSONALITIES[personality]
         self.personality = personality

@@ -32,11 +32,11 @@ def begun(root: Path, before: dict[str, str] | None, key: str = "v2/") -> Downlo
     return msgspec.structs.replace(download, exchange=replace.begin(download))
 
 
-class Death(BaseException):
+class ProcessDeath(BaseException):
     """The end of the process."""
 
 
-class Mortal:
+class DieBefore:
     """Ends the process before the step `at` of those that change a directory, or sync one."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
@@ -53,7 +53,7 @@ class Mortal:
     def _step(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def step(*arguments: Any, **named: Any) -> Any:
             if self._left == 0:
-                raise Death
+                raise ProcessDeath
             self._left -= 1
             return real(*arguments, **named)
 
@@ -63,10 +63,10 @@ class Mortal:
 def dies(monkeypatch: pytest.MonkeyPatch, at: int, work: Callable[[], object]) -> bool:
     """Do `work` in a process that ends before step `at`; tell whether it came to that."""
     with monkeypatch.context() as patch:
-        Mortal(patch, at)
+        DieBefore(patch, at)
         try:
             work()
-        except Death:
+        except ProcessDeath:
             return True
     return False
 

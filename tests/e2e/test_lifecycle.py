@@ -15,7 +15,7 @@ from s3downloader.core.aio import timeout
 from sandbox.device import COMPONENT
 from sandbox.servers import Broker, ObjectServer
 from sandbox.shadow_service import ShadowService
-from sandbox.shadows import ShadowStore
+from sandbox.shadows import ShadowDocuments
 
 from ..support import eventually
 from .conftest import Bench, make_bench
@@ -212,9 +212,9 @@ async def test_an_update_waits_for_what_could_not_go_on(
 async def test_over_mqtt_the_shadow_is_reached_by_its_topics(
     tmp_path: Path, broker: Broker, object_server: ObjectServer
 ) -> None:
-    store = ShadowStore()
+    shadows = ShadowDocuments()
     async with (
-        ShadowService(store, broker.port),
+        ShadowService(shadows, broker.port),
         make_bench("mqtt", tmp_path, broker, object_server, {}) as bench,
     ):
         await bench.device.start()
@@ -223,9 +223,9 @@ async def test_over_mqtt_the_shadow_is_reached_by_its_topics(
         thing = bench.device.thing_name
 
         def reported() -> Any:
-            if "models" not in store.names(thing):
+            if "models" not in shadows.names(thing):
                 return None
-            return store.get(thing, "models")["state"].get("reported", {}).get("models", {})
+            return shadows.get(thing, "models")["state"].get("reported", {}).get("models", {})
 
         await eventually(lambda: "m" in (reported() or {}))
         await bench.operator.ask("model_delete", model_id="m")

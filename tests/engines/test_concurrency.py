@@ -16,7 +16,7 @@ from tests.support import ManualClock, eventually
 MIB = 1 << 20
 
 
-class Crowd:
+class SlotHolders:
     """Tasks that each want a slot, and hold it until they are let go."""
 
     def __init__(self, limiter: ConcurrencyLimiter) -> None:
@@ -57,8 +57,8 @@ async def settled() -> None:
 
 
 @asynccontextmanager
-async def crowd(limiter: ConcurrencyLimiter) -> AsyncIterator[Crowd]:
-    everyone = Crowd(limiter)
+async def crowd(limiter: ConcurrencyLimiter) -> AsyncIterator[SlotHolders]:
+    everyone = SlotHolders(limiter)
     try:
         yield everyone
     finally:

@@ -218,7 +218,7 @@ def told_by_aws(content: bytes, algorithm: str, *, with_parts: bool) -> Expected
     )
 
 
-class Told:
+class KnownHeads:
     """Heads that are known."""
 
     def __init__(self, expected: Expected) -> None:
@@ -255,7 +255,7 @@ async def test_only_the_damaged_parts_of_an_object_are_fetched_again(
     content = random.Random(1).randbytes(17 * MIB)
     plan = Plan(object_server, "stores/")
     await plan.put("told", content)
-    heads = Told(told_by_aws(content, algorithm, with_parts=with_parts))
+    heads = KnownHeads(told_by_aws(content, algorithm, with_parts=with_parts))
     options = Options(part_size=part_size, concurrency=1)  # which part is hit is no chance
     link.corrupt_after(7 * MIB)
     sink = ForgivingRecorder()

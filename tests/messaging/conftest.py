@@ -21,7 +21,7 @@ from s3downloader.messaging.mqtt.bus import MqttBus
 from sandbox.nucleus import Nucleus
 from sandbox.nucleus.personality import PERSONALITIES
 from sandbox.servers import Broker
-from sandbox.shadows import ShadowStore
+from sandbox.shadows import ShadowDocuments
 
 COMPONENT = "com.example.Component"
 THING = "thing"
@@ -59,7 +59,7 @@ def start_nucleus(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         broker: Broker = broker,
         access: dict[str, Any] | None = None,
         configuration: dict[str, Any] | None = None,
-        shadows: ShadowStore | None = None,
+        shadows: ShadowDocuments | None = None,
         **habits: Any,
     ) -> AsyncIterator[Nucleus]:
         async with Nucleus(

@@ -20,7 +20,7 @@ from .inbox import Inbox
 from .test_mqtt import QUICK
 
 
-class Checkpointer:
+class HeldInbox:
     """Remembers messages, and says only when the test does that one is safe."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ async def acknowledged(bus: MqttBus, prefix: str) -> None:
 
 
 async def test_what_is_not_safe_comes_again_to_the_next(broker: Broker, prefix: str) -> None:
-    first, second = Checkpointer(), Checkpointer()
+    first, second = HeldInbox(), HeldInbox()
     async with MqttBus(broker.url, f"{prefix}-cloud") as cloud:
         async with MqttBus(broker.url, prefix) as bus:
             await bus.subscribe(prefix, first)
@@ -77,7 +77,7 @@ async def test_what_was_safe_just_before_the_end_does_not_come_again(
 ) -> None:
     async with MqttBus(broker.url, f"{prefix}-cloud") as cloud:
         for number in range(10):
-            keeper, payload = Checkpointer(), b"%d" % number
+            keeper, payload = HeldInbox(), b"%d" % number
             async with MqttBus(broker.url, prefix) as bus:
                 await bus.subscribe(prefix, keeper)
                 await cloud.publish(prefix, payload, qos=1)
@@ -87,7 +87,7 @@ async def test_what_was_safe_just_before_the_end_does_not_come_again(
 
 
 async def test_the_broker_keeps_what_is_over_the_maximum(broker: Broker, prefix: str) -> None:
-    keeper, sent = Checkpointer(), [b"%d" % n for n in range(300)]
+    keeper, sent = HeldInbox(), [b"%d" % n for n in range(300)]
     async with (
         MqttBus(broker.url, f"{prefix}-cloud") as cloud,
         MqttBus(broker.url, prefix) as bus,
@@ -107,7 +107,7 @@ async def test_the_broker_keeps_what_is_over_the_maximum(broker: Broker, prefix:
 
 
 async def test_what_was_not_safe_when_the_link_broke_comes_again(tmp_path: Path) -> None:
-    keeper = Checkpointer()
+    keeper = HeldInbox()
     async with (
         Broker(tmp_path / "broker", persistence=True) as broker,
         MqttBus(broker.url, "device", reconnect_delays=QUICK) as bus,
@@ -150,7 +150,7 @@ async def test_what_nobody_wants_any_more_holds_nothing_up(
 async def test_a_retained_message_comes_with_a_new_subscription_alone(
     broker: Broker, prefix: str
 ) -> None:
-    kept, inbox = Checkpointer(), Checkpointer()
+    kept, inbox = HeldInbox(), HeldInbox()
     async with aiomqtt.Client("127.0.0.1", broker.port) as cloud:
         await cloud.publish(prefix, b"kept", qos=1, retain=True)
         async with MqttBus(broker.url, prefix) as bus:

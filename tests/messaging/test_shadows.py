@@ -36,7 +36,7 @@ from s3downloader.messaging.mqtt.bus import MqttBus
 from s3downloader.messaging.shadow_topics import TopicShadow
 from sandbox.servers import Broker
 from sandbox.shadow_service import ShadowService
-from sandbox.shadows import ShadowStore
+from sandbox.shadows import ShadowDocuments
 
 from .conftest import StartNucleus
 from .inbox import Inbox
@@ -49,22 +49,22 @@ class Cloud:
     """A broker with a shadow service behind it, and the shadows."""
 
     broker: Broker
-    store: ShadowStore
+    shadows: ShadowDocuments
 
 
 @pytest.fixture(scope="module")
 async def cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cloud]:
-    store = ShadowStore()
+    shadows = ShadowDocuments()
     async with (
         Broker(tmp_path_factory.mktemp("cloud")) as broker,
-        ShadowService(store, broker.port) as service,
+        ShadowService(shadows, broker.port) as service,
     ):
         await service.wait_online()
-        yield Cloud(broker, store)
+        yield Cloud(broker, shadows)
 
 
 @dataclass
-class Way:
+class ShadowAccess:
     """A shadow, and how someone else changes it."""
 
     shadow: Shadow
@@ -74,32 +74,32 @@ class Way:
 @pytest.fixture(params=["memory", "mqtt", "java", "lite", "ShadowManager"])
 async def way(
     request: pytest.FixtureRequest, cloud: Cloud, prefix: str, start_nucleus: StartNucleus
-) -> AsyncIterator[Way]:
+) -> AsyncIterator[ShadowAccess]:
     def write(state: dict[str, Any]) -> None:
-        cloud.store.update(prefix, "models", msgspec.json.encode({"state": state}))
+        cloud.shadows.update(prefix, "models", msgspec.json.encode({"state": state}))
 
     async with AsyncExitStack() as stack:
         if request.param == "memory":
             memory = MemoryShadow()
-            yield Way(memory, memory.write)
+            yield ShadowAccess(memory, memory.write)
             return
         if request.param == "mqtt":
             mqtt = await stack.enter_async_context(MqttBus(cloud.broker.url, prefix))
-            yield Way(TopicShadow(mqtt, prefix), write)
+            yield ShadowAccess(TopicShadow(mqtt, prefix), write)
             return
         personality = "lite" if request.param == "lite" else "java"
         await stack.enter_async_context(
-            start_nucleus(personality, broker=cloud.broker, shadows=cloud.store)
+            start_nucleus(personality, broker=cloud.broker, shadows=cloud.shadows)
         )
         ipc = await stack.enter_async_context(IpcClient())
         if request.param == "ShadowManager":
-            yield Way(IpcShadow(ipc, prefix), write)
+            yield ShadowAccess(IpcShadow(ipc, prefix), write)
             return
         bus = await stack.enter_async_context(GreengrassBus(ipc))
-        yield Way(TopicShadow(bus, prefix), write)
+        yield ShadowAccess(TopicShadow(bus, prefix), write)
 
 
-async def test_updates_merge_and_nulls_delete(way: Way) -> None:
+async def test_updates_merge_and_nulls_delete(way: ShadowAccess) -> None:
     assert await way.shadow.get() == ShadowDocument(version=0)
     models = {"a": {"x": 1}, "b": {"y": 1}}
     version = await way.shadow.update(version=0, state={"reported": {"models": models}})
@@ -110,7 +110,7 @@ async def test_updates_merge_and_nulls_delete(way: Way) -> None:
     )
 
 
-async def test_an_update_for_an_old_version_changes_nothing(way: Way) -> None:
+async def test_an_update_for_an_old_version_changes_nothing(way: ShadowAccess) -> None:
     version = await way.shadow.update(version=0, state={"reported": {"a": 1}})
     way.write({"desired": {"a": 2}})
     with pytest.raises(ShadowConflict):
@@ -120,7 +120,7 @@ async def test_an_update_for_an_old_version_changes_nothing(way: Way) -> None:
     )
 
 
-async def test_a_document_over_the_services_limit_is_refused(way: Way) -> None:
+async def test_a_document_over_the_services_limit_is_refused(way: ShadowAccess) -> None:
     version = await way.shadow.update(version=0, state={"reported": {"a": "." * 4500}})
     with pytest.raises(DownloaderError) as refusal:
         await way.shadow.update(version=version, state={"reported": {"b": "." * 4500}})
@@ -128,7 +128,7 @@ async def test_a_document_over_the_services_limit_is_refused(way: Way) -> None:
     await way.shadow.update(version=version, state={"reported": {"b": "small"}})
 
 
-async def test_changes_by_others_are_told_and_our_own_are_not(way: Way) -> None:
+async def test_changes_by_others_are_told_and_our_own_are_not(way: ShadowAccess) -> None:
     inbox = Inbox()
     await way.shadow.watch(lambda: inbox(Message("change", b"")))
     await way.shadow.update(version=0, state={"reported": {"a": 1}})
@@ -139,7 +139,7 @@ async def test_changes_by_others_are_told_and_our_own_are_not(way: Way) -> None:
     assert len(inbox.messages) == 1
 
 
-async def test_requests_at_once_all_get_their_own_answer(way: Way) -> None:
+async def test_requests_at_once_all_get_their_own_answer(way: ShadowAccess) -> None:
     await way.shadow.update(version=0, state={"reported": {"a": 1}})
     documents = await asyncio.gather(*(way.shadow.get() for _ in range(12)))
     assert documents == [ShadowDocument(version=1, reported={"a": 1})] * 12
@@ -167,7 +167,7 @@ class TestTopics:
             await shadow.watch(lambda: inbox(Message("change", b"")))
             await shadow.update(version=0, state={"reported": {"a": 1}})
             version = await shadow.update(version=1, state={"reported": {"a": 2}})
-            cloud.store.delete(prefix, "models")
+            cloud.shadows.delete(prefix, "models")
             await inbox.count(1)
             with pytest.raises(ShadowConflict):
                 await shadow.update(version=version, state={"reported": {"a": 3}})
@@ -279,7 +279,7 @@ class TestShadowManager:
             assert (await shadow.get()).version == 0
 
 
-class TestFirstAnswering:
+class TestFirstAvailable:
     async def test_on_nucleus_lite_the_reserved_topics_serve(
         self, start_nucleus: StartNucleus, cloud: Cloud, prefix: str
     ) -> None:

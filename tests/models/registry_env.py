@@ -16,7 +16,7 @@ from s3downloader.messaging.bus import Shadow, ShadowConflict, ShadowDocument
 from s3downloader.messaging.shadow_messages import refusal
 from s3downloader.models.registry import Registry
 from s3downloader.store import Change, Store
-from sandbox.shadows import ShadowError, ShadowStore
+from sandbox.shadows import ShadowDocuments, ShadowError
 
 THING, NAME = "edge-1", "models"
 
@@ -59,7 +59,7 @@ class ManualClock:
 class ServiceShadow:
     """The shadow service without messages between. Implements Shadow."""
 
-    def __init__(self, service: ShadowStore) -> None:
+    def __init__(self, service: ShadowDocuments) -> None:
         self.available = True
         self.is_available = True
         self.requests: list[str] = []
@@ -131,7 +131,7 @@ class Device:
     def __init__(self, disk: Path) -> None:
         self.clock = ManualClock()
         self.time: Clock = self.clock
-        self.service = ShadowStore()
+        self.service = ShadowDocuments()
         self.shadow = ServiceShadow(self.service)
         self.way: Shadow | None = self.shadow
         self.recorded: list[Change] = []

@@ -28,7 +28,7 @@ from s3downloader.models.shadow_document import (
     unreadable,
     with_reported,
 )
-from sandbox.shadows import ShadowStore
+from sandbox.shadows import ShadowDocuments
 
 from .test_shadow_document import document
 
@@ -55,7 +55,7 @@ unhurried = settings(deadline=None, database=None)
 
 def served(base: Models, patch: dict[str, Any]) -> Models:
     """Return what the shadow service makes of models and a patch of them."""
-    service = ShadowStore(max_bytes=1 << 20)
+    service = ShadowDocuments(max_bytes=1 << 20)
     for models in filter(None, (base, patch)):
         request = {"state": {"reported": {"models": models, "else": 1}}}
         service.update("edge", "models", msgspec.json.encode(request))

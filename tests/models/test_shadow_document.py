@@ -19,7 +19,7 @@ from s3downloader.models.shadow_document import (
     shadow_bytes,
     with_reported,
 )
-from sandbox.shadows import ShadowError, ShadowStore
+from sandbox.shadows import ShadowDocuments, ShadowError
 
 
 def document(*, version: int = 1, desired: Any = None, reported: Any = None) -> ShadowDocument:
@@ -37,9 +37,9 @@ def test_bytes_are_those_the_service_counts() -> None:
     counted = shadow_bytes(ShadowDocument(version=3, desired=desired, reported=reported))
     request = msgspec.json.encode({"state": {"desired": desired, "reported": reported}})
 
-    ShadowStore(max_bytes=counted).update("edge", "models", request)
+    ShadowDocuments(max_bytes=counted).update("edge", "models", request)
     with pytest.raises(ShadowError) as refusal:
-        ShadowStore(max_bytes=counted - 1).update("edge", "models", request)
+        ShadowDocuments(max_bytes=counted - 1).update("edge", "models", request)
     assert refusal.value.code == 413
 
 
@@ -85,12 +85,12 @@ def test_the_service_takes_as_many_levels_and_no_more() -> None:
 
     deepest = {"runtime": {"a": {"b": 1}}, "layers": [[1], {"c": "d"}], "note": None}
     check_fields(deepest)
-    ShadowStore().update("edge", "models", request(deepest))
+    ShadowDocuments().update("edge", "models", request(deepest))
     deeper = {"runtime": {"a": {"b": {"c": 1}}}}
     with pytest.raises(DownloaderError, match="3 levels"):
         check_fields(deeper)
     with pytest.raises(ShadowError, match="too many levels"):
-        ShadowStore().update("edge", "models", request(deeper))
+        ShadowDocuments().update("edge", "models", request(deeper))
 
 
 def test_plain_leaves_out_what_a_shadow_does_not_keep() -> None:

@@ -16,7 +16,7 @@ from sandbox.nucleus import Nucleus
 from sandbox.processes import free_ports
 from sandbox.servers import Broker
 from sandbox.shadow_service import ShadowService
-from sandbox.shadows import ShadowStore
+from sandbox.shadows import ShadowDocuments
 from tests.nucleus.support import Component, policies
 from tests.support import eventually
 
@@ -158,7 +158,7 @@ async def test_no_publish_hangs_when_the_broker_goes_under_it(distant: Nucleus, 
 
 
 async def test_the_shadow_service_comes_back_with_the_broker(broker: Broker) -> None:
-    async with ShadowService(ShadowStore(), broker.port) as service:
+    async with ShadowService(ShadowDocuments(), broker.port) as service:
         await broker.stop()
         await broker.start()
         async with aiomqtt.Client("127.0.0.1", broker.port) as client:

@@ -16,16 +16,16 @@ from awsiot import V2ServiceException, iotshadow
 
 from sandbox.servers import Broker
 from sandbox.shadow_service import ShadowService
-from sandbox.shadows import ShadowStore
+from sandbox.shadows import ShadowDocuments
 
 PREFIX = "$aws/things/dev-02/shadow/name/models"
 
 
 @pytest.fixture
-async def store(broker: Broker) -> AsyncIterator[ShadowStore]:
-    store = ShadowStore(clock=lambda: 1000.0)
-    async with ShadowService(store, broker.port):
-        yield store
+async def shadows(broker: Broker) -> AsyncIterator[ShadowDocuments]:
+    shadows = ShadowDocuments(clock=lambda: 1000.0)
+    async with ShadowService(shadows, broker.port):
+        yield shadows
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ async def answer(client: aiomqtt.Client) -> tuple[str, Any]:
     return message.topic.value.removeprefix(f"{PREFIX}/"), json.loads(message.payload)
 
 
-async def test_update_get_delete(store: ShadowStore, client: aiomqtt.Client) -> None:
+async def test_update_get_delete(shadows: ShadowDocuments, client: aiomqtt.Client) -> None:
     request = {"state": {"desired": {"a": 1}}, "clientToken": "t"}
     await client.publish(f"{PREFIX}/update", json.dumps(request), qos=1)
     answers = dict([await answer(client) for _ in range(3)])
@@ -51,13 +51,13 @@ async def test_update_get_delete(store: ShadowStore, client: aiomqtt.Client) -> 
     await client.publish(f"{PREFIX}/get", b"", qos=1)
     topic, document = await answer(client)
     assert topic == "get/accepted"
-    assert document == store.get("dev-02", "models")
+    assert document == shadows.get("dev-02", "models")
 
     await client.publish(f"{PREFIX}/delete", b"", qos=1)
     assert await answer(client) == ("delete/accepted", {"version": 1, "timestamp": 1000})
 
 
-async def test_refusals_come_on_rejected(store: ShadowStore, client: aiomqtt.Client) -> None:
+async def test_refusals_come_on_rejected(shadows: ShadowDocuments, client: aiomqtt.Client) -> None:
     await client.publish(f"{PREFIX}/get", b'{"clientToken": "t"}', qos=1)
     assert await answer(client) == (
         "get/rejected",
@@ -77,25 +77,27 @@ async def test_refusals_come_on_rejected(store: ShadowStore, client: aiomqtt.Cli
 
 
 async def test_what_others_change_is_published_too(
-    store: ShadowStore, client: aiomqtt.Client
+    shadows: ShadowDocuments, client: aiomqtt.Client
 ) -> None:
-    store.update("dev-02", "models", b'{"state": {"reported": {"a": 1}}}')
+    shadows.update("dev-02", "models", b'{"state": {"reported": {"a": 1}}}')
     assert [(await answer(client))[0] for _ in range(2)] == ["update/accepted", "update/documents"]
 
 
 async def test_the_classic_shadow_has_topics_without_a_name(
-    store: ShadowStore, broker: Broker
+    shadows: ShadowDocuments, broker: Broker
 ) -> None:
     async with aiomqtt.Client("127.0.0.1", broker.port) as client:
         prefix = "$aws/things/dev-02/shadow"
         await client.subscribe(f"{prefix}/update/accepted", qos=1)
         await client.publish(f"{prefix}/update", b'{"state": {"reported": {"a": 1}}}', qos=1)
         await asyncio.wait_for(anext(client.messages), 5)
-        assert store.get("dev-02", "")["state"] == {"reported": {"a": 1}}
+        assert shadows.get("dev-02", "")["state"] == {"reported": {"a": 1}}
 
 
 @pytest.fixture
-async def sdk(store: ShadowStore, broker: Broker) -> AsyncIterator[iotshadow.IotShadowClientV2]:
+async def sdk(
+    shadows: ShadowDocuments, broker: Broker
+) -> AsyncIterator[iotshadow.IotShadowClientV2]:
     """The shadow client of awsiotsdk."""
     connected, stopped = threading.Event(), threading.Event()
     mqtt = awscrt.mqtt5.Client(

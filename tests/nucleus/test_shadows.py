@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.shadows import Json, ShadowError, ShadowStore
+from sandbox.shadows import Json, ShadowDocuments, ShadowError
 
 T, N = "dev-01", "models"
 
@@ -26,29 +26,29 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(clock: Clock) -> ShadowStore:
-    return ShadowStore(clock=clock)
+def shadows(clock: Clock) -> ShadowDocuments:
+    return ShadowDocuments(clock=clock)
 
 
-def update(store: ShadowStore, **request: Any) -> Json:
-    return store.update(T, N, json.dumps(request).encode())
+def update(shadows: ShadowDocuments, **request: Any) -> Json:
+    return shadows.update(T, N, json.dumps(request).encode())
 
 
-def report(store: ShadowStore, reported: Any, **request: Any) -> Json:
-    return update(store, state={"reported": reported}, **request)
+def report(shadows: ShadowDocuments, reported: Any, **request: Any) -> Json:
+    return update(shadows, state={"reported": reported}, **request)
 
 
-def refusal(store: ShadowStore, request: bytes) -> ShadowError:
+def refusal(shadows: ShadowDocuments, request: bytes) -> ShadowError:
     with pytest.raises(ShadowError) as error:
-        store.update(T, N, request)
+        shadows.update(T, N, request)
     return error.value
 
 
 def test_an_update_is_accepted_with_version_metadata_and_token(
-    store: ShadowStore, clock: Clock
+    shadows: ShadowDocuments, clock: Clock
 ) -> None:
     clock.now = 1700.9
-    assert report(store, {"a": 1, "b": {"c": [1, 2]}}, clientToken="t") == {
+    assert report(shadows, {"a": 1, "b": {"c": [1, 2]}}, clientToken="t") == {
         "state": {"reported": {"a": 1, "b": {"c": [1, 2]}}},
         "metadata": {
             "reported": {
@@ -62,13 +62,13 @@ def test_an_update_is_accepted_with_version_metadata_and_token(
     }
 
 
-def test_get_has_the_whole_shadow_with_its_delta(store: ShadowStore, clock: Clock) -> None:
-    report(store, {"a": 1, "same": {"x": 1, "y": 2}})
+def test_get_has_the_whole_shadow_with_its_delta(shadows: ShadowDocuments, clock: Clock) -> None:
+    report(shadows, {"a": 1, "same": {"x": 1, "y": 2}})
     clock.now = 2000
-    update(store, state={"desired": {"a": 2, "b": 3, "same": {"x": 1, "y": 5}}})
+    update(shadows, state={"desired": {"a": 2, "b": 3, "same": {"x": 1, "y": 5}}})
     clock.now = 3000
     old, new = {"timestamp": 1000}, {"timestamp": 2000}
-    assert store.get(T, N, b'{"clientToken": "t"}') == {
+    assert shadows.get(T, N, b'{"clientToken": "t"}') == {
         "state": {
             "desired": {"a": 2, "b": 3, "same": {"x": 1, "y": 5}},
             "reported": {"a": 1, "same": {"x": 1, "y": 2}},
@@ -84,11 +84,13 @@ def test_get_has_the_whole_shadow_with_its_delta(store: ShadowStore, clock: Cloc
     }
 
 
-def test_an_update_merges_and_stamps_only_what_it_names(store: ShadowStore, clock: Clock) -> None:
-    report(store, {"a": {"x": 1, "y": 2}, "list": [1, 2, 3]})
+def test_an_update_merges_and_stamps_only_what_it_names(
+    shadows: ShadowDocuments, clock: Clock
+) -> None:
+    report(shadows, {"a": {"x": 1, "y": 2}, "list": [1, 2, 3]})
     clock.now = 2000
-    report(store, {"a": {"y": 3}, "list": [4]})
-    document = store.get(T, N)
+    report(shadows, {"a": {"y": 3}, "list": [4]})
+    document = shadows.get(T, N)
     assert document["state"] == {"reported": {"a": {"x": 1, "y": 3}, "list": [4]}}
     assert document["metadata"]["reported"] == {
         "a": {"x": {"timestamp": 1000}, "y": {"timestamp": 2000}},
@@ -96,10 +98,10 @@ def test_an_update_merges_and_stamps_only_what_it_names(store: ShadowStore, cloc
     }
 
 
-def test_a_value_and_an_object_can_take_each_others_place(store: ShadowStore) -> None:
-    report(store, {"a": 1, "b": {"x": 1}})
-    report(store, {"a": {"x": 1}, "b": 2})
-    document = store.get(T, N)
+def test_a_value_and_an_object_can_take_each_others_place(shadows: ShadowDocuments) -> None:
+    report(shadows, {"a": 1, "b": {"x": 1}})
+    report(shadows, {"a": {"x": 1}, "b": 2})
+    document = shadows.get(T, N)
     assert document["state"]["reported"] == {"a": {"x": 1}, "b": 2}
     assert document["metadata"]["reported"]["a"] == {"x": {"timestamp": 1000}}
 
@@ -115,10 +117,12 @@ def test_a_value_and_an_object_can_take_each_others_place(store: ShadowStore) ->
         ({"new": {"x": None}}, {"m": {"one": {"v": 1, "w": 0}, "two": {"v": 2}}, "n": 1}),
     ],
 )
-def test_null_removes_and_leaves_no_metadata(store: ShadowStore, patch: Json, left: Json) -> None:
-    report(store, {"m": {"one": {"v": 1, "w": 0}, "two": {"v": 2}}, "n": 1})
-    report(store, patch)
-    document = store.get(T, N)
+def test_null_removes_and_leaves_no_metadata(
+    shadows: ShadowDocuments, patch: Json, left: Json
+) -> None:
+    report(shadows, {"m": {"one": {"v": 1, "w": 0}, "two": {"v": 2}}, "n": 1})
+    report(shadows, patch)
+    document = shadows.get(T, N)
     assert document["state"]["reported"] == left
     assert keys(document["metadata"]["reported"]) == keys(left)
 
@@ -132,17 +136,17 @@ def keys(node: Json) -> Json:
 
 
 @pytest.mark.parametrize("state", [{"desired": None}, {"desired": {}}])
-def test_a_section_is_removed_by_null(store: ShadowStore, state: Json) -> None:
-    update(store, state={"desired": {"a": 1}, "reported": {"b": 1}})
-    update(store, state=state)
-    assert store.get(T, N)["state"] == {"reported": {"b": 1}}
-    assert list(store.get(T, N)["metadata"]) == ["reported"]
+def test_a_section_is_removed_by_null(shadows: ShadowDocuments, state: Json) -> None:
+    update(shadows, state={"desired": {"a": 1}, "reported": {"b": 1}})
+    update(shadows, state=state)
+    assert shadows.get(T, N)["state"] == {"reported": {"b": 1}}
+    assert list(shadows.get(T, N)["metadata"]) == ["reported"]
 
 
-def test_null_for_the_state_empties_the_shadow_but_keeps_it(store: ShadowStore) -> None:
-    report(store, {"a": 1})
-    assert update(store, state=None)["version"] == 2
-    assert store.get(T, N)["state"] == {}
+def test_null_for_the_state_empties_the_shadow_but_keeps_it(shadows: ShadowDocuments) -> None:
+    report(shadows, {"a": 1})
+    assert update(shadows, state=None)["version"] == 2
+    assert shadows.get(T, N)["state"] == {}
 
 
 @pytest.mark.parametrize(
@@ -164,78 +168,78 @@ def test_null_for_the_state_empties_the_shadow_but_keeps_it(store: ShadowStore) 
     ],
 )
 def test_a_malformed_request_is_refused(
-    store: ShadowStore, request_document: bytes, message: str
+    shadows: ShadowDocuments, request_document: bytes, message: str
 ) -> None:
-    error = refusal(store, request_document)
+    error = refusal(shadows, request_document)
     assert (error.code, error.message) == (400, message)
 
 
-def test_six_levels_of_nesting_are_taken_and_seven_are_not(store: ShadowStore) -> None:
+def test_six_levels_of_nesting_are_taken_and_seven_are_not(shadows: ShadowDocuments) -> None:
     third: Json = {"4": {"5": {"6": {"leaf": 1}}}}  # the first two are state and reported
-    report(store, {"3": third})
-    report(store, {"3": {"4": {"5": {"6": ["leaf"]}}}})
+    report(shadows, {"3": third})
+    report(shadows, {"3": {"4": {"5": {"6": ["leaf"]}}}})
     for seventh in ({"leaf": 1}, ["leaf"], {}):
         third["4"]["5"]["6"] = {"7": seventh}
-        error = refusal(store, json.dumps({"state": {"reported": {"3": third}}}).encode())
+        error = refusal(shadows, json.dumps({"state": {"reported": {"3": third}}}).encode())
         assert error.message == "JSON contains too many levels of nesting; maximum is 6"
 
 
-def test_a_version_must_be_the_present_one(store: ShadowStore) -> None:
-    report(store, {"a": 1}, version=1)
-    report(store, {"a": 2}, version=1)
-    error = refusal(store, b'{"state": {}, "version": 1, "clientToken": "t"}')
+def test_a_version_must_be_the_present_one(shadows: ShadowDocuments) -> None:
+    report(shadows, {"a": 1}, version=1)
+    report(shadows, {"a": 2}, version=1)
+    error = refusal(shadows, b'{"state": {}, "version": 1, "clientToken": "t"}')
     assert error.document(5) == {
         "code": 409,
         "message": "Version conflict",
         "timestamp": 5,
         "clientToken": "t",
     }
-    report(store, {"a": 3}, version=2)
-    assert store.get(T, N)["version"] == 3
+    report(shadows, {"a": 3}, version=2)
+    assert shadows.get(T, N)["version"] == 3
 
 
 def test_the_size_of_desired_and_reported_is_limited(clock: Clock) -> None:
-    store = ShadowStore(clock=clock, max_bytes=30)
-    report(store, {"a": "x" * 22})  # {"a":"…"} is 30 bytes
-    error = refusal(store, b'{"state": {"reported": {"b": 1}}}')
+    shadows = ShadowDocuments(clock=clock, max_bytes=30)
+    report(shadows, {"a": "x" * 22})  # {"a":"…"} is 30 bytes
+    error = refusal(shadows, b'{"state": {"reported": {"b": 1}}}')
     assert (error.code, error.message) == (413, "The payload exceeds the maximum size allowed")
-    assert store.get(T, N)["version"] == 1
-    assert refusal(store, b'{"state": {"desired": {"b": 1}}}').code == 413
-    assert refusal(store, '{"state": {"reported": {"a": "äääääääääääx"}}}'.encode()).code == 413
-    report(store, {"a": "ä" * 11})
+    assert shadows.get(T, N)["version"] == 1
+    assert refusal(shadows, b'{"state": {"desired": {"b": 1}}}').code == 413
+    assert refusal(shadows, '{"state": {"reported": {"a": "äääääääääääx"}}}'.encode()).code == 413
+    report(shadows, {"a": "ä" * 11})
 
 
-def test_a_deleted_shadow_is_gone_and_its_version_counts_on(store: ShadowStore) -> None:
-    report(store, {"a": 1})
-    report(store, {"a": 2})
-    assert store.delete(T, N, b'{"clientToken": "t"}') == {
+def test_a_deleted_shadow_is_gone_and_its_version_counts_on(shadows: ShadowDocuments) -> None:
+    report(shadows, {"a": 1})
+    report(shadows, {"a": 2})
+    assert shadows.delete(T, N, b'{"clientToken": "t"}') == {
         "version": 2,
         "timestamp": 1000,
         "clientToken": "t",
     }
-    assert store.names(T) == []
-    for operation in (store.get, store.delete):
+    assert shadows.names(T) == []
+    for operation in (shadows.get, shadows.delete):
         with pytest.raises(ShadowError, match="No shadow exists with name: models") as error:
             operation(T, N)
         assert error.value.code == 404
-    assert report(store, {"b": 1})["version"] == 3
-    assert store.get(T, N)["state"] == {"reported": {"b": 1}}
+    assert report(shadows, {"b": 1})["version"] == 3
+    assert shadows.get(T, N)["state"] == {"reported": {"b": 1}}
 
 
-def test_shadows_are_kept_apart_and_listed_by_thing(store: ShadowStore) -> None:
+def test_shadows_are_kept_apart_and_listed_by_thing(shadows: ShadowDocuments) -> None:
     for thing, name in (("a", "two"), ("a", "one"), ("a", ""), ("b", "three")):
-        store.update(thing, name, b'{"state": {"reported": {"x": 1}}}')
-    assert store.names("a") == ["one", "two"]
-    assert store.get("b", "three")["version"] == 1
+        shadows.update(thing, name, b'{"state": {"reported": {"x": 1}}}')
+    assert shadows.names("a") == ["one", "two"]
+    assert shadows.get("b", "three")["version"] == 1
     with pytest.raises(ShadowError, match="match pattern"):
-        store.get("a", "one/two")
+        shadows.get("a", "one/two")
 
 
-def test_a_change_is_told_on_the_reserved_topics(store: ShadowStore) -> None:
+def test_a_change_is_told_on_the_reserved_topics(shadows: ShadowDocuments) -> None:
     published: list[tuple[str, Json]] = []
-    unlisten = store.listen(lambda topic, document: published.append((topic, document)))
+    unlisten = shadows.listen(lambda topic, document: published.append((topic, document)))
     stamp = {"timestamp": 1000}
-    accepted = update(store, state={"desired": {"a": 1}}, clientToken="t")
+    accepted = update(shadows, state={"desired": {"a": 1}}, clientToken="t")
     current = {
         "state": {"desired": {"a": 1}},
         "metadata": {"desired": {"a": stamp}},
@@ -260,7 +264,7 @@ def test_a_change_is_told_on_the_reserved_topics(store: ShadowStore) -> None:
         ),
     ]
     published.clear()
-    report(store, {"a": 1})
+    report(shadows, {"a": 1})
     assert [topic for topic, _ in published] == [
         f"{prefix}/update/accepted",
         f"{prefix}/update/documents",
@@ -268,8 +272,8 @@ def test_a_change_is_told_on_the_reserved_topics(store: ShadowStore) -> None:
     assert published[1][1]["previous"] == current
     assert published[1][1]["current"]["version"] == 2
     published.clear()
-    store.delete(T, N)
+    shadows.delete(T, N)
     assert published == [(f"{prefix}/delete/accepted", {"version": 2, "timestamp": 1000})]
     unlisten()
-    report(store, {"a": 1})
+    report(shadows, {"a": 1})
     assert len(published) == 1

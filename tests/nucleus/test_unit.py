@@ -20,7 +20,7 @@ from .support import Component
 HOUR = 3_600.0
 
 
-class Ending:
+class EndingService:
     """A service that ends when, and as, the test says."""
 
     def __init__(self) -> None:
@@ -50,11 +50,11 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def service() -> Ending:
-    return Ending()
+def service() -> EndingService:
+    return EndingService()
 
 
-async def fail(unit: Unit, service: Ending, clock: ManualClock, status: int = 1) -> None:
+async def fail(unit: Unit, service: EndingService, clock: ManualClock, status: int = 1) -> None:
     """Let it fail, and the second pass after which it is started again."""
     starts = unit.starts
     service.end(status)
@@ -65,7 +65,7 @@ async def fail(unit: Unit, service: Ending, clock: ManualClock, status: int = 1)
 
 @pytest.mark.parametrize("status", [1, -signal.SIGKILL])
 async def test_lite_starts_a_component_three_times_an_hour(
-    lite: Nucleus, service: Ending, clock: ManualClock, status: int
+    lite: Nucleus, service: EndingService, clock: ManualClock, status: int
 ) -> None:
     async with Unit(service, lite, recipe("SOFT"), clock) as unit:
         await fail(unit, service, clock, status)
@@ -81,7 +81,7 @@ async def test_lite_starts_a_component_three_times_an_hour(
 
 
 async def test_starts_of_more_than_an_hour_ago_do_not_count(
-    lite: Nucleus, service: Ending, clock: ManualClock
+    lite: Nucleus, service: EndingService, clock: ManualClock
 ) -> None:
     async with Unit(service, lite, recipe("SOFT"), clock) as unit:
         for _ in range(5):
@@ -91,7 +91,7 @@ async def test_starts_of_more_than_an_hour_ago_do_not_count(
 
 
 async def test_java_sets_no_such_limit(
-    nucleus: Nucleus, service: Ending, clock: ManualClock
+    nucleus: Nucleus, service: EndingService, clock: ManualClock
 ) -> None:
     async with Unit(service, nucleus, recipe("SOFT"), clock) as unit:
         for _ in range(5):
@@ -100,7 +100,7 @@ async def test_java_sets_no_such_limit(
 
 
 async def test_one_that_has_finished_is_let_be(
-    lite: Nucleus, service: Ending, clock: ManualClock
+    lite: Nucleus, service: EndingService, clock: ManualClock
 ) -> None:
     async with Unit(service, lite, recipe("SOFT"), clock) as unit:
         service.end(0)
@@ -112,7 +112,7 @@ async def test_one_that_has_finished_is_let_be(
     ("dependency", "state"), [("HARD", "inactive"), ("SOFT", "active")], ids=str
 )
 async def test_on_lite_a_hard_dependency_that_dies_stops_it_for_good(
-    lite: Nucleus, service: Ending, clock: ManualClock, dependency: str, state: str
+    lite: Nucleus, service: EndingService, clock: ManualClock, dependency: str, state: str
 ) -> None:
     async with Unit(service, lite, recipe(dependency), clock) as unit:
         await lite.credentials.crash()
@@ -122,7 +122,7 @@ async def test_on_lite_a_hard_dependency_that_dies_stops_it_for_good(
 
 
 async def test_on_java_a_hard_dependency_binds_nothing(
-    nucleus: Nucleus, service: Ending, clock: ManualClock
+    nucleus: Nucleus, service: EndingService, clock: ManualClock
 ) -> None:
     async with Unit(service, nucleus, recipe("HARD"), clock) as unit:
         await nucleus.credentials.crash()
@@ -131,7 +131,7 @@ async def test_on_java_a_hard_dependency_binds_nothing(
 
 
 async def test_on_lite_a_changed_configuration_restarts_it(
-    lite: Nucleus, service: Ending, clock: ManualClock
+    lite: Nucleus, service: EndingService, clock: ManualClock
 ) -> None:
     lite.register("a", configuration={"LogLevel": "INFO"})
     async with Unit(service, lite, recipe("SOFT"), clock) as unit:
@@ -142,7 +142,7 @@ async def test_on_lite_a_changed_configuration_restarts_it(
 
 
 async def test_on_java_a_changed_configuration_does_not(
-    nucleus: Nucleus, service: Ending, clock: ManualClock
+    nucleus: Nucleus, service: EndingService, clock: ManualClock
 ) -> None:
     nucleus.register("a")
     async with Unit(service, nucleus, recipe("SOFT"), clock) as unit:

@@ -152,7 +152,7 @@ async def test_what_boto3_finds(
     assert credentials.region == "eu-west-1"
 
 
-class Moving:
+class MovingService:
     """A nucleus that tells, unless it is `silent`, where its token exchange service is now."""
 
     def __init__(self, exchange: CredentialsEndpoint) -> None:
@@ -164,8 +164,8 @@ class Moving:
 
 
 @pytest.fixture
-def moving(exchange: CredentialsEndpoint) -> Moving:
-    return Moving(exchange)
+def moving(exchange: CredentialsEndpoint) -> MovingService:
+    return MovingService(exchange)
 
 
 async def move(exchange: CredentialsEndpoint, key: str = "second") -> None:
@@ -175,7 +175,7 @@ async def move(exchange: CredentialsEndpoint, key: str = "second") -> None:
 
 
 async def test_the_service_is_asked_where_the_nucleus_says_it_is_now(
-    exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
+    exchange: CredentialsEndpoint, moving: MovingService, clock: ManualClock
 ) -> None:
     credentials = Credentials(environment(exchange), clock, moving)
     assert (await credentials.get()).access_key_id == "first"
@@ -186,7 +186,7 @@ async def test_the_service_is_asked_where_the_nucleus_says_it_is_now(
 
 
 async def test_an_environment_from_before_its_start_does_not_matter(
-    exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
+    exchange: CredentialsEndpoint, moving: MovingService, clock: ManualClock
 ) -> None:
     environ = {"AWS_CONTAINER_AUTHORIZATION_TOKEN": "svcuid"}
     credentials = Credentials(environ, clock, moving)
@@ -198,7 +198,7 @@ async def test_an_environment_from_before_its_start_does_not_matter(
 
 
 async def test_where_nobody_tells_the_environment_counts(
-    exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
+    exchange: CredentialsEndpoint, moving: MovingService, clock: ManualClock
 ) -> None:
     moving.silent = True
     credentials = Credentials(environment(exchange), clock, moving)
@@ -217,7 +217,7 @@ async def test_another_provider_of_ones_own_choice_stays(
     variable: str,
     value: str,
     url: str,
-    moving: Moving,
+    moving: MovingService,
     clock: ManualClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -236,7 +236,7 @@ async def test_another_provider_of_ones_own_choice_stays(
 
 
 async def test_keys_of_the_environment_need_no_service(
-    exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
+    exchange: CredentialsEndpoint, moving: MovingService, clock: ManualClock
 ) -> None:
     given = {**KEYS, **environment(exchange)}
     assert await Credentials(given, clock, moving).environment() == given
@@ -244,7 +244,7 @@ async def test_keys_of_the_environment_need_no_service(
 
 
 async def test_a_program_gets_the_address_that_answers_now(
-    exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
+    exchange: CredentialsEndpoint, moving: MovingService, clock: ManualClock
 ) -> None:
     credentials = Credentials(environment(exchange), clock, moving)
     await credentials.get()
@@ -259,7 +259,7 @@ async def test_a_program_gets_the_address_that_answers_now(
 
 
 async def test_a_program_is_not_sent_where_there_are_no_keys(
-    exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
+    exchange: CredentialsEndpoint, moving: MovingService, clock: ManualClock
 ) -> None:
     credentials = Credentials(environment(exchange), clock, moving)
     await credentials.get()
@@ -287,7 +287,7 @@ async def gone(credentials: Credentials, clock: ManualClock, minutes: float) -> 
 
 
 async def test_a_process_whose_address_is_of_the_past_ends_once(
-    exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
+    exchange: CredentialsEndpoint, moving: MovingService, clock: ManualClock
 ) -> None:
     moving.silent = True
     exchange.lifetime = timedelta(days=1)
@@ -311,7 +311,7 @@ async def test_a_process_whose_address_is_of_the_past_ends_once(
 
 
 async def test_a_process_that_is_told_the_address_does_not_end(
-    exchange: CredentialsEndpoint, moving: Moving, clock: ManualClock
+    exchange: CredentialsEndpoint, moving: MovingService, clock: ManualClock
 ) -> None:
     credentials = Credentials(environment(exchange), clock, moving)
     await credentials.get()

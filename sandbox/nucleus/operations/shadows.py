@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from ...shadows import ShadowError, ShadowStore, topic_prefix
+from ...shadows import ShadowDocuments, ShadowError, topic_prefix
 from ..authorization import SHADOW_MANAGER, AccessControl
 from ..errors import (
     ConflictError,
@@ -32,13 +32,13 @@ class ShadowOperations:
 
     def __init__(
         self,
-        store: ShadowStore,
+        shadows: ShadowDocuments,
         access: Mapping[str, AccessControl],
         topics: LocalTopics,
         *,
         supported: bool,
     ) -> None:
-        self._store = store
+        self._shadows = shadows
         self._access = access
         self._topics = topics
         self._supported = supported
@@ -59,7 +59,7 @@ class ShadowOperations:
         thing, name = self._authorised_shadow(stream, request)
         prefix = topic_prefix(thing, name)
         try:
-            document = self._store.get(thing, name)
+            document = self._shadows.get(thing, name)
         except ShadowError as error:
             raise self._rejected(f"{prefix}/get", error) from None
         self.publish(f"{prefix}/get/accepted", document)
@@ -69,14 +69,14 @@ class ShadowOperations:
         thing, name = self._authorised_shadow(stream, request)
         try:
             payload = b64decode(request.get("payload", ""))
-            return _payload(self._store.update(thing, name, payload))
+            return _payload(self._shadows.update(thing, name, payload))
         except ShadowError as error:
             raise self._rejected(f"{topic_prefix(thing, name)}/update", error) from None
 
     async def _delete(self, stream: Stream, request: Json) -> Json:
         thing, name = self._authorised_shadow(stream, request)
         try:
-            self._store.delete(thing, name)
+            self._shadows.delete(thing, name)
         except ShadowError as error:
             raise self._rejected(f"{topic_prefix(thing, name)}/delete", error) from None
         return {"payload": ""}
@@ -88,8 +88,8 @@ class ShadowOperations:
         if not 1 <= size <= _MAX_PAGE:
             raise InvalidArgumentsError(f"pageSize argument must be between 1 and {_MAX_PAGE}")
         start = int(request.get("nextToken") or 0)
-        names = self._store.names(thing)[start : start + size]
-        response = {"results": names, "timestamp": self._store.now()}
+        names = self._shadows.names(thing)[start : start + size]
+        response = {"results": names, "timestamp": self._shadows.now()}
         return {**response, "nextToken": str(start + size)} if len(names) == size else response
 
     def _authorised_shadow(self, stream: Stream, request: Json) -> tuple[str, str]:
@@ -104,7 +104,7 @@ class ShadowOperations:
 
     def _rejected(self, topic: str, error: ShadowError) -> IpcError:
         """Publish the refusal and return it as the error of the operation."""
-        self.publish(f"{topic}/rejected", error.document(self._store.now()))
+        self.publish(f"{topic}/rejected", error.document(self._shadows.now()))
         if error.code == 404:
             return ResourceNotFoundError("No shadow found", resourceType="shadow")
         kind = ConflictError if error.code == 409 else InvalidArgumentsError
