@@ -26,8 +26,8 @@ format: .venv/ready
 	$(BIN)/ruff format .
 
 schema: .venv/ready
-	$(BIN)/python -m s3downloader.contract.schema docs/schema
-	$(BIN)/python -m s3downloader.contract.asyncapi docs
+	$(BIN)/python -m tools.schema docs/schema
+	$(BIN)/python -m tools.asyncapi docs
 
 build: .venv/ready
 	./build_all.sh

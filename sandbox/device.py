@@ -122,7 +122,7 @@ class Device:
 
 
 class MqttDevice(Device):
-    """The daemon without Greengrass, configured by a file."""
+    """The daemon of the component in `folder`, without Greengrass, configured by a file."""
 
     def __init__(
         self,
@@ -132,10 +132,12 @@ class MqttDevice(Device):
         *,
         broker_port: int,
         configuration: Mapping[str, Any],
+        folder: Path = SOURCE,
     ) -> None:
         super().__init__(directory, thing_name, environment)
         self.wrapper: list[str] = []
         """A command that runs the daemon's, which is appended to it."""
+        self._folder = folder
         self._broker_port = broker_port
         self._configuration = configuration
 
@@ -145,7 +147,7 @@ class MqttDevice(Device):
             yaml.safe_dump({"StateDir": str(self.directory / "state"), **self._configuration})
         )
         command = (
-            f"exec {shlex.join(self.wrapper)} {sys.executable} -u {SOURCE}/main.py"
+            f"exec {shlex.join(self.wrapper)} {sys.executable} -u {self._folder}/main.py"
             f" --messaging mqtt --thing-name {self.thing_name}"
             f" --mqtt-url mqtt://127.0.0.1:{self._broker_port} --config {config}"
         )

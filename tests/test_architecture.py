@@ -26,9 +26,14 @@ def package_of(module: Path) -> str:
     return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+def dotted(module: Path) -> str:
+    """The name by which a module is imported."""
+    return ".".join(module.relative_to(COMPONENT).with_suffix("").parts).removesuffix(".__init__")
+
+
 def imported(module: Path) -> Iterator[str]:
     """The dotted names of the package's own modules that a module imports."""
-    package = ["s3downloader", *module.relative_to(PACKAGE).parts[:-1]]
+    package = [*module.relative_to(COMPONENT).parts[:-1]]
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -54,6 +59,20 @@ def test_a_module_imports_only_from_layers_below(module: Path) -> None:
             continue
         other = parts[1]
         assert other == package or LAYERS[other] < LAYERS[package], f"{package} imports {name}"
+
+
+def test_a_device_runs_every_module() -> None:
+    """What only developers use lies in tools/ or tests/, and takes no room on a device."""
+    modules = {dotted(path): path for path in MODULES}
+    reached: set[str] = set()
+    todo = [COMPONENT / "main.py"]
+    while todo:
+        for name in imported(todo.pop()):
+            parts = name.split(".")
+            loaded = {".".join(parts[:n]) for n in range(1, len(parts) + 1)} & modules.keys()
+            todo += [modules[module] for module in loaded - reached]
+            reached |= loaded
+    assert modules.keys() - reached == set()
 
 
 def test_only_main_and_connections_know_adapters_and_engines() -> None:

@@ -22,10 +22,11 @@ from typing import Any, Literal
 import pytest
 
 from s3downloader.core.clock import SystemClock
-from sandbox.device import DeployedDevice, Device, unpack
+from sandbox.device import DeployedDevice, Device, MqttDevice, unpack
 from sandbox.nucleus import Nucleus, Recipe, Unit
 from sandbox.operator import Operator
 from sandbox.servers import Broker, ObjectServer
+from tools.build import build
 from tools.fresh_root import main_job
 from tools.project import ROOT, Component
 
@@ -113,6 +114,28 @@ async def test_java_installs_it_offline_and_it_does_its_job(
         assert sum(file.lstat().st_size for file in installed) <= 120_000_000
         writable = [f for f in installed if not f.is_symlink() and f.stat().st_mode & 0o022]
         assert writable == [], "nobody else can change what is run, whatever the umask"
+
+
+async def test_the_built_artifact_does_its_job(
+    tmp_path: Path, broker: Broker, object_server: ObjectServer
+) -> None:
+    """What is packed has no comments and docstrings: it must start and work all the same."""
+    component = copy_of_the_downloader(tmp_path / "checkout")
+    build(component)
+    folder = unpack(component.build_folder, tmp_path / "artifacts") / "main-artifact"
+    device = MqttDevice(
+        tmp_path / "device",
+        "built",
+        object_server.environment,
+        broker_port=broker.port,
+        configuration={"DownloadDir": str(tmp_path / "models"), "MinFreeBytes": 0},
+        folder=folder,
+    )
+    async with Operator(broker.port, "built") as operator, device:
+        await comes_up(device)
+        await main_job(operator, object_server, tmp_path / "models" / "deployed")
+        assert await device.terminate() == 0
+    assert [*folder.glob("s3downloader/app/__pycache__/daemon.*.pyc")], "its own modules ran"
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from s3downloader.messaging.memory import Hub, MemoryBus
-
+from ..messaging.memory import Hub, MemoryBus
 from ..support import ManualClock
 from .disk import GatedStore, connection_on
 from .harness import Harness

@@ -24,9 +24,9 @@ from s3downloader.core.records import State
 from s3downloader.core.settings import LiveSettings
 from s3downloader.engines.base import Engine as RealEngine
 from s3downloader.messaging.bus import Message as BusMessage
-from s3downloader.messaging.memory import Hub, MemoryBus
 from s3downloader.store import Change
 
+from ..messaging.memory import Hub, MemoryBus
 from ..support import ManualClock, eventually
 from .disk import Disk, Gate, Gates
 from .stand_ins import Engine, Source

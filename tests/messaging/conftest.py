@@ -16,12 +16,13 @@ from s3downloader.messaging.bus import IOT_CORE_MAX_PAYLOAD, Bus
 from s3downloader.messaging.greengrass.bus import GreengrassBus
 from s3downloader.messaging.greengrass.ipc import IpcClient
 from s3downloader.messaging.greengrass.message_sizes import MAX_PAYLOAD, MessageSizes
-from s3downloader.messaging.memory import Hub, MemoryBus
 from s3downloader.messaging.mqtt.bus import MqttBus
 from sandbox.nucleus import Nucleus
 from sandbox.nucleus.personality import PERSONALITIES
 from sandbox.servers import Broker
 from sandbox.shadows import ShadowDocuments
+
+from .memory import Hub, MemoryBus
 
 COMPONENT = "com.example.Component"
 THING = "thing"

@@ -10,7 +10,8 @@ import pytest
 from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.messaging.bus import check_payload
 from s3downloader.messaging.fitting import publish_fitting
-from s3downloader.messaging.memory import Hub, MemoryBus
+
+from .memory import Hub, MemoryBus
 
 EVENT: dict[str, Any] = {
     "event": "download_error",

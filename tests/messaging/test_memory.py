@@ -6,9 +6,9 @@ import pytest
 
 from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.messaging.bus import Message, MessagingError, ShadowConflict, ShadowDocument
-from s3downloader.messaging.memory import Hub, MemoryBus, MemoryShadow
 
 from .inbox import Inbox
+from .memory import Hub, MemoryBus, MemoryShadow
 
 
 async def test_nothing_is_published_while_the_hub_is_offline() -> None:

@@ -31,7 +31,6 @@ from s3downloader.messaging.bus import (
 from s3downloader.messaging.greengrass.bus import GreengrassBus
 from s3downloader.messaging.greengrass.ipc import IpcClient
 from s3downloader.messaging.greengrass.shadow import FirstAvailable, IpcShadow
-from s3downloader.messaging.memory import Hub, MemoryBus, MemoryShadow
 from s3downloader.messaging.mqtt.bus import MqttBus
 from s3downloader.messaging.shadow_topics import TopicShadow
 from sandbox.servers import Broker
@@ -40,6 +39,7 @@ from sandbox.shadows import ShadowDocuments
 
 from .conftest import StartNucleus
 from .inbox import Inbox
+from .memory import Hub, MemoryBus, MemoryShadow
 
 UNAVAILABLE = ErrorCode.SHADOW_UNAVAILABLE
 

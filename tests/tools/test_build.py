@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tools.artifact import NOTE
 from tools.build import build
 from tools.project import ROOT, Component, ProjectError, components
 
@@ -62,13 +63,13 @@ def test_the_same_sources_give_the_same_bytes(repository: Path) -> None:
 
 def test_the_artifact_has_what_runs_and_nothing_else(downloader: Component) -> None:
     names = zipfile.ZipFile(build(downloader)).namelist()
-    assert {"main.py", "install.sh", "install_s5cmd.sh", "requirements.txt"} <= set(names)
+    assert {"main.py", "install.sh", "install_s5cmd.sh", "requirements.txt", NOTE} <= set(names)
     assert "s3downloader/store/schema.sql" in names
     for name in names:
         assert name.split("/")[0] in {
-            "main.py", "install.sh", "install_s5cmd.sh", "requirements.txt", "s3downloader",
+            "main.py", "install.sh", "install_s5cmd.sh", "requirements.txt", "s3downloader", NOTE,
         }  # fmt: skip
-        assert not name.endswith(".pyc")
+        assert name.endswith((".py", ".sh", ".txt", ".sql"))
 
 
 def test_the_example_s_artifact_has_what_runs_and_nothing_else(tmp_path: Path) -> None:
@@ -82,10 +83,18 @@ def test_the_example_s_artifact_has_what_runs_and_nothing_else(tmp_path: Path) -
 
 def test_the_artifact_is_small_and_its_scripts_are_executable(downloader: Component) -> None:
     artifact = build(downloader)
-    assert artifact.stat().st_size <= 300_000, "it is to hold the code alone"
+    assert artifact.stat().st_size < 250_000, "it is to hold the code alone"
     for entry in zipfile.ZipFile(artifact).infolist():
         mode = entry.external_attr >> 16
         assert bool(mode & stat.S_IXUSR) == entry.filename.endswith(".sh")
+
+
+def test_only_a_component_with_a_note_loses_its_comments(repository: Path) -> None:
+    component = component_named("com.example.One", repository)
+    (component.folder / "main.py").write_text("a = 1  # why\n")
+    assert zipfile.ZipFile(build(component)).read("main.py") == b"a = 1  # why\n"
+    (component.folder / NOTE).write_text("Python without comments.\n")
+    assert zipfile.ZipFile(build(component)).read("main.py") == b"a = 1\n"
 
 
 @pytest.mark.parametrize(

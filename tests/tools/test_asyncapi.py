@@ -17,10 +17,10 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from s3downloader.contract import decode_command
-from s3downloader.contract.asyncapi import FILE, write
 from s3downloader.contract.commands import COMMANDS, name_of
-from s3downloader.contract.schema import FAMILIES
 from s3downloader.core.settings import Settings
+from tools.asyncapi import FILE, write
+from tools.schema import FAMILIES
 
 DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENT: dict[str, Any] = yaml.safe_load((DOCS / FILE).read_text())

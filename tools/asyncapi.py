@@ -1,4 +1,4 @@
-"""AsyncAPI of the topics and their messages: `python -m s3downloader.contract.asyncapi DIRECTORY`.
+"""AsyncAPI of the topics and their messages: `python -m tools.asyncapi DIRECTORY`.
 
 Source: the AsyncAPI specification 3.0.0, and its MQTT bindings 0.2.0.
 """
@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 import yaml
 
-from .. import __version__
-from .checks import meta_of
-from .commands import Command
+from s3downloader import __version__
+from s3downloader.contract.checks import meta_of
+from s3downloader.contract.commands import Command
+
 from .schema import FAMILIES
 
 __all__ = ["FILE", "document", "write"]

@@ -14,11 +14,11 @@ from s3downloader.contract.checks import meta_of
 from s3downloader.contract.commands import COMMANDS, Command, List, name_of
 from s3downloader.contract.names import spellings
 from s3downloader.contract.responses import Message
-from s3downloader.contract.schema import FAMILIES, schemas, write
 from s3downloader.core.errors import DownloaderError
+from tools.schema import FAMILIES, schemas, write
 
-from .examples import EXAMPLES
-from .messages import QUICK, anything
+from ..contract.examples import EXAMPLES
+from ..contract.messages import QUICK, anything
 
 DOCS = Path(__file__).parents[2] / "docs" / "schema"
 
@@ -29,7 +29,7 @@ def test_the_committed_schemas_are_current(tmp_path: Path) -> None:
     write(tmp_path)
     fresh = {path.name: path.read_text() for path in tmp_path.iterdir()}
     committed = {path.name: path.read_text() for path in DOCS.iterdir()}
-    assert committed == fresh, "run `python -m s3downloader.contract.schema docs/schema`"
+    assert committed == fresh, "run `make schema`"
 
 
 @pytest.mark.parametrize("family", FAMILIES)

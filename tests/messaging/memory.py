@@ -1,4 +1,4 @@
-"""Messaging inside one process: for tests, and for embedding the downloader in a program."""
+"""A bus and a shadow in the memory of one process, by the rules of AWS IoT."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from ..core.errors import DownloaderError, ErrorCode
-from .bus import (
+from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.messaging.bus import (
     IOT_CORE_MAX_PAYLOAD,
     Message,
     MessageHandler,
@@ -18,7 +18,7 @@ from .bus import (
     ShadowDocument,
     check_payload,
 )
-from .topics import Subscriptions
+from s3downloader.messaging.topics import Subscriptions
 
 __all__ = ["Hub", "MemoryBus", "MemoryShadow"]
 

@@ -1,4 +1,4 @@
-"""JSON Schema (2020-12) of every message: `python -m s3downloader.contract.schema DIRECTORY`."""
+"""JSON Schema (2020-12) of every message: `python -m tools.schema DIRECTORY`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from .commands import COMMANDS
-from .names import spellings
-from .responses import EVENTS, RESPONSES, STATUS
+from s3downloader.contract.commands import COMMANDS
+from s3downloader.contract.names import spellings
+from s3downloader.contract.responses import EVENTS, RESPONSES, STATUS
 
 __all__ = ["FAMILIES", "schemas", "write"]
 
