@@ -20,6 +20,7 @@ from ...core.records import FileRecord
 from ...core.request_timeouts import LEAST_BYTES
 from ..base import OF_ONE_OBJECT, FetchJob
 from ..disk import Disk
+from ..faults import Faults
 from ..staging import Staging
 from ..verification import Verifier, block_of, crc_for, label_of, mismatch_error
 from .checkpointer import Checkpointer
@@ -78,7 +79,7 @@ class Fetch:
         self._blocking: set[Future[Any]] = set()
         self._limiter = ConcurrencyLimiter(job.options.numworkers, clock)
         self._working: asyncio.Task[None] | None = None
-        self._fault: Exception | None = None
+        self._faults = Faults()
 
     async def run(self, files: AsyncIterable[FileRecord]) -> None:
         """Go through `files`; raise DownloaderError for the first that cannot be had."""
@@ -88,8 +89,8 @@ class Fetch:
             await asyncio.wait([self._working])
         finally:
             await uninterrupted(self._end(self._working, checkpointing))
-        if self._fault:
-            raise self._fault
+        if fault := self._faults.decisive:
+            raise fault
 
     async def _end(self, *tasks: asyncio.Task[None]) -> None:
         for task in tasks:
@@ -98,8 +99,8 @@ class Fetch:
         await self._guarded(self._checkpointer.finish())
 
     def _fail(self, error: Exception) -> None:
-        """Remember what went wrong first, and let it end everything."""
-        self._fault = self._fault or error
+        """Let `error` end the fetch."""
+        self._faults.ending(error)
         if self._working:
             self._working.cancel()
 
@@ -140,7 +141,7 @@ class Fetch:
             if error.code not in OF_ONE_OBJECT:
                 raise
             log.warning("%s: %s", self._job.download_id, error)
-            self._fault = self._fault or error
+            self._faults.of_object(error)
 
     async def _fetch_pinned(self, file: FileRecord, fetch: _FetchFile) -> None:
         """Fetch a file by the validator that its listing tells, or else by its object's own."""

@@ -13,6 +13,7 @@ from ...core.errors import DownloaderError, ErrorCode
 from ...core.records import FileRecord
 from ...core.request_timeouts import LEAST_BYTES
 from ..base import OF_ONE_OBJECT, FetchJob, Sink
+from ..faults import Faults
 from ..staging import Staging, is_left, mode_by_umask, number_in
 from ..verification import Heads, Verifier, mismatch_error
 from .program import Line, Process, S5cmd
@@ -136,7 +137,7 @@ class _Fetch:
         self._sizes: dict[int, int] = {}
         self._arrived: list[FileRecord] = []
         self._arrived_bytes = 0
-        self._fault: Exception | None = None
+        self._faults = Faults()
 
     async def run(self, files: AsyncIterable[FileRecord]) -> None:
         feeding = asyncio.create_task(self._guarded(self._feed(files)))
@@ -147,15 +148,15 @@ class _Fetch:
             await stop(feeding)
             await stop(keeping)
         await self._guarded(uninterrupted(self._save()))
-        if self._fault:
-            raise self._fault
+        if fault := self._faults.decisive:
+            raise fault
 
     async def _guarded(self, work: Coroutine[None, None, None]) -> None:
         """Let the first thing that goes wrong in `work` end s5cmd, and with it everything."""
         try:
             await work
         except Exception as error:
-            self._fault = self._fault or error
+            self._faults.ending(error)
             self._process.kill()
 
     async def _feed(self, files: AsyncIterable[FileRecord]) -> None:
@@ -164,7 +165,7 @@ class _Fetch:
             while self._requests and self._requests + self._weight(file) > self._limit:
                 self._room.clear()
                 await self._room.wait()
-            if self._fault:
+            if self._faults.decisive:
                 break
             if not file.etag and file.size > _PART:
                 raise self._unsupported(
@@ -192,7 +193,7 @@ class _Fetch:
                 self._on_line(line)
             self._room.set()
         problem = await self._process.wait()
-        if problem or self._outstanding:
+        if self._outstanding or (problem and not self._faults.decisive):
             raise DownloaderError(
                 ErrorCode.ENGINE_FAILED,
                 f"{problem or 's5cmd ended'} before all was fetched; where the device runs out of "
@@ -217,7 +218,7 @@ class _Fetch:
             error = self._unsupported(file, "sends more bytes than s5cmd asks for")
         if not file or error.code not in OF_ONE_OBJECT:
             raise error
-        self._fault = self._fault or error
+        self._faults.of_object(error)
 
     async def _checkpoint(self) -> None:
         """Report progress, bring what arrived to safety, and watch for a stall."""
@@ -245,14 +246,15 @@ class _Fetch:
         whole = await asyncio.to_thread(self._staging.move_arrived, files)
         verified = await self._verifier.verify_staged(self._staging, whole)
         self.damaged += verified.damaged
-        self._fault = self._fault or next(iter(verified.gone), None)
+        for error in verified.gone:
+            self._faults.of_object(error)
         self._report()
         if verified.good:
             await self._sink.finished(verified.good)
         self._arrived_bytes -= sum(file.size for file in files)
         if len(whole) < len(files):
             broken = next(file for file in files if file not in whole)
-            self._fault = self._fault or self._mismatch(broken)
+            self._faults.of_object(self._mismatch(broken))
 
     @property
     def _in_flight(self) -> int:
