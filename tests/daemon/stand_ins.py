@@ -8,7 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from s3downloader.core.errors import DownloaderError
 from s3downloader.core.records import FileRecord
 from s3downloader.core.throttle import Share
-from s3downloader.engines.base import FetchJob, Sink
+from s3downloader.engines.base import FetchJob, Sink, StagingSession
 from s3downloader.sources.s3.source import ObjectInfo
 
 from ..support import eventually
@@ -83,8 +83,10 @@ class Engine:
     async def stands_at(self, *keys: str) -> None:
         await eventually(lambda: self.standing >= set(keys))
 
-    async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
-        return
+    async def recover(
+        self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink
+    ) -> StagingSession:
+        return StagingSession(job, sink, self.fetch)
 
     async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
         self.shares[job.download_id] = job.share

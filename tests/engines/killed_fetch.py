@@ -14,11 +14,11 @@ import msgspec
 from s3downloader.core.clock import SystemClock
 from s3downloader.core.records import FileRecord
 
-from .support import Files, Recorder, by_ranges, by_s5cmd, job
+from .support import Files, Recorder, by_ranges, by_s5cmd, fetch_with, job
 
 if __name__ == "__main__":
     name, endpoint, staging, plan = sys.argv[1:]
     clock = SystemClock()
     engine = by_ranges(endpoint, clock) if name == "ranged" else by_s5cmd(endpoint, clock)
     files = msgspec.json.decode(plan, type=list[FileRecord])
-    asyncio.run(engine.fetch(job(Path(staging)), Files(files), Recorder()))
+    asyncio.run(fetch_with(engine, job(Path(staging)), Files(files), Recorder()))

@@ -17,7 +17,7 @@ from s3downloader.engines.disk import Disk
 from s3downloader.engines.ranged.journal import Journal
 from tests.sources.lying_server import LyingServer, ReceivedRequest, Reply, error_reply
 
-from .support import FastClock, Files, ForgivingRecorder, by_ranges, job, names
+from .support import FastClock, Files, ForgivingRecorder, by_ranges, fetch_with, job, names
 
 __all__ = [
     "BOTH",
@@ -99,8 +99,8 @@ async def fetch(
     """Fetch files with an engine of their own."""
     sink = ForgivingRecorder()
     changed = msgspec.structs.replace(PARTS, **options)
-    of = msgspec.structs.replace(job(staging, changed), relisted=relisted)
-    await by_ranges(endpoint, FastClock()).fetch(of, Files(files), sink)
+    engine = by_ranges(endpoint, FastClock())
+    await fetch_with(engine, job(staging, changed), Files(files), sink, relisted=relisted)
     return sink
 
 

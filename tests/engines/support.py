@@ -14,7 +14,7 @@ from typing import Any
 from s3downloader.core.clock import Clock, SystemClock
 from s3downloader.core.records import FileRecord, Options
 from s3downloader.core.throttle import Share, Throttle
-from s3downloader.engines.base import FetchJob
+from s3downloader.engines.base import Engine, FetchJob
 from s3downloader.engines.disk import Disk
 from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
@@ -121,6 +121,19 @@ def job(staging: Path, options: Options | None = None, share: Share | None = Non
         options=options or UNVERIFIED,
         share=share or Throttle(SystemClock(), lambda: 0).open(),
     )
+
+
+async def fetch_with(
+    engine: Engine,
+    of: FetchJob,
+    files: AsyncIterable[FileRecord],
+    sink: Recorder,
+    *,
+    relisted: bool = False,
+) -> None:
+    """Fetch files into a staging folder that has nothing to recover of files done before."""
+    session = await engine.recover(of, Files([]), sink)
+    await session.fetch(files, relisted=relisted)
 
 
 def records(sizes: dict[str, int], prefix: str) -> list[FileRecord]:

@@ -9,7 +9,7 @@ from s3downloader.core.records import Options
 from s3downloader.engines.auto import AutoEngine
 from sandbox.servers import ObjectServer
 
-from .support import Files, Plan, Recorder, by_ranges, by_s5cmd, job
+from .support import Files, Plan, Recorder, by_ranges, by_s5cmd, fetch_with, job
 
 
 async def test_where_all_is_there_already_nothing_is_fetched(
@@ -21,7 +21,7 @@ async def test_where_all_is_there_already_nothing_is_fetched(
     plan = Plan(object_server, "auto/there/")
     await plan.put("config.json", b"{}")
     sink = Recorder()
-    await engine.fetch(job(tmp_path, Options()), Files(plan.files), sink)
+    await fetch_with(engine, job(tmp_path, Options()), Files(plan.files), sink)
     plan.check(tmp_path, sink)
-    await engine.fetch(job(tmp_path, Options()), Files([]), sink)
+    await fetch_with(engine, job(tmp_path, Options()), Files([]), sink)
     plan.check(tmp_path, sink)

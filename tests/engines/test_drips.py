@@ -15,7 +15,17 @@ from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.http import Request, S3Http
 
 from .dripping_server import DrippingServer
-from .support import FastClock, Files, ForgivingRecorder, Recorder, by_ranges, by_s5cmd, job, names
+from .support import (
+    FastClock,
+    Files,
+    ForgivingRecorder,
+    Recorder,
+    by_ranges,
+    by_s5cmd,
+    fetch_with,
+    job,
+    names,
+)
 
 MIB = 1 << 20
 LARGE = random.Random(1).randbytes(3 * MIB)
@@ -35,7 +45,7 @@ async def test_a_dripping_connection_is_dropped_and_replaced(
         server.drips = {1: place, 2: place}
         sink = Recorder()  # which sees to it that nothing that came is given up
         engine = by_ranges(server.endpoint, FastClock(), stall_timeout=PATIENCE)
-        await engine.fetch(job(tmp_path, UNVERIFIED), Files([file]), sink)
+        await fetch_with(engine, job(tmp_path, UNVERIFIED), Files([file]), sink)
     assert (tmp_path / "files" / "model").read_bytes() == content
 
 
@@ -50,7 +60,7 @@ async def test_a_store_that_only_drips_is_told_and_what_came_is_kept(
         engine = by_ranges(server.endpoint, FastClock(), stall_timeout=PATIENCE)
         options = Options(verify=False, concurrency=1, retry_count=2)
         with pytest.raises(DownloaderError) as caught:
-            await engine.fetch(job(tmp_path, options), Files([file]), sink)
+            await fetch_with(engine, job(tmp_path, options), Files([file]), sink)
         assert caught.value.code is ErrorCode.STALLED
         assert server.connections == 3, "a drip is no progress that begins the tries anew"
     assert names(tmp_path / "ranged") == ["1.journal", "1.part"]
@@ -63,7 +73,7 @@ async def test_a_dripping_store_holds_s5cmd_no_longer_than_silence(tmp_path: Pat
         server.always = IN_THE_BODY
         engine = by_s5cmd(server.endpoint, FastClock())  # on which it drips for a minute
         with pytest.raises(DownloaderError) as caught:
-            await engine.fetch(job(tmp_path), Files([file]), Recorder())
+            await fetch_with(engine, job(tmp_path), Files([file]), Recorder())
     assert caught.value.code is ErrorCode.STALLED
 
 

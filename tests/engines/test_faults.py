@@ -15,7 +15,7 @@ from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from sandbox.servers import ObjectServer
 
-from .support import Files, Plan, Recorder, by_ranges, by_s5cmd, job
+from .support import Files, Plan, Recorder, by_ranges, by_s5cmd, fetch_with, job
 
 
 class FullState(Recorder):
@@ -43,5 +43,5 @@ async def test_the_fault_that_ends_a_fetch_is_raised(
     files = Files([gone, await plan.put("here", b"here")])
     engine = make(object_server.endpoint, SystemClock())
     with pytest.raises(DownloaderError) as caught:
-        await engine.fetch(job(tmp_path), files, sink())
+        await fetch_with(engine, job(tmp_path), files, sink())
     assert caught.value.code is code

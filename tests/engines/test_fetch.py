@@ -22,7 +22,19 @@ from sandbox.link import Link
 from sandbox.servers import ApiServer, ObjectServer
 from tests.support import eventually, is_running
 
-from .support import BUCKET, FastClock, Recorder, by_s5cmd, children, job, names, records, stream
+from .support import (
+    BUCKET,
+    FastClock,
+    Files,
+    Recorder,
+    by_s5cmd,
+    children,
+    fetch_with,
+    job,
+    names,
+    records,
+    stream,
+)
 
 MIB = 1 << 20
 
@@ -34,7 +46,7 @@ async def test_every_file_arrives_whole_in_its_place(
     digests = {path: await object_server.make(f"all/{path}", size) for path, size in sizes.items()}
     files = records(sizes, "all/")
     sink = Recorder()
-    await engine.fetch(job(tmp_path), stream(files), sink)
+    await fetch_with(engine, job(tmp_path), stream(files), sink)
     assert sink.numbers == [file.number for file in files]
     assert sink.total == sum(sizes.values())
     for path, digest in digests.items():
@@ -75,7 +87,7 @@ async def test_a_file_is_synced_before_it_is_reported(
     for path, size in sizes.items():
         await object_server.make(f"sync/{path}", size)
     sink = Suspicious()
-    await engine.fetch(job(tmp_path), stream(records(sizes, "sync/")), sink)
+    await fetch_with(engine, job(tmp_path), stream(records(sizes, "sync/")), sink)
     assert len(sink.files) == count
 
 
@@ -87,7 +99,7 @@ async def test_a_file_of_several_parts_reports_its_progress(
     link.rate = 30 * MIB
     sink = Recorder()
     fetching = asyncio.create_task(
-        linked.fetch(job(tmp_path), stream(records({"model": size}, "big/")), sink)
+        fetch_with(linked, job(tmp_path), stream(records({"model": size}, "big/")), sink)
     )
     await eventually(lambda: sink.total)
     assert sink.total <= link.bytes_down
@@ -114,7 +126,7 @@ async def test_odd_keys_arrive_byte_by_byte(
         await api_server.put(file.key, file.key.encode())
     engine = by_s5cmd(api_server.endpoint, FastClock())
     staging = tmp_path / "a 'staging' folder"
-    await engine.fetch(job(staging), stream(files), Recorder())
+    await fetch_with(engine, job(staging), stream(files), Recorder())
     assert {file.key: (staging / "files" / file.path).read_text() for file in files} == {
         file.key: file.key for file in files
     }
@@ -126,7 +138,7 @@ async def test_a_key_with_a_line_break_cannot_smuggle_a_command(
     await object_server.put("kept", b"precious")
     files = records({f"x\nrm s3://{BUCKET}/kept\n": 1}, "")
     with pytest.raises(DownloaderError) as caught:
-        await engine.fetch(job(tmp_path), stream(files), Recorder())
+        await fetch_with(engine, job(tmp_path), stream(files), Recorder())
     assert caught.value.code is ErrorCode.UNSAFE_KEY
     assert object_server.client().head_object(Bucket=BUCKET, Key="kept")
 
@@ -147,8 +159,11 @@ async def test_no_more_requests_than_numworkers_are_under_way(
 
     link.freeze()
     fetching = asyncio.create_task(
-        linked.fetch(
-            job(tmp_path, Options(numworkers=6, concurrency=5, verify=False)), files(), Recorder()
+        fetch_with(
+            linked,
+            job(tmp_path, Options(numworkers=6, concurrency=5, verify=False)),
+            files(),
+            Recorder(),
         )
     )
     await eventually(lambda: link.connections and len(drawn) > at_once)
@@ -165,7 +180,7 @@ async def test_a_missing_object_lets_the_others_arrive(
     files = records({"gone": 10, **sizes}, "gap/")
     sink = Recorder()
     with pytest.raises(DownloaderError) as caught:
-        await engine.fetch(job(tmp_path), stream(files), sink)
+        await fetch_with(engine, job(tmp_path), stream(files), sink)
     assert caught.value.code is ErrorCode.OBJECT_NOT_FOUND
     assert f"s3://{BUCKET}/gap/gone" in caught.value.message
     assert sink.numbers == sorted(
@@ -181,7 +196,7 @@ async def test_an_object_of_another_size_is_not_taken(
     sink = Recorder()
     files = records({"model": 5, "other": 4}, "swapped/")
     with pytest.raises(DownloaderError) as caught:
-        await engine.fetch(job(tmp_path), stream(files), sink)
+        await fetch_with(engine, job(tmp_path), stream(files), sink)
     assert caught.value.code is ErrorCode.SIZE_MISMATCH
     assert sink.numbers == [2]
     assert names(tmp_path / "files") == ["other"]
@@ -197,7 +212,7 @@ async def test_cancelling_stops_the_traffic_and_keeps_what_is_whole(
     link.rate = 5 * MIB
     before = children()
     sink = Recorder()
-    fetching = asyncio.create_task(linked.fetch(job(tmp_path), stream(files), sink))
+    fetching = asyncio.create_task(fetch_with(linked, job(tmp_path), stream(files), sink))
     await eventually(lambda: sink.total > MIB)
     [s5cmd] = children() - before
     began = time.monotonic()
@@ -208,10 +223,11 @@ async def test_cancelling_stops_the_traffic_and_keeps_what_is_whole(
 
     link.rate = None
     again = Recorder()
-    await linked.recover(job(tmp_path), stream(f for f in files if f not in sink.files), again)
+    missing = Files(file for file in files if file not in sink.files)
+    session = await linked.recover(job(tmp_path), missing, again)
     assert sink.numbers + again.numbers == [1]
     assert names(tmp_path / "in-flight") == []
-    await linked.fetch(job(tmp_path), stream(files[1:]), again)
+    await session.fetch(Files(files[1:]))
     assert sink.numbers + again.numbers == [1, 2]
 
 
@@ -223,7 +239,7 @@ async def test_a_cut_link_ends_everything_at_once(
     sink = Recorder()
     files = records({"model": 20 * MIB}, "cut/")
     fetching = asyncio.create_task(
-        linked.fetch(job(tmp_path, Options(retry_count=0, verify=False)), stream(files), sink)
+        fetch_with(linked, job(tmp_path, Options(retry_count=0, verify=False)), stream(files), sink)
     )
     await eventually(lambda: link.bytes_down > MIB)
     link.cut()
@@ -241,8 +257,8 @@ async def test_a_frozen_store_is_noticed(
     before = children()
     link.freeze()
     with pytest.raises(DownloaderError) as caught:
-        await engine.fetch(
-            job(tmp_path), stream(records({"model": 8 * MIB}, "frozen/")), Recorder()
+        await fetch_with(
+            engine, job(tmp_path), stream(records({"model": 8 * MIB}, "frozen/")), Recorder()
         )
     assert caught.value.code is ErrorCode.STALLED
     assert "60 s" in caught.value.message
@@ -256,7 +272,7 @@ async def test_a_slow_store_is_no_stall(
     engine = by_s5cmd(link.endpoint, FastClock())
     link.rate = MIB // 2  # two seconds, more than three times the patience
     sink = Recorder()
-    await engine.fetch(job(tmp_path), stream(records({"model": MIB}, "slow/")), sink)
+    await fetch_with(engine, job(tmp_path), stream(records({"model": MIB}, "slow/")), sink)
     assert sink.numbers == [1]
 
 
@@ -273,7 +289,7 @@ async def test_a_plan_that_takes_its_time_is_no_stall(
 
     engine = by_s5cmd(object_server.endpoint, clock)
     sink = Recorder()
-    await engine.fetch(job(tmp_path), late(), sink)
+    await fetch_with(engine, job(tmp_path), late(), sink)
     assert sink.numbers == [1]
 
 
@@ -284,7 +300,7 @@ async def test_s5cmd_killed_from_outside_is_told(
     link.freeze()
     before = children()
     fetching = asyncio.create_task(
-        linked.fetch(job(tmp_path), stream(records({"model": 8 * MIB}, "oom/")), Recorder())
+        fetch_with(linked, job(tmp_path), stream(records({"model": 8 * MIB}, "oom/")), Recorder())
     )
     await eventually(lambda: link.connections)
     [s5cmd] = children() - before
@@ -299,8 +315,8 @@ async def test_acceleration_is_refused_beside_an_endpoint(
     engine: S5cmdEngine, tmp_path: Path
 ) -> None:
     with pytest.raises(DownloaderError) as caught:
-        await engine.fetch(
-            job(tmp_path, Options(s3_transfer_acceleration=True)), stream([]), Recorder()
+        await fetch_with(
+            engine, job(tmp_path, Options(s3_transfer_acceleration=True)), stream([]), Recorder()
         )
     assert caught.value.code is ErrorCode.INVALID_FIELD
 
@@ -314,4 +330,4 @@ async def test_a_fault_of_the_sink_ends_the_fetch(
 
     await object_server.put("sink/1", b"1")
     with pytest.raises(OSError, match="the store is gone"):
-        await engine.fetch(job(tmp_path), stream(records({"1": 1}, "sink/")), Broken())
+        await fetch_with(engine, job(tmp_path), stream(records({"1": 1}, "sink/")), Broken())

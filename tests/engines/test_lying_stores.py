@@ -29,7 +29,7 @@ from .objects import (
     refused,
     with_headers,
 )
-from .support import FastClock, Files, ForgivingRecorder, by_ranges, job, names
+from .support import FastClock, Files, ForgivingRecorder, by_ranges, fetch_with, job, names
 
 # --- Sizes ----------------------------------------------------------------------------------------
 
@@ -265,7 +265,7 @@ async def test_a_checksum_refusal_learned_from_head_counts_for_get(
     async with LyingServer(plain) as server:
         engine, sink = by_ranges(server.endpoint, FastClock()), ForgivingRecorder()
         for file in files:
-            await engine.fetch(job(tmp_path, Options()), Files([file]), sink)
+            await fetch_with(engine, job(tmp_path, Options()), Files([file]), sink)
         assert server.request_lines[:2] == ["HEAD large", "GET large"]
         assert server.request_lines.count("GET small") == 1
     assert sink.numbers == [1, 2]

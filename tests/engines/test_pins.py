@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from s3downloader.core.aio import stop
@@ -39,7 +38,7 @@ from .objects import (
     refused,
     with_headers,
 )
-from .support import FastClock, Files, ForgivingRecorder, by_ranges, job, names
+from .support import FastClock, Files, ForgivingRecorder, by_ranges, fetch_with, job, names
 
 
 @BOTH
@@ -156,12 +155,12 @@ async def test_without_any_validator_nothing_is_continued_later(tmp_path: Path) 
     async with LyingServer(halting) as server:
         engine, sink = by_ranges(server.endpoint), ForgivingRecorder()
         of = job(tmp_path, Options(verify=False))
-        fetching = asyncio.create_task(engine.fetch(of, Files([file_of(served)]), sink))
+        fetching = asyncio.create_task(fetch_with(engine, of, Files([file_of(served)]), sink))
         await eventually(lambda: sink.total > MIB // 2)
         await stop(fetching)
         rest.set()
         again = ForgivingRecorder()
-        await engine.fetch(of, Files([file_of(served)]), again)
+        await fetch_with(engine, of, Files([file_of(served)]), again)
     assert content(tmp_path) == LARGE
 
 
@@ -268,9 +267,9 @@ async def test_what_is_not_as_listed_is_continued_after_a_pause(tmp_path: Path) 
         )
 
     async with LyingServer(halting) as server:
-        of = msgspec.structs.replace(job(tmp_path, PARTS), relisted=True)
         engine, sink = by_ranges(server.endpoint), ForgivingRecorder()
-        fetching = asyncio.create_task(engine.fetch(of, Files([file]), sink))
+        session = await engine.recover(job(tmp_path, PARTS), Files([file]), sink)
+        fetching = asyncio.create_task(session.fetch(Files([file]), relisted=True))
         await eventually(lambda: sink.total >= 3 * 96 * KIB)
         await stop(fetching)
         rest.set()
@@ -289,13 +288,13 @@ async def test_a_listing_is_believed_again_once_an_object_is_as_listed(tmp_path:
         listed = file_of(odd, etag="listed")
 
         async def fetch_listed(relisted: bool) -> None:
-            of = msgspec.structs.replace(job(tmp_path, PARTS), relisted=relisted)
-            await engine.fetch(of, Files([listed]), ForgivingRecorder())
+            sink = ForgivingRecorder()
+            await fetch_with(engine, job(tmp_path, PARTS), Files([listed]), sink, relisted=relisted)
 
         await fetch_listed(relisted=True)
         await fetch_listed(relisted=False)  # as is known of the bucket by now
         server.answer = plain
-        await engine.fetch(job(tmp_path, PARTS), Files([file_of(plain)]), ForgivingRecorder())
+        await fetch_with(engine, job(tmp_path, PARTS), Files([file_of(plain)]), ForgivingRecorder())
         server.answer = odd
         with pytest.raises(DownloaderError) as caught:
             await fetch_listed(relisted=False)

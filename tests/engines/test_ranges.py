@@ -25,6 +25,7 @@ from .support import (
     Plan,
     Recorder,
     by_ranges,
+    fetch_with,
     job,
     names,
 )
@@ -42,7 +43,7 @@ async def refused(
     """Return why these files could not be had."""
     engine = by_ranges(endpoint, FastClock())
     with pytest.raises(DownloaderError) as caught:
-        await engine.fetch(job(staging, options), Files(files), ForgivingRecorder())
+        await fetch_with(engine, job(staging, options), Files(files), ForgivingRecorder())
     return caught.value
 
 
@@ -56,8 +57,8 @@ async def test_every_file_arrives_whole_and_verified_in_its_place(
     await plan.put("in one piece", bytes(3 * MIB))
     await plan.add("in pieces", 20 * MIB)
     sink = Recorder()
-    await by_ranges(object_server.endpoint).fetch(
-        job(tmp_path, SMALL_PARTS), Files(plan.files), sink
+    await fetch_with(
+        by_ranges(object_server.endpoint), job(tmp_path, SMALL_PARTS), Files(plan.files), sink
     )
     plan.check(tmp_path, sink)
     assert sink.total == plan.size
@@ -76,13 +77,13 @@ async def test_a_pause_costs_what_was_under_way(
     for sink in sinks[:-1]:
         before = link.bytes_down
         fetching = asyncio.create_task(
-            engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+            fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
         )
         await link.carried(before + 2 * MIB)
         await stop(fetching)
         assert sink.files == []
     link.rate = None
-    await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sinks[-1])
+    await fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), sinks[-1])
     plan.check(tmp_path, sinks[-1])
     totals = [sink.total for sink in sinks]
     assert totals == sorted(totals)
@@ -98,7 +99,7 @@ async def test_a_link_whose_connections_break_costs_what_was_under_way(
     link.rate = 16 * MIB
     link.reset_every(0.3, random.Random(5))
     sink = Recorder()
-    await by_ranges(link.endpoint).fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    await fetch_with(by_ranges(link.endpoint), job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     plan.check(tmp_path, sink)
     assert link.bytes_down <= plan.size + SLACK
     assert link.connections_total > 5
@@ -113,7 +114,7 @@ async def test_a_store_that_goes_away_and_comes_back_costs_nothing(
     sink = Recorder()
     engine = by_ranges(link.endpoint, FastClock())
     fetching = asyncio.create_task(
-        engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+        fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     )
     await eventually(lambda: link.bytes_down > 8 * MIB)
     link.cut()
@@ -123,7 +124,7 @@ async def test_a_store_that_goes_away_and_comes_back_costs_nothing(
     assert sink.total > 6 * MIB
     link.restore()
     again = Recorder()
-    await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), again)
+    await fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), again)
     plan.check(tmp_path, again)
     assert link.bytes_down <= plan.size + SLACK
 
@@ -136,7 +137,7 @@ async def test_a_short_cut_is_not_even_told(
     link.rate = 16 * MIB
     sink = Recorder()
     fetching = asyncio.create_task(
-        by_ranges(link.endpoint).fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+        fetch_with(by_ranges(link.endpoint), job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     )
     await eventually(lambda: link.bytes_down > 3 * MIB)
     link.cut()
@@ -154,7 +155,7 @@ async def test_a_frozen_request_is_dropped_and_made_again(
     sink = Recorder()
     link.rate = 8 * MIB
     fetching = asyncio.create_task(
-        engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+        fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     )
     await eventually(lambda: link.bytes_down > 3 * MIB)
     before = link.connections_total
@@ -173,7 +174,7 @@ async def test_a_store_that_stays_frozen_is_told(
     link.freeze()
     engine = by_ranges(link.endpoint, FastClock(), stall_timeout=0.1)
     with pytest.raises(DownloaderError) as caught:
-        await engine.fetch(job(tmp_path, VERIFIED), Files(plan.files), Recorder())
+        await fetch_with(engine, job(tmp_path, VERIFIED), Files(plan.files), Recorder())
     assert caught.value.code is ErrorCode.STALLED
     assert link.connections_total <= 6
 
@@ -187,7 +188,9 @@ async def test_a_link_that_becomes_slow_is_no_stall(
     options = Options(part_size=6 * MIB, concurrency=1)
     sink = Recorder()
     engine = by_ranges(link.endpoint, stall_timeout=0.5)
-    fetching = asyncio.create_task(engine.fetch(job(tmp_path, options), Files(plan.files), sink))
+    fetching = asyncio.create_task(
+        fetch_with(engine, job(tmp_path, options), Files(plan.files), sink)
+    )
     await eventually(lambda: link.bytes_down > 13 * MIB)
     link.rate = MIB  # a chunk of 2 MiB would take four times the patience
     before = link.bytes_down
@@ -237,7 +240,7 @@ async def test_a_missing_bucket_is_told(
     file = FileRecord(1, "NoSuchKey", "NoSuchKey", 1_000, "0" * 32)
     elsewhere = msgspec.structs.replace(job(tmp_path, VERIFIED), bucket="no-such-bucket")
     with pytest.raises(DownloaderError) as caught:
-        await by_ranges(api_server.endpoint).fetch(elsewhere, Files([file]), Recorder())
+        await fetch_with(by_ranges(api_server.endpoint), elsewhere, Files([file]), Recorder())
     assert caught.value.code is ErrorCode.BUCKET_NOT_FOUND
 
 
@@ -264,8 +267,11 @@ async def test_a_missing_object_lets_the_others_arrive(
     ]
     sink = Recorder()
     with pytest.raises(DownloaderError) as caught:
-        await by_ranges(object_server.endpoint).fetch(
-            job(tmp_path, SMALL_PARTS), Files([*gone, *plan.files]), sink
+        await fetch_with(
+            by_ranges(object_server.endpoint),
+            job(tmp_path, SMALL_PARTS),
+            Files([*gone, *plan.files]),
+            sink,
         )
     assert caught.value.code is ErrorCode.OBJECT_NOT_FOUND
     plan.check(tmp_path, sink)
@@ -280,7 +286,7 @@ async def test_a_source_that_is_replaced_is_never_mixed(
     engine = by_ranges(link.endpoint)
     link.rate = size
     fetching = asyncio.create_task(
-        engine.fetch(job(tmp_path, SMALL_PARTS), Files([old]), ForgivingRecorder())
+        fetch_with(engine, job(tmp_path, SMALL_PARTS), Files([old]), ForgivingRecorder())
     )
     await eventually(lambda: link.bytes_down > size // 3)
     await plan.put("model", random.Random(2).randbytes(size))
@@ -292,7 +298,7 @@ async def test_a_source_that_is_replaced_is_never_mixed(
     assert names(tmp_path / "ranged") == []
     link.rate = None
     sink = Recorder()
-    await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    await fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     plan.check(tmp_path, sink)
 
 
@@ -304,7 +310,7 @@ async def test_what_arrived_of_a_small_file_in_vain_is_not_counted(
     link.rate = 400_000
     sink = ForgivingRecorder()
     fetching = asyncio.create_task(
-        by_ranges(link.endpoint).fetch(job(tmp_path, VERIFIED), Files([old]), sink)
+        fetch_with(by_ranges(link.endpoint), job(tmp_path, VERIFIED), Files([old]), sink)
     )
     await eventually(lambda: sink.total)
     await object_server.put(old.key, b"another")
@@ -324,7 +330,7 @@ async def test_a_flipped_byte_is_caught_by_the_md5(
     await plan.put(f"{size}", random.Random(1).randbytes(size))
     link.corrupt_after(size // 2)
     sink = ForgivingRecorder()
-    await by_ranges(link.endpoint).fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    await fetch_with(by_ranges(link.endpoint), job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     plan.check(tmp_path, sink)
     assert sink.files[0].checksum.startswith("MD5:")
     assert 2 * size < link.bytes_down < 2 * size + SLACK
@@ -340,8 +346,11 @@ async def test_a_file_that_is_damaged_twice_is_not_kept(
     link.corrupt_after(size // 2)
     sink = ForgivingRecorder()
     fetching = asyncio.create_task(
-        by_ranges(link.endpoint).fetch(
-            job(tmp_path, Options(numworkers=1, part_size=MIB)), Files(plan.files), sink
+        fetch_with(
+            by_ranges(link.endpoint),
+            job(tmp_path, Options(numworkers=1, part_size=MIB)),
+            Files(plan.files),
+            sink,
         )
     )
     await eventually(lambda: link.bytes_down > size)
@@ -372,14 +381,16 @@ async def test_no_more_requests_than_allowed_are_under_way(
 ) -> None:
     plan, engine = Plan(object_server, "ranges/most/"), by_ranges(link.endpoint)
     await plan.put("before", bytes(3 * MIB))  # shows that the store heeds ranges
-    await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), Recorder())
+    await fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), Recorder())
     await eventually(lambda: not link.connections)
     link.freeze()
     files = [
         FileRecord(n, f"{n}", f"ranges/none/{n}", 8 * MIB, "etag") for n in range(2, 2 + count)
     ]
     options = Options(numworkers=3, concurrency=2, part_size=MIB, verify=False)
-    fetching = asyncio.create_task(engine.fetch(job(tmp_path, options), Files(files), Recorder()))
+    fetching = asyncio.create_task(
+        fetch_with(engine, job(tmp_path, options), Files(files), Recorder())
+    )
     await eventually(lambda: link.connections == most)
     for _ in range(20):
         await asyncio.sleep(0.005)
@@ -396,7 +407,9 @@ async def test_the_share_of_the_bandwidth_is_respected(
     share = Throttle(clock, lambda: 0).open(6 * MIB)
     sink = Recorder()
     began = clock.monotonic()
-    await by_ranges(link.endpoint).fetch(job(tmp_path, SMALL_PARTS, share), Files(plan.files), sink)
+    await fetch_with(
+        by_ranges(link.endpoint), job(tmp_path, SMALL_PARTS, share), Files(plan.files), sink
+    )
     assert clock.monotonic() - began >= 0.7, "a second, but for the slack"
     plan.check(tmp_path, sink)
 
@@ -415,5 +428,7 @@ async def test_odd_keys_arrive(
     for key in keys:
         await plan.put(key, key.encode())
     sink = Recorder()
-    await by_ranges(api_server.endpoint).fetch(job(tmp_path, VERIFIED), Files(plan.files), sink)
+    await fetch_with(
+        by_ranges(api_server.endpoint), job(tmp_path, VERIFIED), Files(plan.files), sink
+    )
     plan.check(tmp_path, sink)

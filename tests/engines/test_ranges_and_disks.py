@@ -20,7 +20,7 @@ from sandbox.servers import ObjectServer
 from tests.support import eventually
 
 from .losing_disk import LosingDisk
-from .support import Files, Plan, Recorder, by_ranges, job
+from .support import Files, Plan, Recorder, by_ranges, fetch_with, job
 
 MIB = 1 << 20
 SMALL_PARTS = Options(part_size=MIB)
@@ -55,14 +55,14 @@ async def test_a_disk_that_fills_up_keeps_what_arrived(
     engine = by_ranges(link.endpoint, disk=disk)
     sink = Recorder()
     with pytest.raises(DownloaderError) as caught:
-        await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+        await fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     assert caught.value.code is ErrorCode.DISK_FULL
     disk.space = float("inf")
     missing = [file for file in plan.files if file.number not in sink.numbers]
-    await engine.recover(job(tmp_path, SMALL_PARTS), Files(missing), sink)
+    session = await engine.recover(job(tmp_path, SMALL_PARTS), Files(missing), sink)
     missing = [file for file in plan.files if file.number not in sink.numbers]
     sink.total = 0
-    await engine.fetch(job(tmp_path, SMALL_PARTS), Files(missing), sink)
+    await session.fetch(Files(missing))
     plan.check(tmp_path, sink)
     assert link.bytes_down < plan.size + 6 * MIB
 
@@ -92,7 +92,7 @@ async def test_cancelling_twice_on_a_slow_disk_leaves_nothing_running(
     engine = by_ranges(link.endpoint, disk=disk)
     before = asyncio.all_tasks()
     fetching = asyncio.create_task(
-        engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), Recorder())
+        fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), Recorder())
     )
     await eventually(lambda: link.bytes_down > 3 * MIB)
     disk.held.clear()
@@ -131,7 +131,7 @@ async def test_a_disk_that_fails_ends_the_fetch_and_the_next_goes_on(
     disk = FailingDisk()
     engine = by_ranges(link.endpoint, disk=disk)
     fetching = asyncio.create_task(
-        engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), Recorder())
+        fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), Recorder())
     )
     await eventually(lambda: link.bytes_down > 3 * MIB)
     disk.fails = True
@@ -140,7 +140,7 @@ async def test_a_disk_that_fails_ends_the_fetch_and_the_next_goes_on(
     disk.fails = False
     link.rate = None
     sink = Recorder()
-    await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    await fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     plan.check(tmp_path, sink)
 
 
@@ -171,12 +171,12 @@ async def test_what_the_sync_of_an_arrived_file_lost_is_fetched_again(
     engine = by_ranges(link.endpoint, disk=disk)
     sink = Recorder()
     with pytest.raises(DownloaderError):
-        await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+        await fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     assert disk.failed
-    await engine.recover(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    session = await engine.recover(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     assert sink.files == []
     sink.total = 0
-    await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+    await session.fetch(Files(plan.files))
     plan.check(tmp_path, sink)
 
 
@@ -188,8 +188,11 @@ async def test_a_folder_that_cannot_be_written_is_told(
     (tmp_path / "files").mkdir()
     (tmp_path / "files/a").write_bytes(b"in the way")
     with pytest.raises(DownloaderError) as caught:
-        await by_ranges(object_server.endpoint).fetch(
-            job(tmp_path, SMALL_PARTS), Files(plan.files), Recorder()
+        await fetch_with(
+            by_ranges(object_server.endpoint),
+            job(tmp_path, SMALL_PARTS),
+            Files(plan.files),
+            Recorder(),
         )
     assert caught.value.code is ErrorCode.DESTINATION_NOT_WRITABLE
 
@@ -214,7 +217,7 @@ async def test_a_fetch_ends_only_after_its_threads_leave_the_disk(
     plan, disk = Plan(object_server, "disks/held/"), StuckDisk()
     await plan.put("empty", b"")
     engine = by_ranges(object_server.endpoint, disk=disk)
-    fetching = asyncio.create_task(engine.fetch(job(tmp_path), Files(plan.files), Recorder()))
+    fetching = asyncio.create_task(fetch_with(engine, job(tmp_path), Files(plan.files), Recorder()))
     await eventually(disk.held.is_set)
     fetching.cancel()
     done, _ = await asyncio.wait([fetching], timeout=0.3)

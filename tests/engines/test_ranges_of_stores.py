@@ -22,7 +22,7 @@ from sandbox.link import Link
 from sandbox.servers import ApiServer, ObjectServer
 
 from .busy_server import BusyServer, refusal
-from .support import FastClock, Files, ForgivingRecorder, Plan, Recorder, by_ranges, job
+from .support import FastClock, Files, ForgivingRecorder, Plan, Recorder, by_ranges, fetch_with, job
 
 MIB = 1 << 20
 DATA = random.Random(7).randbytes(200_000)
@@ -45,7 +45,7 @@ async def test_a_store_that_is_too_busy_is_asked_again(
     ) as server:
         sink = Recorder()
         engine = by_ranges(server.endpoint, FastClock())
-        await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+        await fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     plan.check(tmp_path, sink)
     assert server.refused > 20
 
@@ -71,7 +71,7 @@ async def test_a_store_that_asks_for_time_gets_it(
     clock = NotingClock()
     async with BusyServer(object_server.port, lambda _: None if next(times) else later) as server:
         sink = Recorder()
-        await by_ranges(server.endpoint, clock).fetch(job(tmp_path), Files(plan.files), sink)
+        await fetch_with(by_ranges(server.endpoint, clock), job(tmp_path), Files(plan.files), sink)
     plan.check(tmp_path, sink)
     assert 17.0 in clock.slept
 
@@ -82,8 +82,11 @@ async def test_a_store_that_stays_too_busy_is_told(
     file = FileRecord(1, "model", "stores/never", 1_000, "0" * 32)
     async with BusyServer(object_server.port, lambda _: refusal(503, "SlowDown")) as server:
         with pytest.raises(DownloaderError) as caught:
-            await by_ranges(server.endpoint, FastClock()).fetch(
-                job(tmp_path, Options(retry_count=3)), Files([file]), Recorder()
+            await fetch_with(
+                by_ranges(server.endpoint, FastClock()),
+                job(tmp_path, Options(retry_count=3)),
+                Files([file]),
+                Recorder(),
             )
     assert caught.value.code is ErrorCode.TIMEOUT
     assert server.requests == 4
@@ -98,8 +101,11 @@ async def test_a_store_that_sends_nothing_is_not_asked_for_ever(
     file = FileRecord(1, "model", "stores/nothing", 1_000, "etag")
     async with BusyServer(object_server.port, lambda _: nothing) as server:
         with pytest.raises(DownloaderError) as caught:
-            await by_ranges(server.endpoint, FastClock()).fetch(
-                job(tmp_path, Options(verify=False, retry_count=3)), Files([file]), Recorder()
+            await fetch_with(
+                by_ranges(server.endpoint, FastClock()),
+                job(tmp_path, Options(verify=False, retry_count=3)),
+                Files([file]),
+                Recorder(),
             )
     assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE
     assert server.requests == 4
@@ -141,7 +147,7 @@ async def test_keys_that_expire_are_renewed_once_and_cost_nothing(
     async with BusyServer(object_server.port, refuse) as server:
         sink = Recorder()
         engine = by_ranges(server.endpoint, FastClock(), credentials=exchange)
-        await engine.fetch(job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
+        await fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     plan.check(tmp_path, sink)
     assert server.refused
     assert exchange.issued == 2
@@ -158,7 +164,7 @@ async def test_keys_that_cannot_be_had_are_told(
     file = FileRecord(1, "model", "stores/keyless", 1_000, "0" * 32)
     engine = by_ranges(object_server.endpoint, FastClock(), credentials=exchange)
     with pytest.raises(DownloaderError) as caught:
-        await engine.fetch(job(tmp_path, Options()), Files([file]), Recorder())
+        await fetch_with(engine, job(tmp_path, Options()), Files([file]), Recorder())
     assert caught.value.code is ErrorCode.CREDENTIALS_UNAVAILABLE
 
 
@@ -179,7 +185,9 @@ async def test_what_a_small_file_is_compared_with_comes_with_it(
     await plan.put("small", DATA, **how)
     async with BusyServer(api_server.port, lambda _: None) as server:
         sink = Recorder()
-        await by_ranges(server.endpoint).fetch(job(tmp_path, Options()), Files(plan.files), sink)
+        await fetch_with(
+            by_ranges(server.endpoint), job(tmp_path, Options()), Files(plan.files), sink
+        )
         assert server.requests == 1
     plan.check(tmp_path, sink)
     assert sink.files[0].checksum.partition(":")[:2] == checksum.partition(":")[:2]
@@ -192,7 +200,7 @@ async def test_a_small_file_that_fails_its_checksum_is_fetched_again(
     await plan.put("small", DATA, ChecksumAlgorithm="CRC64NVME")
     link.corrupt_after(len(DATA) // 2)
     sink = ForgivingRecorder()
-    await by_ranges(link.endpoint).fetch(job(tmp_path, Options()), Files(plan.files), sink)
+    await fetch_with(by_ranges(link.endpoint), job(tmp_path, Options()), Files(plan.files), sink)
     plan.check(tmp_path, sink)
     assert sink.files[0].checksum.startswith("CRC64NVME:")
     assert 2 * len(DATA) < link.bytes_down < 2 * len(DATA) + 10_000, "twice, and no more"
@@ -260,7 +268,7 @@ async def test_only_the_damaged_parts_of_an_object_are_fetched_again(
     link.corrupt_after(7 * MIB)
     sink = ForgivingRecorder()
     engine = by_ranges(link.endpoint, heads=heads)
-    await engine.fetch(job(tmp_path, options), Files(plan.files), sink)
+    await fetch_with(engine, job(tmp_path, options), Files(plan.files), sink)
     plan.check(tmp_path, sink)
     assert sink.files[0].checksum.startswith(f"{algorithm}:")
     assert 0 <= link.bytes_down - plan.size - again < MIB

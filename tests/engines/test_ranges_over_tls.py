@@ -18,7 +18,7 @@ from sandbox.servers import ObjectServer
 from sandbox.servers.certificates import make_certificates
 from tests.support import eventually
 
-from .support import FastClock, Files, ForgivingRecorder, Plan, Recorder, by_ranges, job
+from .support import FastClock, Files, ForgivingRecorder, Plan, Recorder, by_ranges, fetch_with, job
 
 MIB = 1 << 20
 SMALL_PARTS = Options(part_size=MIB)
@@ -67,7 +67,7 @@ async def test_ranges_go_on_over_tls_after_they_were_broken_off(
     engine = by_ranges(endpoint)
     first = Recorder()
     fetching = asyncio.create_task(
-        engine.fetch(job(staging, SMALL_PARTS), Files(plan.files), first)
+        fetch_with(engine, job(staging, SMALL_PARTS), Files(plan.files), first)
     )
     await eventually(lambda: link.bytes_down > 4 * MIB)
     await stop(fetching)
@@ -76,7 +76,7 @@ async def test_ranges_go_on_over_tls_after_they_were_broken_off(
     done = set(first.numbers)
     rest = [file for file in plan.files if file.number not in done]
     second = Recorder()
-    await by_ranges(endpoint).fetch(job(staging, SMALL_PARTS), Files(rest), second)
+    await fetch_with(by_ranges(endpoint), job(staging, SMALL_PARTS), Files(rest), second)
     second.files += first.files
     plan.check(staging, second)
     assert link.bytes_down <= plan.size + 4 * MIB
@@ -88,7 +88,10 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(
     plan = Plan(object_server, "ranges/untrusted/")
     await plan.put("small", bytes(1_000))
     with pytest.raises(DownloaderError, match="certificate that is not trusted") as caught:
-        await by_ranges(endpoint, FastClock()).fetch(
-            job(tmp_path / "staging"), Files(plan.files), ForgivingRecorder()
+        await fetch_with(
+            by_ranges(endpoint, FastClock()),
+            job(tmp_path / "staging"),
+            Files(plan.files),
+            ForgivingRecorder(),
         )
     assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE

@@ -19,7 +19,7 @@ from sandbox.servers import ObjectServer
 from tests.support import eventually
 
 from .losing_disk import LosingDisk
-from .support import Files, Plan, Recorder, by_ranges, job
+from .support import Files, Plan, Recorder, by_ranges, fetch_with, job
 
 MIB = 1 << 20
 
@@ -29,9 +29,9 @@ async def continued(
 ) -> None:
     """What the next daemon does with what it finds: it recovers, and fetches the rest."""
     engine = by_ranges(link.endpoint, disk=disk)
-    await engine.recover(job(staging, Options()), Files(missing(plan, sink)), sink)
+    session = await engine.recover(job(staging, Options()), Files(missing(plan, sink)), sink)
     sink.total = 0  # another daemon counts
-    await engine.fetch(job(staging, Options()), Files(missing(plan, sink)), sink)
+    await session.fetch(Files(missing(plan, sink)))
     plan.check(staging, sink)
 
 
@@ -73,7 +73,9 @@ async def test_a_loss_of_power_costs_the_last_batch(
     disk = LosingDisk()
     sink = Recorder()
     fetching = asyncio.create_task(
-        by_ranges(link.endpoint, disk=disk).fetch(job(tmp_path, Options()), Files(plan.files), sink)
+        fetch_with(
+            by_ranges(link.endpoint, disk=disk), job(tmp_path, Options()), Files(plan.files), sink
+        )
     )
     await eventually(lambda: link.bytes_down > 60 * MIB)
     after = disk.lose_power()
@@ -103,13 +105,10 @@ async def test_losses_of_power_at_many_moments_never_leave_damage(
             async with Link(object_server.port, rate=60 * MIB) as link:
                 engine = by_ranges(link.endpoint, disk=disk)
                 sink.total = 0
-                await engine.recover(job(staging), Files(missing(plan, sink)), sink)
+                of = job(staging, Options(part_size=MIB))
+                session = await engine.recover(of, Files(missing(plan, sink)), sink)
                 sink.total = 0
-                fetching = asyncio.create_task(
-                    engine.fetch(
-                        job(staging, Options(part_size=MIB)), Files(missing(plan, sink)), sink
-                    )
-                )
+                fetching = asyncio.create_task(session.fetch(Files(missing(plan, sink))))
                 until = rng.uniform(0, 14 * MIB)
                 await eventually(lambda: link.bytes_down > until or fetching.done())  # noqa: B023
                 disk = disk.lose_power(rng.choice([0.3, 0.7, 1.0]), seed=loss)
@@ -128,7 +127,7 @@ async def test_what_was_paused_is_safe_from_a_loss_of_power(
     engine = by_ranges(link.endpoint, SystemClock(), disk=disk)
     sink = Recorder()
     fetching = asyncio.create_task(
-        engine.fetch(job(tmp_path, Options(part_size=MIB)), Files(plan.files), sink)
+        fetch_with(engine, job(tmp_path, Options(part_size=MIB)), Files(plan.files), sink)
     )
     await eventually(lambda: link.bytes_down > 7 * MIB)
     await stop(fetching)

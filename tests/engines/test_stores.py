@@ -20,7 +20,7 @@ from s3downloader.core.throttle import Throttle
 from sandbox.servers.certificates import make_certificates
 from tests.support import eventually
 
-from .support import Files, Recorder, by_ranges, job
+from .support import Files, Recorder, by_ranges, fetch_with, job
 
 ETAG = "0123456789abcdef0123456789abcdef-1"
 BODY = random.Random(1).randbytes(400_000)
@@ -106,14 +106,14 @@ async def test_bytes_of_a_broken_off_fetch_are_not_asked_for_again(
         for count in (30_000, 50_000):
             share = Throttle(SystemClock(), lambda: 0).open(limit)
             fetching = asyncio.create_task(
-                engine.fetch(job(staging, share=share), Files([FILE]), sink)
+                fetch_with(engine, job(staging, share=share), Files([FILE]), sink)
             )
             await server.send(20_000)
             await server.send(count - 20_000)
             await stop(fetching)
             server.hang_up()
         assert sink.total == 80_000
-        fetching = asyncio.create_task(engine.fetch(job(staging), Files([FILE]), sink))
+        fetching = asyncio.create_task(fetch_with(engine, job(staging), Files([FILE]), sink))
         await server.send(len(BODY) - 80_000)
         await fetching
         assert server.request_lines == [0, 30_000, 80_000]

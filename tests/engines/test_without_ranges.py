@@ -24,7 +24,7 @@ from .objects import (
     file_of,
     with_headers,
 )
-from .support import Files, ForgivingRecorder, by_ranges, job
+from .support import Files, ForgivingRecorder, by_ranges, fetch_with, job
 
 
 class Rangeless:
@@ -89,12 +89,12 @@ async def test_bytes_on_disk_are_passed_over_where_ranges_are_ignored(tmp_path: 
     async with LyingServer(halting) as server:
         engine, sink = by_ranges(server.endpoint), ForgivingRecorder()
         of = job(tmp_path, PARTS)
-        fetching = asyncio.create_task(engine.fetch(of, Files([file_of(served)]), sink))
+        fetching = asyncio.create_task(fetch_with(engine, of, Files([file_of(served)]), sink))
         await eventually(lambda: sink.total >= 3 * 96 * KIB)
         await stop(fetching)
         rest.set()
         sink = Growing(sink.total)
-        await engine.fetch(of, Files([file_of(served)]), sink)
+        await fetch_with(engine, of, Files([file_of(served)]), sink)
     assert content(tmp_path) == LARGE
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable
 
 from ..core.aio import first_of, stop
 from ..core.records import FileRecord
-from .base import Engine, FetchJob, Sink, resumes_inside_files
+from .base import Engine, FetchJob, FetchSession, Sink, resumes_inside_files
 
 __all__ = ["AutoEngine"]
 
@@ -23,26 +23,39 @@ class AutoEngine:
         self._s5cmd = s5cmd
         self._ranged = ranged
 
-    async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+    async def recover(
+        self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink
+    ) -> FetchSession:
+        """Report those of `files` that an earlier fetch left whole, whichever engine it was."""
+        s5cmd = await self._s5cmd.recover(job, files, sink)
+        ranged = await self._ranged.recover(job, files, sink)
+        return _AutoSession(job, s5cmd, ranged)
+
+
+class _AutoSession:
+    """Chooses the engine for each fetch, as the limits on the bandwidth are then."""
+
+    def __init__(self, job: FetchJob, s5cmd: FetchSession, ranged: FetchSession) -> None:
+        self._job = job
+        self._s5cmd = s5cmd
+        self._ranged = ranged
+
+    async def fetch(self, files: AsyncIterable[FileRecord], *, relisted: bool = False) -> None:
         """Fetch and verify every file, or raise DownloaderError for the first that cannot be had.
 
         A limit that is set meanwhile takes the files that s5cmd still has away from it.
         """
-        if not resumes_inside_files(job.options, job.share):
-            fetching = asyncio.create_task(self._s5cmd.fetch(job, files, sink))
+        share = self._job.share
+        if not resumes_inside_files(self._job.options, share):
+            fetching = asyncio.create_task(self._s5cmd.fetch(files, relisted=relisted))
             try:
-                await first_of(_end_of(fetching), job.share.until(limited=True))
+                await first_of(_end_of(fetching), share.until(limited=True))
             finally:
                 await stop(fetching)
             if not fetching.cancelled():
                 fetching.result()
                 return
-        await self._ranged.fetch(job, files, sink)
-
-    async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
-        """Report those of `files` that an earlier fetch left whole, whichever engine it was."""
-        for engine in (self._s5cmd, self._ranged):
-            await engine.recover(job, files, sink)
+        await self._ranged.fetch(files, relisted=relisted)
 
 
 async def _end_of(task: asyncio.Task[None]) -> None:

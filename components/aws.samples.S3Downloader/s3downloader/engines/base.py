@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -12,7 +12,15 @@ from ..core.errors import ErrorCode
 from ..core.records import FileRecord, Options
 from ..core.throttle import Share
 
-__all__ = ["OF_ONE_OBJECT", "Engine", "FetchJob", "Sink", "resumes_inside_files"]
+__all__ = [
+    "OF_ONE_OBJECT",
+    "Engine",
+    "FetchJob",
+    "FetchSession",
+    "Sink",
+    "StagingSession",
+    "resumes_inside_files",
+]
 
 OF_ONE_OBJECT = frozenset(
     {
@@ -31,8 +39,7 @@ OF_ONE_OBJECT = frozenset(
 class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
     """Where to fetch from and to. Finished files go to `staging/"files"/path`, whole and named.
 
-    `relisted` says that a request had found an object changed, and that the source, listed again,
-    is as it was: then an object's own validator counts, where its listing tells another.
+    `relisted` is set for each fetch, see `FetchSession.fetch`.
     `share` is the bandwidth that the fetch may take; an engine that heeds limits asks it first.
     A file that lies there already may share its inode with a published one: it is never written
     into, a new one is renamed over it.
@@ -65,21 +72,51 @@ class Sink(Protocol):
         """
 
 
-class Engine(Protocol):
-    """A way to fetch objects."""
+class FetchSession(Protocol):
+    """Fetches files into the staging folder that an engine has recovered."""
 
-    async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+    async def fetch(self, files: AsyncIterable[FileRecord], *, relisted: bool = False) -> None:
         """Fetch and verify every file, or raise DownloaderError for the first that cannot be had.
 
-        `files` can be gone through more than once.
-        Before it raises, the files already under way are given the time to finish only where the
-        fault is that of one object. Cancelling the task stops all traffic and removes what is not
-        kept for later; when `fetch` has returned or raised, nothing of it runs any more.
+        `files` can be gone through more than once. `relisted` says that a request had found an
+        object changed, and that the source, listed again, is as it was: then an object's own
+        validator counts, where its listing tells another.
+
+        A fault of one object lets the files already under way finish; if another fault ends the
+        fetch meanwhile, that is the one that is raised. Cancelling the task stops all traffic and
+        removes what is not kept for later; when `fetch` has returned or raised, nothing of it runs
+        any more.
         """
 
-    async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
-        """Before `fetch`: report those of `files` that an earlier fetch left whole.
 
-        That fetch was cancelled, failed, or died with the daemon. `files` have the ETags they had
-        then. What else it left is removed.
+class Engine(Protocol):
+    """A way to fetch objects. Only `recover` leads to a fetch."""
+
+    async def recover(
+        self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink
+    ) -> FetchSession:
+        """Report those of `files` that an earlier fetch left whole; return what fetches the others.
+
+        That fetch was cancelled, failed, or died with the daemon. `files` must have the ETags that
+        they had then, so the source is listed again only afterwards. What else is left and cannot
+        be continued is removed. A staging folder that does not exist has nothing to recover.
         """
+
+
+class StagingSession:
+    """The FetchSession of one engine: calls `fetch` of the engine with what `recover` was given."""
+
+    def __init__(
+        self,
+        job: FetchJob,
+        sink: Sink,
+        fetch: Callable[[FetchJob, AsyncIterable[FileRecord], Sink], Awaitable[None]],
+    ) -> None:
+        self._job = job
+        self._sink = sink
+        self._fetch = fetch
+
+    async def fetch(self, files: AsyncIterable[FileRecord], *, relisted: bool = False) -> None:
+        """Fetch and verify every file; see FetchSession."""
+        job = msgspec.structs.replace(self._job, relisted=relisted)
+        await self._fetch(job, files, self._sink)

@@ -126,20 +126,18 @@ def remove_staged(download: Download, paths: Iterable[str]) -> None:
                 folder = folder.parent
 
 
-def prepare(download: Download) -> bool:
-    """Make the staging folder where there is none, or none any more; tell whether that was so.
+def prepare(download: Download) -> None:
+    """Make the staging folder where there is none, or none any more.
 
     Raises DESTINATION_NOT_WRITABLE where that cannot be, or nothing can be replaced.
     """
     with shared_parents:
         path_safety.check_own(Path(download.staging).parent)
-        is_new = not Path(download.staging).is_dir()
         make_private(Path(download.staging).parent)
         make_directories(Path(download.staging))
     if download.replaces:
         exchange.check_supported(Path(download.staging))
         replace.restore_staged(download)
-    return is_new
 
 
 def discard(download: Download) -> None:

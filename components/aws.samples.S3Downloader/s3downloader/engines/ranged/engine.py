@@ -19,9 +19,10 @@ from ...core.records import FileRecord
 from ...sources.s3.credentials import Credentials
 from ...sources.s3.http import S3Http
 from ...system.allocator import trim
-from ..base import FetchJob, Sink
+from ..base import FetchJob, Sink, StagingSession
 from ..disk import Disk
-from ..staging import Staging, is_left
+from ..recovery import report_leftovers
+from ..staging import Staging
 from ..verification import Heads, Verifier
 from .checkpointer import Checkpointer
 from .concurrency import REQUESTS
@@ -61,7 +62,25 @@ class RangedEngine:
         self._features = ServerFeatures(clock)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="ranged")
 
-    async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+    async def recover(
+        self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink
+    ) -> StagingSession:
+        """Report those of `files` that an earlier fetch left whole; keep what can be continued.
+
+        A file that arrived but was not brought to safety when the power failed is continued from
+        what its journal knows.
+        """
+        staging = self._staging(job)
+        continued = await asyncio.to_thread(staging.continued)
+        if continued:
+            async for file in files:
+                if file.number in continued:
+                    await asyncio.to_thread(self._reclaim, staging, file)
+        verifier = Verifier(job, self._heads)
+        await report_leftovers(staging, files, verifier, sink, excluded=continued)
+        return StagingSession(job, sink, self._fetch)
+
+    async def _fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
         """Fetch and verify every file, or raise DownloaderError for the first that cannot be had.
 
         What is on its way when it is cancelled or raises is kept, and continued by the next fetch.
@@ -108,34 +127,6 @@ class RangedEngine:
             self._http.close_idle()
             self._heads.close_idle()
             trim()
-
-    async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
-        """Report those of `files` that an earlier fetch left whole; keep what can be continued.
-
-        A file that arrived but was not brought to safety when the power failed is continued from
-        what its journal knows.
-        """
-        staging = self._staging(job)
-        continued = await asyncio.to_thread(staging.continued)
-        if continued:
-            async for file in files:
-                if file.number in continued:
-                    await asyncio.to_thread(self._reclaim, staging, file)
-        left = await asyncio.to_thread(staging.leftovers)
-        if not left:
-            return
-        found = [
-            file
-            async for file in files
-            if file.number in left
-            and file.number not in continued
-            and is_left(file, left[file.number])
-        ]
-        here = await asyncio.to_thread(staging.move_arrived, found)
-        whole = (await Verifier(job, self._heads).verify_staged(staging, here)).good
-        if whole:
-            sink.progress(sum(file.size for file in whole))
-            await sink.finished(whole)
 
     def _staging(self, job: FetchJob) -> Staging:
         return Staging(job.staging, _NAME, self._disk)

@@ -12,9 +12,10 @@ from ...core.error_mapping import explain
 from ...core.errors import DownloaderError, ErrorCode
 from ...core.records import FileRecord
 from ...core.request_timeouts import LEAST_BYTES
-from ..base import OF_ONE_OBJECT, FetchJob, Sink
+from ..base import OF_ONE_OBJECT, FetchJob, Sink, StagingSession
 from ..faults import Faults
-from ..staging import Staging, is_left, mode_by_umask, number_in
+from ..recovery import report_leftovers
+from ..staging import Staging, mode_by_umask, number_in
 from ..verification import Heads, Verifier, mismatch_error
 from .program import Line, Process, S5cmd
 
@@ -44,7 +45,17 @@ class S5cmdEngine:
         self._heads = heads
         self._stall_timeout = stall_timeout
 
-    async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
+    async def recover(
+        self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink
+    ) -> StagingSession:
+        """Report those of `files` that an earlier fetch left whole, and remove what else it left.
+
+        Nothing of it runs any more: s5cmd dies with the daemon.
+        """
+        await report_leftovers(_staging(job), files, Verifier(job, self._heads), sink)
+        return StagingSession(job, sink, self._fetch)
+
+    async def _fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
         """Fetch and verify every file, or raise DownloaderError for the first that cannot be had.
 
         A file that arrives with a wrong checksum is fetched once more.
@@ -53,16 +64,16 @@ class S5cmdEngine:
         await asyncio.to_thread(staging.make)
         verifier = Verifier(job, self._heads)
         try:
-            damaged = await self._fetch(job, files, sink, staging, verifier)
+            damaged = await self._run(job, files, sink, staging, verifier)
             if damaged:
                 again = _stream(file for file, _ in damaged)
-                damaged = await self._fetch(job, again, sink, staging, verifier)
+                damaged = await self._run(job, again, sink, staging, verifier)
             for file, mismatch in damaged:
                 raise mismatch_error(job, file, mismatch)
         finally:
             await asyncio.to_thread(staging.remove_partial)
 
-    async def _fetch(
+    async def _run(
         self,
         job: FetchJob,
         files: AsyncIterable[FileRecord],
@@ -80,22 +91,6 @@ class S5cmdEngine:
             fetch = _Fetch(job, staging, process, sink, verifier, self._clock, self._stall_timeout)
             await fetch.run(files)
             return fetch.damaged
-
-    async def recover(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
-        """Report those of `files` that an earlier fetch left whole, and remove what else it left.
-
-        Nothing of it runs any more: s5cmd dies with the daemon.
-        """
-        staging = _staging(job)
-        left = await asyncio.to_thread(staging.leftovers)
-        if not left:
-            return
-        found = [f async for f in files if f.number in left and is_left(f, left[f.number])]
-        here = await asyncio.to_thread(staging.move_arrived, found)
-        whole = (await Verifier(job, self._heads).verify_staged(staging, here)).good
-        if whole:
-            sink.progress(sum(file.size for file in whole))
-            await sink.finished(whole)
 
 
 def _staging(job: FetchJob) -> Staging:

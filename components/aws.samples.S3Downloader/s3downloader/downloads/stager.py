@@ -1,0 +1,149 @@
+"""Brings every file of one download into its staging folder: plan, fetch, verify."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from ..core.errors import DownloaderError, ErrorCode
+from ..core.records import Download, State
+from ..engines.base import FetchSession
+from ..store import Store
+from .active_download import ActiveDownload
+from .planning import reuse
+from .planning.plan import Differences, Listing, make_plan
+from .progress import ProgressSink
+from .staged_files import StagedFiles
+
+__all__ = ["Stager"]
+
+log = logging.getLogger(__name__)
+
+_ROUNDS = 3
+"""How often a download follows a source that changes under it before it gives up."""
+
+_MAY_BE_TOLD_BY_THE_NEXT_PLAN = {
+    ErrorCode.OBJECT_NOT_FOUND,
+    ErrorCode.SIZE_MISMATCH,
+    ErrorCode.SOURCE_CHANGED,
+}
+
+
+class Stager:
+    """Follows the source of one download until all its files are staged as they are there.
+
+    A plan changes the ETags by which an engine knows what it left before. So only a FetchSession,
+    whose engine has recovered that already, makes a Stager.
+    """
+
+    def __init__(
+        self,
+        session: FetchSession,
+        active: ActiveDownload,
+        *,
+        store: Store,
+        files: StagedFiles,
+        sink: ProgressSink,
+        listing: Listing,
+        advance: Callable[..., Awaitable[None]],
+        check_space: Callable[[ActiveDownload], None],
+        checksum: reuse.AskChecksum,
+        on_fault: Callable[[Download, DownloaderError], None],
+    ) -> None:
+        self._session = session
+        self._active = active
+        self._store = store
+        self._files = files
+        self._sink = sink
+        self._listing = listing
+        self._advance = advance
+        self._check_space = check_space
+        self._checksum = checksum
+        self._on_fault = on_fault
+        self._relisted = False
+
+    async def run(self) -> None:
+        """Return once every file lies whole in the staging folder; raise what stops that."""
+        await self._plan()
+        async for taken in reuse.stage_unchanged(
+            self._active.download, self._store, self._checksum
+        ):
+            await self._sink.finished(taken)
+        self._active.meter.restart(self._active.meter.bytes_there, keep_peak=True)
+        for _ in range(_ROUNDS):
+            self._check_space(self._active)
+            await self._advance(self._active, State.DOWNLOADING)
+            fault = await self._fetch()
+            await self._advance(self._active, State.VERIFYING, plan=self._active.download.plan + 1)
+            await self._files.check_and_mark()
+            differences = await self._plan()
+            if self._active.download.files_done == self._active.download.files_total:
+                return
+            has_changed = bool(differences.gone or differences.replaced)
+            if fault and not has_changed and self._relisted:
+                raise fault
+            self._relisted = bool(fault) and not has_changed
+        raise DownloaderError(
+            ErrorCode.SOURCE_CHANGED,
+            "the source changed again and again while it was downloaded;"
+            " resume when its upload has ended",
+        )
+
+    async def _plan(self) -> Differences:
+        """Bring the plan up to date with the source, and the record with the plan."""
+        download = self._active.download
+        differences = await make_plan(download, self._listing, self._store)
+        if differences.replaced and download.started:
+            self._on_fault(download, _replaced(download, differences))
+        if differences.left_out and not download.started:
+            fault = _left_out(download, differences)
+            log.warning("%s: %s", download.download_id, fault)
+            self._on_fault(download, fault)
+        totals = await self._store.totals(download.download_id)
+        same = totals.bytes_total == download.bytes_total and not differences.gone
+        self._active.meter.restart(totals.bytes_done, keep_peak=same)
+        self._active.download = msgspec.structs.replace(self._active.download, **totals._asdict())
+        return differences
+
+    async def _fetch(self) -> DownloaderError | None:
+        """Fetch what is missing; return what is not there as planned, for the next plan to show."""
+        self._sink.begin_fetch()
+        try:
+            await self._session.fetch(self._files.missing(), relisted=self._relisted)
+        except DownloaderError as error:
+            if error.code not in _MAY_BE_TOLD_BY_THE_NEXT_PLAN:
+                raise
+            log.warning("%s: %s", self._active.download.download_id, error)
+            return error
+        return None
+
+
+def _replaced(download: Download, differences: Differences) -> DownloaderError:
+    what = _objects(download, differences.first_replaced, differences.replaced)
+    return DownloaderError(
+        ErrorCode.SOURCE_CHANGED,
+        f"{what} changed in the source on the way; what had arrived of the earlier version is given"
+        " up, and the present one is fetched",
+        key=differences.first_replaced,
+        objects=differences.replaced,
+    )
+
+
+def _left_out(download: Download, differences: Differences) -> DownloaderError:
+    what = _objects(download, differences.first_left_out, differences.left_out)
+    return DownloaderError(
+        ErrorCode.UNSAFE_KEY,
+        f"{what} cannot become a file, as the key ends in /, though it has content; it is left out,"
+        " so rename it in the store if it is needed",
+        key=differences.first_left_out,
+        objects=differences.left_out,
+    )
+
+
+def _objects(download: Download, first: str, count: int) -> str:
+    """Name the first of some objects, and how many others there are."""
+    others = count - 1
+    more = f" and {others} other{'s' if others > 1 else ''}" if others else ""
+    return f"s3://{download.bucket}/{first}{more}"
