@@ -85,6 +85,30 @@ def test_only_main_and_connections_know_adapters_and_engines() -> None:
             assert not used, f"{module} uses {used}"
 
 
+def users_of(*attributes: str) -> set[str]:
+    """The modules that name one of these attributes."""
+    return {
+        module.stem
+        for module in MODULES
+        for node in ast.walk(ast.parse(module.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in attributes
+    }
+
+
+def test_only_the_state_machine_changes_a_record() -> None:
+    for writer in ("set_record", "enter_state", "count_from"):
+        assert users_of(writer) == {"state_machine"}
+    assert users_of("_download") & {m.stem for m in (PACKAGE / "downloads").rglob("*.py")} == {
+        "active_download"
+    }
+
+
+def test_only_what_was_recovered_is_planned() -> None:
+    """A Stager is made of the session that an engine's recover returns."""
+    makes = re.compile(r"\bmake_plan\(")
+    assert {m.stem for m in MODULES if makes.search(m.read_text())} == {"plan", "stager"}
+
+
 def test_boto3_is_loaded_for_its_credentials_alone() -> None:
     loads = re.compile(r"^\s*(from|import) boto(3|core)\b", re.MULTILINE)
     assert {m.stem for m in MODULES if loads.search(m.read_text())} == {"credentials"}

@@ -31,7 +31,7 @@ class Device:
         self._deferral = Deferral(lambda: [self.active], lambda: self.longest, self.clock)
 
     def enter(self, state: State) -> None:
-        self.active.download = msgspec.structs.replace(self.active.download, state=state)
+        self.active.set_record(msgspec.structs.replace(self.active.download, state=state))
 
     def delay_of(self, deployment: str = "first") -> float:
         return self._deferral.seconds(deployment)

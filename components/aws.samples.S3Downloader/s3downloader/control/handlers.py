@@ -240,23 +240,27 @@ class Handlers:
             await self._bandwidth.choose(limit, lambda: self._responses(self._in_force(command)))
         else:
             context = CommandContext(
-                command.command_id, lambda _: self._encode(self._in_force(command))
+                command.command_id, lambda record: self._encode(self._in_force(command, record))
             )
             await self._manager.limit(command.download_id, limit, context)
 
-    def _in_force(self, command: commands.Limits) -> responses.LimitsResponse:
+    def _in_force(
+        self, command: commands.Limits, record: Download | None = None
+    ) -> responses.LimitsResponse:
+        """Return the limits; with `record`, as that of the command's download is about to be."""
         if command.download_id:
-            shown = [self._manager.find(command.download_id)]
+            active = self._manager.find(command.download_id)
+            shown = [limit_view(active, record or active.download)]
         else:
             downloads = self._downloads_after(LIMITS, command.next_token)
-            shown = [active for active in downloads if active.download.state in ACTIVE]
+            shown = [limit_view(a, a.download) for a in downloads if a.download.state in ACTIVE]
         limit = self._bandwidth.limit()
         return responses.LimitsResponse(
             **_common_fields(command),
             message=f"the device's limit is {limit} bytes a second" if limit else "no limit",
             max_bandwidth=limit,
             configured_max_bandwidth=self._bandwidth.configured(),
-            downloads=[limit_view(active) for active in shown],
+            downloads=shown,
         )
 
     async def _model_list(self, command: commands.ModelList | commands.List) -> None:

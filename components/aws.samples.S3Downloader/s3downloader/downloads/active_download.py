@@ -6,12 +6,13 @@ import asyncio
 from collections import deque
 
 from ..core.clock import Clock
-from ..core.records import ACTIVE, Download
+from ..core.records import ACTIVE, Download, State
 from ..core.throttle import Share
 
 __all__ = ["ActiveDownload", "Meter"]
 
 _WINDOW = 10.0
+_WORKING = frozenset({State.PLANNING, State.DOWNLOADING, State.VERIFYING, State.PUBLISHING})
 
 
 class Meter:
@@ -81,21 +82,23 @@ class Meter:
 
 
 class ActiveDownload:
-    """The live side of a Download. `lock` is held by whoever decides about its state."""
+    """The live side of a Download. `lock` is held by whoever decides about its state.
+
+    The record and the times that go with it are changed by the StateMachine alone, with
+    `set_record`, `enter_state` and `count_from`.
+    """
 
     def __init__(self, download: Download, clock: Clock) -> None:
-        self.download = download
+        self._download = download
+        self._entered: float | None = None
+        self._working_since: float | None = None
+        self._active_since = clock.monotonic() if download.state in ACTIVE else None
         self.target = download.target
         self.meter = Meter(clock, download.bytes_done)
         self.lock = asyncio.Lock()
-        self.task: asyncio.Task[None] | None = None
-        self.working_since: float | None = None
-        self.entered: float | None = None
-        """When this process brought it into its state, by the monotonic clock."""
         self.writing = asyncio.Lock()
         """Held while a change of the record is on its way to disk."""
-        self.active_since = clock.monotonic() if download.state in ACTIVE else None
-        """Since when its time in active states is not in the record yet."""
+        self.task: asyncio.Task[None] | None = None
         self.share: Share | None = None
         """Its part of the bandwidth while it works."""
         self.failures_in_a_row = 0
@@ -104,6 +107,48 @@ class ActiveDownload:
         self.has_room = download.started
         """Whether what it has still to bring is promised to it, and to no other."""
 
-    def unsaved_active_seconds(self, now: float) -> float:
-        """Return the seconds in active states that are not in the record yet."""
-        return 0.0 if self.active_since is None else now - self.active_since
+    @property
+    def download(self) -> Download:
+        """The record as it is now; the store has it as of the last change that was written."""
+        return self._download
+
+    @property
+    def entered(self) -> float | None:
+        """When this process brought it into its state, by the monotonic clock."""
+        return self._entered
+
+    def seconds(self, now: float) -> float:
+        """Return the seconds of work, those that are not in the record yet included."""
+        return self._download.seconds + _since(self._working_since, now)
+
+    def active_seconds(self, now: float) -> float:
+        """Return the seconds in active states, those that are not in the record yet included."""
+        return self._download.active_seconds + _since(self._active_since, now)
+
+    @property
+    def ages(self) -> bool:
+        """Whether its record changes with time: it is at work, or its timeout runs."""
+        timed = self._active_since is not None and self._download.options.timeout is not None
+        return timed or self._working_since is not None
+
+    def set_record(self, download: Download) -> None:
+        """Take a changed record of the same state."""
+        self._download = download
+
+    def enter_state(self, download: Download, now: float) -> None:
+        """Take the record of a state that it has entered; its times count from `now`."""
+        self._download = download
+        self._entered = now
+        self._working_since = now if download.state in _WORKING else None
+        self._active_since = now if download.state in ACTIVE else None
+
+    def count_from(self, now: float) -> None:
+        """Count times from `now`: those before are in the record."""
+        if self._working_since is not None:
+            self._working_since = now
+        if self._active_since is not None:
+            self._active_since = now
+
+
+def _since(beginning: float | None, now: float) -> float:
+    return 0.0 if beginning is None else now - beginning

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -184,23 +185,21 @@ class DownloadManager:
         async with active.lock:
             try:
                 context = CommandContext(command.command_id, respond)
-                await self._state_machine.open(download, context)
+                await self._state_machine.open(active, context)
             except DownloaderError:
                 del self._downloads[download.download_id]
                 raise
-            active.entered = self._clock.monotonic()
             self._enqueue(active)
-        self._changed(active)
 
     async def pause(self, download_id: str, context: CommandContext) -> None:
         """Stop the traffic of a download and keep what it has."""
         async with self._locked(download_id) as active:
-            await self._halt(active, State.PAUSED, events.paused, context)
+            await self._halt(active, State.PAUSED, self._state_machine.pause, context)
 
     async def cancel(self, download_id: str, context: CommandContext) -> None:
         """Give a download up and remove what it has staged."""
         async with self._locked(download_id) as active:
-            await self._halt(active, State.CANCELLED, events.cancelled, context)
+            await self._halt(active, State.CANCELLED, self._state_machine.cancel, context)
             await asyncio.to_thread(discard, active.download)
 
     async def resume(self, download_id: str, context: CommandContext) -> None:
@@ -213,13 +212,7 @@ class DownloadManager:
             check_resumable(active.download)
             active.failures_in_a_row = active.restarts = 0
             try:
-                await self._state_machine.advance(
-                    active,
-                    State.QUEUED,
-                    events=[events.resumed],
-                    context=context,
-                    active_seconds=0.0,
-                )
+                await self._state_machine.resume(active, context)
             finally:
                 self._requeue_if_active(active)
 
@@ -241,9 +234,7 @@ class DownloadManager:
             failure = Failure(error.code, error.message, error.details)
             try:
                 if self._deadlines.is_over(active):
-                    await self._state_machine.advance(
-                        active, State.FAILED, events=[events.failed], failure=failure
-                    )
+                    await self._state_machine.fail(active, failure)
                     self._on_fault(active.download, error)
             except DownloaderError as obstacle:
                 log.error("%s: %s", active.download.download_id, obstacle)
@@ -280,7 +271,7 @@ class DownloadManager:
         self,
         active: ActiveDownload,
         goal: State,
-        announcement: events.Announcement,
+        enter: Callable[[ActiveDownload, CommandContext], Awaitable[None]],
         context: CommandContext,
     ) -> None:
         """Stop the work on a download and bring it into `goal`; publishing runs to its end."""
@@ -289,7 +280,7 @@ class DownloadManager:
         require(active.download, goal)
         await self._stop_work(active)
         try:
-            await self._state_machine.advance(active, goal, events=[announcement], context=context)
+            await enter(active, context)
         finally:
             self._requeue_if_active(active)
 
@@ -311,8 +302,7 @@ class DownloadManager:
 
     def _requeue(self, active: ActiveDownload) -> None:
         """Queue a download on which nobody works though its record says so."""
-        if active.download.state is not State.PUBLISHING:
-            active.download = msgspec.structs.replace(active.download, state=State.QUEUED)
+        self._state_machine.requeue(active)
         self._queue.append(active)
 
     async def _work(self, active: ActiveDownload) -> None:
@@ -336,7 +326,7 @@ class DownloadManager:
             listing=self._listing,
             engine=self._engine,
             share=share,
-            advance=self._state_machine.advance,
+            state_machine=self._state_machine,
             check_space=self._check_space,
             checksum=self._listing.checksum,
             on_fault=self._on_fault,
@@ -359,16 +349,15 @@ class DownloadManager:
 
     async def _complete(self, active: ActiveDownload) -> None:
         await asyncio.to_thread(discard, active.download)
-        announced: list[events.Announcement] = [events.completed]
+        announced: list[events.Announcement] = []
         models: dict[str, dict[str, Any] | None] = {}
         async with self._registry.changing:
             if model := self._model(active.download):
                 models[model["model_id"]] = model
                 announced.append(events.model_added(model))
-            also = self._versions.completed_with(active.download)
-            await self._state_machine.advance(
-                active, State.COMPLETED, events=announced, models=models, also=also
-            )
+            versions = self._versions.completed_with(active.download)
+            also = msgspec.structs.replace(versions, models=models)
+            await self._state_machine.complete(active, *announced, also=also)
             self._registry.adopt(models)
             self._versions.adopt(also.versions)
 
@@ -386,12 +375,14 @@ class DownloadManager:
         log.warning("%s: %s: %s", active.download.download_id, error.code.value, error.message)
         if error.code not in self._transient:
             await self._advance_with_retry(
-                active, State.FAILED, events=[events.failed], failure=failure
+                active, partial(self._state_machine.fail, active, failure)
             )
             self._on_fault(active.download, error)
             return
         if active.download.state is not State.PUBLISHING:  # which is carried to its end
-            await self._advance_with_retry(active, State.WAITING, failure=failure)
+            await self._advance_with_retry(
+                active, partial(self._state_machine.wait, active, failure)
+            )
         elif not active.failures_in_a_row:
             self._on_fault(active.download, error)
         active.failures_in_a_row += 1
@@ -403,18 +394,18 @@ class DownloadManager:
 
     async def _queue_again(self, active: ActiveDownload) -> None:
         try:
-            await self._advance_with_retry(active, State.QUEUED)
+            await self._advance_with_retry(active, partial(self._state_machine.queue, active))
         finally:  # cancelled too, for by then that may be recorded
             if active.download.state is State.QUEUED:
                 self._enqueue(active)
 
     async def _advance_with_retry(
-        self, active: ActiveDownload, state: State, **changes: Any
+        self, active: ActiveDownload, change: Callable[[], Awaitable[None]]
     ) -> None:
-        """Enter `state` as soon as it can be written: StateDir's disk may be full for a while."""
+        """Make a change as soon as it can be written: StateDir's disk may be full for a while."""
         while True:
             try:
-                await self._state_machine.advance(active, state, **changes)
+                await change()
             except DownloaderError as error:
                 log.error("%s: %s", active.download.download_id, error)
                 if error.code is ErrorCode.INVALID_STATE:

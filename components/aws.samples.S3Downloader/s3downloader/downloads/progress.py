@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from ..core.records import FileRecord
 from ..store import Store
 from .active_download import ActiveDownload
+from .state_machine import StateMachine
 
 __all__ = ["ProgressSink"]
 
@@ -14,9 +13,10 @@ __all__ = ["ProgressSink"]
 class ProgressSink:
     """Brings the meter, the store and the record up to date with what an engine reports."""
 
-    def __init__(self, active: ActiveDownload, store: Store) -> None:
+    def __init__(self, active: ActiveDownload, store: Store, state_machine: StateMachine) -> None:
         self._active = active
         self._store = store
+        self._state_machine = state_machine
         self._fetch_begins = False
 
     def begin_fetch(self) -> None:
@@ -35,5 +35,4 @@ class ProgressSink:
         await self._store.mark_done(files)
         self._active.meter.settle(sum(file.size for file in files))
         self._active.failures_in_a_row = 0
-        done = self._active.download.files_done + len(files)
-        self._active.download = msgspec.structs.replace(self._active.download, files_done=done)
+        self._state_machine.files_done(self._active, len(files))

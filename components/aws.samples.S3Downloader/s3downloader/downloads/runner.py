@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 from ..core.aio import batches
@@ -20,6 +20,7 @@ from .publishing import replace
 from .publishing.publish import prepare, publish_files, publish_whole, sync_published
 from .staged_files import StagedFiles
 from .stager import Stager
+from .state_machine import StateMachine
 
 __all__ = ["DownloadRunner"]
 
@@ -38,7 +39,7 @@ class DownloadRunner:
         listing: Listing,
         engine: Engine,
         share: Share,
-        advance: Callable[..., Awaitable[None]],
+        state_machine: StateMachine,
         check_space: Callable[[ActiveDownload], None],
         checksum: reuse.AskChecksum,
         on_fault: Callable[[Download, DownloaderError], None],
@@ -48,12 +49,12 @@ class DownloadRunner:
         self._listing = listing
         self._engine = engine
         self._share = share
-        self._advance = advance
+        self._state_machine = state_machine
         self._check_space = check_space
         self._checksum = checksum
         self._on_fault = on_fault
         self._files = StagedFiles(active, store)
-        self._sink = ProgressSink(active, store)
+        self._sink = ProgressSink(active, store, state_machine)
 
     async def run(self, before_publishing: Callable[[Download], object]) -> None:
         """Carry the download out. `before_publishing` may object by raising."""
@@ -65,16 +66,14 @@ class DownloadRunner:
                 exchange = await asyncio.to_thread(replace.begin, self._active.download)
             if not self._active.download.replaces:
                 await self._record_staged()
-            await self._advance(
-                self._active, State.PUBLISHING, publish_began=True, exchange=exchange
-            )
+            await self._state_machine.begin_publishing(self._active, exchange)
         await self._publish()
         async for batch in batches(self._files.done()):
             await reuse.record_published(self._active.download, batch, self._store)
 
     async def _stage_files(self) -> None:
         """Return once every file lies whole in the staging folder."""
-        await self._advance(self._active, State.PLANNING, plan=self._active.download.plan + 1)
+        await self._state_machine.begin_plan(self._active)
         await asyncio.to_thread(prepare, self._active.download)
         stager = Stager(
             await self._recover(),
@@ -83,7 +82,7 @@ class DownloadRunner:
             files=self._files,
             sink=self._sink,
             listing=self._listing,
-            advance=self._advance,
+            state_machine=self._state_machine,
             check_space=self._check_space,
             checksum=self._checksum,
             on_fault=self._on_fault,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-
-import msgspec
+from collections.abc import Callable
 
 from ..core.errors import DownloaderError, ErrorCode
-from ..core.records import Download, State
+from ..core.records import Download
 from ..engines.base import FetchSession
 from ..store import Store
 from .active_download import ActiveDownload
@@ -16,6 +14,7 @@ from .planning import reuse
 from .planning.plan import Differences, Listing, make_plan
 from .progress import ProgressSink
 from .staged_files import StagedFiles
+from .state_machine import StateMachine
 
 __all__ = ["Stager"]
 
@@ -47,7 +46,7 @@ class Stager:
         files: StagedFiles,
         sink: ProgressSink,
         listing: Listing,
-        advance: Callable[..., Awaitable[None]],
+        state_machine: StateMachine,
         check_space: Callable[[ActiveDownload], None],
         checksum: reuse.AskChecksum,
         on_fault: Callable[[Download, DownloaderError], None],
@@ -58,7 +57,7 @@ class Stager:
         self._files = files
         self._sink = sink
         self._listing = listing
-        self._advance = advance
+        self._state_machine = state_machine
         self._check_space = check_space
         self._checksum = checksum
         self._on_fault = on_fault
@@ -74,9 +73,9 @@ class Stager:
         self._active.meter.restart(self._active.meter.bytes_there, keep_peak=True)
         for _ in range(_ROUNDS):
             self._check_space(self._active)
-            await self._advance(self._active, State.DOWNLOADING)
+            await self._state_machine.begin_fetch(self._active)
             fault = await self._fetch()
-            await self._advance(self._active, State.VERIFYING, plan=self._active.download.plan + 1)
+            await self._state_machine.begin_verification(self._active)
             await self._files.check_and_mark()
             differences = await self._plan()
             if self._active.download.files_done == self._active.download.files_total:
@@ -104,7 +103,7 @@ class Stager:
         totals = await self._store.totals(download.download_id)
         same = totals.bytes_total == download.bytes_total and not differences.gone
         self._active.meter.restart(totals.bytes_done, keep_peak=same)
-        self._active.download = msgspec.structs.replace(self._active.download, **totals._asdict())
+        self._state_machine.planned(self._active, totals)
         return differences
 
     async def _fetch(self) -> DownloaderError | None:

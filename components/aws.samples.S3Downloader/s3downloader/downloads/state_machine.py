@@ -1,4 +1,4 @@
-"""Moves downloads between states: allowed by the table, on disk first, announced after."""
+"""Changes the records of downloads: allowed by the table, on disk first, announced after."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from ..contract.encode import encode
 from ..core.aio import uninterrupted
 from ..core.clock import Clock
 from ..core.errors import DownloaderError, ErrorCode
-from ..core.records import ACTIVE, TRANSITIONS, Download, Failure, Options, State
-from ..store import Change
+from ..core.records import TRANSITIONS, Download, Exchange, Failure, Options, State
+from ..store import Change, Totals
 from ..store.outbox import Outbox
+from . import events
 from .active_download import ActiveDownload
-from .events import Announcement, started
+from .events import Announcement
 
 __all__ = ["CommandContext", "StateMachine", "check_resumable", "invalid_state", "require"]
 
@@ -25,7 +26,6 @@ log = logging.getLogger(__name__)
 _PASSING = frozenset({State.PLANNING, State.VERIFYING})
 """States whose record needs no sync of its own: no event tells them, and a loss of power that takes
 them leaves the download queued, or downloading, from where it comes to them again."""
-_WORKING = frozenset({State.PLANNING, State.DOWNLOADING, State.VERIFYING, State.PUBLISHING})
 
 
 class CommandContext(NamedTuple):
@@ -36,7 +36,16 @@ class CommandContext(NamedTuple):
 
 
 class StateMachine:
-    """Writes what becomes of downloads, together with their events and responses."""
+    """The one writer of the records of downloads.
+
+    An `async` method records its change now, in one step with its events and response, and
+    returns once that is on disk. A change of state or options, once begun, is carried out even if
+    the caller is cancelled. The other methods change the record in memory, and the store gets that
+    with the next change that is recorded.
+
+    A change of state raises INVALID_STATE unless TRANSITIONS allows it. A change of state or
+    options that the store refuses raises its error, and changes nothing.
+    """
 
     def __init__(
         self,
@@ -51,134 +60,178 @@ class StateMachine:
         self._max_bytes = max_bytes
         self._on_change = on_change
 
-    async def open(self, download: Download, context: CommandContext) -> None:
+    # --- Commands --------------------------------------------------------------------------------
+
+    async def open(self, active: ActiveDownload, context: CommandContext) -> None:
         """Record a new download."""
-        await uninterrupted(self._record(download, (), context, Change()))
+        await uninterrupted(self._enter(active, {}, context=context))
 
-    async def advance(
-        self,
-        active: ActiveDownload,
-        state: State,
-        *,
-        events: Sequence[Announcement] = (),
-        context: CommandContext | None = None,
-        failure: Failure | None = None,
-        models: dict[str, Any] | None = None,
-        also: Change | None = None,
-        **changes: Any,
-    ) -> None:
-        """Bring `active` into `state`, recorded in one step with its events, response and models.
+    async def pause(self, active: ActiveDownload, context: CommandContext) -> None:
+        """Enter PAUSED."""
+        await self._advance(active, State.PAUSED, events.paused, context=context)
 
-        `also` has what else is recorded with it.
+    async def cancel(self, active: ActiveDownload, context: CommandContext) -> None:
+        """Enter CANCELLED; the store forgets the files with it."""
+        await self._advance(active, State.CANCELLED, events.cancelled, context=context)
 
-        Once begun it is carried out, even if the caller is cancelled meanwhile.
-        """
-        require(active.download, state)
-        if state is State.DOWNLOADING and not active.download.started:
-            events, changes = (*events, started), {**changes, "started": True}
-        also = msgspec.structs.replace(also or Change(), models=models or {})
-        entering = self._enter(active, state, events, context, also, failure, changes)
-        await uninterrupted(entering)
-
-    async def save_progress(self, downloads: Iterable[ActiveDownload]) -> None:
-        """Write down how far the downloads at work are, and how long work and time to it took."""
-        at_work = [
-            active for active in downloads if _is_aging(active) and not active.writing.locked()
-        ]
-        for active in at_work:
-            active.download = msgspec.structs.replace(
-                active.download, **self._times(active), bytes_done=active.meter.bytes_done
-            )
-            active.active_since = self._clock.monotonic()
-            if active.working_since is not None:
-                active.working_since = active.active_since
-        if at_work:
-            await self._outbox.record(Change(downloads=[active.download for active in at_work]))
+    async def resume(self, active: ActiveDownload, context: CommandContext) -> None:
+        """Enter QUEUED by a command, from where the timeout counts anew."""
+        await self._advance(
+            active, State.QUEUED, events.resumed, context=context, active_seconds=0.0
+        )
 
     async def amend(
         self, active: ActiveDownload, options: Options, context: CommandContext
     ) -> None:
-        """Record changed options and the response to it; the state stays."""
+        """Record changed options; the state stays."""
         await uninterrupted(self._amend(active, options, context))
+
+    # --- Steps of a download ---------------------------------------------------------------------
+
+    async def begin_plan(self, active: ActiveDownload) -> None:
+        """Enter PLANNING with the next plan's number."""
+        await self._advance(active, State.PLANNING, plan=active.download.plan + 1)
+
+    async def begin_fetch(self, active: ActiveDownload) -> None:
+        """Enter DOWNLOADING; announced the first time only."""
+        announced = () if active.download.started else (events.started,)
+        await self._advance(active, State.DOWNLOADING, *announced, started=True)
+
+    async def begin_verification(self, active: ActiveDownload) -> None:
+        """Enter VERIFYING with the next plan's number, as the source is listed again."""
+        await self._advance(active, State.VERIFYING, plan=active.download.plan + 1)
+
+    async def begin_publishing(self, active: ActiveDownload, exchange: Exchange | None) -> None:
+        """Enter PUBLISHING; `exchange` is how a `publish: replace` puts the files in place."""
+        await self._advance(active, State.PUBLISHING, publish_began=True, exchange=exchange)
+
+    async def complete(
+        self, active: ActiveDownload, *announced: Announcement, also: Change
+    ) -> None:
+        """Enter COMPLETED, together with what `also` records of models and versions."""
+        await self._advance(active, State.COMPLETED, events.completed, *announced, also=also)
+
+    async def wait(self, active: ActiveDownload, failure: Failure) -> None:
+        """Enter WAITING, because of a failure that passes by itself."""
+        await self._advance(active, State.WAITING, failure=failure)
+
+    async def fail(self, active: ActiveDownload, failure: Failure) -> None:
+        """Enter FAILED."""
+        await self._advance(active, State.FAILED, events.failed, failure=failure)
+
+    async def queue(self, active: ActiveDownload) -> None:
+        """Enter QUEUED by itself: after a wait, or to begin again."""
+        await self._advance(active, State.QUEUED)
+
+    # --- What is recorded with the next change ---------------------------------------------------
+
+    def requeue(self, active: ActiveDownload) -> None:
+        """Let a download be queued on which nobody works though its record says so.
+
+        A restart would queue it as well. One that is publishing stays so.
+        """
+        if active.download.state is not State.PUBLISHING:
+            self._update(active, state=State.QUEUED)
+
+    def planned(self, active: ActiveDownload, totals: Totals) -> None:
+        """Take over the sums of a plan's files."""
+        self._update(active, **totals._asdict())
+
+    def files_done(self, active: ActiveDownload, count: int) -> None:
+        """Count so many more files as done; the store has each of them already."""
+        self._update(active, files_done=active.download.files_done + count)
+
+    async def save_progress(self, downloads: Iterable[ActiveDownload]) -> None:
+        """Record how far the downloads at work are, and how long work and time to it took."""
+        at_work = [active for active in downloads if active.ages and not active.writing.locked()]
+        for active in at_work:
+            now = self._clock.monotonic()
+            self._update(active, **_progress(active, now))
+            active.count_from(now)
+        if at_work:
+            await self._outbox.record(Change(downloads=[active.download for active in at_work]))
+
+    # --- How a change is made --------------------------------------------------------------------
+
+    def _update(self, active: ActiveDownload, **changes: Any) -> None:
+        active.set_record(msgspec.structs.replace(active.download, **changes))
+
+    async def _advance(
+        self,
+        active: ActiveDownload,
+        state: State,
+        *announced: Announcement,
+        context: CommandContext | None = None,
+        also: Change | None = None,
+        failure: Failure | None = None,
+        **changes: Any,
+    ) -> None:
+        require(active.download, state)
+        changes = {**changes, "state": state, "failure": failure}
+        await uninterrupted(self._enter(active, changes, announced, context, also))
+
+    async def _enter(
+        self,
+        active: ActiveDownload,
+        changes: dict[str, Any],
+        announced: Sequence[Announcement] = (),
+        context: CommandContext | None = None,
+        also: Change | None = None,
+    ) -> None:
+        async with active.writing:
+            at = self._clock.now()
+            progress = _progress(active, self._clock.monotonic())
+            changes = {"updated_at": at, **progress, **changes}
+            download = msgspec.structs.replace(active.download, **changes)
+            await self._record(download, at, announced, context, also)
+            # Another method may have changed other fields meanwhile: these go with the next change.
+            download = msgspec.structs.replace(active.download, **changes)
+            active.enter_state(download, self._clock.monotonic())
+        log.info("download %s is %s", download.download_id, download.state.value)
+        self._on_change(active)
 
     async def _amend(
         self, active: ActiveDownload, options: Options, context: CommandContext
     ) -> None:
         async with active.writing:
-            before = active.download.options
-            active.download = msgspec.structs.replace(active.download, options=options)
-            try:
-                await self._record(active.download, (), context, Change())
-            except DownloaderError:
-                active.download = msgspec.structs.replace(active.download, options=before)
-                raise
-
-    def _times(self, active: ActiveDownload) -> dict[str, float]:
-        """Return the record's durations as they are now."""
-        now, since = self._clock.monotonic(), active.working_since
-        return {
-            "seconds": active.download.seconds + (0.0 if since is None else now - since),
-            "active_seconds": active.download.active_seconds + active.unsaved_active_seconds(now),
-        }
-
-    async def _enter(
-        self,
-        active: ActiveDownload,
-        state: State,
-        events: Sequence[Announcement],
-        context: CommandContext | None,
-        also: Change,
-        failure: Failure | None,
-        changes: dict[str, Any],
-    ) -> None:
-        async with active.writing:
-            changes = {**self._times(active), "bytes_done": active.meter.bytes_done, **changes}
-            download = msgspec.structs.replace(
-                active.download,
-                state=state,
-                updated_at=self._clock.now(),
-                failure=failure,
-                **changes,
-            )
-            await self._record(download, events, context, also)
-            active.download = download
-            active.entered = self._clock.monotonic()
-            active.working_since = active.entered if state in _WORKING else None
-            active.active_since = active.entered if state in ACTIVE else None
-        log.info("download %s is %s", download.download_id, state.value)
-        self._on_change(active)
+            download = msgspec.structs.replace(active.download, options=options)
+            await self._record(download, self._clock.now(), context=context)
+            self._update(active, options=options)
 
     async def _record(
         self,
         download: Download,
-        events: Sequence[Announcement],
-        context: CommandContext | None,
-        also: Change,
+        at: float,
+        announced: Sequence[Announcement] = (),
+        context: CommandContext | None = None,
+        also: Change | None = None,
     ) -> None:
         command_id = context.command_id if context else download.command_id
-        at = download.updated_at
         await self._outbox.record(
             msgspec.structs.replace(
-                also,
+                also or Change(),
                 at=at,
                 downloads=[download],
                 clear_files=[download.download_id] if download.state is State.CANCELLED else [],
-                durable=bool(events or context) or download.state not in _PASSING,
+                durable=bool(announced or context) or download.state not in _PASSING,
                 responses=[(context.command_id, context.make_response(download))]
                 if context
                 else [],
                 events=[
                     encode(announce(download, command_id, at), self._max_bytes())
-                    for announce in events
+                    for announce in announced
                 ],
             )
         )
 
 
-def _is_aging(active: ActiveDownload) -> bool:
-    """Tell whether a download's record ages: it is at work, or its timeout runs."""
-    timed = active.active_since is not None and active.download.options.timeout is not None
-    return timed or active.working_since is not None
+def _progress(active: ActiveDownload, now: float) -> dict[str, Any]:
+    """Return what a record says of how far a download is, and how long that took."""
+    return {
+        "seconds": active.seconds(now),
+        "active_seconds": active.active_seconds(now),
+        "bytes_done": active.meter.bytes_done,
+    }
 
 
 def invalid_state(download: Download, why: str) -> DownloaderError:

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import UNSET
 
 from ..contract.responses import DetailsView, DiskUsage, DownloadView, FileView, LimitView
-from ..core.records import FileRecord, State
+from ..core.records import Download, FileRecord, State
 from .active_download import ActiveDownload
 from .planning import disk_space
 
@@ -46,12 +46,12 @@ def file_view(file: FileRecord) -> FileView:
     )
 
 
-def limit_view(active: ActiveDownload) -> LimitView:
-    """Return the limit of a download and what it takes now."""
+def limit_view(active: ActiveDownload, record: Download) -> LimitView:
+    """Return the limit of a download, as `record` has it, and what it takes now."""
     return LimitView(
-        download_id=active.download.download_id,
-        status=active.download.state,
-        max_bandwidth=active.download.options.max_bandwidth or 0,
+        download_id=record.download_id,
+        status=record.state,
+        max_bandwidth=record.options.max_bandwidth or 0,
         bytes_per_second=_rate(active),
     )
 

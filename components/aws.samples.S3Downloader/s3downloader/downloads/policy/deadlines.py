@@ -61,10 +61,7 @@ class Deadlines:
 
     def _seconds_left(self, active: ActiveDownload) -> float:
         assert active.download.options.timeout is not None
-        seconds = active.download.active_seconds + active.unsaved_active_seconds(
-            self._clock.monotonic()
-        )
-        return active.download.options.timeout - seconds
+        return active.download.options.timeout - active.active_seconds(self._clock.monotonic())
 
 
 def overrun(active: ActiveDownload) -> DownloaderError:
