@@ -1,0 +1,96 @@
+"""Forgets what is over: downloads that ended, old responses, published files that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from ...core.clock import Clock
+from ...core.errors import DownloaderError, from_system
+from ...core.records import FINISHED, State
+from ...store import Change, Store
+from ..active_download import ActiveDownload
+from ..planning.reuse import forget_missing, published_name
+from ..publishing.publish import discard
+from ..publishing.versions import Versions
+
+__all__ = ["Pruner"]
+
+log = logging.getLogger(__name__)
+
+_KEPT_SECONDS = 7 * 86_400.0
+_KEPT_DOWNLOADS = 1_000
+_MOST_RESPONSES = 10_000
+_INTERVAL = 3_600.0
+_ENDED = FINISHED | {State.FAILED}
+
+
+class Pruner:
+    """Keeps what ended for a week, and of it at most 1,000 downloads and 10,000 responses."""
+
+    def __init__(
+        self,
+        downloads: dict[str, ActiveDownload],
+        *,
+        store: Store,
+        versions: Versions,
+        clock: Clock,
+    ) -> None:
+        """`downloads` are all there are, by their ids; those that are forgotten leave it."""
+        self._downloads = downloads
+        self._store = store
+        self._versions = versions
+        self._clock = clock
+        self._began = (clock.now(), clock.monotonic())
+
+    async def run(self) -> None:
+        """Forget what is over now, and every hour, until cancelled."""
+        while True:
+            try:
+                await self._prune()
+            except Exception as error:
+                failure = error if isinstance(error, DownloaderError) else from_system(error)
+                if failure is None:
+                    raise
+                log.warning("nothing old could be forgotten: %s", failure)
+            await self._clock.sleep(_INTERVAL)
+
+    async def _prune(self) -> None:
+        for active in self._expired():
+            async with active.lock:
+                if active.download.state in _ENDED:
+                    await self._forget(active)
+        before = 0.0 if self._clock_jumped() else self._clock.now() - _KEPT_SECONDS
+        await self._store.forget_responses(before=before, most=_MOST_RESPONSES)
+        await self._versions.tidy()
+        records = [active.download for active in self._downloads.values()]
+        unfinished = [download for download in records if download.state not in FINISHED]
+        exchanged = (published_name(download) for download in unfinished if download.exchange)
+        staging = (download.staging for download in unfinished)
+        await forget_missing(self._store, (*exchanged, *staging))
+
+    async def _forget(self, active: ActiveDownload) -> None:
+        download_id = active.download.download_id
+        await asyncio.to_thread(discard, active.download)
+        await self._store.record(Change(forgotten=[download_id]))
+        del self._downloads[download_id]
+
+    def _expired(self) -> list[ActiveDownload]:
+        """Return the downloads that ended long ago, and the oldest of too many."""
+        ended = [each for each in self._downloads.values() if each.download.state in _ENDED]
+        ended.sort(key=self._age, reverse=True)
+        surplus = len(ended) - _KEPT_DOWNLOADS
+        aged = [self._age(active) for active in ended]
+        return [a for n, a in enumerate(ended) if n < surplus or aged[n] > _KEPT_SECONDS]
+
+    def _age(self, active: ActiveDownload) -> float:
+        """Return the seconds since a download ended, whatever was done to the wall clock."""
+        if active.entered is not None:
+            return self._clock.monotonic() - active.entered
+        return self._clock.now() - active.download.updated_at
+
+    def _clock_jumped(self) -> bool:
+        """Tell whether the wall clock was set since the start, as on a device without its own."""
+        now, monotonic = self._began
+        drift = (self._clock.now() - now) - (self._clock.monotonic() - monotonic)
+        return abs(drift) > _INTERVAL
