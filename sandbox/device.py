@@ -89,7 +89,7 @@ class Device:
         assert self._running is not None
         return await self._running.wait()
 
-    async def terminate(self, *, within: float = 5.0) -> int:
+    async def terminate(self, *, within: float = 30.0) -> int:
         """Send SIGTERM and return the exit status."""
         os.killpg(self.pid, signal.SIGTERM)
         async with timeout(within):

@@ -7,6 +7,8 @@ import contextlib
 import random
 import socket
 import struct
+from collections.abc import Callable
+from pathlib import Path
 
 from .processes import free_ports
 
@@ -40,8 +42,8 @@ class Link:
         self.connections_total = 0
         [self.port] = free_ports(1)
         self._target_port = target_port
-        self._up = _Direction()
-        self._down = _Direction()
+        self._up = _Direction(self.freeze)
+        self._down = _Direction(self.freeze)
         self._thawed = asyncio.Event()
         self._thawed.set()
         self._listener: socket.socket | None = None
@@ -67,6 +69,23 @@ class Link:
         """Bytes that went from the clients to the server."""
         return self._up.passed
 
+    @property
+    def bytes_unread(self) -> int:
+        """How many bytes that came down the kernel still holds for the clients, at most.
+
+        Those that were sent and not acknowledged, and those in the receive buffers of clients on
+        this machine, as proc_net_tcp(5) tells both; some may count as either.
+        """
+        held = 0
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            _, local, remote, _, queues, *_ = line.split()
+            unacknowledged, unread = (int(size, 16) for size in queues.split(":"))
+            if int(local.partition(":")[2], 16) == self.port:
+                held += unacknowledged
+            elif int(remote.partition(":")[2], 16) == self.port:
+                held += unread
+        return held
+
     async def carried(self, count: int) -> None:
         """Return once `bytes_down` is at least `count`."""
         await self._down.reach(count)
@@ -90,8 +109,22 @@ class Link:
         """Accept and keep connections, but let no byte pass."""
         self._thawed.clear()
 
+    def freeze_after(self, count: int, *, up: bool = False) -> None:
+        """Freeze when exactly `count` more bytes have come down, or gone up, by all connections.
+
+        HTTP headers count. What the link does next is thus settled before it happens: a transfer
+        that is larger is still under way, however long the test takes to notice.
+        """
+        direction = self._up if up else self._down
+        direction.freeze_at = direction.passed + count
+
+    @property
+    def is_frozen(self) -> bool:
+        return not self._thawed.is_set()
+
     def thaw(self) -> None:
-        """Let bytes pass again, those that were held back first."""
+        """Let bytes pass again, those that were held back first, and freeze no more by itself."""
+        self._up.freeze_at = self._down.freeze_at = None
         self._thawed.set()
 
     def corrupt_after(self, count: int) -> None:
@@ -169,7 +202,8 @@ class Link:
             while data:
                 piece = data if self.rate is None else data[: max(1, int(self.rate * _STEP))]
                 await self._let_pass(len(piece), direction)
-                await loop.sock_sendall(sink, direction.take(piece))
+                piece = direction.take(piece)
+                await loop.sock_sendall(sink, piece)
                 data = data[len(piece) :]
         await self._let_pass(0, direction)
         sink.shutdown(socket.SHUT_WR)
@@ -179,15 +213,18 @@ class Link:
         if self.rate is not None:
             due = direction.reserve(size, self.rate)
             await asyncio.sleep(due - asyncio.get_running_loop().time())
-        await self._thawed.wait()
+        while self.is_frozen:  # another connection may have frozen it again since it was thawed
+            await self._thawed.wait()
 
 
 class _Direction:
-    """One way of a link, for all its connections."""
+    """One way of a link, for all its connections; calls `freeze` at the byte `freeze_at`."""
 
-    def __init__(self) -> None:
+    def __init__(self, freeze: Callable[[], None]) -> None:
         self.passed = 0
         self.flip_at: int | None = None
+        self.freeze_at: int | None = None
+        self._freeze = freeze
         self._busy_until = 0.0
         self._moved = asyncio.Event()
 
@@ -205,8 +242,12 @@ class _Direction:
             await self._moved.wait()
 
     def take(self, data: bytes) -> bytes:
-        """Count `data`, and return what arrives of it."""
+        """Return what arrives of `data`, counted: all of it, or as much as goes before a freeze."""
         start = self.passed
+        if self.freeze_at is not None and self.freeze_at <= start + len(data):
+            data = data[: self.freeze_at - start]
+            self.freeze_at = None
+            self._freeze()
         self.passed += len(data)
         self._moved.set()
         if self.flip_at is None or self.flip_at >= self.passed:

@@ -18,6 +18,9 @@ __all__ = ["DeviceMessage", "Operator"]
 
 Json = dict[str, Any]
 
+PATIENCE = 30.0
+"""Seconds in which a device that works answers, also on a machine that is busy or stalls."""
+
 
 class DeviceMessage(NamedTuple):
     """A message of the device: the last level of its topic, and its content."""
@@ -80,12 +83,12 @@ class Operator:
         await self.send_bytes(msgspec.json.encode({"command": command, **fields}))
         return str(fields["command_id"])
 
-    async def ask(self, command: str, *, within: float = 10.0, **fields: Any) -> Json:
+    async def ask(self, command: str, *, within: float = PATIENCE, **fields: Any) -> Json:
         """Send a command and return its response."""
         command_id = await self.send(command, **fields)
         return await self.response(command_id, within=within)
 
-    async def response(self, command_id: str, *, within: float = 10.0) -> Json:
+    async def response(self, command_id: str, *, within: float = PATIENCE) -> Json:
         """Return the response to a command."""
         return await self.wait_for(
             lambda h: (
@@ -97,7 +100,7 @@ class Operator:
             what=f"the response to {command_id}",
         )
 
-    async def event(self, name: str, download_id: str, *, within: float = 30.0) -> Json:
+    async def event(self, name: str, download_id: str, *, within: float = PATIENCE) -> Json:
         """Return the first event of that name of a download."""
         return await self.wait_for(
             lambda h: (
@@ -108,7 +111,7 @@ class Operator:
         )
 
     async def progress(
-        self, download_id: str, accept: Callable[[Json], bool], *, within: float = 30.0
+        self, download_id: str, accept: Callable[[Json], bool], *, within: float = PATIENCE
     ) -> Json:
         """Return how the status shows a download, once that is acceptable."""
 
@@ -123,7 +126,7 @@ class Operator:
         assert found is not None
         return found
 
-    async def shadow(self, name: str = "models", *, within: float = 10.0) -> Json:
+    async def shadow(self, name: str = "models", *, within: float = PATIENCE) -> Json:
         """Return what the cloud answers when it is asked for a shadow: a document or an error."""
         topic, token = f"{self._shadows}/{name}/get", f"op-{next(self._numbers)}"
         await self._client.subscribe(f"{topic}/+", qos=1)
@@ -135,7 +138,11 @@ class Operator:
         )
 
     async def wait_for(
-        self, accept: Callable[[DeviceMessage], bool], *, within: float, what: str = "the message"
+        self,
+        accept: Callable[[DeviceMessage], bool],
+        *,
+        within: float = PATIENCE,
+        what: str = "the message",
     ) -> Json:
         """Return the first acceptable message, received already or still to come.
 

@@ -15,6 +15,8 @@ from s3downloader.core.clock import Clock
 
 T = TypeVar("T")
 
+PATIENCE = 30.0
+"""Seconds in which whatever is sure to come comes, also on a machine that is busy or stalls."""
 PRIVATE_MOUNTS = ["unshare", "--mount"]
 """Runs a command that may mount what it likes without anybody else seeing it."""
 NO_NETWORK = ["unshare", "--net"]
@@ -24,7 +26,7 @@ if os.geteuid() != 0:
     NO_NETWORK += ["--user", "--map-root-user"]
 
 
-async def eventually(probe: Callable[[], T], *, within: float = 10.0) -> T:
+async def eventually(probe: Callable[[], T], *, within: float = PATIENCE) -> T:
     """Return the first truthy value of `probe`; fail after `within` seconds."""
     deadline = asyncio.get_running_loop().time() + within
     while not (value := probe()):
@@ -68,7 +70,7 @@ class ManualClock:
 
     async def next_sleep(self) -> float:
         """Return how long the next sleeper sleeps, once it does."""
-        return await asyncio.wait_for(self._sleeps.get(), 10)
+        return await asyncio.wait_for(self._sleeps.get(), PATIENCE)
 
     def wake(self) -> None:
         """Let the time of all sleepers pass."""

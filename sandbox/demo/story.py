@@ -70,7 +70,7 @@ _EVENTS = [
     "download_completed",
     "model_added",
 ]
-_PATIENCE = 5.0  # seconds
+_PATIENCE = 30.0  # seconds
 _SHARDS = 4
 _PAUSE_AT = 30  # per cent, when the first shard is there
 _WHOLE_AT_PAUSE = 1 / _SHARDS
@@ -141,9 +141,7 @@ class Story:
         self._stack.push_async_callback(world.device.stop)
         await uninterrupted(world.device.start())
         await self._operator.wait_for(
-            lambda received: received.topic == "status",
-            within=20,
-            what="the component's first status",
+            lambda received: received.topic == "status", what="the component's first status"
         )
         self._screen.done(f"the component runs, process {world.device.pid}, and says that it is up")
 

@@ -106,4 +106,4 @@ def test_sigterm_ends_it_with_status_0_also_while_it_pauses(
     with start(tmp_path, what, "60") as process:
         read_until(process, says)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(3) == 0
+        assert process.wait(20) == 0

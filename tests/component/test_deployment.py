@@ -89,7 +89,7 @@ async def deployed(
 
 async def comes_up(device: Device, times: int = 1) -> None:
     """Return when the daemon hears commands, for the time that is given."""
-    await eventually(lambda: device.log.count("listening on") == times, within=30)
+    await eventually(lambda: device.log.count("listening on") == times, within=120)
 
 
 @pytest.mark.timeout(300)
@@ -220,8 +220,7 @@ async def exchange_moves(nucleus: Nucleus, operator: Operator, server: ObjectSer
         lambda received: any(
             download["download_id"] == "later" and download["status"] == "waiting"
             for download in received.message.get("downloads", ())
-        ),
-        within=20,
+        )
     )
     await nucleus.credentials.start()
     assert nucleus.credentials.uri != before

@@ -18,7 +18,7 @@ from sandbox.device import SOURCE
 from sandbox.servers import Broker, ObjectServer
 
 from ..e2e.conftest import make_bench
-from ..support import ManualClock, eventually
+from ..support import PATIENCE, ManualClock, eventually
 from .releases import Releases, serving
 
 SCRIPT = SOURCE / "install_s5cmd.sh"
@@ -205,7 +205,7 @@ async def test_a_silent_server_holds_neither_the_start_nor_the_end_up(
     tmp_path: Path, broker: Broker, object_server: ObjectServer
 ) -> None:
     silent = socket.create_server(("127.0.0.1", 0))
-    silent.settimeout(10)
+    silent.settimeout(PATIENCE)
     configuration = {"S5cmdVersion": "2.9.1"}
     with silent:
         async with make_bench("mqtt", tmp_path, broker, object_server, configuration) as bench:
@@ -215,7 +215,7 @@ async def test_a_silent_server_holds_neither_the_start_nor_the_end_up(
             await bench.up()
             connection, _ = await asyncio.to_thread(silent.accept)
             with connection:
-                assert await bench.device.terminate(within=3) == 0
+                assert await bench.device.terminate() == 0
 
 
 async def test_the_daemon_works_with_the_version_that_is_asked_for(

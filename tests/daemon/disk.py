@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from s3downloader.core.records import Version
 from s3downloader.store import Change, Outgoing, Store
 
+from ..support import PATIENCE
+
 
 class Gate:
     """Where a caller of the store is held from when it is `reached` until the test opens it."""
@@ -27,7 +29,7 @@ class Gate:
         return self._reached.is_set()
 
     async def reached(self) -> None:
-        await asyncio.wait_for(self._reached.wait(), 10)
+        await asyncio.wait_for(self._reached.wait(), PATIENCE)
 
     def open(self) -> None:
         self._opened.set()

@@ -27,7 +27,7 @@ from s3downloader.messaging.bus import Message as BusMessage
 from s3downloader.store import Change
 
 from ..messaging.memory import Hub, MemoryBus
-from ..support import ManualClock, eventually
+from ..support import PATIENCE, ManualClock, eventually
 from .disk import Disk, Gate, Gates
 from .stand_ins import Engine, Source
 
@@ -115,7 +115,7 @@ class Harness:
             self.check_up()
         finally:
             self._serving.cancel()
-            await asyncio.wait([self._serving], timeout=10)
+            await asyncio.wait([self._serving], timeout=PATIENCE)
         assert self._serving.cancelled()
 
     def reconfigure(self, **component: Any) -> None:

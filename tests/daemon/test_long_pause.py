@@ -103,7 +103,7 @@ async def test_after_a_long_pause_only_what_is_missing_is_fetched(
     harness: Harness, leaping: LeapingClock, server: ObjectServer, way: Link, exchange: Exchange
 ) -> None:
     expected = await server.make("paused", SIZE)
-    way.rate = 24 * MiB
+    way.freeze_after(28 * MiB)
     async with harness.running():
         await harness.download("paused", "p", concurrency=CONNECTIONS, part_size=8 * MiB)
         await harness.until(lambda: harness.status_of("p").get("progress", 0) > 40)
@@ -121,6 +121,7 @@ async def test_after_a_long_pause_only_what_is_missing_is_fetched(
         assert harness.status_of("p")["error_code"] == "network_unreachable"
         assert harness.status_of("p")["bytes_done"] == paused_at
         await server.start()
+        way.thaw()
         way.restore()
         leaping.leap(60)  # the longest wait
         await harness.completed("p")

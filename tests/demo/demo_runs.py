@@ -19,7 +19,7 @@ __all__ = ["ROOT", "Show", "TerminalShow", "at_once", "on_terminal", "without_te
 
 ROOT = Path(__file__).parent.parent.parent
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
-_QUICK = ("--size", "12", "--rate", "5", "--reading-time", "0")
+_QUICK = ("--size", "12", "--rate", "2", "--reading-time", "0")
 _LONGEST = 60.0  # seconds until something is shown, where the machine is busy
 _COMMAND = (sys.executable, "-m", "sandbox.demo", *_QUICK)
 

@@ -33,7 +33,7 @@ class Bench:
 
     async def up(self) -> None:
         """Return once the daemon has told its status."""
-        await self.operator.wait_for(lambda h: h.topic == "status", within=15)
+        await self.operator.wait_for(lambda h: h.topic == "status")
 
     def statuses_of(self, download_id: str) -> list[dict[str, Any]]:
         """What each status so far has told of a download."""

@@ -8,7 +8,7 @@ from typing import Any
 from s3downloader.core.aio import timeout
 from sandbox.servers import ObjectServer
 
-from ..support import eventually
+from ..support import PATIENCE, eventually
 from .conftest import Bench, sha256
 
 MiB = 1 << 20
@@ -30,10 +30,12 @@ async def test_kill_9_at_any_moment_costs_next_to_nothing(
         download_id="k",
         concurrency=CONNECTIONS,
     )
+    held = 0
     moments = sorted(random.Random(5).sample(range(size // 20, size - size // 20), 3))
     for moment in moments:
-        async with timeout(30):
+        async with timeout(PATIENCE):
             await link.carried(before + moment)
+        held += link.bytes_unread  # what dies with the process without ever having reached it
         await device.kill()
         await device.start()
     link.rate = None
@@ -42,7 +44,7 @@ async def test_kill_9_at_any_moment_costs_next_to_nothing(
     assert operator.events("k") == ["download_started", "download_completed"]
     assert bench.leftovers() == []
     chunks = len(moments) * CONNECTIONS * MiB
-    assert link.bytes_down - before <= 1.02 * size + chunks
+    assert link.bytes_down - before <= 1.02 * size + chunks + held
 
 
 async def test_a_restart_goes_on_inside_the_file_with_true_progress(
@@ -52,12 +54,14 @@ async def test_a_restart_goes_on_inside_the_file_with_true_progress(
     size = 32 * MiB
     expected = await object_server.make("interrupted/updated", size)
     link, device, operator = greengrass.link, greengrass.device, greengrass.operator
-    link.rate = 24 * MiB
+    link.freeze_after(20 * MiB)
     await operator.ask("download", bucket="models", key="interrupted/updated", download_id="u")
     await operator.progress("u", lambda d: d["progress"] > 50)
     assert await device.terminate() == 0
     before = greengrass.statuses_of("u")
     link.rate = 6 * MiB
+    link.thaw()
+    link.freeze_after(8 * MiB)
     fetched = link.bytes_down
     await device.start()
 
@@ -71,6 +75,7 @@ async def test_a_restart_goes_on_inside_the_file_with_true_progress(
     rates = [d["bytes_per_second"] for d in after]
     assert 0 < max(rates) < 3 * link.rate, "what was there already did not arrive just now"
     link.rate = None
+    link.thaw()
     await operator.event("download_completed", "u")
     assert sha256(greengrass.downloads / "updated") == expected
     assert operator.events("u") == ["download_started", "download_completed"]

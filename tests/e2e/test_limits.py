@@ -10,28 +10,25 @@ from s3downloader.core.aio import timeout
 from sandbox.device import COMPONENT
 from sandbox.servers import Broker, ObjectServer
 
-from ..support import eventually
+from ..support import PATIENCE, eventually
 from .conftest import Bench, make_bench, sha256
 from .test_main_job import children
 
 MiB = 1 << 20
 CONNECTIONS = 2
+SLOW = MiB // 4
+"""Bytes a second at which nothing of these tests arrives within their patience."""
 IN_A_SOCKET = 6 * MiB
 """What a receive buffer grows to at most: tcp_rmem in tcp(7)."""
 
 
 async def check_rate(bench: Bench, limit: int, seconds: float) -> None:
-    """See so many seconds' worth of bytes arrive no sooner than they may, and no later than late.
-
-    What sockets hold is filled at once and emptied later: it counts as passed, not as arrived.
-    """
+    """See so many seconds' worth of bytes arrive, and no sooner than they may."""
     now = asyncio.get_running_loop().time
     before, passed, began = bench.statuses_of("b")[-1]["bytes_done"], bench.link.bytes_down, now()
     goal = before + int(limit * seconds)
-    last = await bench.operator.progress("b", lambda d: d["bytes_done"] >= goal)
-    arrived, took = last["bytes_done"] - before, now() - began
-    assert_within(limit, bench.link.bytes_down - passed, took)
-    assert arrived >= limit * (took - 1) / 2, f"{arrived} bytes in {took} s"
+    await bench.operator.progress("b", lambda d: d["bytes_done"] >= goal)
+    assert_within(limit, bench.link.bytes_down - passed, now() - began)
 
 
 def assert_within(limit: int, passed: int, took: float) -> None:
@@ -55,8 +52,8 @@ async def test_a_download_s_limit_is_raised_and_lowered_while_it_runs(
     bench: Bench, object_server: ObjectServer
 ) -> None:
     expected = await object_server.make("limited/own", 40 * MiB)
-    await begin(bench, "limited/own", max_bandwidth=2 * MiB)
-    await check_rate(bench, 2 * MiB, 1.5)
+    await begin(bench, "limited/own", max_bandwidth=SLOW)
+    await check_rate(bench, SLOW, 2.0)
     for limit, seconds in ((10 * MiB, 1.0), (3 * MiB, 1.0)):
         await bench.operator.ask("limits", download_id="b", max_bandwidth=limit)
         await check_rate(bench, limit, seconds)
@@ -72,15 +69,15 @@ async def test_a_command_overrides_the_configured_limit_of_the_device(
     tmp_path: Path, broker: Broker, object_server: ObjectServer
 ) -> None:
     expected = await object_server.make("limited/device", 32 * MiB)
-    configuration = {"MaxBandwidth": 3 * MiB}
+    configuration = {"MaxBandwidth": SLOW}
     async with make_bench("greengrass", tmp_path, broker, object_server, configuration) as bench:
         await bench.device.start()
         await bench.up()
         await begin(bench, "limited/device")
-        await check_rate(bench, 3 * MiB, 1.5)
+        await check_rate(bench, SLOW, 2.0)
         assert bench.nucleus is not None
         bench.nucleus.set_configuration(COMPONENT, {**configuration, "MaxBandwidth": 9 * MiB})
-        async with timeout(10):
+        async with timeout(PATIENCE):
             while (await bench.operator.ask("limits"))["max_bandwidth"] != 9 * MiB:
                 continue
         await check_rate(bench, 9 * MiB, 1.0)
@@ -94,7 +91,7 @@ async def test_a_limit_takes_what_s5cmd_still_has_over_to_ranges(
     bench: Bench, object_server: ObjectServer
 ) -> None:
     sums = {name: await object_server.make(f"limited/over/{name}", 12 * MiB) for name in "abc"}
-    bench.link.rate = 12 * MiB
+    bench.link.freeze_after(8 * MiB)
     refused = await bench.operator.ask(
         "download", bucket="models", key="limited/over/", engine="s5cmd", max_bandwidth=MiB
     )
@@ -104,9 +101,9 @@ async def test_a_limit_takes_what_s5cmd_still_has_over_to_ranges(
     limit = 6 * MiB
     await bench.operator.ask("limits", max_bandwidth=limit)
     await eventually(lambda: not children(bench.device.pid))
-    bench.link.rate = None
     passed, began = bench.link.bytes_down, asyncio.get_running_loop().time()
-    async with timeout(20):
+    bench.link.thaw()
+    async with timeout(PATIENCE):
         await bench.link.carried(passed + 16 * MiB)
     took = asyncio.get_running_loop().time() - began
     assert_within(limit, bench.link.bytes_down - passed, took)

@@ -64,7 +64,7 @@ async def test_a_download_without_free_descriptors_waits_and_goes_on(
             destination=str(bench.downloads / name),
             engine=engine,
         )
-        ended = await operator.wait_for(partial(waits_or_completes, name), within=30)
+        ended = await operator.wait_for(partial(waits_or_completes, name))
         if "event" not in ended:
             waited += 1
             [download] = [d for d in ended["downloads"] if d["download_id"] == name]

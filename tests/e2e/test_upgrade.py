@@ -68,14 +68,14 @@ async def test_what_the_first_version_had_under_way_is_completed(
         device, operator, link = bench.device, bench.operator, bench.link
         await leave_first_version(bench, object_server)
         assert schema_version(bench) == 1
-        link.rate = 2 * MiB
+        link.freeze_after(4 * MiB)
         await device.start()
         await operator.progress("d1", lambda d: d["status"] == "downloading" and d["progress"] > 50)
         assert await device.terminate() == 0
         assert schema_version(bench) > 1
         assert not (bench.downloads / "vlm").exists()
 
-        link.rate = None
+        link.thaw()
         await device.start()
         completed = await operator.event("download_completed", "d1")
         assert (completed["files"], completed["bytes"]) == (2, 9 * MiB)

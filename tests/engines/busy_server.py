@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from sandbox.processes import free_ports
+
+from ..connections import Connections
 
 __all__ = ["BusyServer", "refusal"]
 
@@ -26,22 +29,27 @@ class BusyServer:
         self._target = port
         self._refuse = refuse
         self._server: asyncio.Server | None = None
+        self._connections = Connections()
 
     @property
     def endpoint(self) -> str:
         return f"http://127.0.0.1:{self._port}"
 
     async def __aenter__(self) -> BusyServer:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         assert self._server
         self._server.close()
+        await self._connections.end()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections.serve(self._serve(reader, writer), writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request, and close."""
-        try:
+        """Answer one request."""
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):  # the client has left
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.requests += 1
             if answer := self._refuse(head):
@@ -50,10 +58,6 @@ class BusyServer:
             else:
                 await self._relay(head, writer)
             await writer.drain()
-        except (OSError, asyncio.IncompleteReadError):
-            pass  # the client has left
-        finally:
-            writer.close()
 
     async def _relay(self, head: str, writer: asyncio.StreamWriter) -> None:
         source, target = await asyncio.open_connection("127.0.0.1", self._target)

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import re
 
+from ..connections import Connections
+
 __all__ = ["DrippingServer"]
 
 
@@ -23,7 +25,7 @@ class DrippingServer:
         """The same for all connections."""
         self._content = content
         self._pause = pause
-        self._serving: set[asyncio.Task[None]] = set()
+        self._connections = Connections()
 
     async def __aenter__(self) -> DrippingServer:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -31,9 +33,7 @@ class DrippingServer:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        await self._connections.end()
 
     @property
     def endpoint(self) -> str:
@@ -41,10 +41,7 @@ class DrippingServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        task = asyncio.create_task(self._serve(self.connections, reader, writer))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
-        task.add_done_callback(lambda _: writer.transport.abort())
+        self._connections.serve(self._serve(self.connections, reader, writer), writer)
 
     async def _serve(
         self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -67,6 +67,12 @@ class LosingDisk(Disk):
     def boot_id(self) -> str:
         return f"00000000-0000-4000-8000-{self._boot:012}"[::-1]
 
+    @property
+    def unsynced(self) -> int:
+        """The bytes of the pages that a loss of power would take."""
+        with self._lock:
+            return _PAGE * sum(len(file.pages) for file in self._files.values())
+
     def allocate(self, descriptor: int, size: int) -> None:
         with self._lock:
             self._file(descriptor)

@@ -110,18 +110,19 @@ async def test_a_store_that_goes_away_and_comes_back_costs_nothing(
 ) -> None:
     plan = Plan(object_server, "ranges/cut/")
     await plan.add("model", 12 * MIB)
-    link.rate = 24 * MIB
+    link.freeze_after(9 * MIB)
     sink = Recorder()
     engine = by_ranges(link.endpoint, FastClock())
     fetching = asyncio.create_task(
         fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     )
-    await eventually(lambda: link.bytes_down > 8 * MIB)
+    await eventually(lambda: link.is_frozen)
     link.cut()
     with pytest.raises(DownloaderError) as caught:
         await fetching
     assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE
     assert sink.total > 6 * MIB
+    link.thaw()
     link.restore()
     again = Recorder()
     await fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), again)
@@ -134,13 +135,14 @@ async def test_a_short_cut_is_not_even_told(
 ) -> None:
     plan = Plan(object_server, "ranges/short/")
     await plan.add("model", 8 * MIB)
-    link.rate = 16 * MIB
+    link.freeze_after(3 * MIB)
     sink = Recorder()
     fetching = asyncio.create_task(
         fetch_with(by_ranges(link.endpoint), job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     )
-    await eventually(lambda: link.bytes_down > 3 * MIB)
+    await eventually(lambda: link.is_frozen)
     link.cut()
+    link.thaw()
     link.restore()
     await fetching
     plan.check(tmp_path, sink)
@@ -153,13 +155,12 @@ async def test_a_frozen_request_is_dropped_and_made_again(
     await plan.add("model", 8 * MIB)
     engine = by_ranges(link.endpoint, stall_timeout=0.3)
     sink = Recorder()
-    link.rate = 8 * MIB
+    link.freeze_after(3 * MIB)
     fetching = asyncio.create_task(
         fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     )
-    await eventually(lambda: link.bytes_down > 3 * MIB)
+    await eventually(lambda: link.is_frozen)
     before = link.connections_total
-    link.freeze()
     await eventually(lambda: link.connections_total > before)
     link.thaw()
     await fetching
@@ -188,14 +189,17 @@ async def test_a_link_that_becomes_slow_is_no_stall(
     options = Options(part_size=6 * MIB, concurrency=1)
     sink = Recorder()
     engine = by_ranges(link.endpoint, stall_timeout=0.5)
+    link.freeze_after(13 * MIB)
     fetching = asyncio.create_task(
         fetch_with(engine, job(tmp_path, options), Files(plan.files), sink)
     )
-    await eventually(lambda: link.bytes_down > 13 * MIB)
+    await eventually(lambda: link.is_frozen)
     link.rate = MIB  # a chunk of 2 MiB would take four times the patience
-    before = link.bytes_down
-    await eventually(lambda: link.bytes_down > before + 2 * MIB)
+    link.thaw()
+    link.freeze_after(2 * MIB)
+    await eventually(lambda: link.is_frozen)
     link.rate = None
+    link.thaw()
     await fetching
     plan.check(tmp_path, sink)
     assert link.bytes_down <= plan.size + SLACK
@@ -284,19 +288,19 @@ async def test_a_source_that_is_replaced_is_never_mixed(
     plan = Plan(object_server, "ranges/replaced/")
     old = await plan.put("model", random.Random(1).randbytes(size))
     engine = by_ranges(link.endpoint)
-    link.rate = size
+    link.freeze_after(size // 3)
     fetching = asyncio.create_task(
         fetch_with(engine, job(tmp_path, SMALL_PARTS), Files([old]), ForgivingRecorder())
     )
-    await eventually(lambda: link.bytes_down > size // 3)
+    await eventually(lambda: link.is_frozen)
     await plan.put("model", random.Random(2).randbytes(size))
     link.cut()
+    link.thaw()
     link.restore()
     with pytest.raises(DownloaderError) as caught:
         await fetching
     assert caught.value.code is ErrorCode.SOURCE_CHANGED
     assert names(tmp_path / "ranged") == []
-    link.rate = None
     sink = Recorder()
     await fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     plan.check(tmp_path, sink)
@@ -307,7 +311,7 @@ async def test_what_arrived_of_a_small_file_in_vain_is_not_counted(
 ) -> None:
     plan = Plan(object_server, "ranges/vain/")
     old = await plan.put("changing", bytes(400_000))
-    link.rate = 400_000
+    link.freeze_after(250_000)
     sink = ForgivingRecorder()
     fetching = asyncio.create_task(
         fetch_with(by_ranges(link.endpoint), job(tmp_path, VERIFIED), Files([old]), sink)
@@ -315,6 +319,7 @@ async def test_what_arrived_of_a_small_file_in_vain_is_not_counted(
     await eventually(lambda: sink.total)
     await object_server.put(old.key, b"another")
     link.cut()
+    link.thaw()
     link.restore()
     with pytest.raises(DownloaderError) as caught:
         await fetching
@@ -344,6 +349,7 @@ async def test_a_file_that_is_damaged_twice_is_not_kept(
     await plan.put(f"{size}", random.Random(1).randbytes(size))
     await plan.put("sound", bytes(1_000))
     link.corrupt_after(size // 2)
+    link.freeze_after(size)
     sink = ForgivingRecorder()
     fetching = asyncio.create_task(
         fetch_with(
@@ -353,8 +359,9 @@ async def test_a_file_that_is_damaged_twice_is_not_kept(
             sink,
         )
     )
-    await eventually(lambda: link.bytes_down > size)
+    await eventually(lambda: link.is_frozen)
     link.corrupt_after(size // 2)
+    link.thaw()
     with pytest.raises(DownloaderError) as caught:
         await fetching
     assert caught.value.code is ErrorCode.CHECKSUM_MISMATCH

@@ -17,7 +17,7 @@ from s3downloader.core.records import Options
 from s3downloader.engines.disk import Disk
 from sandbox.link import Link
 from sandbox.servers import ObjectServer
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 from .losing_disk import LosingDisk
 from .support import Files, Plan, Recorder, by_ranges, fetch_with, job
@@ -76,7 +76,7 @@ class HeldDisk(Disk):
 
     def sync(self, descriptor: int) -> None:
         self.held.set()
-        assert self.let_go.wait(10)
+        assert self.let_go.wait(PATIENCE)
         super().sync(descriptor)
 
 
@@ -86,7 +86,7 @@ async def test_cancelling_twice_on_a_slow_disk_leaves_nothing_running(
 ) -> None:
     plan = Plan(object_server, "disks/slow/")
     await plan.add("model", 8 * MIB)
-    link.rate = 8 * MIB
+    link.freeze_after(4 * MIB)
     disk = HeldDisk()
     disk.let_go.set()
     engine = by_ranges(link.endpoint, disk=disk)
@@ -94,7 +94,7 @@ async def test_cancelling_twice_on_a_slow_disk_leaves_nothing_running(
     fetching = asyncio.create_task(
         fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), Recorder())
     )
-    await eventually(lambda: link.bytes_down > 3 * MIB)
+    await eventually(lambda: link.is_frozen)
     disk.held.clear()
     disk.let_go.clear()
     if saving:
@@ -127,18 +127,18 @@ async def test_a_disk_that_fails_ends_the_fetch_and_the_next_goes_on(
 ) -> None:
     plan = Plan(object_server, "disks/failing/")
     await plan.add("model", 12 * MIB)
-    link.rate = 8 * MIB
+    link.freeze_after(4 * MIB)
     disk = FailingDisk()
     engine = by_ranges(link.endpoint, disk=disk)
     fetching = asyncio.create_task(
         fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), Recorder())
     )
-    await eventually(lambda: link.bytes_down > 3 * MIB)
+    await eventually(lambda: link.is_frozen)
     disk.fails = True
     with pytest.raises(DownloaderError):
         await fetching
     disk.fails = False
-    link.rate = None
+    link.thaw()
     sink = Recorder()
     await fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), sink)
     plan.check(tmp_path, sink)
@@ -207,7 +207,7 @@ class StuckDisk(Disk):
     def write(self, descriptor: int, data: bytes | bytearray | memoryview, offset: int) -> None:
         if not data:
             self.held.set()
-            self.let_go.wait(10)
+            self.let_go.wait(PATIENCE)
         super().write(descriptor, data, offset)
 
 
@@ -223,5 +223,5 @@ async def test_a_fetch_ends_only_after_its_threads_leave_the_disk(
     done, _ = await asyncio.wait([fetching], timeout=0.3)
     assert not done, "a thread still writes into the staging folder"
     disk.let_go.set()
-    await asyncio.wait([fetching], timeout=10)
+    await asyncio.wait([fetching], timeout=PATIENCE)
     assert fetching.cancelled()

@@ -18,6 +18,7 @@ from sandbox.servers import ObjectServer
 from sandbox.servers.certificates import make_certificates
 from tests.support import eventually
 
+from ..connections import Connections
 from .support import FastClock, Files, ForgivingRecorder, Plan, Recorder, by_ranges, fetch_with, job
 
 MIB = 1 << 20
@@ -39,16 +40,25 @@ async def endpoint(link: Link, tmp_path: Path) -> AsyncIterator[str]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there = await asyncio.open_connection("127.0.0.1", link.port)
-        await asyncio.gather(_pipe(reader, there[1]), _pipe(there[0], writer))
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        source, sink = await asyncio.open_connection("127.0.0.1", link.port)
+        try:
+            await asyncio.gather(_pipe(reader, sink), _pipe(source, writer))
+        finally:
+            sink.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    connections = Connections()
+    server = await asyncio.start_server(
+        lambda reader, writer: connections.serve(carry(reader, writer), writer),
+        *("127.0.0.1", 0),
+        ssl=context,
+    )
     try:
         yield f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
         link.cut()
+        await connections.end()
 
 
 async def test_ranges_go_on_over_tls_after_they_were_broken_off(
@@ -62,16 +72,16 @@ async def test_ranges_go_on_over_tls_after_they_were_broken_off(
     plan = Plan(object_server, "ranges/tls/")
     await plan.put("small", bytes(1_000))
     await plan.add("large", 12 * MIB)
-    link.rate = 8 * MIB
+    link.freeze_after(4 * MIB)
     staging = tmp_path / "staging"
     engine = by_ranges(endpoint)
     first = Recorder()
     fetching = asyncio.create_task(
         fetch_with(engine, job(staging, SMALL_PARTS), Files(plan.files), first)
     )
-    await eventually(lambda: link.bytes_down > 4 * MIB)
+    await eventually(lambda: link.is_frozen)
     await stop(fetching)
-    link.rate = None
+    link.thaw()
 
     done = set(first.numbers)
     rest = [file for file in plan.files if file.number not in done]

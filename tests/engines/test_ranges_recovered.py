@@ -16,7 +16,7 @@ from s3downloader.core.errors import DownloaderError
 from s3downloader.core.records import FileRecord, Options
 from sandbox.link import Link
 from sandbox.servers import ObjectServer
-from tests.support import eventually
+from tests.support import ManualClock, eventually
 
 from .losing_disk import LosingDisk
 from .support import Files, Plan, Recorder, by_ranges, fetch_with, job
@@ -45,6 +45,7 @@ async def test_kill_9_at_any_moment_costs_next_to_nothing(
     plan = Plan(object_server, "ranges/killed/")
     await plan.add("model", 64 * MIB)
     link.rate = 1.5 * MIB
+    held = 0
     rng = random.Random(11)
     moments = sorted(rng.uniform(0.2, 3) * MIB for _ in range(3))
     for moment in moments:
@@ -54,13 +55,14 @@ async def test_kill_9_at_any_moment_costs_next_to_nothing(
         )
         try:
             await eventually(lambda: link.bytes_down > moment)  # noqa: B023
+            held += link.bytes_unread  # what dies with it without ever having reached it
         finally:
             daemon.kill()
             await daemon.wait()
     link.rate = None
     sink = Recorder()
     await continued(link, tmp_path, plan, sink)
-    assert link.bytes_down <= 1.02 * plan.size
+    assert link.bytes_down <= 1.02 * plan.size + held
 
 
 async def test_a_loss_of_power_costs_the_last_batch(
@@ -69,21 +71,27 @@ async def test_a_loss_of_power_costs_the_last_batch(
     plan = Plan(object_server, "ranges/power/")
     await plan.add("model", 72 * MIB)
     await plan.put("config.json", b"{}")
-    link.rate = 40 * MIB
-    disk = LosingDisk()
-    sink = Recorder()
+    disk, clock, sink = LosingDisk(), ManualClock(), Recorder()
+    engine = by_ranges(link.endpoint, clock, disk=disk)
+    link.freeze_after(40 * MIB)
     fetching = asyncio.create_task(
-        fetch_with(
-            by_ranges(link.endpoint, disk=disk), job(tmp_path, Options()), Files(plan.files), sink
-        )
+        fetch_with(engine, job(tmp_path, Options()), Files(plan.files), sink)
     )
-    await eventually(lambda: link.bytes_down > 60 * MIB)
+    await eventually(lambda: disk.unsynced > 39 * MIB)
+    for _ in range(2):  # a second
+        await clock.next_sleep()
+        clock.advance(0.5)
+    await clock.next_sleep()
+    assert disk.unsynced < MIB
+    link.thaw()
+    link.freeze_after(20 * MIB)
+    await eventually(lambda: disk.unsynced > 19 * MIB)
     after = disk.lose_power()
+    clock.advance(1)
     with pytest.raises(DownloaderError):
         await fetching
-    assert disk.lost > MIB
-    assert disk.lost < 1.5 * link.rate + 4 * MIB, "a second, and what it took to sync"
-    link.rate = None
+    assert 19 * MIB < disk.lost < 22 * MIB, "what came since the last batch"
+    link.thaw()
     await continued(link, tmp_path, plan, sink, after)
     assert link.bytes_down <= plan.size + disk.lost + 10 * MIB
 
@@ -122,17 +130,17 @@ async def test_what_was_paused_is_safe_from_a_loss_of_power(
 ) -> None:
     plan = Plan(object_server, "ranges/paused/")
     await plan.add("model", 12 * MIB)
-    link.rate = 16 * MIB
+    link.freeze_after(8 * MIB)
     disk = LosingDisk()
     engine = by_ranges(link.endpoint, SystemClock(), disk=disk)
     sink = Recorder()
     fetching = asyncio.create_task(
         fetch_with(engine, job(tmp_path, Options(part_size=MIB)), Files(plan.files), sink)
     )
-    await eventually(lambda: link.bytes_down > 7 * MIB)
+    await eventually(lambda: link.is_frozen)
     await stop(fetching)
     disk, lost = disk.lose_power(), disk
     assert lost.lost == 0
-    link.rate = None
+    link.thaw()
     await continued(link, tmp_path, plan, sink, disk)
     assert link.bytes_down < plan.size + 4 * MIB

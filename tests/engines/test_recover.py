@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from s3downloader.core.records import Options
+from s3downloader.core.records import FileRecord, Options
 from s3downloader.engines import disk as disk_module
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.staging import Staging
@@ -29,15 +29,14 @@ async def test_kill_9_loses_no_whole_file_and_leaves_nothing_running(
     for path, size in sizes.items():
         await object_server.make(f"engine-killed/{path}", size)
     files = records(sizes, "engine-killed/")
-    link.rate = 4 * MIB
+    link.freeze_after(2 * MIB)  # so that s5cmd has no other reason to end
     daemon = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.engines.killed_fetch", "s5cmd"),
         *(link.endpoint, str(tmp_path), msgspec.json.encode(files).decode()),
     )
     try:
-        await eventually(lambda: link.bytes_down > 2 * MIB)
+        await eventually(lambda: link.is_frozen and all(is_here(tmp_path, f) for f in files[:2]))
         [s5cmd] = children(daemon.pid)
-        link.freeze()  # so that s5cmd has no other reason to end
     finally:
         daemon.kill()
         await daemon.wait()
@@ -48,6 +47,12 @@ async def test_kill_9_loses_no_whole_file_and_leaves_nothing_running(
     assert sink.numbers == [1, 2]
     assert names(tmp_path / "in-flight") == []
     assert (tmp_path / "files/a/small").stat().st_size == 100_000
+
+
+def is_here(staging: Path, file: FileRecord) -> bool:
+    """Whether a file is whole, moved to its place or not."""
+    places = (staging / "files" / file.path, staging / "in-flight" / f"{file.number}.object")
+    return any(place.exists() for place in places)
 
 
 @pytest.fixture

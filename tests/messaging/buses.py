@@ -17,6 +17,7 @@ from s3downloader.messaging.greengrass.bus import GreengrassBus
 from s3downloader.messaging.greengrass.ipc import IpcClient
 from s3downloader.messaging.greengrass.ipc_streams import Subscription
 
+from ..support import PATIENCE
 from .inbox import Inbox
 
 __all__ = [
@@ -36,7 +37,7 @@ async def open_bus(**options: Any) -> AsyncIterator[GreengrassBus]:
 
 async def publish_until_heard(bus: GreengrassBus, topic: str, inbox: Inbox) -> None:
     """Publish until a message comes back, as a subscription may be renewed a little later."""
-    async with timeout(10):
+    async with timeout(PATIENCE):
         while not inbox.messages:
             try:
                 await bus.publish(topic, b"ping", qos=1)
@@ -49,7 +50,7 @@ async def publish_persistently(
     bus: GreengrassBus, topic: str, payload: bytes
 ) -> DownloaderError | None:
     """Publish until the nucleus has it, as the outbox does, or return why it never can."""
-    async with timeout(10):
+    async with timeout(PATIENCE):
         while True:
             try:
                 await bus.publish(topic, payload, qos=1)

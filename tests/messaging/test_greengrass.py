@@ -17,7 +17,7 @@ from s3downloader.messaging.greengrass.ipc import IpcClient
 from s3downloader.messaging.greengrass.message_sizes import MessageSizes
 from sandbox.servers import Broker
 
-from ..support import eventually
+from ..support import PATIENCE, eventually
 from .buses import open_bus, publish_until_heard
 from .conftest import COMPONENT, StartNucleus
 from .inbox import Inbox
@@ -86,7 +86,7 @@ class TestConnection:
     ) -> None:
         async with start_nucleus(personality) as nucleus, open_bus() as bus:
             await nucleus.restart(forget_tokens=True)
-            async with timeout(3):
+            async with timeout(PATIENCE):
                 reason = await bus.wait_lost()
         assert "must be started again" in reason.message
 
@@ -119,7 +119,7 @@ class TestConnection:
                 starting = asyncio.create_task(IpcClient().__aenter__())
                 await eventually(lambda: "No nucleus answers" in caplog.text)
                 assert not starting.done()
-            async with timeout(5):
+            async with timeout(PATIENCE):
                 client = await starting
             assert nucleus.connected(COMPONENT)
             await client.__aexit__()
@@ -130,7 +130,7 @@ class TestConnection:
     ) -> None:
         async with start_nucleus(personality) as nucleus:
             nucleus.faults.refuse_connections = True
-            async with timeout(3):
+            async with timeout(PATIENCE):
                 with pytest.raises(MessagingError, match="refuses"):
                     await IpcClient().__aenter__()
 
@@ -167,7 +167,7 @@ class TestPublishing:
     ) -> None:
         async with start_nucleus() as nucleus, open_bus() as bus:
             nucleus.faults.fail_publishes = True
-            async with timeout(5):
+            async with timeout(PATIENCE):
                 with pytest.raises(MessagingError, match=prefix):
                     await bus.publish(prefix, b"", qos=qos)
 
@@ -214,7 +214,7 @@ class TestPublishing:
             nucleus.faults.ack_delay = 0.02
             await bus.subscribe(prefix, inbox)
             sent = [bytes([number]) * size for number, size in enumerate([10, 50_000, 5_000] * 5)]
-            async with timeout(5):
+            async with timeout(PATIENCE):
                 await asyncio.gather(*(bus.publish(prefix, payload, qos=1) for payload in sent))
             assert sorted(await inbox.count(15)) == sorted(sent)
 

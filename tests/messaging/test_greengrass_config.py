@@ -26,7 +26,7 @@ from s3downloader.messaging.greengrass.ipc import IpcClient
 from sandbox.nucleus import Nucleus
 from sandbox.nucleus.nucleus import TOKEN_EXCHANGE
 
-from ..support import eventually
+from ..support import PATIENCE, eventually
 from .conftest import COMPONENT, StartNucleus
 
 
@@ -64,7 +64,7 @@ async def test_changes_are_told_also_after_a_lost_connection(start_nucleus: Star
     ):
         await eventually(lambda: found)
         await nucleus.drop_connection(COMPONENT)
-        async with timeout(10):
+        async with timeout(PATIENCE):
             for number in itertools.count(1):
                 nucleus.set_configuration(COMPONENT, {"a": number})
                 if len(found) > 1:
@@ -132,7 +132,7 @@ async def test_a_start_waits_for_a_configuration_that_can_be_read(
         reading = asyncio.create_task(wait_for_configuration(ipc))
         await eventually(lambda: "did not give the configuration" in caplog.text)
         nucleus.faults.fail_configuration = False
-        async with timeout(5):
+        async with timeout(PATIENCE):
             assert (await reading)["a"] == "0"
 
 
@@ -143,7 +143,7 @@ async def test_a_start_does_not_wait_for_a_nucleus_that_is_lost(
         nucleus.faults.fail_configuration = True
         reading = asyncio.create_task(wait_for_configuration(ipc))
         await nucleus.restart(forget_tokens=True)
-        async with timeout(5):
+        async with timeout(PATIENCE):
             with pytest.raises(MessagingError, match="must be started again"):
                 await reading
 
@@ -196,9 +196,9 @@ async def test_the_question_about_an_update_is_answered_at_once(
 ) -> None:
     async with start_nucleus() as nucleus, IpcClient() as ipc:
         await answer_component_updates(ipc, lambda _: defer_seconds)
-        assert await nucleus.propose_update(within=5) == {COMPONENT: milliseconds}
+        assert await nucleus.propose_update() == {COMPONENT: milliseconds}
         nucleus.finish_update()
-        assert await nucleus.propose_update("second", within=5) == {COMPONENT: milliseconds}
+        assert await nucleus.propose_update("second") == {COMPONENT: milliseconds}
 
 
 @pytest.mark.parametrize("personality", ["java", "lite"])

@@ -16,7 +16,7 @@ from s3downloader.messaging.bus import MessagingError
 from s3downloader.messaging.fitting import publish_fitting
 from s3downloader.messaging.greengrass.message_sizes import MAX_PAYLOAD, MessageSizes
 
-from ..support import eventually
+from ..support import PATIENCE, eventually
 from .buses import open_bus, publish_persistently
 from .conftest import COMPONENT, StartNucleus
 from .inbox import Inbox
@@ -82,7 +82,7 @@ async def test_a_status_that_cuts_the_connection_follows_cut_down(
     payload = encode(status, 100_000)
     async with start_nucleus("lite", max_receive=10_000), open_bus(sizes=sizes) as bus:
         await bus.subscribe(prefix, inbox)
-        async with timeout(10):
+        async with timeout(PATIENCE):
             while not inbox.messages:
                 with suppress(MessagingError):
                     await publish_fitting(bus, prefix, payload, qos=0)

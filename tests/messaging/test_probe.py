@@ -23,7 +23,7 @@ async def test_subscriptions_that_died_silently_are_renewed(
     inbox = Inbox()
     async with (
         start_nucleus("lite") as nucleus,
-        open_bus(probe_topic=f"{prefix}/probe", probe_interval=0.05, probe_timeout=0.2) as bus,
+        open_bus(probe_topic=f"{prefix}/probe", probe_interval=0.05, probe_timeout=1) as bus,
     ):
         await bus.subscribe(f"{prefix}/commands", inbox)
         await nucleus.forget_subscriptions()

@@ -13,7 +13,7 @@ import pytest
 from s3downloader.core.aio import timeout
 from s3downloader.core.errors import ErrorCode
 from s3downloader.models.registry import Registry
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 from .registry_env import Device, encode
 
@@ -46,7 +46,7 @@ async def after_some_time(device: Device, probe: Callable[[], Any]) -> None:
 async def at_rest(device: Device) -> None:
     """Let time go on until all is done and only the next look is waited for."""
     looks = 0
-    async with timeout(10):
+    async with timeout(PATIENCE):
         while looks < 2:
             await until_told()
             looks = looks + 1 if min(device.clock.waits, default=0) > 500 else 0

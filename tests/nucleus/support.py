@@ -10,6 +10,8 @@ import awsiot.greengrasscoreipc
 from awsiot.eventstreamrpc import LifecycleHandler
 from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
 
+from tests.support import PATIENCE
+
 __all__ = ["Component", "Subscription", "policies"]
 
 
@@ -38,7 +40,7 @@ class Component(LifecycleHandler):  # type: ignore[misc]  # awsiot is not annota
             ipc_socket=self._environment["AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"],
             authtoken=self._environment["SVCUID"],
             lifecycle_handler=self,
-            timeout=5,
+            timeout=PATIENCE,
         )
         self._client = GreengrassCoreIPCClientV2(client=client)
         return self
@@ -52,7 +54,7 @@ class Component(LifecycleHandler):  # type: ignore[misc]  # awsiot is not annota
     async def call(self, operation: str, **request: Any) -> Any:
         """Carry out an operation (`publish_to_topic`) and return its response."""
         future = getattr(self._client, f"{operation}_async")(**request)
-        return await asyncio.wait_for(asyncio.wrap_future(future), 10)
+        return await asyncio.wait_for(asyncio.wrap_future(future), PATIENCE)
 
     async def subscribe(self, operation: str, **request: Any) -> Subscription:
         """Subscribe and collect the events."""
@@ -64,7 +66,7 @@ class Component(LifecycleHandler):  # type: ignore[misc]  # awsiot is not annota
             on_stream_error=lambda error: True,
             on_stream_closed=lambda: self._loop.call_soon_threadsafe(closed.set),
         )
-        await asyncio.wait_for(asyncio.wrap_future(response), 10)
+        await asyncio.wait_for(asyncio.wrap_future(response), PATIENCE)
         return Subscription(events, closed, stream)
 
 

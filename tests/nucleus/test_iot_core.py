@@ -12,7 +12,7 @@ from awsiot.greengrasscoreipc.model import ServiceError, UnauthorizedError
 from sandbox.nucleus import Nucleus
 from sandbox.servers import Broker
 from tests.nucleus.support import Component, policies
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 MQTT = "aws.greengrass.ipc.mqttproxy"
 BOTH = ["PublishToIoTCore", "SubscribeToIoTCore"]
@@ -144,7 +144,7 @@ async def test_lite_drops_the_connection_at_a_large_request(
         await component.call("publish_to_iot_core", **publish, payload=bytes(works))
         with pytest.raises(StreamClosedError):
             await component.call("publish_to_iot_core", **publish, payload=bytes(cuts))
-        await asyncio.wait_for(component.lost.wait(), 5)
+        await asyncio.wait_for(component.lost.wait(), PATIENCE)
 
 
 async def test_lite_loses_what_is_over_4960_bytes(lite: Nucleus, broker: Broker) -> None:
@@ -217,6 +217,6 @@ async def test_a_message_can_be_retained(nucleus: Nucleus, broker: Broker) -> No
         await component.call("publish_to_iot_core", **publish, payload=b"kept")
         async with aiomqtt.Client("127.0.0.1", broker.port) as cloud:
             await cloud.subscribe("retained", qos=1)
-            message = await asyncio.wait_for(anext(cloud.messages), 5)
+            message = await asyncio.wait_for(anext(cloud.messages), PATIENCE)
             assert message.payload == b"kept"
         await component.call("publish_to_iot_core", **publish, payload=b"")  # forget it again

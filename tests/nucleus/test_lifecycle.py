@@ -216,7 +216,7 @@ async def test_stop_reaches_every_process_and_does_not_wait_for_ever(
     nucleus.register("a")
     running = await run_component(nucleus, recipe, artifacts=tmp_path)
     await eventually(lambda: {"child", "parent"} <= set(running.log.read_text().split()))
-    assert await running.stop(grace=0.3) == -signal.SIGKILL
+    assert await running.stop(grace=2) == -signal.SIGKILL
     assert "got TERM" in running.log.read_text()
     await eventually(lambda: not group_exists(running.pid))
 

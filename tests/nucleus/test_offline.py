@@ -18,7 +18,7 @@ from sandbox.servers import Broker
 from sandbox.shadow_service import ShadowService
 from sandbox.shadows import ShadowDocuments
 from tests.nucleus.support import Component, policies
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 ACCESS = policies("aws.greengrass.ipc.mqttproxy", ["PublishToIoTCore", "SubscribeToIoTCore"], ["*"])
 
@@ -37,7 +37,7 @@ async def go_offline(nucleus: Nucleus, broker: Broker) -> None:
 
 async def come_back(nucleus: Nucleus, broker: Broker) -> None:
     await broker.start()
-    await asyncio.wait_for(nucleus.iot_core.wait_online(), 5)
+    await asyncio.wait_for(nucleus.iot_core.wait_online(), PATIENCE)
 
 
 async def test_subscriptions_come_back_with_the_broker(nucleus: Nucleus, broker: Broker) -> None:
@@ -153,7 +153,7 @@ async def test_no_publish_hangs_when_the_broker_goes_under_it(distant: Nucleus, 
         link.freeze()
         waiting = await publish_until_refused(component, 10)
         link.cut()
-        results = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 2)
+        results = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), PATIENCE)
         assert {type(result) for result in results} == {ServiceError}
 
 
@@ -163,9 +163,9 @@ async def test_the_shadow_service_comes_back_with_the_broker(broker: Broker) -> 
         await broker.start()
         async with aiomqtt.Client("127.0.0.1", broker.port) as client:
             await client.subscribe("$aws/things/dev-01/shadow/get/rejected", qos=1)
-            await asyncio.wait_for(service.wait_online(), 5)
+            await asyncio.wait_for(service.wait_online(), PATIENCE)
             await client.publish("$aws/things/dev-01/shadow/get", b"", qos=1)
-            await asyncio.wait_for(anext(client.messages), 5)
+            await asyncio.wait_for(anext(client.messages), PATIENCE)
 
 
 async def test_a_nucleus_without_a_broker_says_so(

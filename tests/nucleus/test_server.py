@@ -16,7 +16,7 @@ from sandbox.nucleus.server import Json, Operation, RpcServer, Stream
 from sandbox.nucleus.wire import HeaderValue, Message, MessageFlag, MessageType, read_message
 from sandbox.servers import Broker
 from tests.nucleus.support import Component, policies
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 
 async def test_an_unknown_token_is_refused(nucleus: Nucleus) -> None:
@@ -51,7 +51,7 @@ async def test_streams_can_end_while_the_connection_stays(nucleus: Nucleus) -> N
     async with Component(nucleus.component_environment("a")) as component:
         stream = await component.subscribe("subscribe_to_configuration_update")
         nucleus.end_streams("a")
-        await asyncio.wait_for(stream.closed.wait(), 5)
+        await asyncio.wait_for(stream.closed.wait(), PATIENCE)
         assert nucleus.configuration_watchers == 0
         await component.call("get_configuration")
 
@@ -76,8 +76,8 @@ async def test_a_dropped_connection_can_be_made_again(nucleus: Nucleus) -> None:
     ):
         subscription = await a.subscribe("subscribe_to_configuration_update")
         await nucleus.drop_connection("a")
-        await asyncio.wait_for(a.lost.wait(), 5)
-        await asyncio.wait_for(subscription.closed.wait(), 5)
+        await asyncio.wait_for(a.lost.wait(), PATIENCE)
+        await asyncio.wait_for(subscription.closed.wait(), PATIENCE)
         assert not nucleus.connected("a")
         assert nucleus.connected("b")
         assert not b.lost.is_set()
@@ -91,10 +91,10 @@ async def test_after_a_restart_the_tokens_hold_unless_forgotten(nucleus: Nucleus
     before = nucleus.component_environment("a")
     async with Component(before) as component:
         await nucleus.restart()
-        await asyncio.wait_for(component.lost.wait(), 5)
+        await asyncio.wait_for(component.lost.wait(), PATIENCE)
     async with Component(before) as component:
         await nucleus.restart(forget_tokens=True)
-        await asyncio.wait_for(component.lost.wait(), 5)
+        await asyncio.wait_for(component.lost.wait(), PATIENCE)
     with pytest.raises(AccessDeniedError):
         await Component(before).__aenter__()
     async with Component(nucleus.component_environment("a")) as component:
@@ -136,7 +136,7 @@ class RawClient:
         self._writer.write(data)
 
     async def read(self) -> Message | None:
-        return await asyncio.wait_for(read_message(self._reader), 5)
+        return await asyncio.wait_for(read_message(self._reader), PATIENCE)
 
     async def connect(self, token: str, version: str = "0.1.0") -> HeaderValue:
         """Connect and return the flags of the answer."""

@@ -17,6 +17,7 @@ from awsiot import V2ServiceException, iotshadow
 from sandbox.servers import Broker
 from sandbox.shadow_service import ShadowService
 from sandbox.shadows import ShadowDocuments
+from tests.support import PATIENCE
 
 PREFIX = "$aws/things/dev-02/shadow/name/models"
 
@@ -37,7 +38,7 @@ async def client(broker: Broker) -> AsyncIterator[aiomqtt.Client]:
 
 
 async def answer(client: aiomqtt.Client) -> tuple[str, Any]:
-    message = await asyncio.wait_for(anext(client.messages), 5)
+    message = await asyncio.wait_for(anext(client.messages), PATIENCE)
     return message.topic.value.removeprefix(f"{PREFIX}/"), json.loads(message.payload)
 
 
@@ -90,7 +91,7 @@ async def test_the_classic_shadow_has_topics_without_a_name(
         prefix = "$aws/things/dev-02/shadow"
         await client.subscribe(f"{prefix}/update/accepted", qos=1)
         await client.publish(f"{prefix}/update", b'{"state": {"reported": {"a": 1}}}', qos=1)
-        await asyncio.wait_for(anext(client.messages), 5)
+        await asyncio.wait_for(anext(client.messages), PATIENCE)
         assert shadows.get("dev-02", "")["state"] == {"reported": {"a": 1}}
 
 

@@ -16,6 +16,7 @@ from aiomqtt import Client, ProtocolVersion
 from s3downloader.core.aio import timeout
 from sandbox.link import Link
 from sandbox.servers import ApiServer, Broker, ObjectServer, S3Server
+from tests.support import PATIENCE
 
 S3 = pytest.mark.parametrize("name", ["object_server", "api_server"])
 
@@ -134,7 +135,7 @@ async def test_the_broker_keeps_retained_messages_where_it_should(
 
 
 async def first(client: Client) -> bytes:
-    async with timeout(5):
+    async with timeout(PATIENCE):
         payload = (await anext(client.messages)).payload
     assert isinstance(payload, bytes)
     return payload

@@ -15,6 +15,8 @@ from http import HTTPStatus
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+from ..connections import Connections
+
 __all__ = [
     "LOGIN_PAGE",
     "HonestServer",
@@ -118,7 +120,7 @@ class LyingServer:
         self.answer = answer
         self.requests: list[ReceivedRequest] = []
         self.connections = 0
-        self._serving: set[asyncio.Task[None]] = set()
+        self._connections = Connections()
 
     async def __aenter__(self) -> LyingServer:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -126,9 +128,7 @@ class LyingServer:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        for task in self._serving:
-            task.cancel()
-        await asyncio.gather(*self._serving, return_exceptions=True)
+        await self._connections.end()
 
     @property
     def endpoint(self) -> str:
@@ -141,21 +141,12 @@ class LyingServer:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._serving.add(task)
-        task.add_done_callback(self._serving.discard)
-        task.add_done_callback(lambda _: writer.close())  # also where it never came to begin
+        self._connections.serve(self._serve(reader, writer), writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            try:
-                while await self._serve_one(reader, writer):
-                    pass
-            except asyncio.CancelledError:
-                writer.transport.abort()  # what is to be sent yet would keep it open
-                raise
-            finally:
-                writer.close()
+            while await self._serve_one(reader, writer):
+                pass
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer a request; return whether the connection stays open."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from s3downloader.store import Arrived, Backlog, Store
+from tests.support import PATIENCE
 
 
 @pytest.fixture
@@ -78,5 +79,5 @@ async def test_none_is_missed_or_doubled_while_many_come_and_go(store: Store) ->
                 await backlog.read_on()
             await asyncio.sleep(0)
 
-    await asyncio.wait_for(asyncio.gather(take(), *map(put, range(1_000))), 20)
+    await asyncio.wait_for(asyncio.gather(take(), *map(put, range(1_000))), 2 * PATIENCE)
     assert taken == list(range(1, 1_001))

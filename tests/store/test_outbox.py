@@ -16,7 +16,7 @@ from s3downloader.messaging.bus import MessagingError
 from s3downloader.store import Change, Store
 from s3downloader.store.outbox import Outbox
 
-from ..support import ManualClock, eventually
+from ..support import PATIENCE, ManualClock, eventually
 
 
 class Line:
@@ -68,7 +68,7 @@ def responses(count: int) -> list[tuple[str, bytes]]:
 
 
 async def until_forgotten(store: Store) -> None:
-    async with timeout(10):
+    async with timeout(PATIENCE):
         while await store.outgoing():
             continue
 
