@@ -12,6 +12,7 @@ from sandbox.servers import Broker, ObjectServer
 
 from ..store.test_migration import write_state
 from .conftest import Bench, make_bench
+from .recorded import arrived, files_of, objects_of, put_objects, restore, version_in
 
 MiB = 1 << 20
 
@@ -88,3 +89,42 @@ async def test_what_the_first_version_had_under_way_is_completed(
         assert [h.message["event"] for h in operator.received if "event" in h.message].count(
             "download_started"
         ) == 1
+
+
+BEFORE = 3
+"""The version of the recorded state that the present daemon takes over."""
+
+OVERHEAD = 200_000
+"""Bytes of listings and of the heads of responses, at most."""
+
+
+async def test_nothing_that_the_version_before_left_is_lost(
+    tmp_path: Path, broker: Broker, object_server: ObjectServer
+) -> None:
+    await put_objects(object_server)
+    left = arrived(BEFORE)
+    assert {download.state for download in left.values()} >= {
+        *("queued", "downloading", "waiting", "paused", "failed")
+    }
+    async with make_bench("mqtt", tmp_path, broker, object_server, {}) as bench:
+        operator, link = bench.operator, bench.link
+        restore(bench.device.directory, BEFORE)
+        await bench.device.start()
+        for command_id in ("early", "late"):
+            assert (await operator.response(command_id))["success"]
+        await operator.event("download_error", "overdue")
+        for name, download in left.items():
+            if download.state in ("paused", "failed"):
+                assert (await operator.ask("resume", download_id=name))["success"]
+            await operator.event("download_completed", name)
+            assert files_of(bench.downloads, name) == objects_of(name)
+        missing = sum(download.size - download.arrived for download in left.values())
+        assert link.bytes_down <= missing + OVERHEAD, "what was there is not fetched again"
+
+        models = (await operator.ask("model_list"))["models"]
+        assert {m["model_id"] for m in models} == {"by-hand", "queued", "running", "vlm"}
+        for version in ("v3", "v2", "v3"):
+            model = (await operator.ask("model_get", model_id="vlm"))["model"]
+            assert version_in(bench.downloads) == model["model_version"] == version
+            assert (await operator.ask("model_rollback", model_id="vlm"))["success"]
+        assert (await operator.ask("limits"))["max_bandwidth"] == 64 * MiB

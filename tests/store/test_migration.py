@@ -61,7 +61,7 @@ async def test_a_state_of_the_first_version_goes_on(tmp_path: Path) -> None:
 RENAMED = {"outbox.event": "payload"}
 """Columns of earlier versions, as `table.column`, that have another name now."""
 
-VERSIONS = sorted(int(path.stem.rpartition("-")[2]) for path in STATES.iterdir())
+VERSIONS = sorted(int(path.stem.rpartition("-")[2]) for path in STATES.glob("*.sql"))
 
 
 def values(directory: Path) -> dict[str, list[dict[str, Any]]]:
