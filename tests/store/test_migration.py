@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import msgspec
 import pytest
 
-from s3downloader.core.errors import DownloaderError, ErrorCode
-from s3downloader.core.records import FileRecord, Options, State
+from s3downloader.core.records import (
+    Download,
+    EngineName,
+    Exchange,
+    Failure,
+    FileRecord,
+    Options,
+    Publish,
+    Rollback,
+    State,
+    Version,
+)
 from s3downloader.store import Arrived, Change, Outgoing, Store
-from s3downloader.store.migrations import MIGRATIONS
-from s3downloader.store.recovery.tables import tables
+from s3downloader.store.migrations import MIGRATIONS, Schema, Step, schema
+from s3downloader.store.recovery.tables import extends, shape, tables
 
 STATES = Path(__file__).parent / "states"
 
@@ -61,6 +73,9 @@ async def test_a_state_of_the_first_version_goes_on(tmp_path: Path) -> None:
 RENAMED = {"outbox.event": "payload"}
 """Columns of earlier versions, as `table.column`, that have another name now."""
 
+PERSISTED = {4: "fbf2d7e9"}
+"""A digest of the fields and values of persisted records, by the version of the state."""
+
 VERSIONS = sorted(int(path.stem.rpartition("-")[2]) for path in STATES.glob("*.sql"))
 
 
@@ -100,14 +115,57 @@ async def test_a_migration_loses_no_value(tmp_path: Path, version: int) -> None:
         assert kept == rows, table
 
 
-def test_every_step_adds_a_table_or_a_column(tmp_path: Path) -> None:
+def test_a_step_that_an_older_downloader_reads_only_adds(tmp_path: Path) -> None:
+    write_state(tmp_path, 1)
+    with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
+        shapes = [shape(connection)]
+        for step in MIGRATIONS:
+            step.take(connection)
+            shapes.append(shape(connection))
+    for version, step in enumerate(MIGRATIONS, start=2):
+        assert step.oldest_reader <= version
+        for older in range(step.oldest_reader, version):
+            assert extends(shapes[version - 1], shapes[older - 1]), f"{version} adds to {older}"
+
+
+def test_each_step_up_to_the_fourth_adds_to_the_tables(tmp_path: Path) -> None:
+    """States of these versions do not say their version themselves."""
     sizes = []
     write_state(tmp_path, 1)
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
-        for step in ("", *MIGRATIONS):
-            connection.executescript(step)
+        for step in (Step("", 1), *MIGRATIONS[:3]):
+            step.take(connection)
             sizes.append(sum(1 + len(table.columns) for table in tables(connection).values()))
     assert sizes == sorted(set(sizes))
+
+
+def test_what_is_persisted_changes_with_the_version_alone() -> None:
+    """A downloader keeps what it does not know in a state of a newer version, in no other.
+
+    Where this fails add a step, which may be empty, and the digest for its version.
+    """
+    structs = (Download, Options, Failure, Exchange, Version, Rollback)
+    fields = [
+        f"{kind.__name__}.{field.encode_name}"
+        for kind in structs
+        for field in msgspec.structs.fields(kind)
+    ]
+    values = [*(state.value for state in State), *get_args(EngineName), *get_args(Publish)]
+    digest = hashlib.sha256(" ".join(sorted(fields + values)).encode()).hexdigest()[:8]
+    assert digest == PERSISTED[schema().version], sorted(fields + values)
+
+
+async def test_a_step_may_be_a_function(tmp_path: Path) -> None:
+    def rename(connection: sqlite3.Connection) -> None:
+        connection.execute("ALTER TABLE models ADD COLUMN signature TEXT")
+        connection.execute("UPDATE models SET signature = model_id")
+
+    write_state(tmp_path, 3)
+    signed = "; ALTER TABLE models ADD COLUMN signature TEXT"
+    newer = Schema(schema().tables + signed, (*MIGRATIONS, Step(rename, 4)))
+    store = Store(tmp_path, newer)
+    await store.close()
+    assert {row["signature"] for row in values(tmp_path)["models"]} == {"vlm", "by-hand"}
 
 
 async def test_messages_of_the_second_version_stay_in_order(tmp_path: Path) -> None:
@@ -132,15 +190,3 @@ async def test_a_migrated_state_is_like_a_new_one(tmp_path: Path, version: int) 
     for name in ("old", "new"):
         await Store(tmp_path / name).close()
     assert columns(tmp_path / "old") == columns(tmp_path / "new")
-
-
-async def test_a_state_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
-    await Store(tmp_path).close()
-    connection = sqlite3.connect(tmp_path / "state.db")
-    connection.execute("ALTER TABLE models ADD COLUMN signature TEXT")
-    connection.execute("PRAGMA user_version = 1000")
-    connection.close()
-    with pytest.raises(DownloaderError, match="version 1000") as caught:
-        Store(tmp_path)
-    assert caught.value.code is ErrorCode.INVALID_STATE
-    assert (tmp_path / "state.db").exists()

@@ -7,12 +7,13 @@ import errno
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ..core.errors import DownloaderError, ErrorCode, from_system
+from .migrations import Schema
 from .recovery.opening import make_directory, make_private, open_state
 
 __all__ = ["Database"]
@@ -39,11 +40,11 @@ class Database:
     all that was appended ("Write-Ahead Logging", and PRAGMA synchronous, in SQLite's manual).
     """
 
-    def __init__(self, directory: Path, schema: str, migrations: Sequence[str]) -> None:
+    def __init__(self, directory: Path, schema: Schema) -> None:
         """Open or create `directory/state.db`; bring an older one to the present version.
 
-        Step N of `migrations` leads from version N + 1 to the next. Raises INVALID_STATE for a
-        state that a newer downloader wrote.
+        One that a newer downloader wrote is left in its version where it allows that: `is_newer`
+        says so then. Raises INVALID_STATE where it does not.
 
         Raises INVALID_STATE when another process has it open, DESTINATION_NOT_WRITABLE when the
         directory cannot be used, DISK_FULL or INTERNAL_ERROR when the disk does not serve. Only a
@@ -72,7 +73,8 @@ class Database:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         try:
             self._thread.submit(int).result()  # starts it while its lack can still be told
-            self._connection, self.damaged = open_state(directory, schema, migrations)
+            self._connection, self.damaged = open_state(directory, schema)
+            self.is_newer = _version(self._connection) > schema.version
         except Exception as error:
             self._thread.shutdown()
             os.close(self._lock)
@@ -170,6 +172,10 @@ class Database:
             return None, _explain(error) if isinstance(error, sqlite3.Error) else error
         self._connection.execute("RELEASE work")
         return result, None
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _explain(error: sqlite3.Error | OSError) -> DownloaderError:

@@ -18,6 +18,7 @@ __all__ = [
     "outgoing",
     "receive",
     "record_event",
+    "record_metadata",
     "record_response",
     "remove_answered",
     "take_over",
@@ -56,15 +57,23 @@ def receive(
     other.
     """
     if retained_digest is not None:
-        digest_row = (_RETAINED, seal(_RETAINED, retained_digest))
-        if connection.execute(
-            "SELECT 1 FROM notes WHERE name = ? AND body = ?", digest_row
-        ).fetchone():
+        sealed = seal(_RETAINED, retained_digest)
+        known = "SELECT 1 FROM notes WHERE name = ? AND body = ?"
+        if connection.execute(known, (_RETAINED, sealed)).fetchone():
             return None
-        connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", digest_row)
+        record_metadata(connection, _RETAINED, sealed)
     sql = "INSERT INTO inbox (command_id, payload) VALUES (?, ?)"
     return Arrived(
         _insert(connection, sql, command_id, seal(command_id, payload)), command_id, payload
+    )
+
+
+def record_metadata(connection: sqlite3.Connection, name: str, sealed: bytes) -> None:
+    """Record a text with its checksum under `name`, instead of what is there."""
+    connection.execute(
+        "INSERT INTO notes (name, body) VALUES (?, ?)"
+        " ON CONFLICT DO UPDATE SET body = excluded.body",
+        (name, sealed),
     )
 
 
@@ -91,7 +100,7 @@ def record_response(
     """Queue a response, remember it for repetitions, and let its command leave the inbox."""
     if not command_id.startswith(GENERATED):
         connection.execute(
-            "INSERT OR IGNORE INTO answers VALUES (?, ?, ?)",
+            "INSERT OR IGNORE INTO answers (command_id, at, response) VALUES (?, ?, ?)",
             (command_id, at, seal(command_id, response)),
         )
     remove_answered(connection, [(command_id, newest_arrival(connection))])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
 from importlib.resources import files as resources
+from typing import NamedTuple
 
-__all__ = ["MIGRATIONS", "schema"]
+__all__ = ["MIGRATIONS", "Schema", "Step", "schema"]
 
 _CHECKSUMS_AND_VERSIONS = """
 ALTER TABLE files ADD COLUMN sha256 TEXT NOT NULL DEFAULT '';
@@ -34,13 +36,59 @@ ALTER TABLE outbox RENAME COLUMN event TO payload;
 ALTER TABLE outbox ADD COLUMN is_response INTEGER NOT NULL DEFAULT 0
 """
 
-MIGRATIONS: Sequence[str] = (_CHECKSUMS_AND_VERSIONS, _INBOX_AND_RESPONSES)
-"""Step N brings a state of version N + 1 to version N + 2.
-
-Each adds a table or a column, so that a state of a later version is told from a damaged one.
+_FORMAT = """
+CREATE TABLE format (version INTEGER PRIMARY KEY, body BLOB NOT NULL)
 """
 
 
-def schema() -> str:
-    """Return the statements that make an empty state of the present version."""
-    return resources(__package__).joinpath("schema.sql").read_text()
+class Step(NamedTuple):
+    """Brings a state to the next version, in one transaction with the steps around it.
+
+    `change` is SQL, or a function of the connection. `oldest_reader` is the oldest version whose
+    downloader can work on the result; CONTRIBUTING says what that takes.
+    """
+
+    change: str | Callable[[sqlite3.Connection], None]
+    oldest_reader: int
+
+    def take(self, connection: sqlite3.Connection) -> None:
+        """Make the change in the transaction that is under way."""
+        if not isinstance(self.change, str):
+            self.change(connection)
+            return
+        statement = ""  # one by one, as executescript would commit what was done before
+        for piece in self.change.split(";"):
+            statement += piece + ";"
+            if sqlite3.complete_statement(statement):
+                connection.execute(statement)
+                statement = ""
+
+
+class Schema(NamedTuple):
+    """The tables of the present version, as SQL, and the steps that lead to it from version 1."""
+
+    tables: str
+    steps: Sequence[Step]
+
+    @property
+    def version(self) -> int:
+        """The present version, which PRAGMA user_version of a state names."""
+        return len(self.steps) + 1
+
+    @property
+    def oldest_reader(self) -> int:
+        """The oldest version whose downloader can work on a state of the present one."""
+        return self.steps[-1].oldest_reader if self.steps else self.version
+
+
+MIGRATIONS: Sequence[Step] = (
+    Step(_CHECKSUMS_AND_VERSIONS, oldest_reader=2),
+    Step(_INBOX_AND_RESPONSES, oldest_reader=3),
+    Step(_FORMAT, oldest_reader=4),
+)
+"""Step N, from 0, brings a state of version N + 1 to version N + 2."""
+
+
+def schema() -> Schema:
+    """Return the schema of the present version."""
+    return Schema(resources(__package__).joinpath("schema.sql").read_text(), MIGRATIONS)

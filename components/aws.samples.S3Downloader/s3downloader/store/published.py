@@ -10,10 +10,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from ..core.records import Version
-from .recovery.sealing import seal, unseal
+from . import bodies
 
 __all__ = [
     "Published",
@@ -53,9 +51,20 @@ class Published(NamedTuple):
 
 
 def put(connection: sqlite3.Connection, files: Sequence[Published]) -> None:
-    """Remember `files`, instead of what was known at their paths."""
-    sql = "INSERT OR REPLACE INTO published VALUES (?, ?, ?, ?, ?, ?, ?)"
-    connection.executemany(sql, files)
+    """Remember `files`, instead of what was known at their paths.
+
+    What a newer downloader noted of a file stays with it, and does not go to another in its place.
+    """
+    another = [(file.file, file.inode, file.mtime_ns) for file in files]
+    connection.executemany(
+        "DELETE FROM published WHERE file = ? AND (inode <> ? OR mtime_ns <> ?)", another
+    )
+    connection.executemany(
+        "INSERT INTO published (file, size, etag, sha256, checksum, inode, mtime_ns)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET size = excluded.size,"
+        " etag = excluded.etag, sha256 = excluded.sha256, checksum = excluded.checksum",
+        files,
+    )
 
 
 def published(connection: sqlite3.Connection, files: Iterable[str]) -> list[Published]:
@@ -91,17 +100,28 @@ def move(connection: sqlite3.Connection, pairs: Iterable[tuple[str, str]]) -> No
 def versions(connection: sqlite3.Connection) -> list[Version]:
     """Return all versions by their numbers."""
     rows = connection.execute("SELECT body FROM versions ORDER BY number")
-    return [msgspec.json.decode(unseal(body), type=Version) for (body,) in rows]
+    return [bodies.version(body) for (body,) in rows]
 
 
 def record_versions(
-    connection: sqlite3.Connection, changed: Iterable[Version], removed: Iterable[Version]
+    connection: sqlite3.Connection,
+    changed: Iterable[Version],
+    removed: Iterable[Version],
+    *,
+    keeps: bool = False,
 ) -> None:
-    """Remember versions as they are now, and forget those that are there no more."""
+    """Remember versions as they are now, and forget those that are there no more.
+
+    `keeps` says that fields which are not known here are to stay.
+    """
+    there = "SELECT body FROM versions WHERE number = ?"
     for version in changed:
+        row = connection.execute(there, (version.number,)).fetchone() if keeps else None
+        body = bodies.encode(str(version.number), version, before=row[0] if row else None)
         connection.execute(
-            "INSERT OR REPLACE INTO versions VALUES (?, ?)",
-            (version.number, seal(str(version.number), msgspec.json.encode(version))),
+            "INSERT INTO versions (number, body) VALUES (?, ?)"
+            " ON CONFLICT DO UPDATE SET body = excluded.body",
+            (version.number, body),
         )
     for version in removed:
         connection.execute("DELETE FROM versions WHERE number = ?", (version.number,))

@@ -66,4 +66,9 @@ CREATE TABLE published (
     checksum TEXT NOT NULL,
     inode    INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL
-) WITHOUT ROWID
+) WITHOUT ROWID;
+
+CREATE TABLE format (
+    version INTEGER PRIMARY KEY,
+    body    BLOB NOT NULL
+)

@@ -11,10 +11,10 @@ import msgspec
 
 from ..core.errors import DownloaderError, ErrorCode
 from ..core.records import Download, FileRecord, Version
-from . import messages, published
+from . import bodies, messages, published
 from .database import Database
 from .messages import Arrived, Outgoing
-from .migrations import MIGRATIONS, schema
+from .migrations import Schema, schema
 from .published import Published
 from .recovery.opening import DAMAGE_KEY
 from .recovery.sealing import seal, unseal
@@ -22,6 +22,8 @@ from .recovery.sealing import seal, unseal
 __all__ = ["Change", "Item", "Store"]
 
 _PAGE = 1_000
+_DOWNLOAD = "SELECT body FROM downloads WHERE download_id = ?"
+_METADATA = "SELECT body FROM notes WHERE name = ?"
 
 
 class Change(msgspec.Struct, kw_only=True):
@@ -73,9 +75,12 @@ class Totals(NamedTuple):
 class Store:
     """Downloads, their files, commands and the responses to them, messages to publish, models."""
 
-    def __init__(self, directory: Path) -> None:
-        """Open the store in `directory`; errors are those of Database."""
-        self._database = Database(directory, schema(), MIGRATIONS)
+    def __init__(self, directory: Path, schema_: Schema | None = None) -> None:
+        """Open the store in `directory`, by the schema of the package or another.
+
+        Errors are those of Database.
+        """
+        self._database = Database(directory, schema_ or schema())
         self.damaged = self._database.damaged
 
     async def close(self) -> None:
@@ -88,13 +93,14 @@ class Store:
         A command that is answered leaves the inbox with that.
         """
         return await self._database.transact(
-            lambda connection: _record(connection, change), durable=change.durable
+            lambda connection: _record(connection, change, keeps=self._database.is_newer),
+            durable=change.durable,
         )
 
     async def downloads(self) -> list[Download]:
         """Return all downloads, the oldest first."""
         rows = await self._fetch("SELECT body FROM downloads ORDER BY created_at, download_id")
-        return [msgspec.json.decode(unseal(body), type=Download) for (body,) in rows]
+        return [bodies.download(body) for (body,) in rows]
 
     async def models(self) -> dict[str, dict[str, Any]]:
         """Return all models by their ids."""
@@ -103,7 +109,7 @@ class Store:
 
     async def metadata(self, name: str) -> bytes | None:
         """Return what the `metadata` of a Change recorded under `name`."""
-        rows = await self._fetch("SELECT body FROM notes WHERE name = ?", name)
+        rows = await self._fetch(_METADATA, name)
         return unseal(rows[0][0]) if rows else None
 
     async def damage(self) -> str | None:
@@ -301,12 +307,15 @@ class Store:
         await self._database.transact(lambda c: c.execute(sql, values))
 
 
-def _record(connection: sqlite3.Connection, change: Change) -> list[Outgoing]:
+def _record(connection: sqlite3.Connection, change: Change, *, keeps: bool) -> list[Outgoing]:
+    """Write `change`; `keeps` says that fields which are not known here are to stay."""
     for download in change.downloads:
-        body = seal(download.download_id, msgspec.json.encode(download))
+        name = download.download_id
+        before = _body(connection, _DOWNLOAD, name) if keeps else None
         connection.execute(
-            "INSERT INTO downloads VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
-            (download.download_id, download.created_at, body),
+            "INSERT INTO downloads (download_id, created_at, body) VALUES (?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET body = excluded.body",
+            (name, download.created_at, bodies.encode(name, download, before=before)),
         )
     for download_id in change.forgotten:
         connection.execute("DELETE FROM downloads WHERE download_id = ?", (download_id,))
@@ -317,17 +326,25 @@ def _record(connection: sqlite3.Connection, change: Change) -> list[Outgoing]:
             connection.execute("DELETE FROM models WHERE model_id = ?", (model_id,))
         else:
             connection.execute(
-                "INSERT OR REPLACE INTO models VALUES (?, ?)",
+                "INSERT INTO models (model_id, body) VALUES (?, ?)"
+                " ON CONFLICT DO UPDATE SET body = excluded.body",
                 (model_id, seal(model_id, msgspec.json.encode(model))),
             )
-    for name, body in change.metadata.items():
-        connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, seal(name, body)))
-    published.record_versions(connection, change.versions, change.removed)
+    for name, text in change.metadata.items():
+        before = _body(connection, _METADATA, name) if keeps else None
+        messages.record_metadata(connection, name, bodies.encode_fields(name, text, before=before))
+    published.record_versions(connection, change.versions, change.removed, keeps=keeps)
     published.move(connection, change.moved)
     responses = [
         messages.record_response(connection, change.at, *pair) for pair in change.responses
     ]
     return responses + [messages.record_event(connection, event) for event in change.events]
+
+
+def _body(connection: sqlite3.Connection, query: str, key: str) -> bytes | None:
+    """Return the text of the row of `key`, where there is one."""
+    row = connection.execute(query, (key,)).fetchone()
+    return row[0] if row else None
 
 
 def _plan(

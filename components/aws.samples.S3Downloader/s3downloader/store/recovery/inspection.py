@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from ...core.errors import DownloaderError, ErrorCode
-from . import rows
+from ..migrations import Schema
+from . import rows, state_format
 from .errors import Damage, is_damage
-from .salvage import text
-from .tables import shape, tables
+from .rows import text
+from .state_format import Format
+from .tables import Shape, extends, shape, shape_of
 from .wal import check_log
 
 __all__ = ["create", "open_sound"]
 
+log = logging.getLogger(__name__)
+
 _HEADER = 100
 _MAGIC = b"SQLite format 3\0"
 _FRACTIONS = b"\x40\x20\x20"
+_OTHERWISE = "not the tables of such a one, or it says that it has another"
 
 
-def create(path: Path, schema: str, version: int) -> sqlite3.Connection:
+def create(path: Path, statements: str, format_: Format) -> sqlite3.Connection:
     """Return a connection to a new, empty database. Its caller is to close and to sync it."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous = OFF")
-    connection.executescript(f"BEGIN; {schema}; PRAGMA user_version = {version}; COMMIT")
+    connection.executescript(f"BEGIN; {statements}")
+    state_format.write(connection, format_)
+    connection.execute("COMMIT")
     return connection
 
 
-def open_sound(path: Path, schema: str, migrations: Sequence[str]) -> sqlite3.Connection:
-    """Open the database at `path`, in the present version.
+def open_sound(path: Path, schema: Schema) -> sqlite3.Connection:
+    """Open the database at `path`, in the present version or in a newer one that allows it.
 
-    Raises Damage for one that is not as a downloader leaves it, INVALID_STATE for one that a newer
-    downloader left, sqlite3.OperationalError where the disk does not serve.
+    Raises Damage for one that is not as a downloader leaves it, INVALID_STATE for one of a newer
+    downloader that cannot be worked on, sqlite3.OperationalError where the disk does not serve.
     """
     _check_header(path)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -45,8 +50,8 @@ def open_sound(path: Path, schema: str, migrations: Sequence[str]) -> sqlite3.Co
         connection.execute("PRAGMA cache_size = -2048")
         check_log(connection, path.with_name(path.name + "-wal"))
         _check_pages(connection)
-        _bring_up_to_date(connection, path, schema, migrations)
-        _check_rows(connection)
+        _bring_up_to_date(connection, path, schema)
+        _check_rows(connection, path, schema)
     except BaseException as error:
         connection.close()
         if is_damage(error):
@@ -83,65 +88,83 @@ def _check_pages(connection: sqlite3.Connection) -> None:
         raise Damage(" ".join(found.split()))
 
 
-def _bring_up_to_date(
-    connection: sqlite3.Connection, path: Path, schema: str, migrations: Sequence[str]
-) -> None:
-    """Bring the state to the present version, in one transaction.
+def _bring_up_to_date(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
+    """Bring the state to the present version, in one transaction, unless it is of a newer one.
 
-    What its tables are says which version it has, beyond what it says of itself: every step adds
-    to them. Only from the true version do the steps lead to the tables of the present one.
+    What its tables are says which version it has, beyond what it says of itself. Only from the
+    true version do the steps lead to the tables of the present one.
     """
-    present = len(migrations) + 1
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    wanted, found = _shape_of(schema), shape(connection)
-    if found == wanted and version == present:
+    wanted, found, said = shape_of(schema.tables), shape(connection), state_format.read(connection)
+    if said == Format.of(schema) and said.version == version and found == wanted:
         return
-    if version > present and _is_newer(found, wanted):
-        raise DownloaderError(
-            ErrorCode.INVALID_STATE,
-            f"the state in {path.parent} has version {version}, and this downloader knows"
-            f" {present} at most; deploy the newer one again, or choose another StateDir",
-        )
-    if not 1 <= version < present or not _migrate(connection, wanted, migrations[version - 1 :]):
-        raise Damage(f"it has version {version}, and not the tables of such a one")
-    connection.execute(f"PRAGMA user_version = {present}")
-    connection.execute("COMMIT")
+    if version > schema.version:
+        _check_newer(path, version, said, found, schema)
+    elif not 1 <= version < schema.version or not _migrate(connection, version, schema):
+        raise Damage(f"it has version {version}, and {_OTHERWISE}")
 
 
-def _migrate(connection: sqlite3.Connection, wanted: dict[str, Any], steps: Sequence[str]) -> bool:
-    """Take `steps` in a transaction, and tell whether they led to the tables that are `wanted`."""
+def _check_newer(
+    path: Path, version: int, said: Format | None, found: Mapping[str, Shape], schema: Schema
+) -> None:
+    """Let a state of a newer version be, if it allows a downloader of the present one.
+
+    What gives no proof that it allows it is refused; what gives none that it is newer is damaged.
+    """
+    known = shape_of(schema.tables)
+    if said is None and _is_newer(found, known):
+        raise state_format.refuse(path, version, schema)
+    if said is None or said.version != version:
+        raise Damage(f"it has version {version}, and {_OTHERWISE}")
+    if not said.can_be_read(schema):
+        raise state_format.refuse(path, version, schema)
+    if not extends(found, known):
+        raise Damage(f"it has version {version}, and lacks what versions before it had")
+    log.warning(
+        "the state in %s has version %d, and this downloader knows %d: what it does not know stays",
+        *(path.parent, version, schema.version),
+    )
+
+
+def _migrate(connection: sqlite3.Connection, version: int, schema: Schema) -> bool:
+    """Take the steps from `version` on; tell whether they led to the tables of the present one."""
+    connection.execute("BEGIN")
     try:
-        connection.executescript(f"BEGIN; {'; '.join(steps)}")
+        for step in schema.steps[version - 1 :]:
+            step.take(connection)
     except sqlite3.Error as error:
         if not is_damage(error):
             raise
         return False
-    return shape(connection) == wanted
+    if shape(connection) != shape_of(schema.tables):
+        return False
+    state_format.write(connection, Format.of(schema))
+    connection.execute("COMMIT")
+    return True
 
 
-def _shape_of(schema: str) -> dict[str, Any]:
-    with closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(schema)
-        return shape(connection)
-
-
-def _is_newer(found: dict[str, Any], known: dict[str, Any]) -> bool:
+def _is_newer(found: Mapping[str, Shape], known: Mapping[str, Shape]) -> bool:
     """Tell whether tables are those of a later version: damage may change a name, and adds none."""
     return _names(found) > _names(known)
 
 
-def _names(tables: dict[str, Any]) -> int:
-    return sum(1 + len(table.columns) for table, *_ in tables.values())
+def _names(tables: Mapping[str, Shape]) -> int:
+    return sum(1 + len(shape.table.columns) for shape in tables.values())
 
 
-def _check_rows(connection: sqlite3.Connection) -> None:
+def _check_rows(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
+    """Check the rows of all tables that are known, as far as they are known."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
     connection.text_factory = text
     try:
-        for table in tables(connection).values():
+        for table, *_ in shape_of(schema.tables).values():
             names = [column.name for column in table.columns]
             for values in connection.execute(table.selection(rows.suspicious(table))):
                 row = dict(zip(names, values, strict=True))
                 if why := rows.check(table, row):
-                    raise Damage(f"{table.name} {rows.name(row)}: {why}")
+                    what = f"{table.name} {rows.name(table.name, row)}: {why}"
+                    if version > schema.version and rows.is_intact(table, row):
+                        raise state_format.refuse(path, version, schema, f" ({what})")
+                    raise Damage(what)
     finally:
         connection.text_factory = str

@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from .rows import name
-from .salvage import InvalidUtf8, Lost
+from .rows import InvalidUtf8, LeftOut, Lost, name
 
 __all__ = ["Losses"]
 
@@ -40,28 +39,36 @@ class Losses:
         self._last_changes = last_changes
         self.tables: set[str] = set()
         """Those in which anything is lost."""
+        self._left_out = False
         self._partly: list[str] = []
         self._counts: dict[str, int] = {}
         self._names: dict[str, dict[str, None]] = {table: {} for table in _NAMED}
         self._listed: list[bytes] = []
 
+    def leave_out(self, lost: LeftOut | None = None) -> None:
+        """Take in that what a newer downloader had added is lost, of a row that goes on."""
+        self._left_out = True
+        if lost:
+            self._list(lost)
+
     def add(self, lost: Lost) -> None:
         """Take in a row that is lost, or that a part of a table is."""
         self.tables.add(lost.table)
-        if len(self._listed) < _MOST_LISTED:
-            self._listed.append(_line(lost))
+        self._list(lost)
         if lost.row is None:
             self._partly.append(lost.table)
             return
         self._counts[lost.table] = self._counts.get(lost.table, 0) + 1
         if lost.table in _NAMED:
-            self._names[lost.table][_shown(name(lost.row))] = None
+            self._names[lost.table][_shown(name(lost.table, lost.row))] = None
 
     def sentence(self) -> str:
         """Return what is lost, and what a person must do."""
         parts = [self._counted(table, count) for table, count in self._counts.items()]
         if self._last_changes:
             parts.insert(0, "what was recorded last, perhaps")
+        if self._left_out:
+            parts.append("what a newer downloader had added")
         if self._partly:
             unread = ", ".join(_noun(table, 2) for table in self._partly)
             parts.append(f"and what could not be read of {unread}")
@@ -78,6 +85,10 @@ class Losses:
         """Write what was read and not believed, a JSON object a line."""
         path.write_bytes(b"".join(self._listed))
 
+    def _list(self, lost: Lost | LeftOut) -> None:
+        if len(self._listed) < _MOST_LISTED:
+            self._listed.append(_line(lost))
+
     def _counted(self, table: str, count: int) -> str:
         names = list(self._names.get(table, ()))[:_MOST_NAMES]
         shown = f" ({_NAMED[table]}{', '.join(names)})" if names else ""
@@ -85,15 +96,15 @@ class Losses:
 
 
 def _noun(table: str, count: int) -> str:
-    called = _CALLED.get(table, f"row of {table}")
-    return called if count == 1 else f"{called}s"
+    ending = "" if count == 1 else "s"
+    return f"{_CALLED[table]}{ending}" if table in _CALLED else f"row{ending} of {table}"
 
 
 def _shown(text: str) -> str:
     return text if len(text) <= 64 and text.isprintable() else repr(text[:64])
 
 
-def _line(lost: Lost) -> bytes:
+def _line(lost: Lost | LeftOut) -> bytes:
     row = {column: _plain(value) for column, value in (lost.row or {}).items()}
     return _json.encode({"table": lost.table, "why": lost.why, "row": row}) + b"\n"
 

@@ -14,19 +14,22 @@ import secrets
 import shutil
 import sqlite3
 import time
-from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
 
 from ...core.errors import DownloaderError, ErrorCode
+from ..messages import record_metadata
+from ..migrations import Schema
 from .errors import Damage
 from .inspection import create, open_sound
 from .losses import Losses
+from .remains import open_remains
 from .rows import reconcile
 from .salvage import salvage
 from .sealing import seal, unseal
+from .state_format import Format
 
 __all__ = ["DAMAGE_KEY", "make_directory", "make_private", "open_state"]
 
@@ -77,25 +80,24 @@ def _restrict(path: Path, mode: int) -> None:
             log.warning("%s can be read by others, and its mode not changed: %s", path, error)
 
 
-def open_state(
-    directory: Path, schema: str, migrations: Sequence[str]
-) -> tuple[sqlite3.Connection, Path | None]:
+def open_state(directory: Path, schema: Schema) -> tuple[sqlite3.Connection, Path | None]:
     """Return a connection to the state in `directory`, and the damaged one if it was set aside.
 
     Raises OSError and sqlite3.OperationalError where the disk does not serve, INVALID_STATE for a
-    state of a newer downloader, INTERNAL_ERROR where nothing helps but a person.
+    state of a newer downloader that cannot be worked on, INTERNAL_ERROR where nothing helps but a
+    person.
     """
     path, work = directory / "state.db", directory / "salvage"
     damaged = _install_salvaged(path)
     shutil.rmtree(work, ignore_errors=True)
     if not path.exists() and not _has_content(_with_suffix(path, "-wal")):
-        _install_new(path, work, schema, len(migrations) + 1)
+        _install_new(path, work, schema)
     try:
-        return open_sound(path, schema, migrations), damaged
+        return open_sound(path, schema), damaged
     except Damage as damage:
-        damaged = _mend(path, work, schema, len(migrations) + 1, damage)
+        damaged = _mend(path, work, schema, damage)
     try:
-        return open_sound(path, schema, migrations), damaged
+        return open_sound(path, schema), damaged
     except Damage as damage:
         raise DownloaderError(
             ErrorCode.INTERNAL_ERROR,
@@ -104,37 +106,38 @@ def open_state(
         ) from damage
 
 
-def _install_new(path: Path, work: Path, schema: str, version: int) -> None:
+def _install_new(path: Path, work: Path, schema: Schema) -> None:
     make_directory(work)
     made = work / path.name
     _make_file(made)
-    create(made, schema, version).close()
+    create(made, schema.tables, Format.of(schema)).close()
     _sync(made)
     made.replace(path)
     _sync(path.parent)
     work.rmdir()
 
 
-def _mend(path: Path, work: Path, schema: str, version: int, damage: Damage) -> Path:
+def _mend(path: Path, work: Path, schema: Schema, damage: Damage) -> Path:
     """Bring what can be believed of a damaged state into a new one; return where the old one is."""
     stamp = time.time_ns()
     damaged = path.with_name(f"state.damaged-{stamp}.db")
-    log.error("the state is damaged (%s): set aside as %s", damage, damaged)
     make_directory(work)
     made, losses = work / path.name, Losses(last_changes=damage.last_changes)
     _make_file(made)
-    with closing(create(made, schema, version)) as connection:
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("BEGIN")
-        for lost in salvage(path, work / "source.db", connection):
-            losses.add(lost)
-        reconcile(connection, losses.tables)
-        _randomize_sequences(connection)
-        message = (
-            f"the state was damaged ({damage}) and is set aside as {damaged}; {losses.sentence()}"
-        )
-        _record_damage(connection, message)
-        connection.execute("COMMIT")
+    with open_remains(path, work / "source.db", schema) as remains:
+        log.error("the state is damaged (%s): set aside as %s", damage, damaged)
+        with closing(create(made, remains.layout.statements, remains.format)) as connection:
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("BEGIN")
+            salvage(remains, connection, schema, losses)
+            reconcile(connection, losses.tables)
+            _randomize_sequences(connection)
+            message = (
+                f"the state was damaged ({damage}) and is set aside as {damaged};"
+                f" {losses.sentence()}"
+            )
+            _record_damage(connection, message)
+            connection.execute("COMMIT")
     log.error("%s", message)
     report = work / "lost.jsonl"
     _make_file(report)
@@ -154,7 +157,7 @@ def _randomize_sequences(connection: sqlite3.Connection) -> None:
     counted = [name for (name,) in connection.execute(_COUNTED)]
     connection.execute("DELETE FROM sqlite_sequence")
     connection.executemany(
-        "INSERT INTO sqlite_sequence VALUES (?, ?)",
+        "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)",
         [(name, secrets.randbits(_NUMBER_BITS)) for name in counted],
     )
 
@@ -189,7 +192,7 @@ def _record_damage(connection: sqlite3.Connection, message: str) -> None:
     for (earlier,) in connection.execute(query, (DAMAGE_KEY,)).fetchall():
         message = f"{message}; before that: {msgspec.json.decode(unseal(earlier), type=str)}"
     body = seal(DAMAGE_KEY, msgspec.json.encode(message[:_LONGEST_MESSAGE]))
-    connection.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (DAMAGE_KEY, body))
+    record_metadata(connection, DAMAGE_KEY, body)
 
 
 def _make_file(path: Path) -> None:

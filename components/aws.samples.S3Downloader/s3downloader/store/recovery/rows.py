@@ -6,22 +6,79 @@ import math
 import sqlite3
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ...core.decoding import DECODE_ERRORS
-from ...core.records import STAGING, Download, State, Version
-from .sealing import is_intact, is_sealed, seal, unseal
+from ...core.records import STAGING, State
+from .. import bodies
+from . import sealing, state_format
+from .sealing import is_sealed, unseal
 from .tables import Column, Table
 
-__all__ = ["Row", "check", "name", "reconcile", "suspicious"]
+__all__ = [
+    "InvalidUtf8",
+    "LeftOut",
+    "Lost",
+    "Row",
+    "check",
+    "is_intact",
+    "name",
+    "reconcile",
+    "suspicious",
+    "text",
+]
 
 Row = Mapping[str, Any]
 """The values of a row by the names of its columns."""
 
+
+class Lost(NamedTuple):
+    """A row that was read and cannot be believed, or the end of what could be read of a table."""
+
+    table: str
+    row: Row | None
+    why: str
+
+
+class LeftOut(NamedTuple):
+    """A row of which the columns are lost that a newer downloader had added."""
+
+    table: str
+    row: Row
+    why: str = "what a newer downloader had added is left out"
+
+
+class InvalidUtf8(NamedTuple):
+    """A text that is no UTF-8."""
+
+    raw: bytes
+
+
+def text(raw: bytes) -> str | InvalidUtf8:
+    """Return a text of the database, of which nothing is assumed; a connection's text_factory."""
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return InvalidUtf8(raw)
+
+
 _STORED_AS: dict[str, type] = {"TEXT": str, "INTEGER": int, "REAL": float, "BLOB": bytes}
-_KEYS = ("download_id", "command_id", "model_id", "name", "file", "number")
+_KEYS = {
+    "downloads": "download_id",
+    "files": "download_id",
+    "models": "model_id",
+    "notes": "name",
+    "versions": "number",
+    "answers": "command_id",
+    "inbox": "command_id",
+    "outbox": "number",
+    "published": "file",
+    state_format.TABLE: "version",
+}
+"""The columns that a person knows rows by."""
+
 _BODIES = {
     "downloads": "body",
     "models": "body",
@@ -30,6 +87,7 @@ _BODIES = {
     "answers": "response",
     "inbox": "payload",
     "outbox": "payload",
+    state_format.TABLE: "body",
 }
 """The columns with a sealed JSON text."""
 
@@ -47,8 +105,13 @@ class _Impossible(ValueError):
 
 
 def check(table: Table, row: Row) -> str | None:
-    """Say why a row of `table` cannot be what was written, if it cannot."""
+    """Say why a row of `table` cannot be what was written, if it cannot.
+
+    It may have more columns than the table, of which nothing is known but that texts are legible.
+    """
     try:
+        invalid = [name for name, value in row.items() if isinstance(value, InvalidUtf8)]
+        _require(not invalid, f"{', '.join(invalid)} is no text")
         for column in table.columns:
             _check_type(column, row[column.name])
         if body := _BODIES.get(table.name):
@@ -58,6 +121,12 @@ def check(table: Table, row: Row) -> str | None:
     except (_Impossible, *DECODE_ERRORS) as error:
         return str(error)
     return None
+
+
+def is_intact(table: Table, row: Row) -> bool:
+    """Tell whether a row has a text with a check sum, which it fits: as a downloader wrote it."""
+    body = row.get(_BODIES.get(table.name, ""))
+    return isinstance(body, bytes) and sealing.is_intact(_sealed_with(table, row), body)
 
 
 def suspicious(table: Table) -> str:
@@ -86,18 +155,18 @@ def reconcile(connection: sqlite3.Connection, damaged: Container[str]) -> None:
     if "models" in damaged:
         connection.execute("DELETE FROM notes WHERE name = 'shadow'")
     for download_id, body in connection.execute(_DOWNLOADS).fetchall():
-        download = msgspec.json.decode(unseal(body), type=Download)
+        download = bodies.download(body)
         if download.state is State.PUBLISHING and not download.exchange:
             again = msgspec.structs.replace(download, state=State.QUEUED)
-            sealed = seal(download_id, msgspec.json.encode(again))
+            sealed = bodies.encode(download_id, again, before=body)
             connection.execute(
                 "UPDATE downloads SET body = ? WHERE download_id = ?", (sealed, download_id)
             )
 
 
-def name(row: Row) -> str:
+def name(table: str, row: Row) -> str:
     """Return what a person knows a row by."""
-    return next((str(row[key]) for key in _KEYS if key in row), "")
+    return str(row.get(_KEYS.get(table, ""), ""))
 
 
 def _require(holds: bool, otherwise: str) -> None:
@@ -116,15 +185,19 @@ def _check_body(table: Table, row: Row, column: str) -> None:
     """Check the seal, or whether it is JSON where a downloader wrote it that knew no seals."""
     text = row[column]
     if is_sealed(text):
-        key = "" if table.name == "outbox" else name(row)
-        _require(is_intact(key, text), f"{column} does not have its check sum")
+        _require(is_intact(table, row), f"{column} does not have its check sum")
     else:
         text.decode()  # of which Raw takes no notice
         msgspec.json.decode(text, type=msgspec.Raw)
 
 
+def _sealed_with(table: Table, row: Row) -> str:
+    """Return what goes into the check sum of a row's text beside that."""
+    return "" if table.name == "outbox" else name(table.name, row)
+
+
 def _check_download(row: Row) -> None:
-    download = msgspec.json.decode(unseal(row["body"]), type=Download)
+    download = bodies.download(row["body"])
     _require(download.download_id == row["download_id"], "it has another download_id")
     _require(download.created_at == row["created_at"], "it was created at another time")
     times = (download.created_at, download.updated_at, download.seconds, download.active_seconds)
@@ -153,7 +226,7 @@ def _check_download(row: Row) -> None:
 
 
 def _check_version(row: Row) -> None:
-    version = msgspec.json.decode(unseal(row["body"]), type=Version)
+    version = bodies.version(row["body"])
     _require(version.number == row["number"], "it has another number")
     retained, target = Path(version.path), Path(version.target)
     _require(
@@ -178,6 +251,10 @@ def _check_published(row: Row) -> None:
     _require(_is_plain(row["file"]) and row["size"] >= 0, "it is no file that was published")
 
 
+def _check_format(row: Row) -> None:
+    _require(state_format.believe(row["version"], row["body"]) is not None, "it says no version")
+
+
 def _is_version_path(retained: Path, target: Path) -> bool:
     """Tell whether `retained` is where a version of `target` is retained."""
     plain = _is_plain(str(retained)) and retained.name == target.name
@@ -196,4 +273,5 @@ _CHECKS: dict[str, Callable[[Row], None]] = {
     "models": _check_model,
     "versions": _check_version,
     "published": _check_published,
+    state_format.TABLE: _check_format,
 }

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from typing import Any, NamedTuple
 
-__all__ = ["Column", "Table", "listed", "shape", "tables"]
+__all__ = ["Column", "Shape", "Table", "extends", "listed", "shape", "shape_of", "tables"]
 
 _OWN = "SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+
+_FOLLOW = {"CASCADE", "SET NULL", "SET DEFAULT"}
+"""What a foreign key does that does not stand in the way of its parent."""
 
 
 class Column(NamedTuple):
@@ -29,15 +33,25 @@ class Table(NamedTuple):
     without_rowid: bool
 
     @property
-    def key(self) -> str:
-        """The first column of the primary key."""
-        return min((c for c in self.columns if c.key), key=lambda column: column.key).name
+    def keys(self) -> list[str]:
+        """The columns of the primary key, in its order."""
+        keys = sorted((c for c in self.columns if c.key), key=lambda column: column.key)
+        return [column.name for column in keys]
 
-    def selection(self, condition: str = "TRUE", order: str = "ASC") -> str:
-        """Return the query for all columns of the rows of which `condition` is true, by key."""
-        names = listed(column.name for column in self.columns)
-        by = ("ORDER BY", listed([self.key]), order)
-        return " ".join(("SELECT", names, "FROM", listed([self.name]), "WHERE", condition, *by))
+    @property
+    def order(self) -> list[str]:
+        """What its rows lie in the order of, and are told apart by."""
+        return self.keys if self.without_rowid else ["rowid"]
+
+    def selection(self, condition: str = "TRUE", order: str = "ASC", *, keyed: bool = False) -> str:
+        """Return the query for all columns of the rows of which `condition` is true, in order.
+
+        `keyed` it has those of `order` before them.
+        """
+        columns = [*(self.order if keyed else ()), *(column.name for column in self.columns)]
+        by = ", ".join(f"{listed([key])} {order}" for key in self.order)
+        rows = ("FROM", listed([self.name]), "WHERE", condition, "ORDER BY", by)
+        return " ".join(("SELECT", listed(columns), *rows))
 
     def insertion(self) -> str:
         """Return the statement that puts a row in, unless one with its key is there."""
@@ -55,6 +69,14 @@ class Table(NamedTuple):
         return " ".join(parts)
 
 
+class Shape(NamedTuple):
+    """A table with its foreign keys and indexes, each as rows of SQLite's pragmas."""
+
+    table: Table
+    foreign_keys: Sequence[tuple[Any, ...]]
+    indexes: Sequence[tuple[Any, ...]]
+
+
 def listed(names: Iterable[str]) -> str:
     """Return names of tables or columns as SQL has them."""
     return ", ".join(f'"{name}"' for name in names)
@@ -68,12 +90,54 @@ def tables(connection: sqlite3.Connection) -> dict[str, Table]:
     }
 
 
-def shape(connection: sqlite3.Connection) -> dict[str, Any]:
+def shape(connection: sqlite3.Connection) -> dict[str, Shape]:
     """Return what two databases have in common that were made by the same schema."""
     return {
-        name: (table, _foreign_keys(connection, name), _indexes(connection, name))
+        name: Shape(table, _foreign_keys(connection, name), _indexes(connection, name))
         for name, table in tables(connection).items()
     }
+
+
+def shape_of(statements: str) -> dict[str, Shape]:
+    """Return the shape of an empty database that these statements make."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(statements)
+        return shape(connection)
+
+
+def extends(found: Mapping[str, Shape], known: Mapping[str, Shape]) -> bool:
+    """Tell whether a downloader that knows the tables `known` can work on those of `found`.
+
+    It can where these are the same but for what was added, and nothing that was added makes one of
+    its statements fail: columns may be left out, indexes allow what was allowed before, and rows
+    that others refer to can be removed.
+    """
+    added_keys = [
+        key
+        for name, table in found.items()
+        for key in table.foreign_keys
+        if name not in known or key not in known[name].foreign_keys
+    ]
+    adds = all(name in found and _adds_to(found[name], known[name]) for name in known)
+    return adds and not any(_holds_back(key, known) for key in added_keys)
+
+
+def _adds_to(found: Shape, known: Shape) -> bool:
+    count = len(known.table.columns)
+    columns, added = found.table.columns[:count], found.table.columns[count:]
+    return (
+        found.table._replace(columns=columns) == known.table
+        and all(not column.required or column.default is not None for column in added)
+        and set(known.foreign_keys) <= set(found.foreign_keys)
+        and set(known.indexes) <= set(found.indexes)
+        and not any(unique for _, unique, *_ in set(found.indexes) - set(known.indexes))
+    )
+
+
+def _holds_back(foreign_key: tuple[Any, ...], known: Mapping[str, Shape]) -> bool:
+    """Tell whether a row of a known table cannot be removed, or named anew, because of it."""
+    _, table, _, _, on_update, on_delete, _ = foreign_key
+    return table in known and not _FOLLOW.issuperset((on_update, on_delete))
 
 
 def _columns(connection: sqlite3.Connection, table: str) -> list[Column]:
@@ -84,11 +148,16 @@ def _columns(connection: sqlite3.Connection, table: str) -> list[Column]:
     ]
 
 
-def _foreign_keys(connection: sqlite3.Connection, table: str) -> list[Any]:
-    return connection.execute("SELECT * FROM pragma_foreign_key_list(?)", (table,)).fetchall()
+def _foreign_keys(connection: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
+    """Return the foreign keys without their numbers, which change when one is added."""
+    return connection.execute(
+        'SELECT seq, "table", "from", "to", on_update, on_delete, "match"'
+        " FROM pragma_foreign_key_list(?) ORDER BY 2, 3, 1",
+        (table,),
+    ).fetchall()
 
 
-def _indexes(connection: sqlite3.Connection, table: str) -> list[Any]:
+def _indexes(connection: sqlite3.Connection, table: str) -> list[tuple[Any, ...]]:
     return connection.execute(
         'SELECT list.name, list."unique", list.origin, list.partial, info.seqno, info.name'
         " FROM pragma_index_list(?) AS list, pragma_index_info(list.name) AS info ORDER BY 1, 5",
