@@ -217,15 +217,46 @@ def test_what_has_no_validator_is_not_continued(
     assert head.continues(listed) is continues
 
 
+def rewrite_head(path: Path, *without: str, **fields: object) -> bytes:
+    """Write a head as another version of the downloader does; return it."""
+    raw = path.read_bytes()
+    length = int.from_bytes(raw[:4], "little")
+    head = msgspec.json.decode(raw[8 : 8 + length]) | fields
+    encoded = msgspec.json.encode({k: v for k, v in head.items() if k not in without})
+    prefix = struct.pack("<II", len(encoded), zlib.crc32(encoded))
+    start = (prefix + encoded).ljust(4_096, b"\0")
+    path.write_bytes(start + raw[4_096:])
+    return start
+
+
 def test_a_head_of_an_earlier_version_still_tells_its_file(path: Path) -> None:
     """One that knew no validator but that of the listing."""
     with created(path):
         pass
-    raw = path.read_bytes()
-    length = int.from_bytes(raw[:4], "little")
-    fields = msgspec.json.decode(raw[8 : 8 + length])
-    assert fields.pop("own") == ""
-    earlier = msgspec.json.encode(fields)
-    prefix = struct.pack("<II", len(earlier), zlib.crc32(earlier))
-    path.write_bytes((prefix + earlier).ljust(8 + length, b"\0") + raw[8 + length :])
+    rewrite_head(path, "own")
     assert opened(path) == (HEAD, NOTHING)
+
+
+def test_what_a_later_version_adds_to_a_head_stays(path: Path) -> None:
+    with created(path):
+        pass
+    start = rewrite_head(path, generation=17)
+    assert opened(path) == (HEAD, NOTHING)
+    found = Journal.open(path, Disk())
+    assert found
+    with contextlib.closing(found[0]) as journal:
+        for index, state in enumerate(FIRST):
+            journal.record(index, state)
+        journal.commit(FIRST)
+    assert path.read_bytes()[:4_096] == start
+    assert opened(path, RebootedDisk()) == (HEAD, FIRST)
+
+
+@pytest.mark.parametrize("change", [{"version": 2}, {"crc": "CRC64"}], ids=str)
+def test_a_head_that_may_not_be_passed_over_tells_nothing(
+    path: Path, change: dict[str, object]
+) -> None:
+    with created(path) as journal:
+        journal.commit(FIRST)
+    rewrite_head(path, **change)
+    assert opened(path) is None

@@ -79,6 +79,15 @@ async def test_what_is_whole_is_kept(engine: S5cmdEngine, left: Staging, tmp_pat
         assert sink.numbers == [1, 3]
 
 
+async def test_what_another_version_left_on_its_way_is_removed(
+    engine: S5cmdEngine, left: Staging, tmp_path: Path
+) -> None:
+    (tmp_path / "in-flight/2.parts").mkdir()
+    (tmp_path / "in-flight/2.parts/0").write_bytes(b"t")
+    await engine.recover(job(tmp_path), stream(PLAN), Recorder())
+    assert names(tmp_path / "in-flight") == []
+
+
 async def test_after_a_loss_of_power_nothing_is_trusted(
     engine: S5cmdEngine, left: Staging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,6 +20,7 @@ from s3downloader.engines.ranged.parts import Layout, layout_of
 from s3downloader.engines.ranged.transfer import Transfer, begin_or_continue
 
 from .losing_disk import LosingDisk
+from .test_journal import rewrite_head
 
 SIZE = 1_000
 CONTENT = random.Random(1).randbytes(SIZE)
@@ -113,6 +114,16 @@ def test_another_version_begins_anew(tmp_path: Path, change: dict[str, str | int
     with transfer(tmp_path, file, layout_of(file.size, part_size=400)) as new:
         assert fetch(new, content=content) == file.size
     assert (tmp_path / "1.part").read_bytes() == content
+
+
+def test_with_a_journal_of_a_later_version_it_begins_anew(tmp_path: Path) -> None:
+    with transfer(tmp_path) as later:
+        fetch(later, 90, content=bytes(SIZE))
+    rewrite_head(tmp_path / "1.journal", version=2)
+    with transfer(tmp_path) as some:
+        assert some.bytes_done == 0
+        assert fetch(some) == SIZE
+    assert (tmp_path / "1.part").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("most", [None, 0, 1, 90, 300])

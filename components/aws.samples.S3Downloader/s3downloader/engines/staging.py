@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -134,7 +135,7 @@ class Staging:
         """Remove the files that have not arrived."""
         for entry in os.scandir(self._in_flight):
             if not entry.name.endswith((_ARRIVED, *_CONTINUED)):
-                Path(entry).unlink()
+                _remove(entry)
 
     def leftovers(self) -> dict[int, str | None]:
         """Return the numbers of files that an earlier fetch left whole; remove those it did not.
@@ -153,7 +154,7 @@ class Staging:
             if same_boot and number is not None and entry.name.endswith(_ARRIVED):
                 left[number] = None
             else:
-                Path(entry).unlink()
+                _remove(entry)
         return left
 
     def _read_journal(self) -> _Journal:
@@ -218,6 +219,14 @@ def number_in(path: str) -> int | None:
     """Return the number of the file whose target, or temporary file, `path` ends with."""
     match = _NUMBER.search(path)
     return int(match[1]) if match else None
+
+
+def _remove(entry: os.DirEntry[str]) -> None:
+    """Remove a file, or a folder that another version of the downloader has made."""
+    if entry.is_dir(follow_symlinks=False):
+        shutil.rmtree(entry)
+    else:
+        Path(entry).unlink()
 
 
 def _with(path: os.PathLike[str], action: Callable[[int], object]) -> None:

@@ -6,6 +6,10 @@
   power. There are two copies, written in turn: a loss of power can damage only the newer one.
 
 Both have a check sum for every unit that is written at once. The head says what the file is of.
+
+Another version of the downloader may have written it. Fields that are added to the head are passed
+over by an earlier one, which never writes a head again. Whatever it may not pass over raises the
+head's `version`: then the file is begun anew. It is too where the head names an unknown CRC.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from pathlib import Path
 import msgspec
 
 from ...core import validators
+from ...core.checksums import CRCS
 from ...core.decoding import DECODE_ERRORS
 from ..disk import Disk
 from .parts import Layout, PartState
@@ -183,7 +188,7 @@ def _read_head(descriptor: int) -> Head | None:
         head = msgspec.json.decode(encoded, type=Head)
     except DECODE_ERRORS:
         return None
-    return head if head.version == _VERSION else None
+    return head if head.version == _VERSION and head.crc in CRCS else None
 
 
 def _boot(disk: Disk) -> int:
