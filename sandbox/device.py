@@ -137,7 +137,8 @@ class MqttDevice(Device):
         super().__init__(directory, thing_name, environment)
         self.wrapper: list[str] = []
         """A command that runs the daemon's, which is appended to it."""
-        self._folder = folder
+        self.folder = folder
+        """The folder with the component that the next start runs."""
         self._broker_port = broker_port
         self._configuration = configuration
 
@@ -147,7 +148,7 @@ class MqttDevice(Device):
             yaml.safe_dump({"StateDir": str(self.directory / "state"), **self._configuration})
         )
         command = (
-            f"exec {shlex.join(self.wrapper)} {sys.executable} -u {self._folder}/main.py"
+            f"exec {shlex.join(self.wrapper)} {sys.executable} -u {self.folder}/main.py"
             f" --messaging mqtt --thing-name {self.thing_name}"
             f" --mqtt-url mqtt://127.0.0.1:{self._broker_port} --config {config}"
         )

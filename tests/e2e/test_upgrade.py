@@ -12,7 +12,7 @@ from sandbox.servers import Broker, ObjectServer
 
 from ..store.test_migration import write_state
 from .conftest import Bench, make_bench
-from .recorded import arrived, files_of, objects_of, put_objects, restore, version_in
+from .recorded import Arrived, arrived, files_of, objects_of, put_objects, restore, version_in
 
 MiB = 1 << 20
 
@@ -98,6 +98,29 @@ OVERHEAD = 200_000
 """Bytes of listings and of the heads of responses, at most."""
 
 
+async def check_all_goes_on(bench: Bench, left: dict[str, Arrived]) -> None:
+    """Check that the recorded downloads are completed, with what was there and what they made."""
+    operator = bench.operator
+    for command_id in ("early", "late"):
+        assert (await operator.response(command_id))["success"]
+    await operator.event("download_error", "overdue")
+    for name, download in left.items():
+        if download.state in ("paused", "failed"):
+            assert (await operator.ask("resume", download_id=name))["success"]
+        await operator.event("download_completed", name)
+        assert files_of(bench.downloads, name) == objects_of(name)
+    missing = sum(download.size - download.arrived for download in left.values())
+    assert bench.link.bytes_down <= missing + OVERHEAD, "what was there is not fetched again"
+
+    models = (await operator.ask("model_list"))["models"]
+    assert {m["model_id"] for m in models} == {"by-hand", "queued", "running", "vlm"}
+    for version in ("v3", "v2", "v3"):
+        model = (await operator.ask("model_get", model_id="vlm"))["model"]
+        assert version_in(bench.downloads) == model["model_version"] == version
+        assert (await operator.ask("model_rollback", model_id="vlm"))["success"]
+    assert (await operator.ask("limits"))["max_bandwidth"] == 64 * MiB
+
+
 async def test_nothing_that_the_version_before_left_is_lost(
     tmp_path: Path, broker: Broker, object_server: ObjectServer
 ) -> None:
@@ -107,24 +130,6 @@ async def test_nothing_that_the_version_before_left_is_lost(
         *("queued", "downloading", "waiting", "paused", "failed")
     }
     async with make_bench("mqtt", tmp_path, broker, object_server, {}) as bench:
-        operator, link = bench.operator, bench.link
         restore(bench.device.directory, BEFORE)
         await bench.device.start()
-        for command_id in ("early", "late"):
-            assert (await operator.response(command_id))["success"]
-        await operator.event("download_error", "overdue")
-        for name, download in left.items():
-            if download.state in ("paused", "failed"):
-                assert (await operator.ask("resume", download_id=name))["success"]
-            await operator.event("download_completed", name)
-            assert files_of(bench.downloads, name) == objects_of(name)
-        missing = sum(download.size - download.arrived for download in left.values())
-        assert link.bytes_down <= missing + OVERHEAD, "what was there is not fetched again"
-
-        models = (await operator.ask("model_list"))["models"]
-        assert {m["model_id"] for m in models} == {"by-hand", "queued", "running", "vlm"}
-        for version in ("v3", "v2", "v3"):
-            model = (await operator.ask("model_get", model_id="vlm"))["model"]
-            assert version_in(bench.downloads) == model["model_version"] == version
-            assert (await operator.ask("model_rollback", model_id="vlm"))["success"]
-        assert (await operator.ask("limits"))["max_bandwidth"] == 64 * MiB
+        await check_all_goes_on(bench, left)
