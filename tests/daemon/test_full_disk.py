@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -22,6 +23,28 @@ DAY = 86_400.0
 def into(state: State) -> str:
     """The pattern of a record that brings a download into `state`."""
     return f'INTO downloads .*"state":"{state.value}"'
+
+
+@asynccontextmanager
+async def waiting(harness: Harness) -> AsyncIterator[None]:
+    """Run the daemon; its download x waits for the network, which is away."""
+    harness.source.objects = {"a": 10}
+    harness.source.error = AWAY
+    async with harness.running():
+        await harness.download("a", "x")
+        await harness.becomes(State.WAITING, "x")
+        yield
+
+
+@asynccontextmanager
+async def halfway(harness: Harness) -> AsyncIterator[None]:
+    """Run the daemon; its download x of a and b has a, and stands at b until it is released."""
+    harness.source.objects = {"m/a": 10, "m/b": 10}
+    harness.engine.hold("m/b")
+    async with harness.running():
+        await harness.download("m/", "x")
+        await harness.engine.stands_at("m/b")
+        yield
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -56,11 +79,7 @@ async def test_a_wait_is_recorded_as_soon_as_it_can_be_and_ends(
 async def test_the_end_of_a_wait_is_recorded_as_soon_as_it_can_be(
     harness: Harness, clock: ManualClock, times: int
 ) -> None:
-    harness.source.objects = {"a": 10}
-    harness.source.error = AWAY
-    async with harness.running():
-        await harness.download("a", "x")
-        await harness.becomes(State.WAITING, "x")
+    async with waiting(harness):
         harness.source.error = None
         with harness.disk.full(into(State.QUEUED), times):
             await harness.while_time_passes(lambda: harness.event("download_completed", "x"))
@@ -70,12 +89,8 @@ async def test_the_end_of_a_wait_is_recorded_as_soon_as_it_can_be(
 async def test_stop_while_the_end_of_a_wait_cannot_be_recorded(
     harness: Harness, clock: ManualClock
 ) -> None:
-    harness.source.objects = {"a": 10}
-    harness.source.error = AWAY
     with ExitStack() as until_it_has_ended:
-        async with harness.running():
-            await harness.download("a", "x")
-            await harness.becomes(State.WAITING, "x")
+        async with waiting(harness):
             until_it_has_ended.enter_context(harness.disk.full(into(State.QUEUED)))
             await harness.while_time_passes(lambda: harness.disk.refused)
     harness.source.error = None
@@ -86,11 +101,7 @@ async def test_stop_while_the_end_of_a_wait_cannot_be_recorded(
 async def test_a_resume_that_cannot_be_recorded_ends_the_wait(
     harness: Harness, clock: ManualClock
 ) -> None:
-    harness.source.objects = {"a": 10}
-    harness.source.error = AWAY
-    async with harness.running():
-        await harness.download("a", "x")
-        await harness.becomes(State.WAITING, "x")
+    async with waiting(harness):
         harness.source.error = None
         with harness.disk.full(into(State.QUEUED)):
             await harness.while_time_passes(lambda: harness.disk.refused)
@@ -103,11 +114,7 @@ async def test_a_resume_that_cannot_be_recorded_ends_the_wait(
 async def test_a_download_goes_on_though_a_command_cannot_be_recorded(
     harness: Harness, command: str
 ) -> None:
-    harness.source.objects = {"m/a": 10, "m/b": 10}
-    harness.engine.hold("m/b")
-    async with harness.running():
-        await harness.download("m/", "x")
-        await harness.engine.stands_at("m/b")
+    async with halfway(harness):
         with harness.disk.full('"state":"(paused|cancelled)"'):
             refusal = await harness.ask(command, download_id="x")
         assert refusal["error_code"] == "disk_full"
@@ -168,11 +175,8 @@ async def test_what_cannot_be_forgotten_is_forgotten_later(
 async def test_a_start_on_a_full_disk_takes_up_what_was_under_way(
     harness: Harness, clock: ManualClock
 ) -> None:
-    harness.source.objects = {"m/a": 10, "m/b": 10}
-    harness.engine.hold("m/b")
-    async with harness.running():
-        await harness.download("m/", "x")
-        await harness.engine.stands_at("m/b")
+    async with halfway(harness):
+        pass
     harness.engine.release()
     with harness.disk.full(WRITES):
         async with harness.running():
@@ -185,11 +189,8 @@ async def test_a_start_on_a_full_disk_takes_up_what_was_under_way(
 async def test_a_download_goes_on_once_there_is_space_again(
     harness: Harness, clock: ManualClock
 ) -> None:
-    harness.source.objects = {"m/a": 10, "m/b": 10}
-    harness.engine.hold("m/b")
-    async with harness.running():
-        await harness.download("m/", "x")
-        await harness.engine.stands_at("m/b")
+    async with halfway(harness):
+        pass
     harness.engine.release()
     with harness.disk.full(WRITES, times=4):
         async with harness.running():
@@ -228,11 +229,7 @@ CHANGING: list[dict[str, Any]] = [
 async def test_on_a_full_disk_commands_that_read_are_answered(
     harness: Harness, statement: str
 ) -> None:
-    harness.source.objects = {"a": 10}
-    harness.engine.hold("a")
-    async with harness.running():
-        await harness.download("a", "x")
-        await harness.engine.stands_at("a")
+    async with halfway(harness):
         await harness.ask("model_add", model_meta={"model_id": "m", "model_version": "1"})
         with harness.disk.full(statement):
             for fields in READING:
@@ -266,12 +263,8 @@ async def test_on_a_full_disk_commands_that_change_are_refused(
 
 
 async def test_the_status_goes_on_while_the_progress_cannot_be_saved(harness: Harness) -> None:
-    harness.source.objects = {"a": 10}
-    harness.engine.hold("a")
     harness.configuration["ProcessInterval"] = 0.1
-    async with harness.running():
-        await harness.download("a", "x")
-        await harness.engine.stands_at("a")
+    async with halfway(harness):
         with harness.disk.full(WRITES):
             received = len(harness.statuses)
             await harness.until(
