@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("_quick_retries")
 
 @pytest.fixture
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(greengrass, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(greengrass, "SHORTEST_PAUSE", 0.01)
 
 
 class TestConnection:

@@ -117,7 +117,7 @@ async def test_a_probe_that_cannot_be_published_follows_soon(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(greengrass, "PROBE_AGAIN", 0.05)
-    monkeypatch.setattr(greengrass, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(greengrass, "SHORTEST_PAUSE", 0.01)
     caplog.set_level("DEBUG", "s3downloader")
     async with start_nucleus("lite") as nucleus:
         nucleus.faults.fail_publishes = True

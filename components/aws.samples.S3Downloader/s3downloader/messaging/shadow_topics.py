@@ -34,8 +34,8 @@ MAX_REQUESTS = 4
 """In flight at once; the service takes 10 for one thing."""
 
 ATTEMPTS = 5
-FIRST_PAUSE = 0.5
-"""Of a request that the service is too busy for, and seconds before the second of them."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.25, 8
+"""Of a request that the service is too busy for, and the seconds between them, which grow."""
 
 _BUSY = {429, 500}
 """Too many requests in flight, and a fault of the service that may pass."""
@@ -95,7 +95,7 @@ class TopicShadow:
         """Send a request, again while the service is too busy, and return the answer."""
         await self._subscribe()
         async with self._slots:
-            for attempt, pause in enumerate(backoff(FIRST_PAUSE, 8), start=1):
+            for attempt, pause in enumerate(backoff(SHORTEST_PAUSE, LONGEST_PAUSE), start=1):
                 response = await self._exchange(operation, request)
                 if response.code not in _BUSY or attempt == ATTEMPTS:
                     break

@@ -34,8 +34,8 @@ MAX_UNACKED_BYTES = 12_000
 """Nucleus lite fails QoS 1 publishes when more than 10, or 15,000 bytes, are not acknowledged."""
 
 ATTEMPTS = 4
-FIRST_PAUSE = 0.2
-"""Of a QoS 1 publish that the nucleus fails, and seconds before the second of them."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 2
+"""Of a QoS 1 publish that the nucleus fails, and the seconds between them, which grow."""
 
 SEEK_INTERVAL = 4
 """Seconds between attempts to publish while nothing goes out."""
@@ -169,7 +169,7 @@ class GreengrassBus:
         return await self._ipc.wait_lost()
 
     async def _publish(self, request: PublishToIoTCoreRequest, *, attempts: int) -> None:
-        for attempt, pause in enumerate(backoff(FIRST_PAUSE, 2), start=1):
+        for attempt, pause in enumerate(backoff(SHORTEST_PAUSE, LONGEST_PAUSE), start=1):
             try:
                 await self._request(request)
                 return

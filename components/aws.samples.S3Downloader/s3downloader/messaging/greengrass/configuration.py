@@ -92,7 +92,7 @@ async def wait_for_configuration(ipc: IpcClient) -> dict[str, Any]:
 
     Raises MessagingError once the nucleus is lost for good.
     """
-    log_once, pauses = LogOnce(logger), backoff(0.2, READ_AGAIN)
+    log_once, pauses = LogOnce(logger), backoff(0.1, READ_AGAIN)
     while True:
         try:
             return await get_configuration(ipc)

@@ -197,7 +197,7 @@ class IpcClient:
         there, that nobody listens at, or where nothing is said, is a nucleus that starts.
         """
         closed = 0
-        for pause in backoff(0.1, CONNECT_SPACING):
+        for pause in backoff(0.05, CONNECT_SPACING):
             try:
                 await self._connect_once()
                 return
