@@ -114,6 +114,14 @@ def test_boto3_is_loaded_for_its_credentials_alone() -> None:
     assert {m.stem for m in MODULES if loads.search(m.read_text())} == {"credentials"}
 
 
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
+def test_a_module_logs_under_its_own_name(module: Path) -> None:
+    named = re.compile(r"^\s*(\S+) = logging\.getLogger\((.*)\)", re.MULTILINE)
+    loggers = named.findall(module.read_text())
+    is_root = module == PACKAGE / "core" / "logs.py"
+    assert loggers in ([], [("root", "")] if is_root else [("log", "__name__")])
+
+
 def test_main_only_wires() -> None:
     assert len((COMPONENT / "main.py").read_text().splitlines()) < 60
 

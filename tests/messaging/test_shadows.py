@@ -239,7 +239,7 @@ class TestShadowManager:
 
     async def test_nucleus_lite_has_none(self, start_nucleus: StartNucleus, prefix: str) -> None:
         async with start_nucleus("lite"), IpcClient() as ipc:
-            with pytest.raises(DownloaderError, match="No ShadowManager") as error:
+            with pytest.raises(DownloaderError, match="no ShadowManager") as error:
                 await IpcShadow(ipc, prefix).get()
         assert error.value.code == UNAVAILABLE
 

@@ -28,7 +28,7 @@ from .shadow_messages import (
 
 __all__ = ["TopicShadow"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 4
 """In flight at once; the service takes 10 for one thing."""
@@ -111,7 +111,7 @@ class TopicShadow:
                 await self._bus.publish(topic, request(token), qos=1)
                 return await response
         except TimeoutError as error:
-            message = f"No shadow service answered on {topic} in {self._response_timeout:g} s."
+            message = f"no shadow service answered on {topic} in {self._response_timeout:g} s"
             raise unavailable(message) from error
         except DownloaderError as error:
             raise _converted(error) from error
@@ -136,7 +136,7 @@ class TopicShadow:
         try:
             response = decode_response(message.payload)
         except DownloaderError as error:
-            logger.warning("%s on %s", error.message, message.topic)
+            log.warning("%s on %s", error.message, message.topic)
             return
         waiting = self._waiting.get(response.client_token)
         if waiting and not waiting.done():

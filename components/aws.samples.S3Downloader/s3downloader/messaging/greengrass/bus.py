@@ -27,7 +27,7 @@ from .message_sizes import MessageSizes
 
 __all__ = ["GreengrassBus"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 MAX_UNACKED = 8
 MAX_UNACKED_BYTES = 12_000
@@ -161,7 +161,7 @@ class GreengrassBus:
         except MessagingError:
             return False
         except DownloaderError as error:
-            logger.debug("No search for the link: %s", error.message)
+            log.debug("no search for the link: %s", error.message)
         return True
 
     async def wait_lost(self) -> MessagingError:
@@ -175,7 +175,7 @@ class GreengrassBus:
                 return
             except GreengrassCoreIPCError as error:
                 if attempt == attempts or not isinstance(error, ServiceError):
-                    message = f"The nucleus did not publish to {request.topic_name}: {error!r}"
+                    message = f"the nucleus did not publish to {request.topic_name}: {error!r}"
                     raise MessagingError(message) from error
             await asyncio.sleep(pause)
 
@@ -200,12 +200,12 @@ class GreengrassBus:
             delivered = await self._is_delivered(topic, echo)
             if delivered is False:
                 if not vain:
-                    logger.warning("Subscriptions deliver nothing; renewing them")
+                    log.warning("subscriptions deliver nothing; renewing them")
                 await self._ipc.renew(*self._subscriptions)
                 delivered = await self._is_delivered(topic, echo)
                 if delivered is False and not vain:
-                    logger.warning(
-                        "Renewed subscriptions deliver nothing of %s either: let the component and"
+                    log.warning(
+                        "renewed subscriptions deliver nothing of %s either: let the component and"
                         " the device publish, subscribe and receive there",
                         topic,
                     )
@@ -217,13 +217,13 @@ class GreengrassBus:
             await asyncio.sleep(max(self._probe_interval - spent, 0))
 
     async def _subscribe_probe(self, topic: str, echo: asyncio.Event) -> None:
-        log_once, denied = LogOnce(logger), False
+        log_once, denied = LogOnce(log), False
         while True:
             try:
                 await self.subscribe(topic, lambda *_: echo.set())
                 break
             except DownloaderError as error:
-                log_once.report(f"Dead subscriptions will not be noticed: {error.message}")
+                log_once.report("dead subscriptions will not be noticed: %s", error.message)
                 denied = True
             await asyncio.sleep(self._probe_interval)
         if denied:  # the others may have died before there was a probe
@@ -239,7 +239,7 @@ class GreengrassBus:
                 published = True
                 await echo.wait()
         except DownloaderError as error:
-            logger.debug("No probe: %s", error.message)
+            log.debug("no probe: %s", error.message)
             return None
         except TimeoutError:
             return False if published else None
