@@ -16,7 +16,7 @@ from awsiot.greengrasscoreipc.model import (
     SubscribeToIoTCoreRequest,
 )
 
-from ...core.aio import timeout
+from ...core.aio import background, timeout
 from ...core.backoff import backoff
 from ...core.errors import DownloaderError
 from ...core.log_once import LogOnce
@@ -85,7 +85,7 @@ class GreengrassBus:
 
     async def __aenter__(self) -> GreengrassBus:
         if self._probe_topic:
-            self._probe = asyncio.create_task(self._probe_subscriptions(self._probe_topic))
+            self._probe = background(self._probe_subscriptions(self._probe_topic))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -144,7 +144,7 @@ class GreengrassBus:
 
     def _search_link(self) -> None:
         if self._probe_topic and (self._search is None or self._search.done()):
-            self._search = asyncio.create_task(self._find_link(self._probe_topic))
+            self._search = background(self._find_link(self._probe_topic))
 
     async def _find_link(self, topic: str) -> None:
         request = PublishToIoTCoreRequest(topic_name=topic, payload=b"probe", qos="0")

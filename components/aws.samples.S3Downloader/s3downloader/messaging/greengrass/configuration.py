@@ -20,7 +20,7 @@ from awsiot.greengrasscoreipc.model import (
     UpdateStateRequest,
 )
 
-from ...core.aio import timeout
+from ...core.aio import background, timeout
 from ...core.backoff import backoff
 from ...core.errors import DownloaderError
 from ...core.log_once import LogOnce
@@ -162,7 +162,6 @@ async def answer_component_updates(ipc: IpcClient, defer_seconds: Callable[[str]
     nucleus asks again, with the same id; 0 lets the update begin. The nucleus asks every component
     that runs and waits a minute for each that is silent. Nucleus lite does not ask.
     """
-    responses: set[asyncio.Task[None]] = set()
 
     def on_event(event: ComponentUpdatePolicyEvents) -> None:
         if event.pre_update_event:
@@ -171,9 +170,7 @@ async def answer_component_updates(ipc: IpcClient, defer_seconds: Callable[[str]
                 deployment_id=deployment_id,
                 recheck_after_ms=round(defer_seconds(deployment_id) * 1000),
             )
-            response = asyncio.create_task(_defer(ipc, request))
-            responses.add(response)
-            response.add_done_callback(responses.discard)
+            background(_defer(ipc, request))
 
     await ipc.subscribe(
         Subscription(

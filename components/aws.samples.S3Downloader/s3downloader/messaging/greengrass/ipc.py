@@ -24,7 +24,7 @@ from awsiot.eventstreamrpc import (
 from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
 from awsiot.greengrasscoreipc.model import GreengrassCoreIPCError, UnauthorizedError
 
-from ...core.aio import timeout
+from ...core.aio import background, timeout
 from ...core.backoff import backoff
 from ...core.errors import DownloaderError, ErrorCode
 from ...core.log_once import LogOnce
@@ -99,7 +99,7 @@ class IpcClient:
         """Connect, once the nucleus is there. Raises MessagingError if it refuses the token."""
         self._door = EventLoopDoor()
         await self._connect()
-        self._upkeep = asyncio.create_task(self._maintain())
+        self._upkeep = background(self._maintain())
         return self
 
     async def __aexit__(self, *_: object) -> None:

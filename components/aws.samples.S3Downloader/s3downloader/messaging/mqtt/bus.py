@@ -13,7 +13,7 @@ from typing import Any
 from awscrt import mqtt5
 from awscrt.io import SocketOptions
 
-from ...core.aio import timeout
+from ...core.aio import background, timeout
 from ...core.errors import DownloaderError, ErrorCode
 from ...core.log_once import LogOnce
 from ..bus import IOT_CORE_MAX_PAYLOAD, Message, MessageHandler, MessagingError, check_payload
@@ -306,7 +306,7 @@ class MqttBus:
     def _renew_subscriptions(self) -> None:
         if self._renewal:
             self._renewal.cancel()
-        self._renewal = asyncio.create_task(self._subscribe_until_granted())
+        self._renewal = background(self._subscribe_until_granted())
 
     async def _subscribe_until_granted(self) -> None:
         while missing := self._subscriptions.filters - self._granted:
