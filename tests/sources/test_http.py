@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from http.client import HTTPConnection
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -127,3 +128,14 @@ async def test_many_requests_at_once_take_few_connections() -> None:
         assert {response.headers["etag"] for response in responses} == {f'"{amazon.etag}"'}
         assert amazon.connections <= 4
         http.close()
+
+
+async def test_certificates_that_cannot_be_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    http = S3Http("https://127.0.0.1:1", Credentials(KEYS, SystemClock()))
+    with pytest.raises(DownloaderError, match=r"AWS_CA_BUNDLE, .*none\.pem, cannot") as caught:
+        await http.send(HEAD)
+    assert caught.value.code is ErrorCode.ENGINE_FAILED
+    http.close()

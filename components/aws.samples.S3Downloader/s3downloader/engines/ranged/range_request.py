@@ -18,8 +18,9 @@ from typing import NamedTuple
 from ...core.errors import DownloaderError, ErrorCode
 from ...core.request_timeouts import Deadline, MinimumRate, shut_down
 from ...core.throttle import Share
+from ...sources.http.errors import connection_error
 from ...sources.s3.credentials import Keys
-from ...sources.s3.http import Request, Response, S3Http, StreamingResponse, connection_error
+from ...sources.s3.http import Request, Response, S3Http, StreamingResponse
 from .range_response import Body, ObjectRequest, check_response, too_long, too_short
 from .server_features import ServerFeatures
 
@@ -220,7 +221,7 @@ class RangeRequest:
             return self._stalled("no whole head of an answer")
         if isinstance(error, TimeoutError):
             return self._stalled("next to nothing")
-        return connection_error(error, self._request)
+        return connection_error(error, self._request.subject)
 
     def _stalled(self, came: str) -> DownloaderError:
         return DownloaderError(

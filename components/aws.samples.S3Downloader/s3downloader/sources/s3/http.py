@@ -40,9 +40,10 @@ from awscrt.auth import (
 from awscrt.exceptions import AwsCrtError
 from awscrt.http import HttpHeaders, HttpRequest
 
-from ...core.error_mapping import explain
-from ...core.errors import DownloaderError
+from ...core.error_mapping import without_secrets
+from ...core.errors import DownloaderError, ErrorCode
 from ...core.request_timeouts import Deadline, MinimumRate, with_retry_after
+from ..http.errors import connection_error
 from .credentials import Credentials, Keys
 from .refusals import EXPIRED, Refusal, explained, refusal
 
@@ -53,7 +54,6 @@ __all__ = [
     "S3Http",
     "StreamingResponse",
     "address",
-    "connection_error",
 ]
 
 TRIES = 3
@@ -331,9 +331,8 @@ class S3Http:
                 deadline.on_response()
                 return response.read_all(request.limit, self.patience)
             except (OSError, HTTPException) as error:
-                raise connection_error(
-                    TimeoutError() if deadline.is_over else error, request
-                ) from error
+                late = TimeoutError() if deadline.is_over else error
+                raise connection_error(late, request.subject) from error
 
         try:
             return await loop.run_in_executor(self._threads, exchange)
@@ -419,7 +418,16 @@ class S3Http:
 
     @cached_property
     def _ssl_context(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE") or None)
+        bundle = os.environ.get("AWS_CA_BUNDLE") or None
+        try:
+            return ssl.create_default_context(cafile=bundle)
+        except OSError as error:
+            raise DownloaderError(
+                ErrorCode.ENGINE_FAILED,
+                f"the certificates of AWS_CA_BUNDLE, {bundle}, cannot be read; name a file with"
+                " certificates in PEM format, or leave the variable out",
+                cause=str(error),
+            ) from error
 
     def _sign(self, request: Request, keys: Keys, host: str, path: str) -> HttpRequest:
         path += f"?{request.query}" if request.query else ""
@@ -441,12 +449,12 @@ class S3Http:
         try:
             return aws_sign_request(unsigned, config).result(self.patience)
         except AwsCrtError as error:
-            raise explain(f"NoCredentialProviders: {error}", request.subject) from error
-
-
-def connection_error(error: Exception, request: Request) -> DownloaderError:
-    """Return what it means that a request failed before its answer was whole."""
-    return explain(f"{type(error).__name__}: {error}", request.subject)
+            raise DownloaderError(
+                ErrorCode.CREDENTIALS_UNAVAILABLE,
+                f"the credentials for {request.subject} sign no request; check the device's token"
+                " exchange role, or the AWS variables in the environment",
+                cause=without_secrets(str(error)),
+            ) from error
 
 
 def _proxy_authorization(proxy: str) -> dict[str, str]:
