@@ -10,7 +10,8 @@ import pytest
 from s3downloader.core.clock import SystemClock
 from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.core.records import FileRecord, Options
-from s3downloader.core.request_timeouts import LEAST_BYTES, Deadline, MinimumRate
+from s3downloader.core.request_timeouts import LEAST_BYTES
+from s3downloader.sources.http.timeouts import Deadline, MinimumRate
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.http import Request, S3Http
 

@@ -16,9 +16,9 @@ from threading import Lock, local
 from typing import NamedTuple
 
 from ...core.errors import DownloaderError, ErrorCode
-from ...core.request_timeouts import Deadline, MinimumRate, shut_down
 from ...core.throttle import Share
 from ...sources.http.errors import connection_error
+from ...sources.http.timeouts import Deadline, MinimumRate, shut_down
 from ...sources.s3.credentials import Keys
 from ...sources.s3.http import Request, Response, S3Http, StreamingResponse
 from .range_response import Body, ObjectRequest, check_response, too_long, too_short

@@ -42,8 +42,9 @@ from awscrt.http import HttpHeaders, HttpRequest
 
 from ...core.error_mapping import without_secrets
 from ...core.errors import DownloaderError, ErrorCode
-from ...core.request_timeouts import Deadline, MinimumRate, with_retry_after
+from ...core.request_timeouts import with_retry_after
 from ..http.errors import connection_error
+from ..http.timeouts import Deadline, MinimumRate
 from .credentials import Credentials, Keys
 from .refusals import EXPIRED, Refusal, explained, refusal
 
