@@ -15,6 +15,7 @@ from s3downloader.engines.auto import AutoEngine
 from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.s5cmd.program import S5cmd, installed_binary
+from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import S3Source
@@ -34,9 +35,10 @@ async def serve(arguments: Arguments, may_end: MayEnd) -> None:
         tool = S5cmd(endpoint_url=endpoint, binary=binary, environment=keys.environment)
         adopting = tool.adopt(version, installer=_INSTALLER, folder=folder, clock=clock)
         stack.push_async_callback(stop, background(adopting))
-        heads = ObjectMetadata(endpoint, keys)
-        stack.callback(heads.close)
-        ranged = RangedEngine(endpoint_url=endpoint, credentials=keys, heads=heads, clock=clock)
+        client = S3Client(endpoint, keys)
+        stack.callback(client.transport.close_idle)
+        heads = ObjectMetadata(client)
+        ranged = RangedEngine(client=client, heads=heads, clock=clock)
         daemon = Daemon(
             thing_name=arguments.thing_name,
             live=connection.live,

@@ -66,7 +66,7 @@ async def serving(
         try:
             yield server, transport
         finally:
-            transport.close()
+            transport.close_idle()
 
 
 FRAMINGS = {
@@ -131,7 +131,7 @@ async def test_requests_one_after_the_other_share_a_connection() -> None:
             response = await transport.collect(request_to(server.endpoint), 1 << 20)
             assert response.body == BODY
         assert server.connections == 1
-        transport.close()
+        transport.close_idle()
         await transport.collect(request_to(server.endpoint), 1 << 20)
         assert server.connections == 2
 

@@ -13,9 +13,9 @@ import select
 import socket
 import ssl
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPSConnection
+from threading import Lock
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -56,8 +56,9 @@ class Connections:
 
     def __init__(self) -> None:
         self._routes: dict[tuple[str, str], Route] = {}
-        self._idle: defaultdict[Route, list[_Idle]] = defaultdict(list)
+        self._idle: dict[Route, list[_Idle]] = {}
         self._contexts: dict[str, ssl.SSLContext] = {}
+        self._making_context = Lock()  # which takes a while: many connections begin at once
 
     def close_idle(self) -> None:
         """Close the connections that are kept for later."""
@@ -104,11 +105,11 @@ class Connections:
         return StreamingResponse(connection, response, lambda: self._keep(connection, route))
 
     def _keep(self, connection: HTTPConnection, route: Route) -> None:
-        self._idle[route].append(_Idle(connection, time.monotonic()))
+        self._idle.setdefault(route, []).append(_Idle(connection, time.monotonic()))
 
     def _kept(self, route: Route) -> Iterator[HTTPConnection]:
         """Take the connections that are kept, one by one, the one used last first."""
-        idle = self._idle[route]
+        idle = self._idle.setdefault(route, [])
         while True:
             try:
                 connection, since = idle.pop()
@@ -143,18 +144,22 @@ class Connections:
         return connection
 
     def _context(self, ca_bundle: str) -> ssl.SSLContext:
-        if not (context := self._contexts.get(ca_bundle)):
-            try:
-                context = ssl.create_default_context(cafile=ca_bundle or None)
-            except OSError as error:
-                raise DownloaderError(
-                    ErrorCode.ENGINE_FAILED,
-                    f"the certificates of AWS_CA_BUNDLE, {ca_bundle}, cannot be read; name a file"
-                    " with certificates in PEM format, or leave the variable out",
-                    cause=str(error),
-                ) from error
-            self._contexts[ca_bundle] = context
-        return context
+        with self._making_context:
+            if ca_bundle not in self._contexts:
+                self._contexts[ca_bundle] = _new_context(ca_bundle)
+            return self._contexts[ca_bundle]
+
+
+def _new_context(ca_bundle: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_bundle or None)
+    except OSError as error:
+        raise DownloaderError(
+            ErrorCode.ENGINE_FAILED,
+            f"the certificates of AWS_CA_BUNDLE, {ca_bundle}, cannot be read; name a file with"
+            " certificates in PEM format, or leave the variable out",
+            cause=str(error),
+        ) from error
 
 
 def _is_quiet(connected: socket.socket) -> bool:

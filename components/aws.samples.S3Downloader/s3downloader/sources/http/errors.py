@@ -7,7 +7,7 @@ import ssl
 from ...core.error_mapping import without_secrets
 from ...core.errors import DownloaderError, ErrorCode, from_system
 
-__all__ = ["SilenceError", "connection_error"]
+__all__ = ["SilenceError", "broken_off", "connection_error"]
 
 _UNREACHABLE = "the store of {} cannot be reached; check the network and EndpointUrl"
 _UNTRUSTED = (
@@ -45,3 +45,12 @@ def connection_error(error: Exception, subject: str) -> DownloaderError:
     is_untrusted = isinstance(error, ssl.SSLCertVerificationError)
     message = (_UNTRUSTED if is_untrusted else _UNREACHABLE).format(subject)
     return DownloaderError(ErrorCode.NETWORK_UNREACHABLE, message, cause=cause)
+
+
+def broken_off(subject: str, missing: int) -> DownloaderError:
+    """Return the error for a response that ends `missing` bytes too early, without a word."""
+    return DownloaderError(
+        ErrorCode.NETWORK_UNREACHABLE,
+        _UNREACHABLE.format(subject),
+        cause=f"the response broke off, {missing} bytes before its end",
+    )

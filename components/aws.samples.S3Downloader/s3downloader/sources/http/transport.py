@@ -41,7 +41,7 @@ class Transport:
         self._slots = asyncio.Semaphore(requests)
         self._threads: ThreadPoolExecutor | None = None
 
-    def close(self) -> None:
+    def close_idle(self) -> None:
         """Close the connections that are kept, and let the threads end that have nothing to do.
 
         Those of requests under way follow them. The transport can be used again.

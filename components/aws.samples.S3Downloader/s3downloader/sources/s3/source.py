@@ -10,7 +10,7 @@ from ...core.aio import run_all
 from ...core.backoff import backoff
 from ...core.clock import Clock
 from ...core.errors import TRANSIENT, DownloaderError, ErrorCode
-from .http import Request
+from .client import Request
 from .listing import MOST_KEYS, Listed, Listing, Page, page_of
 from .object_metadata import ObjectInfo, ObjectMetadata
 from .refusals import Refusal, explained
@@ -111,7 +111,7 @@ class S3Source:
 
     async def _is_bucket(self, bucket: str) -> bool:
         try:
-            await self._heads.http.send(Request(method="HEAD", bucket=bucket, key=""))
+            await self._heads.client.send(Request(method="HEAD", bucket=bucket, key=""))
         except DownloaderError as error:
             return error.code is not ErrorCode.BUCKET_NOT_FOUND
         return True
@@ -120,7 +120,7 @@ class S3Source:
         """Return the page of a listing that `request` asks for."""
 
         async def ask() -> Page:
-            return page_of(await self._heads.http.send(request), request)
+            return page_of(await self._heads.client.send(request), request)
 
         return await self._with_retries(ask)
 
