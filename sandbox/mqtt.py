@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import aiomqtt
 
-from s3downloader.core.aio import stop, timeout
+from s3downloader.core.aio import background, stop, timeout
 
 __all__ = ["BrokerConnection"]
 
@@ -39,7 +39,7 @@ class BrokerConnection:
         self._offline = asyncio.Event()
 
     async def __aenter__(self) -> BrokerConnection:
-        self._task = asyncio.create_task(self._stay_connected())
+        self._task = background(self._stay_connected())
         try:
             async with timeout(_CONNECT_WITHIN):
                 await self.wait_online()

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import aiomqtt
 import msgspec
 
-from s3downloader.core.aio import stop, timeout
+from s3downloader.core.aio import background, stop, timeout
 
 __all__ = ["DeviceMessage", "Operator"]
 
@@ -61,7 +61,7 @@ class Operator:
         await self._client.__aenter__()
         await self._client.subscribe(f"{self._topics}/responses", qos=1)
         await self._client.subscribe(f"{self._topics}/status", qos=1)
-        self._listening = asyncio.create_task(self._listen())
+        self._listening = background(self._listen())
         return self
 
     async def __aexit__(

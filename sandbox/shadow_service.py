@@ -12,7 +12,7 @@ import re
 import aiomqtt
 import msgspec
 
-from s3downloader.core.aio import stop
+from s3downloader.core.aio import background, stop
 
 from .mqtt import BrokerConnection
 from .shadows import Json, ShadowDocuments, ShadowError
@@ -44,7 +44,7 @@ class ShadowService:
     async def __aenter__(self) -> ShadowService:
         await self._connection.__aenter__()
         self._unlisten = self._shadows.listen(self._publish)
-        self._sender = asyncio.create_task(self._send())
+        self._sender = background(self._send())
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import selectors
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +33,13 @@ async def eventually(probe: Callable[[], T], *, within: float = PATIENCE) -> T:
         assert asyncio.get_running_loop().time() < deadline, f"not within {within} s: {probe}"
         await asyncio.sleep(0.01)
     return value
+
+
+def assert_backs_off(waits: Sequence[float], shortest: float, longest: float) -> None:
+    """See that the pauses after failures in a row double within their bounds, with jitter."""
+    for failures, wait in enumerate(waits, start=1):
+        most = min(longest, shortest * 2**failures)
+        assert max(shortest, most / 2) <= wait <= most, (failures, waits)
 
 
 def is_running(pid: int) -> bool:

@@ -109,9 +109,24 @@ def test_only_what_was_recovered_is_planned() -> None:
     assert {m.stem for m in MODULES if makes.search(m.read_text())} == {"plan", "stager"}
 
 
+def test_only_the_transport_knows_how_requests_are_carried() -> None:
+    client = re.compile(r"^\s*(from|import) (http\.client|ssl|urllib\.request)\b", re.MULTILINE)
+    users = {str(m.relative_to(PACKAGE)) for m in MODULES if client.search(m.read_text())}
+    others = {user for user in users if not user.startswith("sources/http/")}
+    assert others == {"sources/s3/container_credentials.py"}  # which asks an address on the device
+
+
 def test_boto3_is_loaded_for_its_credentials_alone() -> None:
     loads = re.compile(r"^\s*(from|import) boto(3|core)\b", re.MULTILINE)
     assert {m.stem for m in MODULES if loads.search(m.read_text())} == {"credentials"}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
+def test_a_module_logs_under_its_own_name(module: Path) -> None:
+    named = re.compile(r"^\s*(\S+) = logging\.getLogger\((.*)\)", re.MULTILINE)
+    loggers = named.findall(module.read_text())
+    is_root = module == PACKAGE / "core" / "logs.py"
+    assert loggers in ([], [("root", "")] if is_root else [("log", "__name__")])
 
 
 def test_main_only_wires() -> None:

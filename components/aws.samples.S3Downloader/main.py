@@ -1,6 +1,5 @@
 """Entry point: chooses the adapters and the engine, wires them, runs until told to stop."""
 
-import asyncio
 import os
 import sys
 from contextlib import AsyncExitStack
@@ -10,12 +9,13 @@ from s3downloader.app import connections
 from s3downloader.app.arguments import Arguments, parse
 from s3downloader.app.daemon import Daemon
 from s3downloader.app.process import MayEnd, run_until_stopped
-from s3downloader.core.aio import stop, unless
+from s3downloader.core.aio import background, stop, unless
 from s3downloader.core.clock import SystemClock
 from s3downloader.engines.auto import AutoEngine
 from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.s5cmd.program import S5cmd, installed_binary
+from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import S3Source
@@ -34,10 +34,11 @@ async def serve(arguments: Arguments, may_end: MayEnd) -> None:
         binary = installed_binary(version, folder)
         tool = S5cmd(endpoint_url=endpoint, binary=binary, environment=keys.environment)
         adopting = tool.adopt(version, installer=_INSTALLER, folder=folder, clock=clock)
-        stack.push_async_callback(stop, asyncio.create_task(adopting))
-        heads = ObjectMetadata(endpoint, keys)
-        stack.callback(heads.close)
-        ranged = RangedEngine(endpoint_url=endpoint, credentials=keys, heads=heads, clock=clock)
+        stack.push_async_callback(stop, background(adopting))
+        client = S3Client(endpoint, keys)
+        stack.callback(client.transport.close_idle)
+        heads = ObjectMetadata(client)
+        ranged = RangedEngine(client=client, heads=heads, clock=clock)
         daemon = Daemon(
             thing_name=arguments.thing_name,
             live=connection.live,

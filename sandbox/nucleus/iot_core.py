@@ -14,6 +14,8 @@ import aiomqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from s3downloader.core.aio import background
+
 from ..mqtt import BrokerConnection
 from .errors import ServiceError
 from .faults import Faults
@@ -132,7 +134,7 @@ class IotCore:
             await self._unsubscribe_at_broker(topic_filter)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
+        task = background(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from s3downloader.core.aio import background
+
 from .errors import InvalidArgumentsError, IpcError, ServiceError
 from .wire import HeaderValue, Message, MessageFlag, MessageType, WireError, read_message
 
@@ -268,7 +270,7 @@ class _Connection:
         elif "operation" in message.headers:
             name = str(message.headers["operation"]).removeprefix(_NAMESPACE)
             stream = self._streams[stream_id] = Stream(self, stream_id, name)
-            request = asyncio.create_task(self._handle(stream_id, stream, message.payload))
+            request = background(self._handle(stream_id, stream, message.payload))
             self._requests.add(request)
             request.add_done_callback(self._requests.discard)
 

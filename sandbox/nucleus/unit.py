@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
-from s3downloader.core.aio import stop
+from s3downloader.core.aio import background, stop
 from s3downloader.core.clock import Clock
 
 from .nucleus import TOKEN_EXCHANGE, Nucleus
@@ -72,7 +72,7 @@ class Unit:
     async def start(self) -> None:
         """`systemctl start`. Raises StartLimitError."""
         await self._start()
-        self._checkpointer = asyncio.create_task(self._keep())
+        self._checkpointer = background(self._keep())
 
     async def stop(self) -> None:
         """`systemctl stop`: it stays so."""

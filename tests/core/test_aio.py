@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from typing import Any
 
 import pytest
 
-from s3downloader.core.aio import run_all, unless
+from s3downloader.core.aio import background, first_of, run_all, stop, uninterrupted, unless
+
+from ..support import eventually
 
 
 async def test_of_several_failures_at_once_one_is_raised_quietly() -> None:
@@ -119,3 +122,44 @@ async def test_work_that_is_stopped_ends_as_it_ends_itself(fault: OSError | None
     with pytest.raises(OSError if fault else asyncio.CancelledError):
         await task
     assert ended == ["ended"]
+
+
+async def test_a_failure_in_background_is_logged_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    task = background(lose("ground"))
+    await asyncio.wait([task])
+    [record] = await eventually(lambda: caplog.records)
+    assert record.message == "the task lose failed"
+    assert record.exc_info
+    assert record.exc_info[1] is task.exception()
+
+
+async def test_background_work_lives_without_a_reference() -> None:
+    task = weakref.ref(background(never()))  # whose future nothing else refers to
+    await asyncio.sleep(0)
+    gc.collect()
+    assert task() is not None
+    await stop(task())
+
+
+async def test_a_stopped_background_task_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    await stop(background(never()))
+    await asyncio.sleep(0)
+    assert caplog.records == []
+
+
+async def test_a_failure_of_work_whose_caller_left_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caller = asyncio.create_task(uninterrupted(lose("disk")))
+    await asyncio.sleep(0)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert caplog.messages == ["the task lose failed"]
+
+
+async def test_of_two_the_first_that_fails_is_raised() -> None:
+    with pytest.raises(ValueError, match="first"):
+        await first_of(lose("first"), never())

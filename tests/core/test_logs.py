@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from s3downloader.core import logs
+from s3downloader.core.log_once import LogOnce
 
 
 @pytest.mark.parametrize(
@@ -109,3 +110,18 @@ def test_no_encoding_of_stdout_costs_a_record(encoding: str) -> None:
     assert run.stderr == b""
     assert b"file caf\\udce9 of " in run.stdout
     assert len(run.stdout.splitlines()) == 1
+
+
+def test_a_trouble_that_lasts_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    once = LogOnce(logging.getLogger("x"))
+    for place in ("a", "a", "b"):
+        once.report("%s is away: %r", place, OSError(1, "no"))
+    once.report("100% away")
+    once.reset()
+    once.report("100% away")
+    assert caplog.messages == [
+        "a is away: PermissionError(1, 'no')",
+        "b is away: PermissionError(1, 'no')",
+        "100% away",
+        "100% away",
+    ]

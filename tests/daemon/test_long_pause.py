@@ -16,6 +16,7 @@ from s3downloader.engines.auto import AutoEngine
 from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.s5cmd.program import S5cmd
+from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import S3Source
@@ -86,17 +87,16 @@ def leaping(harness: Harness, way: Link, exchange: Exchange) -> Iterator[Leaping
     """The time of `harness`, whose engine and source are the real ones, as main.py makes them."""
     clock = harness.clock = LeapingClock()
     credentials = Credentials({**os.environ, **exchange.environment("daemon")}, clock)
-    heads = ObjectMetadata(way.endpoint, credentials)
+    client = S3Client(way.endpoint, credentials)
+    heads = ObjectMetadata(client)
     tool = S5cmd(endpoint_url=way.endpoint)
-    ranged = RangedEngine(
-        endpoint_url=way.endpoint, credentials=credentials, heads=heads, clock=clock
-    )
+    ranged = RangedEngine(client=client, heads=heads, clock=clock)
     engine = AutoEngine(s5cmd=S5cmdEngine(tool, clock, heads), ranged=ranged)
     harness.real = (S3Source(heads, clock), engine)
     harness.transient = TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}
     harness.configuration["ProcessInterval"] = 0.2
     yield clock
-    heads.close()
+    client.transport.close_idle()
 
 
 async def test_after_a_long_pause_only_what_is_missing_is_fetched(

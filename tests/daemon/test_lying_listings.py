@@ -13,6 +13,7 @@ import pytest
 
 from s3downloader.core.records import State
 from s3downloader.engines.ranged.engine import RangedEngine
+from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import S3Source
@@ -53,12 +54,10 @@ async def server(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(LyingServer(honest))
-        credentials = Credentials(os.environ, clock)
-        heads = ObjectMetadata(server.endpoint, credentials)
-        stack.callback(heads.close)
-        ranged = RangedEngine(
-            endpoint_url=server.endpoint, credentials=credentials, heads=heads, clock=clock
-        )
+        client = S3Client(server.endpoint, Credentials(os.environ, clock))
+        stack.callback(client.transport.close_idle)
+        heads = ObjectMetadata(client)
+        ranged = RangedEngine(client=client, heads=heads, clock=clock)
         harness.real = (S3Source(heads, clock), ranged)
         harness.configuration["ProcessInterval"] = 0.2
         yield server

@@ -16,6 +16,8 @@ from s3downloader.engines.auto import AutoEngine
 from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.s5cmd.program import S5cmd
+from s3downloader.sources.http.transport import Transport
+from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import ObjectInfo
@@ -48,16 +50,11 @@ class Device:
         self.server = server
         self.source = ListedSource()
         self.clock = harness.clock = LeapingClock()
-        credentials = Credentials(KEYS, self.clock)
-        self.heads = ObjectMetadata(server.endpoint, credentials)
-        ranged = RangedEngine(
-            endpoint_url=server.endpoint,
-            credentials=credentials,
-            heads=self.heads,
-            clock=self.clock,
-            stall_timeout=2.0,
-        )
-        s5cmd = S5cmdEngine(S5cmd(endpoint_url=server.endpoint), self.clock, self.heads)
+        self.transport = Transport(patience=2.0)
+        client = S3Client(server.endpoint, Credentials(KEYS, self.clock), self.transport)
+        heads = ObjectMetadata(client)
+        ranged = RangedEngine(client=client, heads=heads, clock=self.clock)
+        s5cmd = S5cmdEngine(S5cmd(endpoint_url=server.endpoint), self.clock, heads)
         harness.real = (self.source, AutoEngine(s5cmd=s5cmd, ranged=ranged))
         harness.configuration["ProcessInterval"] = 0.2
 
@@ -83,7 +80,7 @@ async def device(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIter
     async with LyingServer(Served(b"")) as server:
         device = Device(harness, server)
         yield device
-        device.heads.close()
+        device.transport.close_idle()
 
 
 def longer(served: Served) -> Callable[[ReceivedRequest], Reply]:

@@ -18,6 +18,7 @@ from s3downloader.engines.base import FetchJob, Sink
 from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.s5cmd.program import S5cmd
+from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import S3Source
@@ -255,16 +256,14 @@ def real(
     """A device whose source and engine are the real ones."""
     for name, value in object_server.environment.items():
         monkeypatch.setenv(name, value)
-    credentials = Credentials(os.environ, harness.clock)
-    heads = ObjectMetadata(link.endpoint, credentials)
+    client = S3Client(link.endpoint, Credentials(os.environ, harness.clock))
+    heads = ObjectMetadata(client)
     tool = S5cmd(endpoint_url=link.endpoint)
-    ranged = RangedEngine(
-        endpoint_url=link.endpoint, credentials=credentials, heads=heads, clock=harness.clock
-    )
+    ranged = RangedEngine(client=client, heads=heads, clock=harness.clock)
     engine = AutoEngine(s5cmd=S5cmdEngine(tool, harness.clock, heads), ranged=ranged)
     harness.real = (S3Source(heads, harness.clock), engine)
     yield harness
-    heads.close()
+    client.transport.close_idle()
 
 
 @pytest.mark.parametrize(

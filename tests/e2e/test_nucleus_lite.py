@@ -54,7 +54,7 @@ async def test_a_start_offline_waits_and_listens_when_online(
         await eventually(lambda: "gives no subscription to" in bench.device.log)
         await eventually(lambda: "listening on" in bench.device.log)
         await bench.nucleus.drop_connection(COMPONENT)  # the repair begins once more
-        await eventually(lambda: bench.device.log.count("Connected to the nucleus") == 2)
+        await eventually(lambda: bench.device.log.count("connected to the nucleus") == 2)
         await broker.start()
         async with Operator(broker.port, bench.device.thing_name) as operator:
             await answer(operator, within=60)

@@ -20,6 +20,8 @@ from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.s5cmd.program import S5cmd
 from s3downloader.engines.verification import Heads
+from s3downloader.sources.http.transport import Transport
+from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from sandbox.servers import S3Server
@@ -78,15 +80,15 @@ class FastClock:
         await asyncio.sleep(seconds / self._SPEED)
 
 
-def _heads(endpoint: str, credentials: Credentials) -> ObjectMetadata:
-    heads = ObjectMetadata(endpoint, credentials)
-    to_close.callback(heads.close)
-    return heads
+def _client(endpoint: str, credentials: Credentials, patience: float = 30.0) -> S3Client:
+    client = S3Client(endpoint, credentials, Transport(patience=patience))
+    to_close.callback(client.transport.close_idle)
+    return client
 
 
 def by_s5cmd(endpoint: str, clock: Clock, binary: Path | None = None) -> S5cmdEngine:
     """Return an engine of s5cmd that reads from `endpoint`."""
-    heads = _heads(endpoint, Credentials(os.environ, clock))
+    heads = ObjectMetadata(_client(endpoint, Credentials(os.environ, clock)))
     return S5cmdEngine(S5cmd(endpoint_url=endpoint, binary=binary), clock, heads)
 
 
@@ -101,15 +103,9 @@ def by_ranges(
 ) -> RangedEngine:
     """Return the engine of ranges that reads from `endpoint`."""
     clock = clock or SystemClock()
-    credentials = credentials or Credentials(os.environ, clock)
-    return RangedEngine(
-        endpoint_url=endpoint,
-        credentials=credentials,
-        heads=heads or _heads(endpoint, credentials),
-        clock=clock,
-        disk=disk,
-        stall_timeout=stall_timeout,
-    )
+    client = _client(endpoint, credentials or Credentials(os.environ, clock), stall_timeout)
+    heads = heads or ObjectMetadata(client)
+    return RangedEngine(client=client, heads=heads, clock=clock, disk=disk)
 
 
 def job(staging: Path, options: Options | None = None, share: Share | None = None) -> FetchJob:

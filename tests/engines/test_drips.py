@@ -10,9 +10,11 @@ import pytest
 from s3downloader.core.clock import SystemClock
 from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.core.records import FileRecord, Options
-from s3downloader.core.request_timeouts import LEAST_BYTES, Deadline, MinimumRate
+from s3downloader.core.request_timeouts import LEAST_BYTES
+from s3downloader.sources.http.timeouts import Deadline, MinimumRate
+from s3downloader.sources.http.transport import Transport
+from s3downloader.sources.s3.client import Request, S3Client
 from s3downloader.sources.s3.credentials import Credentials
-from s3downloader.sources.s3.http import Request, S3Http
 
 from .dripping_server import DrippingServer
 from .support import (
@@ -82,11 +84,12 @@ async def test_an_answer_to_a_small_request_has_its_time_too(place: int) -> None
     async with DrippingServer(LARGE) as server:
         server.always = place
         keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
-        http = S3Http(server.endpoint, Credentials(keys, SystemClock()), patience=PATIENCE)
+        transport = Transport(patience=PATIENCE)
+        client = S3Client(server.endpoint, Credentials(keys, SystemClock()), transport)
         with pytest.raises(DownloaderError) as caught:
-            await http.send(Request(method="GET", bucket="models", key="model"))
+            await client.send(Request(method="GET", bucket="models", key="model"))
         assert caught.value.code is ErrorCode.TIMEOUT
-        http.close()
+        transport.close_idle()
 
 
 def test_a_slow_connection_is_no_drip() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +17,8 @@ from s3downloader.core.throttle import Throttle
 from s3downloader.engines.ranged.range_reader import BucketReader
 from s3downloader.engines.ranged.range_request import ResponseHandler
 from s3downloader.engines.ranged.server_features import ServerFeatures
+from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
-from s3downloader.sources.s3.http import S3Http
 from s3downloader.sources.s3.object_metadata import ChecksumMode
 from tests.sources.lying_server import LyingServer, ReceivedRequest, Reply
 from tests.support import eventually
@@ -63,25 +62,22 @@ async def test_of_an_answer_with_another_etag_no_byte_is_taken() -> None:
         return other(replace(request, headers={**request.headers, "if-match": ""}))
 
     taken: list[int] = []
-    credentials, clock = Credentials(os.environ, SystemClock()), SystemClock()
-    with ThreadPoolExecutor(1) as threads:
-        async with LyingServer(heedless) as server:
-            reader = BucketReader(
-                "models",
-                http=S3Http(server.endpoint, credentials),
-                credentials=credentials,
-                share=Throttle(clock, lambda: 0).open(),
-                threads=threads,
-                features=ServerFeatures(clock),
-                checksum_mode=ChecksumMode(),
-                accelerate=False,
+    clock = SystemClock()
+    async with LyingServer(heedless) as server:
+        reader = BucketReader(
+            "models",
+            client=S3Client(server.endpoint, Credentials(os.environ, clock)),
+            share=Throttle(clock, lambda: 0).open(),
+            features=ServerFeatures(clock),
+            checksum_mode=ChecksumMode(),
+            accelerate=False,
+        )
+        file = file_of(other, etag="listed")
+        with pytest.raises(DownloaderError) as caught:
+            await reader.read(
+                file, (0, MIB), ResponseHandler(lambda c: taken.append(len(c)), lambda: None)
             )
-            file = file_of(other, etag="listed")
-            with pytest.raises(DownloaderError) as caught:
-                await reader.read(
-                    file, (0, MIB), ResponseHandler(lambda c: taken.append(len(c)), lambda: None)
-                )
-            assert [request.headers["if-match"] for request in server.requests] == ['"listed"']
+        assert [request.headers["if-match"] for request in server.requests] == ['"listed"']
     assert caught.value.code is ErrorCode.SOURCE_CHANGED
     assert taken == []
 

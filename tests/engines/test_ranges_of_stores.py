@@ -239,9 +239,6 @@ class KnownHeads:
     async def validator(self, bucket: str, key: str, size: int) -> str:
         raise NotImplementedError
 
-    def close_idle(self) -> None:
-        pass
-
 
 @pytest.mark.parametrize(
     ("algorithm", "with_parts", "part_size", "again"),

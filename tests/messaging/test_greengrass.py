@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("_quick_retries")
 
 @pytest.fixture
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(greengrass, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(greengrass, "SHORTEST_PAUSE", 0.01)
 
 
 class TestConnection:
@@ -108,7 +108,7 @@ class TestConnection:
         async with start_nucleus("lite") as nucleus, open_bus() as bus:
             await bus.subscribe(prefix, inbox)
             async with nucleus.away():
-                await eventually(lambda: "No nucleus answers" in caplog.text)
+                await eventually(lambda: "no nucleus answers" in caplog.text)
             await publish_until_heard(bus, prefix, inbox)
 
     async def test_a_start_waits_for_the_nucleus(
@@ -117,7 +117,7 @@ class TestConnection:
         async with start_nucleus("lite") as nucleus:
             async with nucleus.away():
                 starting = asyncio.create_task(IpcClient().__aenter__())
-                await eventually(lambda: "No nucleus answers" in caplog.text)
+                await eventually(lambda: "no nucleus answers" in caplog.text)
                 assert not starting.done()
             async with timeout(PATIENCE):
                 client = await starting

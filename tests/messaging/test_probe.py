@@ -106,7 +106,7 @@ async def test_the_pause_never_grows_and_the_log_is_quiet(
             nucleus.faults.deaf = False
             await publish_until_heard(bus, f"{prefix}/commands", inbox)
     assert caplog.text.count("renewing them") == 1
-    assert caplog.text.count("Renewed subscriptions deliver nothing") == 1
+    assert caplog.text.count("renewed subscriptions deliver nothing") == 1
 
 
 async def test_a_probe_that_cannot_be_published_follows_soon(
@@ -117,12 +117,12 @@ async def test_a_probe_that_cannot_be_published_follows_soon(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(greengrass, "PROBE_AGAIN", 0.05)
-    monkeypatch.setattr(greengrass, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(greengrass, "SHORTEST_PAUSE", 0.01)
     caplog.set_level("DEBUG", "s3downloader")
     async with start_nucleus("lite") as nucleus:
         nucleus.faults.fail_publishes = True
         async with open_bus(probe_topic=f"{prefix}/probe", probe_interval=3_600):
-            await eventually(lambda: "No probe" in caplog.text)
+            await eventually(lambda: "no probe" in caplog.text)
             nucleus.faults.fail_publishes = False
             await probes.count(1)
 

@@ -189,7 +189,7 @@ class TestTopics:
         assert error.value.code == ErrorCode.PAYLOAD_TOO_LARGE
 
     async def test_a_busy_service_is_asked_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(shadow_topics, "FIRST_PAUSE", 0.001)
+        monkeypatch.setattr(shadow_topics, "SHORTEST_PAUSE", 0.001)
         codes = [429, 500, 429, 404]
         async with MemoryBus(Hub()) as bus:
             await bus.subscribe("$aws/things/thing/shadow/name/models/get", refuser(bus, codes))
@@ -199,7 +199,7 @@ class TestTopics:
     async def test_a_service_that_stays_busy_is_unavailable(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(shadow_topics, "FIRST_PAUSE", 0.001)
+        monkeypatch.setattr(shadow_topics, "SHORTEST_PAUSE", 0.001)
         codes = [429] * 100
         async with MemoryBus(Hub()) as bus:
             await bus.subscribe("$aws/things/thing/shadow/name/models/get", refuser(bus, codes))
@@ -239,7 +239,7 @@ class TestShadowManager:
 
     async def test_nucleus_lite_has_none(self, start_nucleus: StartNucleus, prefix: str) -> None:
         async with start_nucleus("lite"), IpcClient() as ipc:
-            with pytest.raises(DownloaderError, match="No ShadowManager") as error:
+            with pytest.raises(DownloaderError, match="no ShadowManager") as error:
                 await IpcShadow(ipc, prefix).get()
         assert error.value.code == UNAVAILABLE
 

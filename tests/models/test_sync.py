@@ -60,12 +60,27 @@ async def until_told() -> None:
         await asyncio.sleep(0)
 
 
-async def next_round(device: Device, wait: float) -> None:
-    """Let `wait` go by, which is what the next round waits for."""
-    await eventually(lambda: device.clock.waits == [wait])
-    device.clock.advance(wait)
-    if wait > GATHERING:
-        await next_round(device, GATHERING)
+async def backs_off(device: Device, failures: int) -> float:
+    """Return how long the next round waits, once it waits as after so many failures in a row."""
+    most = min(2.0**failures, 300.0)
+
+    def wait() -> float:
+        waits = device.clock.waits
+        return waits[0] if len(waits) == 1 and most / 2 <= waits[0] <= most else 0.0
+
+    return await eventually(wait)
+
+
+async def gathered(device: Device) -> None:
+    """Let a round begin, which waits no longer than for a burst of changes to be over."""
+    await eventually(lambda: device.clock.waits == [GATHERING])
+    device.clock.advance(GATHERING)
+
+
+async def next_round(device: Device, failures: int) -> None:
+    """Let the next round begin, which waits as after so many failures in a row."""
+    device.clock.advance(await backs_off(device, failures) + 0.001)  # which is rounded
+    await gathered(device)
 
 
 async def test_the_shadow_shows_the_registry(device: Device, registry: Registry) -> None:
@@ -203,8 +218,8 @@ async def test_an_update_whose_answer_was_lost(device: Device, registry: Registr
     device.shadow.is_available = False
     await registry.delete("ocr")
     await registry.add(VLM)
-    await next_round(device, GATHERING)
-    await eventually(lambda: device.clock.waits == [1])
+    await gathered(device)
+    await backs_off(device, 1)
     assert list(device.reported()) == ["vlm-7B"]
 
     device.shadow.is_available = True
@@ -364,18 +379,18 @@ async def test_a_service_without_room(device: Device, registry: Registry) -> Non
 async def test_no_service_is_said_once(device: Device) -> None:
     device.shadow.available = False
     async with device.started() as registry:
-        for wait in (1, 2, 4, 8, 16, 32, 64, 128, 256, 300):
-            await next_round(device, wait)
-        await eventually(lambda: device.clock.waits == [300])
+        for failures in range(1, 11):
+            await next_round(device, failures)
+        await backs_off(device, 11)
         assert [code for code, _ in device.warnings] == [ErrorCode.SHADOW_UNAVAILABLE]
         assert "no shadow service answers" in device.warnings[0][1]
 
         device.shadow.available = True
-        await next_round(device, 300)
+        await next_round(device, 11)
         await at_rest(device)
         device.shadow.available = False
         await registry.add(VLM)
-        await next_round(device, GATHERING)
+        await gathered(device)
         await eventually(lambda: len(device.warnings) == 2)
         assert device.shadow.watchers == 1
 
@@ -386,12 +401,12 @@ async def test_the_registry_works_while_the_service_is_away(
     await at_rest(device)
     device.shadow.available = False
     await registry.add(VLM)
-    for wait in (GATHERING, 1):
-        await next_round(device, wait)
-    await eventually(lambda: device.clock.waits == [2])
+    await gathered(device)
+    await next_round(device, 1)
+    wait = await backs_off(device, 2)
     await registry.add(OCR)
     await until_told()
-    assert device.clock.waits == [2], "a change at the device ended the wait"
+    assert device.clock.waits == [wait], "a change at the device ended the wait"
 
     device.shadow.requests.clear()
     device.shadow.available = True
@@ -405,9 +420,10 @@ async def test_a_message_from_the_service_ends_the_wait(device: Device, registry
     await at_rest(device)
     device.shadow.available = False
     await registry.add(VLM)
-    for wait in (GATHERING, 1, 2, 4, 8):
-        await next_round(device, wait)
-    await eventually(lambda: device.clock.waits == [16])
+    await gathered(device)
+    for failures in range(1, 5):
+        await next_round(device, failures)
+    await backs_off(device, 5)
 
     device.shadow.available = True
     device.write(reported={"touch": 1})

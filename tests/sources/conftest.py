@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from s3downloader.core.clock import Clock, SystemClock
+from s3downloader.sources.http.transport import Transport
+from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import S3Source
@@ -39,9 +41,10 @@ def source_at(
     endpoint: str, *, patience: float = 30.0, clock: Clock | None = None, **how: Any
 ) -> S3Source:
     clock = clock or SystemClock()
-    heads = ObjectMetadata(endpoint, Credentials(os.environ, clock), patience=patience)
-    _to_close.callback(heads.close)
-    return S3Source(heads, clock, **how)
+    transport = Transport(patience=patience)
+    _to_close.callback(transport.close_idle)
+    client = S3Client(endpoint, Credentials(os.environ, clock), transport)
+    return S3Source(ObjectMetadata(client), clock, **how)
 
 
 @pytest.fixture

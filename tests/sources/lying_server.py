@@ -128,6 +128,10 @@ class LyingServer:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        await self.drop_connections()
+
+    async def drop_connections(self) -> None:
+        """Close all connections, also those that are idle."""
         await self._connections.end()
 
     @property

@@ -53,6 +53,16 @@ async def test_callers_at_one_time_share_one_request(
     assert exchange.requests == 1
 
 
+async def test_a_program_s_environment_shares_the_request(
+    exchange: CredentialsEndpoint, clock: ManualClock
+) -> None:
+    credentials = Credentials(environment(exchange), clock)
+    await asyncio.gather(
+        credentials.get(), credentials.environment(), credentials.environment(), credentials.get()
+    )
+    assert exchange.requests == 1
+
+
 async def test_one_caller_that_leaves_takes_nothing_from_the_others(
     exchange: CredentialsEndpoint, clock: ManualClock
 ) -> None:

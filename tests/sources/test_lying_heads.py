@@ -10,6 +10,7 @@ import pytest
 from s3downloader.core.checksums import Expected
 from s3downloader.core.clock import SystemClock
 from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import ObjectInfo, S3Source
@@ -229,9 +230,9 @@ async def heads_of(
     answer: Callable[[ReceivedRequest], Reply],
 ) -> AsyncIterator[tuple[ObjectMetadata, LyingServer]]:
     async with LyingServer(answer) as server:
-        heads = ObjectMetadata(server.endpoint, Credentials(KEYS, SystemClock()))
-        yield heads, server
-        heads.close()
+        client = S3Client(server.endpoint, Credentials(KEYS, SystemClock()))
+        yield ObjectMetadata(client), server
+        client.transport.close_idle()
 
 
 @pytest.mark.parametrize(

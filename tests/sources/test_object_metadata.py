@@ -16,6 +16,8 @@ import pytest
 from s3downloader.core.checksums import CRCS, Expected, Part, check_file
 from s3downloader.core.clock import SystemClock
 from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.sources.http.transport import Transport
+from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata, checksum_from_headers
 from sandbox.link import Link
@@ -64,9 +66,10 @@ def server(request: pytest.FixtureRequest) -> S3Server:
 async def heads_of(
     endpoint: str | None, environment: dict[str, str], **how: Any
 ) -> AsyncIterator[ObjectMetadata]:
-    heads = ObjectMetadata(endpoint, Credentials(environment, SystemClock()), **how)
-    yield heads
-    heads.close()
+    transport = Transport(**how)
+    client = S3Client(endpoint, Credentials(environment, SystemClock()), transport)
+    yield ObjectMetadata(client)
+    transport.close_idle()
 
 
 @pytest.fixture

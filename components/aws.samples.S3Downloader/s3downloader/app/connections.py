@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -11,7 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from ..core import logs, settings
-from ..core.aio import stop
+from ..core.aio import background, stop
 from ..core.errors import TRANSIENT, DownloaderError, ErrorCode
 from ..core.settings import LiveSettings
 from ..messaging.bus import Bus, Shadow
@@ -110,7 +109,7 @@ async def over_greengrass(arguments: Arguments) -> AsyncIterator[Connection]:
             tell = warn
             await configuration.answer_component_updates(ipc, defer)
             following = configuration.follow_configuration(ipc, component, changed)
-            stack.push_async_callback(stop, asyncio.create_task(following))
+            stack.push_async_callback(stop, background(following))
 
         shadow = FirstAvailable(IpcShadow(ipc, thing), TopicShadow(bus, thing))
         # The nucleus has its credentials from the cloud: they come back when the network does.

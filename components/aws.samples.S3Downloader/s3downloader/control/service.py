@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from ..contract import commands, decode_command, encode, new_command_id, peek, responses
-from ..core.aio import TaskGroup
+from ..core.aio import TaskGroup, background
 from ..core.clock import Clock
 from ..core.errors import DownloaderError, ErrorCode
 from ..core.records import GENERATED
@@ -108,7 +108,7 @@ class S3CommandService:
         """
         safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._listening:
-            task = asyncio.create_task(self._take_in(message, safe))
+            task = background(self._take_in(message, safe))
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
         return safe

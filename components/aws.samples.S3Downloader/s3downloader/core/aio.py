@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ else:
 
 __all__ = [
     "TaskGroup",
+    "background",
     "batches",
     "first_of",
     "run_all",
@@ -23,9 +25,30 @@ __all__ = [
     "unless",
 ]
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _CANCEL_AGAIN = 5.0
+_background: set[asyncio.Task[Any]] = set()
+"""What `background` has started and has not ended: the event loop keeps weak references only."""
+
+
+def background(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Start `work` in a task whose end nobody waits for; log an error in it at once.
+
+    The task is kept until it ends. Stop it where its owner ends.
+    """
+    task = asyncio.create_task(work)
+    _background.add(task)
+    task.add_done_callback(_log_failure)
+    return task
+
+
+def _log_failure(task: asyncio.Task[Any]) -> None:
+    _background.discard(task)
+    if not task.cancelled() and (error := task.exception()):
+        name = getattr(task.get_coro(), "__qualname__", task.get_name())
+        log.error("the task %s failed", name, exc_info=error)
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
@@ -40,6 +63,7 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
         except Exception:
             break
     if interruption is not None:
+        _log_failure(task)
         raise interruption
     return task.result()
 
@@ -68,10 +92,15 @@ async def batches(items: AsyncIterable[T], size: int = 1_000) -> AsyncIterator[l
 
 
 async def first_of(*works: Coroutine[Any, Any, object]) -> None:
-    """Run all `works`; when the first has ended, cancel the others and wait until they ended."""
+    """Run all `works`; when the first has ended, cancel the others and wait until they ended.
+
+    Raises what the first raised.
+    """
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
     finally:
         await uninterrupted(_stop_all(tasks))
 

@@ -1,4 +1,4 @@
-"""Growing pauses between attempts."""
+"""Growing pauses between attempts, none of them fixed: so a fleet does not come back in step."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ __all__ = ["backoff", "pause_after"]
 _MOST_DOUBLINGS = 64  # beyond any ceiling, and far from what a float cannot hold
 
 
-def pause_after(failures: int, first: float, ceiling: float) -> float:
+def pause_after(failures: int, shortest: float, longest: float) -> float:
     """Return the pause in seconds after so many failures in a row, counted from 1.
 
-    It is about `first`, doubling with each failure up to about `ceiling`. It is drawn from the
-    upper half of its range, so that many clients do not come at once.
+    It is never shorter than `shortest`, nor longer than `longest`. After the first failure it is
+    drawn from `shortest` to twice that; both bounds double with each failure, until the upper one
+    is `longest` and the lower one half of it.
     """
-    longest = min(ceiling, first * 2.0 ** min(failures - 1, _MOST_DOUBLINGS))
-    return random.uniform(longest / 2, longest)  # noqa: S311 - spreads load, keeps no secret
+    most = min(longest, shortest * 2.0 ** min(failures, _MOST_DOUBLINGS))
+    least = max(shortest, most / 2)
+    return random.uniform(least, most)  # noqa: S311 - spreads load, keeps no secret
 
 
-def backoff(first: float, ceiling: float) -> Iterator[float]:
+def backoff(shortest: float, longest: float) -> Iterator[float]:
     """Yield the pauses of `pause_after`, one failure after the other, without end."""
     for failures in count(1):
-        yield pause_after(failures, first, ceiling)
+        yield pause_after(failures, shortest, longest)

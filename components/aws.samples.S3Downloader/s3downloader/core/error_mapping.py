@@ -1,5 +1,7 @@
-"""What a failure means: from the words of s5cmd, Python's own HTTP client or the kernel to one of
-our errors. What a store's answer says as data is in `refusals`."""
+"""What the words of a program mean that we run, s5cmd: from a text to one of our errors.
+
+What this code finds out itself carries its code from the beginning.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,6 @@ _CAUSES = (
         ErrorCode.RESOURCES_EXHAUSTED,
         "cannot allocate memory",
         "out of memory",
-        "can't start new thread",
         "failed to create new OS thread",
         says="fetching {subject} needed more memory or threads than there are; lower numworkers or "
         "MaxConcurrentDownloads",
@@ -160,7 +161,6 @@ _CAUSES = (
     _Cause(
         ErrorCode.NETWORK_UNREACHABLE,
         "x509:",
-        "certificate verify failed",
         says="the store of {subject} shows a certificate that is not trusted; check EndpointUrl, "
         "the device's clock and AWS_CA_BUNDLE",
     ),
@@ -177,12 +177,6 @@ _CAUSES = (
         "send request failed",
         "name or service not known",
         "name resolution",
-        "RemoteDisconnected",
-        "IncompleteRead",
-        "BadStatusLine",
-        "LineTooLong",
-        "NoLengthError",
-        "Tunnel connection failed",
         r"\bEOF\b",
         says="the store of {subject} cannot be reached; check the network and EndpointUrl",
     ),

@@ -10,16 +10,17 @@ __all__ = ["LogOnce"]
 class LogOnce:
     """Logs a trouble once, however often it is met before it is over."""
 
-    def __init__(self, logger: logging.Logger, level: int = logging.WARNING) -> None:
-        self._logger = logger
+    def __init__(self, log: logging.Logger, level: int = logging.WARNING) -> None:
+        self._log = log
         self._level = level
         self._last = ""
 
-    def report(self, text: str) -> None:
-        """Log it, unless it is the same as the last."""
-        if text != self._last:
-            self._logger.log(self._level, "%s", text)
-        self._last = text
+    def report(self, text: str, *values: object) -> None:
+        """Log `text % values`, as the methods of a logger do, unless it is the same as the last."""
+        said = text % values if values else text
+        if said != self._last:
+            self._log.log(self._level, "%s", said)
+        self._last = said
 
     def reset(self) -> None:
         """Let the next trouble be logged, also if it is the same."""

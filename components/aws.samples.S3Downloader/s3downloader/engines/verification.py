@@ -59,9 +59,6 @@ class Heads(Protocol):
         Raises SOURCE_CHANGED where it has not `size` bytes.
         """
 
-    def close_idle(self) -> None:
-        """Close the connections that are kept for later."""
-
 
 class VerifiedFiles(NamedTuple):
     """Files that have been compared: the good ones, and why the others are not."""

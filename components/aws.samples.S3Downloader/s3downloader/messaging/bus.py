@@ -55,7 +55,7 @@ def check_payload(topic: str, payload: bytes, limit: int) -> None:
     if len(payload) > limit:
         raise DownloaderError(
             ErrorCode.PAYLOAD_TOO_LARGE,
-            f"A message of {len(payload)} bytes to {topic} is over the limit of {limit} bytes.",
+            f"a message of {len(payload)} bytes to {topic} is over the limit of {limit} bytes",
             topic=topic,
             size=len(payload),
             limit=limit,

@@ -74,7 +74,7 @@ def decode_response(payload: bytes) -> ShadowResponse:
     try:
         return msgspec.json.decode(payload, type=ShadowResponse)
     except DECODE_ERRORS as error:
-        raise unavailable(f"The shadow service's answer cannot be read: {error}") from error
+        raise unavailable(f"the shadow service's answer cannot be read: {error}") from error
 
 
 def encode_update(state: dict[str, Any], *, version: int, token: str) -> bytes:
@@ -90,7 +90,7 @@ def refusal(shadow: str, code: int, message: str) -> DownloaderError:
 
     https://docs.aws.amazon.com/iot/latest/developerguide/device-shadow-error-messages.html
     """
-    text = f"The shadow service refused a request for {shadow}: {code} {message}"
+    text = f"the shadow service refused a request for {shadow}: {code} {message}"
     if code == CONFLICT or message == _INVALID_VERSION:
         return ShadowConflict(text)
     if code == TOO_LARGE:

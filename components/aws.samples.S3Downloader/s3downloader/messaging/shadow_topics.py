@@ -28,14 +28,14 @@ from .shadow_messages import (
 
 __all__ = ["TopicShadow"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 4
 """In flight at once; the service takes 10 for one thing."""
 
 ATTEMPTS = 5
-FIRST_PAUSE = 0.5
-"""Of a request that the service is too busy for, and seconds before the second of them."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.25, 8
+"""Of a request that the service is too busy for, and the seconds between them, which grow."""
 
 _BUSY = {429, 500}
 """Too many requests in flight, and a fault of the service that may pass."""
@@ -95,7 +95,7 @@ class TopicShadow:
         """Send a request, again while the service is too busy, and return the answer."""
         await self._subscribe()
         async with self._slots:
-            for attempt, pause in enumerate(backoff(FIRST_PAUSE, 8), start=1):
+            for attempt, pause in enumerate(backoff(SHORTEST_PAUSE, LONGEST_PAUSE), start=1):
                 response = await self._exchange(operation, request)
                 if response.code not in _BUSY or attempt == ATTEMPTS:
                     break
@@ -111,7 +111,7 @@ class TopicShadow:
                 await self._bus.publish(topic, request(token), qos=1)
                 return await response
         except TimeoutError as error:
-            message = f"No shadow service answered on {topic} in {self._response_timeout:g} s."
+            message = f"no shadow service answered on {topic} in {self._response_timeout:g} s"
             raise unavailable(message) from error
         except DownloaderError as error:
             raise _converted(error) from error
@@ -136,7 +136,7 @@ class TopicShadow:
         try:
             response = decode_response(message.payload)
         except DownloaderError as error:
-            logger.warning("%s on %s", error.message, message.topic)
+            log.warning("%s on %s", error.message, message.topic)
             return
         waiting = self._waiting.get(response.client_token)
         if waiting and not waiting.done():

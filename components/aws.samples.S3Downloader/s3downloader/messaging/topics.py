@@ -10,7 +10,7 @@ from .bus import Message, MessageHandler
 
 __all__ = ["Subscriptions", "matches"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def matches(topic_filter: str, topic: str) -> bool:
@@ -59,5 +59,5 @@ def _handled(handler: MessageHandler, message: Message) -> asyncio.Future[None] 
     try:
         return handler(message)
     except Exception:
-        logger.exception("A message on %s could not be handled", message.topic)
+        log.exception("a message on %s could not be handled", message.topic)
         return None

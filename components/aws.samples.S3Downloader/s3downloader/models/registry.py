@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ..core.aio import first_of
+from ..core.backoff import backoff
 from ..core.clock import Clock
 from ..core.decoding import DECODE_ERRORS
 from ..core.errors import DownloaderError, ErrorCode
@@ -43,7 +44,7 @@ _GATHERING = 0.1
 _LOOK_EVERY = 600.0
 """Seconds after which the shadow is read, in case that a message about it was lost."""
 
-_FIRST_WAIT = 1.0
+_SHORTEST_WAIT = 1.0
 _LONGEST_WAIT = 300.0
 
 
@@ -92,8 +93,7 @@ class Registry:
         self._changed = asyncio.Event()
         self._noticed = asyncio.Event()
         self._watching = False
-        self._wait = 0.0
-        self._trouble: ErrorCode | None = None
+        self._forget_failures()
 
     async def load(self) -> None:
         """Read models and base from the store."""
@@ -215,7 +215,12 @@ class Registry:
         except DownloaderError as error:
             self._handle_failure(error)
         else:
-            self._wait, self._trouble = 0.0, None
+            self._forget_failures()
+
+    def _forget_failures(self) -> None:
+        self._wait = 0.0
+        self._waits = backoff(_SHORTEST_WAIT, _LONGEST_WAIT)
+        self._trouble: ErrorCode | None = None
 
     async def _watch(self, shadow: Shadow) -> None:
         if not self._watching:
@@ -324,7 +329,9 @@ class Registry:
                 f" {error}{advice}",
                 error.code,
             )
+        if full:  # only a change can make room; all else may pass by itself
+            self._forget_failures()
+        else:
+            self._wait = next(self._waits)
         self._trouble = error.code
         self._outdated = True
-        # Only a change can make room; all else may pass by itself.
-        self._wait = 0.0 if full else min(max(_FIRST_WAIT, 2 * self._wait), _LONGEST_WAIT)

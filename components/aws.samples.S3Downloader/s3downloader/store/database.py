@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from ..core.aio import background
 from ..core.errors import DownloaderError, ErrorCode, from_system
 from .migrations import Schema
 from .recovery.opening import make_directory, make_private, open_state
@@ -109,7 +110,7 @@ class Database:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))
         if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.create_task(self._flush())
+            self._flushing = background(self._flush())
         return await future
 
     async def close(self) -> None:

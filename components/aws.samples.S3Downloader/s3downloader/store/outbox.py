@@ -10,6 +10,7 @@ from itertools import islice, takewhile
 from typing import Any
 
 from ..core.aio import TaskGroup, first_of, uninterrupted
+from ..core.backoff import backoff
 from ..core.clock import Clock
 from ..core.errors import DownloaderError, ErrorCode
 from . import Backlog, Change, Outgoing, Store
@@ -19,7 +20,7 @@ __all__ = ["Outbox"]
 log = logging.getLogger(__name__)
 
 _IN_FLIGHT = 8
-_FIRST_WAIT = 1.0
+_SHORTEST_WAIT = 1.0
 _LONGEST_WAIT = 30.0
 _FORGET_AGAIN = 10.0
 _GRACE = 0.5
@@ -96,17 +97,19 @@ class Outbox:
             await uninterrupted(self._forget())
 
     async def _publish_continually(self) -> None:
-        wait = _FIRST_WAIT
+        waits = backoff(_SHORTEST_WAIT, _LONGEST_WAIT)
         while True:
             await self._create_by.wait()
             self._connected.clear()
             try:
                 await self._publish_next()
-                wait = _FIRST_WAIT
+                waits = backoff(_SHORTEST_WAIT, _LONGEST_WAIT)
             except DownloaderError as error:
+                wait = next(waits)
                 log.warning("publishing again in %.0f s at the latest: %s", wait, error)
                 await first_of(self._clock.sleep(wait), self._connected.wait())
-                wait = _FIRST_WAIT if self._connected.is_set() else min(2 * wait, _LONGEST_WAIT)
+                if self._connected.is_set():
+                    waits = backoff(_SHORTEST_WAIT, _LONGEST_WAIT)
 
     async def _publish_unrecorded(self, response: bytes) -> None:
         message = _Unrecorded(response)

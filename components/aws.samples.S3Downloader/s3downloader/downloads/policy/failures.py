@@ -17,7 +17,7 @@ __all__ = ["FailureHandler", "failure_of"]
 
 log = logging.getLogger(__name__)
 
-_FIRST_WAIT = 1.0
+_SHORTEST_WAIT = 0.5
 _LONGEST_WAIT = 60.0
 _WRITE_AGAIN = 10.0
 _MOST_RESTARTS = 3
@@ -79,7 +79,7 @@ class FailureHandler:
         elif not active.failures_in_a_row:
             self._on_fault(active.download, error)
         active.failures_in_a_row += 1
-        return pause_after(active.failures_in_a_row, _FIRST_WAIT, _LONGEST_WAIT)
+        return pause_after(active.failures_in_a_row, _SHORTEST_WAIT, _LONGEST_WAIT)
 
     async def _record(self, active: ActiveDownload, change: Callable[[], Awaitable[None]]) -> None:
         """Make a change of state as soon as it can be written: the disk may be full for a while.

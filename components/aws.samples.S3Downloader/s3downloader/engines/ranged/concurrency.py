@@ -22,8 +22,7 @@ REQUESTS = 64
 _AT_FIRST = 16
 _LATE = 0.05  # seconds to the first byte that leave room on the link for another request
 _THROTTLE_INTERVAL = 1.0
-_LONGEST_WAIT = 60.0
-_FIRST_WAIT = 0.2
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.1, 60.0
 _MOST_TRIES = {
     ErrorCode.NETWORK_UNREACHABLE: 4,
     ErrorCode.STALLED: 4,
@@ -135,7 +134,7 @@ class Retries:
         most = min(self._retry_count, _MOST_TRIES.get(error.code, 0))
         if self._tries > most:
             raise error
-        wait = pause_after(self._tries, _FIRST_WAIT, _LONGEST_WAIT)
+        wait = pause_after(self._tries, _SHORTEST_WAIT, _LONGEST_WAIT)
         asked_for = min(_LONGEST_WAIT, error.details.get("retry_after", 0.0))
         await self._clock.sleep(max(wait, asked_for))
 

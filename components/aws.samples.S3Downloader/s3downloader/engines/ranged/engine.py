@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 from ...core.clock import Clock
 from ...core.records import FileRecord
-from ...sources.s3.credentials import Credentials
-from ...sources.s3.http import S3Http
+from ...sources.s3.client import S3Client
 from ...system.allocator import trim
 from ..base import FetchJob, Sink, StagingSession
 from ..disk import Disk
@@ -25,7 +24,6 @@ from ..recovery import report_leftovers
 from ..staging import Staging
 from ..verification import Heads, Verifier
 from .checkpointer import Checkpointer
-from .concurrency import REQUESTS
 from .fetch import Fetch
 from .journal import Journal
 from .pins import Pins
@@ -41,21 +39,19 @@ _NAME = "ranged"
 class RangedEngine:
     """Fetches ranges over HTTP. What has arrived is kept through pause, kill and power loss.
 
-    A request that brings no byte for `stall_timeout` seconds is dropped and made again.
+    A request that brings no byte for the patience of the client's transport is dropped and made
+    again.
     """
 
     def __init__(
         self,
         *,
-        endpoint_url: str | None,
-        credentials: Credentials,
+        client: S3Client,
         heads: Heads,
         clock: Clock,
         disk: Disk | None = None,
-        stall_timeout: float = 30.0,
     ) -> None:
-        self._http = S3Http(endpoint_url, credentials, patience=stall_timeout)
-        self._credentials = credentials
+        self._client = client
         self._heads = heads
         self._clock = clock
         self._disk = disk or Disk()
@@ -88,13 +84,10 @@ class RangedEngine:
         staging = self._staging(job)
         await asyncio.to_thread(staging.make)
         partial = await self._partial_files(staging, files)
-        threads = ThreadPoolExecutor(REQUESTS, thread_name_prefix="range")
         reader = BucketReader(
             job.bucket,
-            http=self._http,
-            credentials=self._credentials,
+            client=self._client,
             share=job.share,
-            threads=threads,
             features=self._features,
             checksum_mode=self._heads.checksum_mode,
             accelerate=job.options.s3_transfer_acceleration,
@@ -123,9 +116,7 @@ class RangedEngine:
         try:
             await fetch.run(files)
         finally:
-            threads.shutdown(wait=False)
-            self._http.close_idle()
-            self._heads.close_idle()
+            self._client.transport.close_idle()
             trim()
 
     def _staging(self, job: FetchJob) -> Staging:

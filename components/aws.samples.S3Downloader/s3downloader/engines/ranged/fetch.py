@@ -83,7 +83,7 @@ class Fetch:
 
     async def run(self, files: AsyncIterable[FileRecord]) -> None:
         """Go through `files`; raise DownloaderError for the first that cannot be had."""
-        self._working = asyncio.create_task(self._work(files))
+        self._working = asyncio.create_task(self._guarded(self._work(files)))
         checkpointing = asyncio.create_task(self._guarded(self._checkpointer.run()))
         try:
             await asyncio.wait([self._working])

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 
 from ...core import validators
 from ...core.aio import uninterrupted
+from ...core.errors import DownloaderError, ErrorCode
 from ...core.records import FileRecord
 from ...core.request_timeouts import with_retry_after
 from ...core.throttle import Share
-from ...sources.s3.credentials import Credentials
-from ...sources.s3.http import TRIES, Request, Response, S3Http
+from ...sources.http.errors import SilenceError
+from ...sources.http.requests import Completion, HttpRequest
+from ...sources.s3.client import TRIES, Request, S3Client
 from ...sources.s3.object_metadata import ChecksumMode
-from .range_request import RangeRequest, ResponseHandler
+from .range_request import RangeReceiver, ResponseHandler
 from .range_response import ObjectRequest, RangesIgnoredError, check_refusal
 from .server_features import ServerFeatures
 
@@ -27,19 +28,15 @@ class BucketReader:
         self,
         bucket: str,
         *,
-        http: S3Http,
-        credentials: Credentials,
+        client: S3Client,
         share: Share,
-        threads: ThreadPoolExecutor,
         features: ServerFeatures,
         checksum_mode: ChecksumMode,
         accelerate: bool,
     ) -> None:
         self._bucket = bucket
-        self._http = http
-        self._credentials = credentials
+        self._client = client
         self._share = share
-        self._threads = threads
         self._features = features
         self._checksum_mode = checksum_mode
         self._accelerate = accelerate
@@ -92,19 +89,19 @@ class BucketReader:
         self, requested: ObjectRequest, request: Request, handler: ResponseHandler
     ) -> float:
         """Make one request, a few times where a refusal tells how."""
-        keys = await self._credentials.get()
+        keys = await self._client.credentials.get()
         is_plain = False
         for _ in range(TRIES):
-            range_request = RangeRequest(
-                self._http, request, requested, keys, self._share, handler, self._features
-            )
-            refusal = await self._run(range_request)
+            receiver = RangeReceiver(requested, handler, self._features)
+            http_request = self._client.http_request(request, keys, handler.chunk_bytes)
+            completion = await self._receive(http_request, receiver)
+            refusal = receiver.refusal
             if refusal is None:
                 if is_plain:
                     self._checksum_mode.confirm_unsupported()
-                return range_request.first_byte
+                return completion.first_byte
             check_refusal(refusal.status, refusal.code, requested)
-            renewed = await self._http.refresh_from_error(request, refusal, keys)
+            renewed = await self._client.refresh_from_error(request, refusal, keys)
             error = refusal.explained(request)
             if renewed is None and self._checksum_mode.may_cause(request, error):
                 plain = self._checksum_mode.without_checksums(request)
@@ -115,21 +112,27 @@ class BucketReader:
         assert refusal
         raise with_retry_after(error, refusal.headers)
 
-    async def _run(self, range_request: RangeRequest) -> Response | None:
-        loop = asyncio.get_running_loop()
-        range_request.deadline.start()
-        running = loop.run_in_executor(self._threads, range_request.run, loop)
+    async def _receive(self, request: HttpRequest, receiver: RangeReceiver) -> Completion:
+        """Make one request; nothing is left of a response that turns out to be of no use."""
         try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            running.add_done_callback(_forget)
-            if range_request.abort():
-                await uninterrupted(asyncio.wait([running]))
+            completion = await self._fetch(request, receiver)
+            if not receiver.is_finished:
+                await uninterrupted(asyncio.to_thread(receiver.finish, completion))
+        except BaseException:
+            if receiver.is_void:
+                await uninterrupted(asyncio.to_thread(receiver.discard))
             raise
-        finally:
-            range_request.deadline.stop()
+        return completion
 
-
-def _forget(running: asyncio.Future[Response | None]) -> None:
-    if not running.cancelled():
-        running.exception()
+    async def _fetch(self, request: HttpRequest, receiver: RangeReceiver) -> Completion:
+        transport = self._client.transport
+        try:
+            return await transport.fetch(
+                request, receiver.on_headers, receiver.on_chunk, self._share
+            )
+        except SilenceError as silence:
+            raise DownloaderError(
+                ErrorCode.STALLED,
+                f"{silence.received} arrived for {transport.patience:g} s while {request.subject}"
+                " was fetched; check the network",
+            ) from silence

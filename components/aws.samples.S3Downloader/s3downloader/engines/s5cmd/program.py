@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from ...core.backoff import backoff
 from ...core.clock import Clock
 from ...core.decoding import DECODE_ERRORS
 from ...core.error_mapping import acceleration_unsupported
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _ACCELERATE = "https://s3-accelerate.amazonaws.com"
 _CHUNK = 1 << 16
-_FIRST_PAUSE, _LONGEST_PAUSE = 60.0, 3_600.0  # seconds between attempts to install a version
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 60.0, 3_600.0  # seconds between attempts to install a version
 _REMARK = "session: "  # a failed look-up of the bucket's region; s5cmd goes on
 
 
@@ -68,8 +69,9 @@ class S5cmd:
         want of a network, say, the one that is there serves, and the log says why.
         """
         version = await _version_of(self._binary)
-        pause = _FIRST_PAUSE
-        while version != wanted:
+        if version == wanted:
+            return
+        for pause in backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE):
             status, output = await _finish(
                 "/bin/sh", str(installer), wanted, str(folder.absolute())
             )
@@ -82,7 +84,6 @@ class S5cmd:
                 *(wanted, version, output or f"the installer ended with status {status}"),
             )
             await clock.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
 
     @contextlib.asynccontextmanager
     async def run(

@@ -16,7 +16,7 @@ from awsiot.greengrasscoreipc.model import (
     SubscribeToIoTCoreRequest,
 )
 
-from ...core.aio import timeout
+from ...core.aio import background, timeout
 from ...core.backoff import backoff
 from ...core.errors import DownloaderError
 from ...core.log_once import LogOnce
@@ -27,15 +27,15 @@ from .message_sizes import MessageSizes
 
 __all__ = ["GreengrassBus"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 MAX_UNACKED = 8
 MAX_UNACKED_BYTES = 12_000
 """Nucleus lite fails QoS 1 publishes when more than 10, or 15,000 bytes, are not acknowledged."""
 
 ATTEMPTS = 4
-FIRST_PAUSE = 0.2
-"""Of a QoS 1 publish that the nucleus fails, and seconds before the second of them."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 2
+"""Of a QoS 1 publish that the nucleus fails, and the seconds between them, which grow."""
 
 SEEK_INTERVAL = 4
 """Seconds between attempts to publish while nothing goes out."""
@@ -85,7 +85,7 @@ class GreengrassBus:
 
     async def __aenter__(self) -> GreengrassBus:
         if self._probe_topic:
-            self._probe = asyncio.create_task(self._probe_subscriptions(self._probe_topic))
+            self._probe = background(self._probe_subscriptions(self._probe_topic))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -144,7 +144,7 @@ class GreengrassBus:
 
     def _search_link(self) -> None:
         if self._probe_topic and (self._search is None or self._search.done()):
-            self._search = asyncio.create_task(self._find_link(self._probe_topic))
+            self._search = background(self._find_link(self._probe_topic))
 
     async def _find_link(self, topic: str) -> None:
         request = PublishToIoTCoreRequest(topic_name=topic, payload=b"probe", qos="0")
@@ -161,7 +161,7 @@ class GreengrassBus:
         except MessagingError:
             return False
         except DownloaderError as error:
-            logger.debug("No search for the link: %s", error.message)
+            log.debug("no search for the link: %s", error.message)
         return True
 
     async def wait_lost(self) -> MessagingError:
@@ -169,13 +169,13 @@ class GreengrassBus:
         return await self._ipc.wait_lost()
 
     async def _publish(self, request: PublishToIoTCoreRequest, *, attempts: int) -> None:
-        for attempt, pause in enumerate(backoff(FIRST_PAUSE, 2), start=1):
+        for attempt, pause in enumerate(backoff(SHORTEST_PAUSE, LONGEST_PAUSE), start=1):
             try:
                 await self._request(request)
                 return
             except GreengrassCoreIPCError as error:
                 if attempt == attempts or not isinstance(error, ServiceError):
-                    message = f"The nucleus did not publish to {request.topic_name}: {error!r}"
+                    message = f"the nucleus did not publish to {request.topic_name}: {error!r}"
                     raise MessagingError(message) from error
             await asyncio.sleep(pause)
 
@@ -200,12 +200,12 @@ class GreengrassBus:
             delivered = await self._is_delivered(topic, echo)
             if delivered is False:
                 if not vain:
-                    logger.warning("Subscriptions deliver nothing; renewing them")
+                    log.warning("subscriptions deliver nothing; renewing them")
                 await self._ipc.renew(*self._subscriptions)
                 delivered = await self._is_delivered(topic, echo)
                 if delivered is False and not vain:
-                    logger.warning(
-                        "Renewed subscriptions deliver nothing of %s either: let the component and"
+                    log.warning(
+                        "renewed subscriptions deliver nothing of %s either: let the component and"
                         " the device publish, subscribe and receive there",
                         topic,
                     )
@@ -217,13 +217,13 @@ class GreengrassBus:
             await asyncio.sleep(max(self._probe_interval - spent, 0))
 
     async def _subscribe_probe(self, topic: str, echo: asyncio.Event) -> None:
-        log_once, denied = LogOnce(logger), False
+        log_once, denied = LogOnce(log), False
         while True:
             try:
                 await self.subscribe(topic, lambda *_: echo.set())
                 break
             except DownloaderError as error:
-                log_once.report(f"Dead subscriptions will not be noticed: {error.message}")
+                log_once.report("dead subscriptions will not be noticed: %s", error.message)
                 denied = True
             await asyncio.sleep(self._probe_interval)
         if denied:  # the others may have died before there was a probe
@@ -239,7 +239,7 @@ class GreengrassBus:
                 published = True
                 await echo.wait()
         except DownloaderError as error:
-            logger.debug("No probe: %s", error.message)
+            log.debug("no probe: %s", error.message)
             return None
         except TimeoutError:
             return False if published else None

@@ -20,7 +20,7 @@ from awsiot.greengrasscoreipc.model import (
     UpdateStateRequest,
 )
 
-from ...core.aio import timeout
+from ...core.aio import background, timeout
 from ...core.backoff import backoff
 from ...core.errors import DownloaderError
 from ...core.log_once import LogOnce
@@ -37,7 +37,7 @@ __all__ = [
     "wait_for_configuration",
 ]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 LOOK_EVERY = 45
 READ_AGAIN = 5
@@ -59,7 +59,7 @@ async def get_configuration(ipc: IpcClient) -> dict[str, Any]:
     except ResourceNotFoundError:
         return {}
     except GreengrassCoreIPCError as error:
-        raise MessagingError(f"The nucleus did not give the configuration: {error!r}") from error
+        raise MessagingError(f"the nucleus did not give the configuration: {error!r}") from error
     return response.value or {}
 
 
@@ -77,7 +77,7 @@ async def get_token_exchange_url(ipc: IpcClient) -> str | None:
         async with timeout(_TOLD_SECONDS):
             response = await ipc.request(GreengrassCoreIPCClient.new_get_configuration, request)
     except (TimeoutError, DownloaderError, GreengrassCoreIPCError) as error:
-        logger.debug("The nucleus does not tell the port of the token exchange: %r", error)
+        log.debug("the nucleus does not tell the port of the token exchange: %r", error)
         return None
     values = response.value or {}
     host = "localhost" if "activePort" in values else "127.0.0.1"
@@ -92,12 +92,12 @@ async def wait_for_configuration(ipc: IpcClient) -> dict[str, Any]:
 
     Raises MessagingError once the nucleus is lost for good.
     """
-    log_once, pauses = LogOnce(logger), backoff(0.2, READ_AGAIN)
+    log_once, pauses = LogOnce(log), backoff(0.1, READ_AGAIN)
     while True:
         try:
             return await get_configuration(ipc)
         except DownloaderError as error:
-            log_once.report(error.message)
+            log_once.report("%s", error.message)
         await ipc.pause(next(pauses))
 
 
@@ -125,7 +125,7 @@ async def follow_configuration(
         optional=True,
     )
     await ipc.subscribe(subscription)
-    log_once, suspect = LogOnce(logger), False
+    log_once, suspect = LogOnce(log), False
     while True:
         announced = await _is_set_within(changed, within=READ_AGAIN if suspect else look_every)
         changed.clear()
@@ -134,9 +134,9 @@ async def follow_configuration(
                 await ipc.renew(subscription)
             found = await get_configuration(ipc)
             if known and not found:
-                raise MessagingError("The nucleus has no configuration of the component")
+                raise MessagingError("the nucleus has no configuration of the component")
         except DownloaderError as error:
-            log_once.report(f"A changed configuration would not be noticed: {error.message}")
+            log_once.report("a changed configuration would not be noticed: %s", error.message)
             suspect = True
             continue
         log_once.reset()
@@ -152,7 +152,7 @@ async def report_running(ipc: IpcClient) -> None:
     try:
         await ipc.request(GreengrassCoreIPCClient.new_update_state, request)
     except (DownloaderError, GreengrassCoreIPCError) as error:
-        logger.info("The nucleus does not take the report of the component's state: %r", error)
+        log.info("the nucleus does not take the report of the component's state: %r", error)
 
 
 async def answer_component_updates(ipc: IpcClient, defer_seconds: Callable[[str], float]) -> None:
@@ -162,7 +162,6 @@ async def answer_component_updates(ipc: IpcClient, defer_seconds: Callable[[str]
     nucleus asks again, with the same id; 0 lets the update begin. The nucleus asks every component
     that runs and waits a minute for each that is silent. Nucleus lite does not ask.
     """
-    responses: set[asyncio.Task[None]] = set()
 
     def on_event(event: ComponentUpdatePolicyEvents) -> None:
         if event.pre_update_event:
@@ -171,9 +170,7 @@ async def answer_component_updates(ipc: IpcClient, defer_seconds: Callable[[str]
                 deployment_id=deployment_id,
                 recheck_after_ms=round(defer_seconds(deployment_id) * 1000),
             )
-            response = asyncio.create_task(_defer(ipc, request))
-            responses.add(response)
-            response.add_done_callback(responses.discard)
+            background(_defer(ipc, request))
 
     await ipc.subscribe(
         Subscription(
@@ -198,4 +195,4 @@ async def _defer(ipc: IpcClient, request: DeferComponentUpdateRequest) -> None:
     try:
         await ipc.request(GreengrassCoreIPCClient.new_defer_component_update, request)
     except (DownloaderError, GreengrassCoreIPCError) as error:
-        logger.warning("The nucleus's question about an update was not answered: %r", error)
+        log.warning("the nucleus's question about an update was not answered: %r", error)

@@ -24,7 +24,7 @@ from awsiot.eventstreamrpc import (
 from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
 from awsiot.greengrasscoreipc.model import GreengrassCoreIPCError, UnauthorizedError
 
-from ...core.aio import timeout
+from ...core.aio import background, timeout
 from ...core.backoff import backoff
 from ...core.errors import DownloaderError, ErrorCode
 from ...core.log_once import LogOnce
@@ -34,7 +34,7 @@ from .ipc_streams import Lifecycle, Stream, Subscription
 
 __all__ = ["ConnectionCutError", "IpcClient", "Subscription"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 logging.getLogger("awsiot.eventstreamrpc").setLevel(logging.CRITICAL)
 # What it logs of each attempt to connect is in the errors that it raises.
@@ -88,18 +88,18 @@ class IpcClient:
         try:
             self._socket, self._token = os.environ[SOCKET_VARIABLE], os.environ[TOKEN_VARIABLE]
         except KeyError as error:
-            message = f"{error.args[0]} is not set: only a Greengrass nucleus can start this."
+            message = f"{error.args[0]} is not set: only a Greengrass nucleus can start this"
             raise DownloaderError(ErrorCode.INVALID_FIELD, message) from None
         self._connection: Connection | None = None
         self._subscriptions: list[Subscription] = []
         self._damage = asyncio.Event()
-        self._log_once = LogOnce(logger)
+        self._log_once = LogOnce(log)
 
     async def __aenter__(self) -> IpcClient:
         """Connect, once the nucleus is there. Raises MessagingError if it refuses the token."""
         self._door = EventLoopDoor()
         await self._connect()
-        self._upkeep = asyncio.create_task(self._maintain())
+        self._upkeep = background(self._maintain())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -135,7 +135,7 @@ class IpcClient:
         try:
             await self._open(subscription)
         except MessagingError as error:
-            self._log_once.report(error.message)
+            self._log_once.report("%s", error.message)
             self._damage.set()
         except DownloaderError:
             self._subscriptions.remove(subscription)
@@ -180,9 +180,9 @@ class IpcClient:
             if subscription.stream is stream:
                 subscription.stream = None
             stream.close()
-            message = f"The nucleus gives no subscription to {subscription.resource}: {error!r}"
+            message = f"the nucleus gives no subscription to {subscription.resource}: {error!r}"
             if subscription.optional:
-                subscription.trouble.report(message)
+                subscription.trouble.report("%s", message)
             elif isinstance(error, DownloaderError):
                 raise
             else:
@@ -197,7 +197,7 @@ class IpcClient:
         there, that nobody listens at, or where nothing is said, is a nucleus that starts.
         """
         closed = 0
-        for pause in backoff(0.1, CONNECT_SPACING):
+        for pause in backoff(0.05, CONNECT_SPACING):
             try:
                 await self._connect_once()
                 return
@@ -207,7 +207,7 @@ class IpcClient:
                 closed = closed + 1 if getattr(error, "name", "") == _CLOSED else 0
                 if closed == REFUSALS:
                     raise _refused() from error
-                self._log_once.report(f"No nucleus answers at {self._socket}: {error!r}")
+                self._log_once.report("no nucleus answers at %s: %r", self._socket, error)
             await asyncio.sleep(pause)
 
     async def _connect_once(self) -> None:
@@ -228,11 +228,11 @@ class IpcClient:
             self._connection = None
             connection.close()
             raise
-        logger.info("Connected to the nucleus at %s", self._socket)
+        log.info("connected to the nucleus at %s", self._socket)
 
     def _on_disconnected(self, connection: Connection) -> None:
         if self._connection is connection:
-            self._log_once.report("The nucleus dropped the IPC connection")
+            self._log_once.report("the nucleus dropped the IPC connection")
             self._connection = None
             self._damage.set()
 
@@ -257,7 +257,7 @@ class IpcClient:
             except MessagingError as loss:
                 return loss
             except Exception:
-                logger.exception("The connection to the nucleus could not be repaired")
+                log.exception("the connection to the nucleus could not be repaired")
                 whole = False
             if whole:
                 self._log_once.reset()
@@ -272,14 +272,14 @@ class IpcClient:
             if outcome is not None and not isinstance(outcome, DownloaderError):
                 raise outcome
         if refusals:
-            self._log_once.report(" ".join(sorted(refusals)))
+            self._log_once.report("%s", "; ".join(sorted(refusals)))
         return not refusals
 
 
 def _refused() -> MessagingError:
     return MessagingError(
-        "The nucleus refuses the component's token, which it forgets when it restarts:"
-        " the component must be started again."
+        "the nucleus refuses the component's token, which it forgets when it restarts:"
+        " the component must be started again"
     )
 
 
@@ -292,15 +292,15 @@ def _converted_errors(request: Shape, resource: str) -> Iterator[None]:
         raise DownloaderError(
             ErrorCode.ACCESS_DENIED,
             f"{operation} on {resource} is not allowed: give the component an accessControl policy"
-            f" with the operation aws.greengrass#{operation} and a resource matching {resource}.",
+            f" with the operation aws.greengrass#{operation} and a resource matching {resource}",
             operation=operation,
             resource=resource,
         ) from error
     except GreengrassCoreIPCError:
         raise
     except StreamClosedError as error:
-        message = f"The connection to the nucleus ended during {operation}"
+        message = f"the connection to the nucleus ended during {operation}"
         raise ConnectionCutError(message) from error
     except SDK_ERRORS as error:
         reason = "no answer in time" if isinstance(error, TimeoutError) else repr(error)
-        raise MessagingError(f"The nucleus did not carry out {operation}: {reason}") from error
+        raise MessagingError(f"the nucleus did not carry out {operation}: {reason}") from error

@@ -15,7 +15,7 @@ from ..sdk import EventLoopDoor
 
 __all__ = ["Lifecycle", "Stream", "Subscription"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class Subscription:
@@ -38,7 +38,7 @@ class Subscription:
         self.optional = optional
         self.stream: Stream | None = None
         self.opening = asyncio.Lock()
-        self.trouble = LogOnce(logger, logging.INFO)
+        self.trouble = LogOnce(log, logging.INFO)
 
 
 class Stream(StreamResponseHandler):  # type: ignore[misc]  # the SDK is not typed
@@ -60,7 +60,7 @@ class Stream(StreamResponseHandler):  # type: ignore[misc]  # the SDK is not typ
         self._door.call(self._on_event, event)
 
     def on_stream_error(self, error: Exception) -> bool:
-        logger.warning("The nucleus sent an event that cannot be read: %r", error)
+        log.warning("the nucleus sent an event that cannot be read: %r", error)
         return False
 
     def on_stream_closed(self) -> None:

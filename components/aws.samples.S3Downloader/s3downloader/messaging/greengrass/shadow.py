@@ -35,7 +35,7 @@ from .ipc_streams import Subscription
 
 __all__ = ["FirstAvailable", "IpcShadow"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TOO_LARGE = "exceeds the maximum size"
@@ -99,7 +99,7 @@ class IpcShadow:
             code = TOO_LARGE if _TOO_LARGE in message else 400
             raise refusal(self._prefix, code, message) from error
         except GreengrassCoreIPCError as error:
-            raise unavailable(f"No ShadowManager answers for {self._prefix}: {error!r}") from error
+            raise unavailable(f"no ShadowManager answers for {self._prefix}: {error!r}") from error
         except DownloaderError as error:
             raise unavailable(error.message) from error
 
@@ -121,7 +121,7 @@ class IpcShadow:
                 event.binary_message.message if event.binary_message else b""
             )
         except DownloaderError as error:
-            logger.warning("%s", error.message)
+            log.warning("%s", error.message)
             return
         if not self._tokens.is_own(response.client_token):
             self._on_change()
@@ -163,7 +163,7 @@ class FirstAvailable:
             else:
                 await self._keep(shadow)
                 return result
-        raise unavailable(" ".join(silent))
+        raise unavailable("; ".join(silent))
 
     async def _keep(self, shadow: Shadow) -> None:
         if len(self._shadows) == 1:

@@ -13,7 +13,7 @@ from typing import Any
 from awscrt import mqtt5
 from awscrt.io import SocketOptions
 
-from ...core.aio import timeout
+from ...core.aio import background, timeout
 from ...core.errors import DownloaderError, ErrorCode
 from ...core.log_once import LogOnce
 from ..bus import IOT_CORE_MAX_PAYLOAD, Message, MessageHandler, MessagingError, check_payload
@@ -25,7 +25,7 @@ from .nodelay import disable_nagle
 
 __all__ = ["MqttBus"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 SESSION_EXPIRY = 3600
 """Seconds for which the broker keeps messages for a client that is away."""
@@ -110,7 +110,7 @@ class MqttBus:
         self._on_up: list[Callable[[], None]] = []
         self._renewal: asyncio.Task[None] | None = None
         self._refused_since: float | None = None
-        self._log_once = LogOnce(logger)
+        self._log_once = LogOnce(log)
         self._closing = False
         self._acknowledged = False
         self._attempted = asyncio.Event()
@@ -142,9 +142,9 @@ class MqttBus:
         room = self._max_packet - len(topic.encode()) - PACKET_OVERHEAD
         check_payload(topic, payload, min(self._max_payload, room))
         packet = mqtt5.PublishPacket(topic=topic, payload=payload, qos=mqtt5.QoS(qos))
-        completion = await self._ask(f"Publishing to {topic}", self._client.publish, packet)
+        completion = await self._ask(f"publishing to {topic}", self._client.publish, packet)
         if qos:
-            self._check_reason(f"Publishing to {topic}", completion.puback.reason_code)
+            self._check_reason(f"publishing to {topic}", completion.puback.reason_code)
 
     async def subscribe(self, topic: str, handler: MessageHandler) -> None:
         """Call `handler` for each message on `topic`, which may hold wildcards.
@@ -266,11 +266,11 @@ class MqttBus:
         for _, acknowledge in unclaimed:
             acknowledge([])
         for topic in sorted({message.topic for message, _ in unclaimed}):
-            logger.warning("Messages to %s are dropped: nothing here subscribes to it", topic)
+            log.warning("messages to %s are dropped: nothing here subscribes to it", topic)
             self._client.unsubscribe(mqtt5.UnsubscribePacket(topic_filters=[topic]))
 
     def _on_connected(self, settings: mqtt5.NegotiatedSettings) -> None:
-        logger.info("Connected to %s as %s", self._endpoint, self._client_id)
+        log.info("connected to %s as %s", self._endpoint, self._client_id)
         disable_nagle(self._endpoint.port)
         self._log_once.reset()
         self._refused_since = None
@@ -284,7 +284,7 @@ class MqttBus:
 
     def _on_disconnected(self, error: Exception) -> None:
         if not self._closing:
-            self._log_once.report(f"The connection to {self._endpoint} broke: {error}")
+            self._log_once.report("the connection to %s broke: %s", self._endpoint, error)
 
     def _on_connect_failed(self, data: mqtt5.LifecycleConnectFailureData) -> None:
         self._attempted.set()
@@ -292,11 +292,11 @@ class MqttBus:
         if refusal is None:
             self._refused_since = None
             self._log_once.report(
-                f"{self._endpoint} cannot be reached, trying again: {data.exception}"
+                "%s cannot be reached, trying again: %s", self._endpoint, data.exception
             )
             return
-        message = f"No connection to {self._endpoint} for {self._client_id}: {refusal}"
-        self._log_once.report(message)
+        message = f"no connection to {self._endpoint} for {self._client_id}: {refusal}"
+        self._log_once.report("%s", message)
         now = asyncio.get_running_loop().time()
         if self._refused_since is None:
             self._refused_since = now
@@ -306,7 +306,7 @@ class MqttBus:
     def _renew_subscriptions(self) -> None:
         if self._renewal:
             self._renewal.cancel()
-        self._renewal = asyncio.create_task(self._subscribe_until_granted())
+        self._renewal = background(self._subscribe_until_granted())
 
     async def _subscribe_until_granted(self) -> None:
         while missing := self._subscriptions.filters - self._granted:
@@ -314,7 +314,7 @@ class MqttBus:
                 try:
                     await self._request_subscription(topic)
                 except DownloaderError as error:
-                    self._log_once.report(error.message)
+                    self._log_once.report("%s", error.message)
             await asyncio.sleep(RENEWAL_PAUSE)
 
     async def _request_subscription(self, topic: str) -> None:
@@ -326,8 +326,8 @@ class MqttBus:
             retain_handling_type=mqtt5.RetainHandlingType.SEND_ON_SUBSCRIBE_IF_NEW,
         )
         packet = mqtt5.SubscribePacket(subscriptions=[subscription])
-        suback = await self._ask(f"Subscribing to {topic}", self._client.subscribe, packet)
-        self._check_reason(f"Subscribing to {topic}", suback.reason_codes[0])
+        suback = await self._ask(f"subscribing to {topic}", self._client.subscribe, packet)
+        self._check_reason(f"subscribing to {topic}", suback.reason_codes[0])
         granted.add(topic)
 
     async def _ask(self, what: str, request: Callable[[Any], Future[Any]], packet: object) -> Any:
@@ -341,7 +341,7 @@ class MqttBus:
     def _check_reason(self, what: str, code: mqtt5.PubackReasonCode | None) -> None:
         """Raise what a reason code means; None stands for one that the SDK does not know."""
         if code == mqtt5.PubackReasonCode.NOT_AUTHORIZED:
-            message = f"{what} is not allowed at {self._endpoint}: extend the client's policy."
+            message = f"{what} is not allowed at {self._endpoint}: extend the client's policy"
             raise DownloaderError(ErrorCode.ACCESS_DENIED, message)
         if code is None or code >= FAILURE:
             name = code.name if code else "unknown reason"
@@ -360,5 +360,5 @@ def _refusal(data: mqtt5.LifecycleConnectFailureData) -> str | None:
         return CONNECT_REFUSALS.get(data.connack_packet.reason_code)
     if getattr(data.exception, "name", "").startswith("AWS_IO_TLS_ERROR"):
         advice = "check the CA, the client's certificate, its policy and the device's clock"
-        return f"{data.exception} In TLS, {advice}."
+        return f"{data.exception} in TLS; {advice}"
     return None

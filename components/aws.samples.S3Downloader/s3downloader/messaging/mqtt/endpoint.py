@@ -78,18 +78,18 @@ def tls_context(
         return None
     if bool(cert) != bool(key):
         raise DownloaderError(
-            ErrorCode.INVALID_FIELD, "Give the client certificate and its private key together."
+            ErrorCode.INVALID_FIELD, "give the client certificate and its private key together"
         )
     options = TlsContextOptions()
     if ca:
         options.override_default_trust_store(_read(ca))
-        _context(options, f"{ca} does not hold a CA certificate in PEM format.")
+        _context(options, f"{ca} does not hold a CA certificate in PEM format")
     if not (cert and key):
-        return _context(options, "The system's CA certificates cannot be used: give one.")
+        return _context(options, "the system's CA certificates cannot be used: give one")
     options.certificate_buffer, options.private_key_buffer = _read(cert), _read(key)
     if endpoint.port == _ALPN_PORT:
         options.alpn_list = [_ALPN_IOT_CORE]
-    return _context(options, f"{cert} and {key} are not a certificate and its key in PEM format.")
+    return _context(options, f"{cert} and {key} are not a certificate and its key in PEM format")
 
 
 def _context(options: TlsContextOptions, complaint: str) -> ClientTlsContext:
@@ -103,12 +103,12 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        message = f"{file} cannot be read: {error.strerror}."
+        message = f"{file} cannot be read: {error.strerror}"
         raise DownloaderError(ErrorCode.INVALID_FIELD, message) from error
 
 
 def _invalid_url(complaint: str) -> DownloaderError:
     return DownloaderError(
         ErrorCode.INVALID_FIELD,
-        f"The MQTT URL cannot be used: {complaint}. Write mqtt://host:1883 or mqtts://host:8883.",
+        f"the MQTT URL cannot be used: {complaint}; write mqtt://host:1883 or mqtts://host:8883",
     )

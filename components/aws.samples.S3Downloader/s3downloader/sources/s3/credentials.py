@@ -54,7 +54,7 @@ class Credentials:
         self._may_end = may_end
         self._keys: Keys | None = None
         self._asked_at = -_AGAIN_AFTER
-        self._asking: asyncio.Task[Keys] | None = None
+        self._looking: asyncio.Task[Keys] | None = None
         self._region: str | None = None
         self._answered: tuple[str, float] | None = None  # at which address keys came last, and when
         self._is_located = False  # whether the address is one that the nucleus tells
@@ -71,16 +71,18 @@ class Credentials:
         return next(filter(None, named), None) or self._region or "us-east-1"
 
     async def get(self) -> Keys:
-        """Return keys that are good now; callers at one time share one request.
+        """Return keys that are good now; callers at one time share one look for them.
 
         Raises CREDENTIALS_UNAVAILABLE.
         """
         if self._keys is not None and not self._should_renew(self._keys):
             return self._keys
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._renew())
-            self._asking.add_done_callback(self._on_renewed)
-        return await asyncio.shield(self._asking)
+        try:
+            return await self._look()
+        except DownloaderError:
+            if self._keys is None or self._ends_within(self._keys, 0.0):
+                raise
+            return self._keys  # still good for a while
 
     def forget(self, expired: Keys | None = None) -> None:
         """Ask again next time: the store said that the keys `expired` have, or whatever is here.
@@ -131,21 +133,20 @@ class Credentials:
             return self._answered is not None and since >= _UNDATED
         return self._ends_within(keys, 0.0 if since < _AGAIN_AFTER else _RENEW_BEFORE)
 
-    async def _renew(self) -> Keys:
-        try:
-            return await self._look()
-        except DownloaderError:
-            if self._keys is None or self._ends_within(self._keys, 0.0):
-                raise
-            return self._keys  # still good for a while
-
     async def _look(self) -> Keys:
+        """Return what the look for new keys finds that is under way, or else begins now."""
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look_once())
+            self._looking.add_done_callback(self._on_found)
+        return await asyncio.shield(self._looking)
+
+    async def _look_once(self) -> Keys:
         self._asked_at = self._clock.monotonic()
         self._keys = await self._find()
         return self._keys
 
-    def _on_renewed(self, task: asyncio.Task[Keys]) -> None:
-        self._asking = None
+    def _on_found(self, task: asyncio.Task[Keys]) -> None:
+        self._looking = None
         if not task.cancelled():
             task.exception()  # whoever waited has it; if nobody did, it does not matter
 

@@ -19,7 +19,7 @@ from xml.etree.ElementTree import Element
 from ...core import validators
 from ...core.errors import DownloaderError, ErrorCode
 from . import documents, responses
-from .http import Request, Response
+from .client import Request, Response
 from .refusals import explained, refusal
 
 __all__ = ["MOST_KEYS", "Listed", "Listing", "Page", "page_of"]

@@ -15,8 +15,7 @@ from ...core import validators
 from ...core.checksums import ALGORITHMS, Expected, md5_etag
 from ...core.errors import DownloaderError, ErrorCode
 from . import documents, responses
-from .credentials import Credentials
-from .http import Request, Response, S3Http
+from .client import Request, Response, S3Client
 
 __all__ = ["CHECKSUM_MODE", "ChecksumMode", "ObjectInfo", "ObjectMetadata", "checksum_from_headers"]
 
@@ -78,27 +77,16 @@ class ChecksumMode:
 
 
 class ObjectMetadata:
-    """The heads of objects, asked of the store one by one, over connections that are kept.
+    """The heads of objects, asked of the store one by one.
 
-    boto3 could tell the same, and costs half a second and 40 MiB. A store may be silent for
-    `patience` seconds; nothing is tried again but what expired credentials, another region or a
-    store that does not know of checksums explain.
+    boto3 could tell the same, and costs half a second and 40 MiB. Nothing is tried again but what
+    expired credentials, another region or a store that does not know of checksums explain.
     """
 
-    def __init__(
-        self, endpoint_url: str | None, credentials: Credentials, *, patience: float = 30.0
-    ) -> None:
-        self.http = S3Http(endpoint_url, credentials, patience=patience)
+    def __init__(self, client: S3Client) -> None:
+        self.client = client
         self.checksum_mode = ChecksumMode()
         self._refused: set[str] = set()  # buckets that do not tell their objects' attributes
-
-    def close(self) -> None:
-        """Close the connections."""
-        self.http.close()
-
-    def close_idle(self) -> None:
-        """Close the connections that are kept for later."""
-        self.http.close_idle()
 
     async def head(self, bucket: str, key: str) -> ObjectInfo:
         """Return what the store tells of an object; its validator is empty where it tells none.
@@ -107,7 +95,7 @@ class ObjectMetadata:
         NETWORK_UNREACHABLE, also where the answer is not the store's, and TIMEOUT.
         """
         request = Request(method="HEAD", bucket=bucket, key=key)
-        response = await self.http.send(request)
+        response = await self.client.send(request)
         _check_object(response, request)
         size = responses.length(response.headers)
         validator = validators.from_headers(response.headers)
@@ -149,7 +137,7 @@ class ObjectMetadata:
         `expected`.
         """
         request = Request(method="GET", bucket=bucket, key=key, limit=size)
-        response = await self.http.send(request)
+        response = await self.client.send(request)
         _check_same(response, request, etag, size)
         if len(response.body) != size:
             raise _changed(request)
@@ -158,11 +146,11 @@ class ObjectMetadata:
     async def _send(self, request: Request) -> Response:
         """Send a request that asks for checksums; once more without, where that may be refused."""
         try:
-            return await self.http.send(request)
+            return await self.client.send(request)
         except DownloaderError as error:
             if not self.checksum_mode.may_cause(request, error):
                 raise
-        response = await self.http.send(self.checksum_mode.without_checksums(request))
+        response = await self.client.send(self.checksum_mode.without_checksums(request))
         self.checksum_mode.confirm_unsupported()
         return response
 
@@ -172,7 +160,7 @@ class ObjectMetadata:
         `validator` is that of its head.
         """
         request = msgspec.structs.replace(head, method="GET", headers={"range": "bytes=0-0"})
-        response = await self.http.ask(request)
+        response = await self.client.ask(request)
         if response.is_success:
             _check_object(response, request)
             read_size = responses.length if response.status == 200 else responses.total
@@ -215,7 +203,7 @@ class ObjectMetadata:
         marker, more = 0, True
         while more:
             try:
-                response = await self.http.send(_attributes(head, marker))
+                response = await self.client.send(_attributes(head, marker))
                 page = _PartsPage(response.body, expected.algorithm)
             except DownloaderError as error:
                 if error.code in {ErrorCode.ACCESS_DENIED, ErrorCode.ENGINE_FAILED}:
@@ -249,7 +237,7 @@ class ObjectMetadata:
 
     async def _part_length(self, head: Request, number: int, count: int) -> int | None:
         asking = msgspec.structs.replace(head, query=f"partNumber={number}")
-        response = await self.http.send(asking)
+        response = await self.client.send(asking)
         _check_object(response, asking)
         if response.headers.get("x-amz-mp-parts-count") != str(count):
             return None

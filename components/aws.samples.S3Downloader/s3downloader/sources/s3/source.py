@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from ...core.aio import run_all
+from ...core.backoff import backoff
 from ...core.clock import Clock
 from ...core.errors import TRANSIENT, DownloaderError, ErrorCode
-from .http import Request
+from .client import Request
 from .listing import MOST_KEYS, Listed, Listing, Page, page_of
 from .object_metadata import ObjectInfo, ObjectMetadata
 from .refusals import Refusal, explained
@@ -17,15 +19,15 @@ __all__ = ["ObjectInfo", "S3Source"]
 
 T = TypeVar("T")
 
-_FIRST_PAUSE = 0.25
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0
 
 
 class S3Source:
     """Buckets of S3, listed and read over connections that are kept, with a page in memory.
 
-    A request that fails in passing is repeated `retry_count` times, with a pause that begins at a
-    quarter of a second and doubles: few, so that an absent network shows within seconds. `page` is
-    how many objects are listed at once.
+    A request that fails in passing is repeated `retry_count` times, with pauses that grow from a
+    quarter of a second to two seconds: few, so that an absent network shows within seconds. `page`
+    is how many objects are listed at once.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class S3Source:
 
     async def _is_bucket(self, bucket: str) -> bool:
         try:
-            await self._heads.http.send(Request(method="HEAD", bucket=bucket, key=""))
+            await self._heads.client.send(Request(method="HEAD", bucket=bucket, key=""))
         except DownloaderError as error:
             return error.code is not ErrorCode.BUCKET_NOT_FOUND
         return True
@@ -118,21 +120,19 @@ class S3Source:
         """Return the page of a listing that `request` asks for."""
 
         async def ask() -> Page:
-            return page_of(await self._heads.http.send(request), request)
+            return page_of(await self._heads.client.send(request), request)
 
         return await self._with_retries(ask)
 
     async def _with_retries(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Return what `ask` returns, in as many tries as there may be."""
-        pause = _FIRST_PAUSE
-        for _ in range(self._retry_count):
+        for pause in islice(backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE), self._retry_count):
             try:
                 return await ask()
             except DownloaderError as error:
                 if not _may_pass(error):
                     raise
             await self._clock.sleep(pause)
-            pause *= 2
         return await ask()
 
 

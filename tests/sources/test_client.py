@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 from s3downloader.core.clock import SystemClock
 from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.sources.http.connections import Connections
+from s3downloader.sources.http.requests import HttpRequest
+from s3downloader.sources.http.streaming import StreamingResponse
+from s3downloader.sources.http.transport import Transport
+from s3downloader.sources.s3.client import Request, S3Client
 from s3downloader.sources.s3.credentials import Credentials
-from s3downloader.sources.s3.http import Request, S3Http, address
+from s3downloader.sources.s3.signing import address
 
 from .amazon import Amazon
 from .lying_server import LyingServer, ReceivedRequest, Reply, error_reply
@@ -46,32 +53,45 @@ def test_objects_have_addresses(
     assert f"{scheme}://{host}{path}" == url
 
 
-class Diverted(S3Http):
+class Diversion(Connections):
+    """Leads to a server on this machine where requests are for AWS's."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__()
+        self.hosts: list[str] = []
+        """Where they were to go, once for each run of requests to one host."""
+        self._endpoint = endpoint
+
+    def send(self, request: HttpRequest, **how: Any) -> StreamingResponse:
+        assert request.scheme == "https"
+        if self.hosts[-1:] != [request.host]:
+            self.hosts.append(request.host)
+        url = urlsplit(self._endpoint)
+        diverted = msgspec.structs.replace(request, scheme=url.scheme, host=url.netloc)
+        return super().send(diverted, **how)
+
+
+class Diverted(S3Client):
     """Goes to a server on this machine, where it would go to AWS's."""
 
     def __init__(self, endpoint: str) -> None:
-        super().__init__(None, Credentials(KEYS, SystemClock()))
-        self.hosts: list[str] = []
-        self._endpoint = endpoint
-
-    def _connect(self, scheme: str, host: str) -> HTTPConnection:
-        assert scheme == "https"
-        self.hosts.append(host)
-        return HTTPConnection(urlsplit(self._endpoint).netloc, timeout=10)
+        diversion = Diversion(endpoint)
+        self.hosts = diversion.hosts
+        super().__init__(None, Credentials(KEYS, SystemClock()), Transport(connections=diversion))
 
 
 async def test_a_bucket_in_another_region_is_asked_there() -> None:
     async with Amazon(region="ap-south-1") as amazon:
-        http = Diverted(amazon.endpoint)
+        client = Diverted(amazon.endpoint)
         for _ in range(2):
-            response = await http.send(Request(method="HEAD", bucket="models", key="k"))
+            response = await client.send(Request(method="HEAD", bucket="models", key="k"))
             assert response.headers["etag"] == f'"{amazon.etag}"'
-        assert (http.region("models"), http.region("others")) == ("ap-south-1", "eu-west-1")
-        assert http.hosts == [
+        assert (client.region("models"), client.region("others")) == ("ap-south-1", "eu-west-1")
+        assert client.hosts == [
             "models.s3.eu-west-1.amazonaws.com",
             "models.s3.ap-south-1.amazonaws.com",
         ]
-        http.close()
+        client.transport.close_idle()
 
 
 TOLD = {
@@ -93,37 +113,48 @@ async def test_a_region_that_is_told_in_another_way(reply: Reply, request_: Requ
         return Reply() if "/ap-south-1/s3/" in request.headers["authorization"] else reply
 
     async with LyingServer(response) as server:
-        http = Diverted(server.endpoint)
-        assert (await http.send(request_)).status == 200
-        assert http.region("models") == "ap-south-1"
-        assert http.hosts[-1] == "models.s3.ap-south-1.amazonaws.com"
-        http.close()
+        client = Diverted(server.endpoint)
+        assert (await client.send(request_)).status == 200
+        assert client.region("models") == "ap-south-1"
+        assert client.hosts[-1] == "models.s3.ap-south-1.amazonaws.com"
+        client.transport.close_idle()
 
 
 async def test_a_store_that_points_in_a_circle_is_given_up() -> None:
     regions = itertools.cycle(["ap-south-1", "eu-central-1"])
     async with LyingServer(lambda _: Reply(301, {"x-amz-bucket-region": next(regions)})) as server:
-        http = Diverted(server.endpoint)
+        client = Diverted(server.endpoint)
         with pytest.raises(DownloaderError, match="lies in another region, "):
-            await http.send(LIST)
+            await client.send(LIST)
         assert len(server.requests) == 3
-        http.close()
+        client.transport.close_idle()
 
 
 async def test_with_an_endpoint_the_region_is_the_configured_one() -> None:
     async with Amazon(region="ap-south-1") as amazon:
-        http = S3Http(amazon.endpoint, Credentials(KEYS, SystemClock()))
+        client = S3Client(amazon.endpoint, Credentials(KEYS, SystemClock()))
         with pytest.raises(DownloaderError, match="another region") as caught:
-            await http.send(Request(method="HEAD", bucket="models", key="k"))
+            await client.send(Request(method="HEAD", bucket="models", key="k"))
         assert caught.value.code is ErrorCode.BUCKET_NOT_FOUND
-        http.close()
+        client.transport.close_idle()
 
 
 async def test_many_requests_at_once_take_few_connections() -> None:
     async with Amazon() as amazon:
-        http = S3Http(amazon.endpoint, Credentials(KEYS, SystemClock()), threads=4)
-        asking = (http.send(Request(method="HEAD", bucket="models", key="k")) for _ in range(100))
+        client = S3Client(amazon.endpoint, Credentials(KEYS, SystemClock()), at_once=4)
+        asking = (client.send(Request(method="HEAD", bucket="models", key="k")) for _ in range(100))
         responses = await asyncio.gather(*asking)
         assert {response.headers["etag"] for response in responses} == {f'"{amazon.etag}"'}
         assert amazon.connections <= 4
-        http.close()
+        client.transport.close_idle()
+
+
+async def test_certificates_that_cannot_be_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    client = S3Client("https://127.0.0.1:1", Credentials(KEYS, SystemClock()))
+    with pytest.raises(DownloaderError, match=r"AWS_CA_BUNDLE, .*none\.pem, cannot") as caught:
+        await client.send(HEAD)
+    assert caught.value.code is ErrorCode.ENGINE_FAILED
+    client.transport.close_idle()
