@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from s3downloader.core.aio import stop
-from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.errors import DownloaderError, ErrorCode, Vanished
 from s3downloader.core.records import FileRecord, Options
 from s3downloader.engines.disk import Disk
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
@@ -212,7 +212,8 @@ async def test_cancelling_stops_the_traffic_and_keeps_what_is_whole(
     link.freeze_after(5 * MIB)
     before = children()
     sink = Recorder()
-    fetching = asyncio.create_task(fetch_with(linked, job(tmp_path), stream(files), sink))
+    one_by_one = job(tmp_path, Options(numworkers=1))
+    fetching = asyncio.create_task(fetch_with(linked, one_by_one, stream(files), sink))
     await eventually(lambda: sink.total > MIB)
     [s5cmd] = children() - before
     await stop(fetching)
@@ -227,6 +228,28 @@ async def test_cancelling_stops_the_traffic_and_keeps_what_is_whole(
     assert names(tmp_path / "in-flight") == []
     await session.fetch(Files(files[1:]))
     assert sink.numbers + again.numbers == [1, 2]
+
+
+async def test_a_file_removed_after_its_arrival_has_vanished(
+    link: Link, object_server: ObjectServer, tmp_path: Path
+) -> None:
+    """It is no object of another size: nothing is known of that."""
+    sizes = {"small": 100_000, "large": 8 * MIB}
+    for path, size in sizes.items():
+        await object_server.make(f"gone/{path}", size)
+    link.freeze_after(4 * MIB)
+    engine, sink = by_s5cmd(link.endpoint, ManualClock()), Recorder()  # it saves at the end
+    one_by_one = job(tmp_path, Options(numworkers=1, verify=False))
+    fetching = asyncio.create_task(
+        fetch_with(engine, one_by_one, stream(records(sizes, "gone/")), sink)
+    )
+    arrived = tmp_path / "in-flight" / "1.object"
+    await eventually(arrived.exists)
+    arrived.unlink()
+    link.thaw()
+    with pytest.raises(Vanished):
+        await fetching
+    assert sink.numbers == [2]
 
 
 async def test_a_cut_link_ends_everything_at_once(

@@ -34,7 +34,7 @@ async def report_leftovers(
         async for file in files
         if file.number in left and file.number not in excluded and is_left(file, left[file.number])
     ]
-    here = await asyncio.to_thread(staging.move_arrived, found)
+    here = (await asyncio.to_thread(staging.move_arrived, found)).whole
     whole = (await verifier.verify_staged(staging, here)).good
     if whole:
         sink.progress(sum(file.size for file in whole))

@@ -8,15 +8,17 @@ import re
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
 from ..core import validators
 from ..core.decoding import DECODE_ERRORS
+from ..core.errors import Vanished
 from ..core.records import FileRecord
 from .disk import Disk
 
-__all__ = ["Staging", "is_left", "mode_by_umask", "number_in"]
+__all__ = ["Moved", "Staging", "is_left", "mode_by_umask", "number_in", "vanished"]
 
 _ARRIVED = ".object"
 _CONTINUED = (".part", ".journal")
@@ -34,6 +36,13 @@ class _Journal(msgspec.Struct, frozen=True):
 
     boot_id: str
     moved: dict[int, str]
+
+
+class Moved(NamedTuple):
+    """What became of files that had arrived; those of another size than planned are in neither."""
+
+    whole: list[FileRecord]
+    gone: list[FileRecord]
 
 
 class Staging:
@@ -124,12 +133,21 @@ class Staging:
                 self._write_back(entry, size)
         return sizes
 
-    def move_arrived(self, files: list[FileRecord]) -> list[FileRecord]:
-        """Move files that arrived to `files`, synced; return those of the right size."""
+    def move_arrived(self, files: list[FileRecord]) -> Moved:
+        """Move files that arrived to `files`, and sync them there.
+
+        A file of another size than planned is removed.
+        """
         self._record(files)
-        whole = [file for file in files if self._move_to_files(file)]
-        self._sync([self._files / file.path for file in whole])
-        return whole
+        moved = Moved([], [])
+        for file in files:
+            has_size = self._move_to_files(file)
+            if has_size is None:
+                moved.gone.append(file)
+            elif has_size:
+                moved.whole.append(file)
+        self._sync([self._files / file.path for file in moved.whole])
+        return moved
 
     def remove_partial(self) -> None:
         """Remove the files that have not arrived."""
@@ -170,12 +188,13 @@ class Staging:
         draft.write_bytes(msgspec.json.encode(journal))
         draft.replace(self._journal)
 
-    def _move_to_files(self, file: FileRecord) -> bool:
+    def _move_to_files(self, file: FileRecord) -> bool | None:
+        """Return whether a file has its planned size, None where it is gone."""
         target, path = self.target(file.number), self._files / file.path
         try:
             size = target.stat().st_size
         except FileNotFoundError:  # moved already, before the daemon died
-            return path.is_file() and path.stat().st_size == file.size
+            return True if path.is_file() and path.stat().st_size == file.size else None
         if size != file.size:
             target.unlink()
             return False
@@ -207,6 +226,11 @@ class Staging:
 def is_left(file: FileRecord, validator: str | None) -> bool:
     """Tell whether what is left, of an object with that validator, is the file that is planned."""
     return validator is None or validators.same(file.etag, validator)
+
+
+def vanished() -> Vanished:
+    """Return the error of files that arrived and were removed before they were staged."""
+    return Vanished("files vanished from the staging folder; resume to fetch them again")
 
 
 def mode_by_umask() -> int:

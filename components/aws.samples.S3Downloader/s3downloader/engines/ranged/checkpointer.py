@@ -10,10 +10,9 @@ from collections.abc import Mapping
 
 from ...core.aio import first_of, uninterrupted
 from ...core.clock import Clock
-from ...core.errors import Vanished
 from ...core.records import FileRecord
 from ..base import Sink
-from ..staging import Staging
+from ..staging import Staging, vanished
 from .transfer import Transfer
 
 __all__ = ["Checkpointer"]
@@ -115,7 +114,7 @@ class Checkpointer:
         await self._sink.finished(whole)
         await asyncio.to_thread(self._staging.forget, *(f.number for f, t in arrived if t))
         if len(whole) < len(arrived):
-            raise Vanished("files vanished from the staging folder; resume to fetch them again")
+            raise vanished()
 
     def _move_to_staging(
         self, arrived: list[tuple[FileRecord, Transfer | None]]
@@ -124,7 +123,7 @@ class Checkpointer:
             if transfer:
                 transfer.finish()
                 self._staging.mark_arrived(file.number)
-        return self._staging.move_arrived([file for file, _ in arrived])
+        return self._staging.move_arrived([file for file, _ in arrived]).whole
 
     def _report(self) -> None:
         open_ = sum(transfer.bytes_done for transfer in self._transfers.values())

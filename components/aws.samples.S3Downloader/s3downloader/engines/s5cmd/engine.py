@@ -15,7 +15,7 @@ from ...core.request_timeouts import LEAST_BYTES
 from ..base import OF_ONE_OBJECT, FetchJob, Sink, StagingSession
 from ..faults import Faults
 from ..recovery import report_leftovers
-from ..staging import Staging, mode_by_umask, number_in
+from ..staging import Staging, mode_by_umask, number_in, vanished
 from ..verification import Heads, Verifier, mismatch_error
 from .program import Line, Process, S5cmd
 
@@ -238,8 +238,8 @@ class _Fetch:
         files, self._arrived = self._arrived, []
         if not files:
             return
-        whole = await asyncio.to_thread(self._staging.move_arrived, files)
-        verified = await self._verifier.verify_staged(self._staging, whole)
+        moved = await asyncio.to_thread(self._staging.move_arrived, files)
+        verified = await self._verifier.verify_staged(self._staging, moved.whole)
         self.damaged += verified.damaged
         for error in verified.gone:
             self._faults.of_object(error)
@@ -247,8 +247,10 @@ class _Fetch:
         if verified.good:
             await self._sink.finished(verified.good)
         self._arrived_bytes -= sum(file.size for file in files)
-        if len(whole) < len(files):
-            broken = next(file for file in files if file not in whole)
+        if moved.gone:
+            raise vanished()
+        if len(moved.whole) < len(files):
+            broken = next(file for file in files if file not in moved.whole)
             self._faults.of_object(self._mismatch(broken))
 
     @property
