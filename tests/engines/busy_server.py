@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from sandbox.processes import free_ports
-
-from ..connections import Connections
+from ..connections import LocalServer
 
 __all__ = ["BusyServer", "refusal"]
 
@@ -16,38 +14,20 @@ _ERROR = '<?xml version="1.0"?><Error><Code>{code}</Code><Message>{code}</Messag
 _REASONS = {503: "Slow Down", 500: "Internal Server Error", 400: "Bad Request"}
 
 
-class BusyServer:
+class BusyServer(LocalServer):
     """Hands requests without a body to the server at `port`, unless `refuse` has an answer.
 
     Open as a context manager. `refuse` sees the head of each request.
     """
 
     def __init__(self, port: int, refuse: Callable[[str], bytes | None]) -> None:
+        super().__init__()
         self.requests = 0
         self.refused = 0
-        [self._port] = free_ports(1)
         self._target = port
         self._refuse = refuse
-        self._server: asyncio.Server | None = None
-        self._connections = Connections()
 
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
-
-    async def __aenter__(self) -> BusyServer:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert self._server
-        self._server.close()
-        await self._connections.end()
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections.serve(self._serve(reader, writer), writer)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request."""
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):  # the client has left
             head = (await reader.readuntil(b"\r\n\r\n")).decode()

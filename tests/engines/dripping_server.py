@@ -5,43 +5,34 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections.abc import Coroutine
+from typing import Any
 
-from ..connections import Connections
+from ..connections import LocalServer
 
 __all__ = ["DrippingServer"]
 
 
-class DrippingServer:
+class DrippingServer(LocalServer):
     """Answers requests for `content`; an async context manager.
 
     From the place in an answer at which `drips` says, a byte comes each `pause` seconds.
     """
 
     def __init__(self, content: bytes, *, pause: float = 0.02) -> None:
-        self.connections = 0
+        super().__init__()
         self.drips: dict[int, int] = {}
         """By the number of a connection from 1, after how many bytes of its answer it drips."""
         self.always: int | None = None
         """The same for all connections."""
         self._content = content
         self._pause = pause
-        self._connections = Connections()
 
-    async def __aenter__(self) -> DrippingServer:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        await self._connections.end()
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self._connections.serve(self._serve(self.connections, reader, writer), writer)
+    def serve(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> Coroutine[Any, Any, None]:
+        """Answer requests, with drips by the number that the connection has now."""
+        return self._serve(self.connections, reader, writer)
 
     async def _serve(
         self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
-from ..connections import Connections
+from ..connections import LocalServer
 
 __all__ = [
     "LOGIN_PAGE",
@@ -110,44 +110,24 @@ class Reply:
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-class LyingServer:
+class LyingServer(LocalServer):
     """Answers each request as `answer` says; an async context manager.
 
     `answer` may be changed between requests. The store counts them in `requests`.
     """
 
     def __init__(self, answer: Callable[[ReceivedRequest], Reply]) -> None:
+        super().__init__()
         self.answer = answer
         self.requests: list[ReceivedRequest] = []
-        self.connections = 0
-        self._connections = Connections()
-
-    async def __aenter__(self) -> LyingServer:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        await self.drop_connections()
-
-    async def drop_connections(self) -> None:
-        """Close all connections, also those that are idle."""
-        await self._connections.end()
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     @property
     def request_lines(self) -> list[str]:
         """Method and key of each request so far, `list` for a page of a listing."""
         return ["list" if a.lists else f"{a.method} {a.key}" for a in self.requests]
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self._connections.serve(self._serve(reader, writer), writer)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer requests until the client leaves, or a reply is cut."""
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while await self._serve_one(reader, writer):
                 pass

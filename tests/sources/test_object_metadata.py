@@ -27,7 +27,7 @@ from sandbox.servers import ApiServer, ObjectServer
 from sandbox.servers.certificates import make_certificates
 from sandbox.servers.s3 import S3Server
 
-from ..connections import Connections
+from ..connections import LocalServer
 from .amazon import Amazon
 
 BUCKET = "models"
@@ -344,31 +344,17 @@ async def test_a_token_that_has_expired_is_renewed() -> None:
             assert code is ErrorCode.CREDENTIALS_UNAVAILABLE
 
 
-class Tls:
+class Tls(LocalServer):
     """TLS in front of a server on this machine."""
 
     def __init__(self, certificates: Path, port: int) -> None:
-        self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(certificates / "server.pem", certificates / "server.key")
+        super().__init__(context)
         self._target = port
-        self._connections = Connections()
 
-    async def __aenter__(self) -> Tls:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._context)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        await self._connections.end()
-
-    @property
-    def endpoint(self) -> str:
-        return f"https://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections.serve(self._carry(reader, writer), writer)
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Carry what comes from either side to the other."""
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
         try:
             await asyncio.gather(_pump(reader, up_writer), _pump(up_reader, writer))

@@ -5,47 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from ..connections import Connections
+from ..connections import LocalServer
 
 __all__ = ["Tunnel"]
 
 
-class Tunnel:
+class Tunnel(LocalServer):
     """Carries every connection to one server, wherever it is to lead; an async context manager."""
 
     def __init__(self, server: str) -> None:
         """`server` is the host and port that connections are carried to."""
+        super().__init__()
         self.targets: list[str] = []
         """Where connections were to lead, as host and port."""
         self.authorizations: list[str] = []
         """What they were authorized with, empty for nothing."""
-        self._server = server
-        self._connections = Connections()
-
-    async def __aenter__(self) -> Tunnel:
-        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._listener.close()
-        await self._connections.end()
+        self._target = server
 
     @property
     def address(self) -> str:
         """Its host and port."""
-        return f"127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
+        return self.endpoint.removeprefix("http://")
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._connections.serve(self._carry(reader, writer), writer)
-
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer CONNECT, then carry what comes from either side to the other."""
         lines = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
         method, target, _ = lines[0].split(" ")
         assert method == "CONNECT"
         headers = dict(line.split(": ", 1) for line in lines[1:] if line)
         self.targets.append(target)
         self.authorizations.append(headers.get("Proxy-Authorization", ""))
-        host, _, port = self._server.rpartition(":")
+        host, _, port = self._target.rpartition(":")
         server_reader, server_writer = await asyncio.open_connection(host, int(port))
         writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         try:
