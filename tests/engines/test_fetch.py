@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from s3downloader.core.aio import stop
+from s3downloader.core.clock import SystemClock
 from s3downloader.core.errors import DownloaderError, ErrorCode, Vanished
 from s3downloader.core.records import FileRecord, Options
 from s3downloader.engines.disk import Disk
@@ -124,7 +125,7 @@ async def test_odd_keys_arrive_byte_by_byte(
     ]
     for file in files:
         await api_server.put(file.key, file.key.encode())
-    engine = by_s5cmd(api_server.endpoint, FastClock())
+    engine = by_s5cmd(api_server.endpoint, SystemClock())
     staging = tmp_path / "a 'staging' folder"
     await fetch_with(engine, job(staging), stream(files), Recorder())
     assert {file.key: (staging / "files" / file.path).read_text() for file in files} == {
@@ -317,10 +318,12 @@ async def test_a_plan_that_takes_its_time_is_no_stall(
     object_server: ObjectServer, tmp_path: Path
 ) -> None:
     await object_server.put("late/1", b"1")
-    clock = FastClock()
+    clock = ManualClock()
 
     async def late() -> AsyncIterator[FileRecord]:
-        await clock.sleep(90)  # more than the patience
+        await clock.next_sleep()
+        clock.advance(90)  # more than the patience
+        await clock.next_sleep()
         for file in records({"1": 1}, "late/"):
             yield file
 
