@@ -159,7 +159,7 @@ async def test_answers_outlive_a_link_that_is_away_and_a_kill(
     ):
         await bench.device.start()
         await bench.up()
-        link.freeze_after(5_000, up=True)  # a quarter of the answers
+        link.freeze_after(10_000, up=True)  # less than half of the answers
         ids = await send_burst(bench)
         await eventually(lambda: link.is_frozen and answers(bench) and unpublished(bench))
         link.cut()
