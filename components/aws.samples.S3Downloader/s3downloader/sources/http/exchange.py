@@ -59,7 +59,7 @@ class Exchange:
         self._lock = Lock()  # for what follows
         self._is_aborted = False
         self._socket: socket.socket | None = None
-        self._paying: Future[None] | None = None
+        self._throttling: Future[None] | None = None
 
     def run(self) -> Completion:
         """Carry it out. Raises DownloaderError, and what the callbacks raise."""
@@ -74,7 +74,7 @@ class Exchange:
         except StopReading:
             pass
         finally:
-            self._let_go()
+            self._release()
             response.end(keep=not self._is_aborted)
         return Completion(first_byte, is_delimited)
 
@@ -85,8 +85,8 @@ class Exchange:
         """
         with self._lock:
             self._is_aborted = True
-            if self._paying:
-                self._paying.cancel()
+            if self._throttling:
+                self._throttling.cancel()
             if not self._socket:
                 return False
             shut_down(self._socket)
@@ -109,8 +109,8 @@ class Exchange:
             self._socket = connected
         self.deadline.watch(connected)
 
-    def _let_go(self) -> None:
-        """The connection may be another request's in a moment."""
+    def _release(self) -> None:
+        """Forget the socket: it may be another request's in a moment."""
         with self._lock:
             self._socket = None
 
@@ -152,9 +152,9 @@ class Exchange:
         with self._lock:
             if self._is_aborted:
                 return
-            self._paying = asyncio.run_coroutine_threadsafe(self._share.take(size), self._loop)
+            self._throttling = asyncio.run_coroutine_threadsafe(self._share.take(size), self._loop)
         try:
-            self._paying.result()
+            self._throttling.result()
         except CancelledError:
             return
 
