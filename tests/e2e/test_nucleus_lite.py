@@ -51,7 +51,7 @@ async def test_a_start_offline_waits_and_listens_when_online(
         await broker.stop()
         await bench.nucleus.iot_core.wait_offline()
         await bench.device.start()
-        await eventually(lambda: "gives no subscription to" in bench.device.log)
+        await eventually(lambda: "opens no subscription to" in bench.device.log)
         await eventually(lambda: "listening on" in bench.device.log)
         await bench.nucleus.drop_connection(COMPONENT)  # the repair begins once more
         await eventually(lambda: bench.device.log.count("connected to the nucleus") == 2)
@@ -118,4 +118,4 @@ async def test_a_response_that_cuts_the_connection_comes_in_pages(lite: Bench) -
         "m2",
         "m3",
     ]
-    assert lite.device.log.count("dropped the IPC connection") == 2
+    assert lite.device.log.count("closed the IPC connection") == 2
