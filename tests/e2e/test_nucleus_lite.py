@@ -71,7 +71,7 @@ async def test_commands_that_are_denied_end_nothing_and_are_told(lite: Bench) ->
     await lite.device.start()
     notice = await lite.operator.wait_for(lambda h: h.message.get("level") == "warning")
     assert notice["error_code"] == "access_denied"
-    assert "no command is heard" in notice["message"]
+    assert "commands cannot be received" in notice["message"]
     assert "aws.greengrass#SubscribeToIoTCore" in notice["message"]
     assert lite.device.returncode is None
     assert await lite.device.terminate() == 0
@@ -93,7 +93,7 @@ async def test_it_ends_twice_at_once_and_then_goes_easy_on_starts(lite: Bench) -
     await device.start()
     await lite.up()
     await nucleus.restart(forget_tokens=True)
-    await eventually(lambda: "it begins anew in the same process" in device.log)
+    await eventually(lambda: "it starts over in the same process" in device.log)
     assert device.returncode is None
     assert await device.terminate() == 0
 
