@@ -1,4 +1,4 @@
-"""Entry point: chooses the adapters and the engine, wires them, runs until told to stop."""
+"""Entry point: chooses messaging, source and engines, connects them, and runs until stopped."""
 
 import os
 import sys
@@ -24,10 +24,15 @@ _INSTALLER = Path(__file__).parent / "install_s5cmd.sh"
 
 
 async def serve(arguments: Arguments, may_end: MayEnd) -> None:
-    """Serve until cancelled, or raise what makes that impossible."""
-    over = {"greengrass": connections.over_greengrass, "mqtt": connections.over_mqtt}
+    """Run the daemon until cancelled.
+
+    Raises DownloaderError if the daemon cannot start, and MessagingError if messaging, or the token
+    exchange service's address, is lost for good.
+    """
+    transports = {"greengrass": connections.over_greengrass, "mqtt": connections.over_mqtt}
     async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(over[arguments.messaging](arguments))
+        connect = transports[arguments.messaging]
+        connection = await stack.enter_async_context(connect(arguments))
         live, clock = connection.live(), SystemClock()
         version, folder, endpoint = live.s5cmd_version, Path(live.state_dir), live.endpoint_url
         keys = Credentials(os.environ, clock, connection.locate_credentials, may_end)

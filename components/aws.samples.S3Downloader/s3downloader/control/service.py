@@ -28,7 +28,7 @@ _MAX_TAKEOVERS = 4
 """How often another process takes an unanswered command over. After that it is refused."""
 
 MAX_CONCURRENT = 128
-"""Commands that are carried out at once. The others wait in the inbox."""
+"""Commands that are carried out concurrently. The others wait in the inbox."""
 
 
 class S3CommandService:
@@ -67,8 +67,8 @@ class S3CommandService:
     async def run(self, on_attempted: Callable[[], None], on_listening: Callable[[], None]) -> None:
         """Receive commands and carry them out, in the order of arrival, until cancelled.
 
-        Commands in the inbox are carried out at once. `on_attempted` is called after an attempt to
-        subscribe, whether or not it succeeded, and `on_listening` when the bus has subscribed.
+        Commands in the inbox are carried out immediately. `on_attempted` is called after each
+        attempt to subscribe, and `on_listening` when the bus has subscribed.
         """
         self._accepting = True
         try:

@@ -70,7 +70,7 @@ REPAIR_DELAY = 0.1
 _CLOSED = "AWS_IO_SOCKET_CLOSED"
 
 SOCKET_VARIABLE = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"
-TOKEN_VARIABLE = "SVCUID"  # noqa: S105 - it names a token, and is none
+TOKEN_VARIABLE = "SVCUID"  # noqa: S105 - the name of a variable, not a token
 
 
 class ConnectionCutError(MessagingError):
