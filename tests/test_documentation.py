@@ -19,7 +19,7 @@ from s3downloader.contract.fields import (
     NumWorkers,
     ObjectKey,
 )
-from s3downloader.control.service import AT_ONCE
+from s3downloader.control.service import MAX_CONCURRENT
 from s3downloader.core.errors import MEANINGS, ErrorCode
 from s3downloader.core.records import TRANSITIONS
 from s3downloader.core.settings import LIVE, Settings, load, parameter_name
@@ -110,7 +110,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     assert f"{meta_of(KeepVersions).le}" in of_commands["`retry_count`, `keep_versions`"]
     assert f"{MODEL_META_LEVELS} levels" in of_commands["`model_meta`"]
     assert f"{MOST_BYTES >> 20} MiB" in of_commands["a `SHA256SUMS`"]
-    assert of_the_device["commands carried out at once"] == f"{AT_ONCE}"
+    assert of_the_device["commands carried out at once"] == f"{MAX_CONCURRENT}"
     unacknowledged = of_the_device["messages that the broker sends unacknowledged, in MQTT mode"]
     assert unacknowledged == f"{RECEIVE_MAXIMUM}"
     fixed = {

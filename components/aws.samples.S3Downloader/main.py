@@ -1,4 +1,4 @@
-"""Entry point: chooses the adapters and the engine, wires them, runs until told to stop."""
+"""Entry point: chooses messaging, source and engines, connects them, and runs until stopped."""
 
 import os
 import sys
@@ -24,36 +24,36 @@ _INSTALLER = Path(__file__).parent / "install_s5cmd.sh"
 
 
 async def serve(arguments: Arguments, may_end: MayEnd) -> None:
-    """Serve until cancelled, or raise what makes that impossible."""
-    over = {"greengrass": connections.over_greengrass, "mqtt": connections.over_mqtt}
+    """Run the daemon until cancelled. Raises DownloaderError if it cannot start or continue."""
+    transports = {"greengrass": connections.over_greengrass, "mqtt": connections.over_mqtt}
     async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(over[arguments.messaging](arguments))
+        connection = await stack.enter_async_context(transports[arguments.messaging](arguments))
         live, clock = connection.live(), SystemClock()
-        version, folder, endpoint = live.s5cmd_version, Path(live.state_dir), live.endpoint_url
-        keys = Credentials(os.environ, clock, connection.locate_credentials, may_end)
-        binary = installed_binary(version, folder)
-        tool = S5cmd(endpoint_url=endpoint, binary=binary, environment=keys.environment)
-        adopting = tool.adopt(version, installer=_INSTALLER, folder=folder, clock=clock)
-        stack.push_async_callback(stop, background(adopting))
-        client = S3Client(endpoint, keys)
+        version, state_dir, endpoint = live.s5cmd_version, Path(live.state_dir), live.endpoint_url
+        credentials = Credentials(os.environ, clock, connection.locate_credentials, may_end)
+        binary = installed_binary(version, state_dir)
+        s5cmd = S5cmd(endpoint_url=endpoint, binary=binary, environment=credentials.environment)
+        adoption = s5cmd.adopt(version, installer=_INSTALLER, folder=state_dir, clock=clock)
+        stack.push_async_callback(stop, background(adoption))
+        client = S3Client(endpoint, credentials)
         stack.callback(client.transport.close_idle)
-        heads = ObjectMetadata(client)
-        ranged = RangedEngine(client=client, heads=heads, clock=clock)
+        metadata = ObjectMetadata(client)
+        ranged = RangedEngine(client=client, heads=metadata, clock=clock)
         daemon = Daemon(
             thing_name=arguments.thing_name,
             live=connection.live,
             bus=connection.bus,
             shadow=connection.shadow,
-            source=S3Source(heads, clock),
-            engine=AutoEngine(s5cmd=S5cmdEngine(tool, clock, heads), ranged=ranged),
+            source=S3Source(metadata, clock),
+            engine=AutoEngine(s5cmd=S5cmdEngine(s5cmd, clock, metadata), ranged=ranged),
             clock=clock,
             transient=connection.transient,
         )
         await connection.watch(daemon.reconfigure, daemon.defer_update, daemon.warn)
-        await unless(daemon.serve(connection.report_running), keys.wait_lost())
+        await unless(daemon.serve(connection.report_running), credentials.wait_lost())
 
 
 if __name__ == "__main__":
-    given = parse(sys.argv[1:], os.environ)
-    by_nucleus = given.messaging == "greengrass"
-    run_until_stopped(lambda may_end: serve(given, may_end), by_nucleus=by_nucleus)
+    command_line = parse(sys.argv[1:], os.environ)
+    by_nucleus = command_line.messaging == "greengrass"
+    run_until_stopped(lambda may_end: serve(command_line, may_end), by_nucleus=by_nucleus)

@@ -1,4 +1,4 @@
-"""The process around the daemon: how it ends, and how it begins anew in the same process."""
+"""The daemon's process: how it ends, and how it starts over in the same process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from s3downloader.app.start_limit import MOST
+from s3downloader.app.start_limit import MAX_STARTS
 
 PROGRAM = """
 import asyncio, os, sys
@@ -59,7 +59,7 @@ def spend_starts(folder: Path) -> None:
     """Record as many recent starts as leave none after the next."""
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    record = {"boot_id": boot_id, "starts": [now - 10 * n for n in range(1, MOST)]}
+    record = {"boot_id": boot_id, "starts": [now - 10 * n for n in range(1, MAX_STARTS)]}
     (folder / "starts.json").write_bytes(msgspec.json.encode(record))
 
 
@@ -98,7 +98,7 @@ def test_who_is_not_started_by_a_nucleus_just_ends(tmp_path: Path) -> None:
         assert process.wait(20) == 1
 
 
-@pytest.mark.parametrize(("what", "says"), [("wait", "begun"), ("bug", "begins anew")])
+@pytest.mark.parametrize(("what", "says"), [("wait", "begun"), ("bug", "starts over")])
 def test_sigterm_ends_it_with_status_0_also_while_it_pauses(
     tmp_path: Path, what: str, says: str
 ) -> None:

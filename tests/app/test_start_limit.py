@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from s3downloader.app.start_limit import MOST, WINDOW, Starts
+from s3downloader.app.start_limit import MAX_STARTS, WINDOW, Starts
 
 HOUR = 3_600.0
 
@@ -39,7 +39,7 @@ def device(tmp_path: Path) -> Device:
 
 def test_the_third_start_within_an_hour_is_the_last(device: Device) -> None:
     answers = []
-    for _ in range(MOST):
+    for _ in range(MAX_STARTS):
         answers.append(device.start().would_restart())
         device.uptime += 1
     assert answers == [True, True, False]
@@ -55,7 +55,9 @@ def test_any_hour_has_three_starts_at_most(device: Device) -> None:
             device.uptime += 15
         device.uptime += 1
     assert len(began) > 20
-    assert all(later - early > HOUR for early, later in zip(began, began[MOST:], strict=False))
+    assert all(
+        later - early > HOUR for early, later in zip(began, began[MAX_STARTS:], strict=False)
+    )
 
 
 def test_a_program_executed_in_its_place_is_no_start(device: Device) -> None:
@@ -66,7 +68,7 @@ def test_a_program_executed_in_its_place_is_no_start(device: Device) -> None:
 
 
 def test_starts_before_a_boot_do_not_count(device: Device) -> None:
-    for _ in range(MOST):
+    for _ in range(MAX_STARTS):
         device.start()
         device.uptime += 1
     device.boot_id, device.uptime = "boot-2", 90.0
@@ -74,7 +76,7 @@ def test_starts_before_a_boot_do_not_count(device: Device) -> None:
 
 
 def test_a_process_that_ran_for_long_may_end(device: Device) -> None:
-    for _ in range(MOST):
+    for _ in range(MAX_STARTS):
         process = device.start()
         device.uptime += 1
     assert not process.would_restart()
@@ -119,7 +121,7 @@ def test_where_nothing_can_be_recorded_ends_are_rare(
 
 
 def test_the_start_of_this_process_is_known(tmp_path: Path) -> None:
-    for _ in range(MOST):
+    for _ in range(MAX_STARTS):
         starts = Starts(tmp_path / "starts.json")
         starts.record()
         assert starts.would_restart(), "one process, however often it asks"

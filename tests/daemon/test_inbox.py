@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 
-from s3downloader.control.service import AT_ONCE
+from s3downloader.control.service import MAX_CONCURRENT
 
 from ..support import ManualClock
 from .harness import Harness, Message
@@ -107,8 +107,8 @@ async def test_more_commands_than_run_at_once_keep_their_order(
         for command_id in ids:
             await harness.send("disk_space", command_id=command_id)
         await harness.until(lambda: len(inbox(harness)) == len(ids))
-        await harness.until(lambda: len(begun) >= AT_ONCE)
-        assert begun == ids[:AT_ONCE]
+        await harness.until(lambda: len(begun) >= MAX_CONCURRENT)
+        assert begun == ids[:MAX_CONCURRENT]
         looking_up.open()
         await harness.until(lambda: len(responses(harness)) == len(ids))
         assert [message["command_id"] for message in responses(harness)] == ids

@@ -51,7 +51,7 @@ async def test_a_start_offline_waits_and_listens_when_online(
         await broker.stop()
         await bench.nucleus.iot_core.wait_offline()
         await bench.device.start()
-        await eventually(lambda: "gives no subscription to" in bench.device.log)
+        await eventually(lambda: "opens no subscription to" in bench.device.log)
         await eventually(lambda: "listening on" in bench.device.log)
         await bench.nucleus.drop_connection(COMPONENT)  # the repair begins once more
         await eventually(lambda: bench.device.log.count("connected to the nucleus") == 2)
@@ -71,7 +71,7 @@ async def test_commands_that_are_denied_end_nothing_and_are_told(lite: Bench) ->
     await lite.device.start()
     notice = await lite.operator.wait_for(lambda h: h.message.get("level") == "warning")
     assert notice["error_code"] == "access_denied"
-    assert "no command is heard" in notice["message"]
+    assert "commands cannot be received" in notice["message"]
     assert "aws.greengrass#SubscribeToIoTCore" in notice["message"]
     assert lite.device.returncode is None
     assert await lite.device.terminate() == 0
@@ -93,7 +93,7 @@ async def test_it_ends_twice_at_once_and_then_goes_easy_on_starts(lite: Bench) -
     await device.start()
     await lite.up()
     await nucleus.restart(forget_tokens=True)
-    await eventually(lambda: "it begins anew in the same process" in device.log)
+    await eventually(lambda: "it starts over in the same process" in device.log)
     assert device.returncode is None
     assert await device.terminate() == 0
 
@@ -118,4 +118,4 @@ async def test_a_response_that_cuts_the_connection_comes_in_pages(lite: Bench) -
         "m2",
         "m3",
     ]
-    assert lite.device.log.count("dropped the IPC connection") == 2
+    assert lite.device.log.count("closed the IPC connection") == 2

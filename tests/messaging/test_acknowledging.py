@@ -128,7 +128,7 @@ async def test_what_was_not_safe_when_the_link_broke_comes_again(tmp_path: Path)
 async def test_what_nobody_wants_any_more_holds_nothing_up(
     broker: Broker, prefix: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(mqtt, "CLAIM_WITHIN", 0.01)
+    monkeypatch.setattr(mqtt, "CLAIM_TIMEOUT", 0.01)
     inbox = Inbox()
     async with MqttBus(broker.url, f"{prefix}-cloud") as cloud:
         async with MqttBus(broker.url, prefix) as bus:

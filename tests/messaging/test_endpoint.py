@@ -29,14 +29,14 @@ def test_urls(url: str, endpoint: Endpoint) -> None:
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("broker:1883", "begins with broker"),
-        ("//broker", "no scheme"),
-        ("https://me:secret@broker", "begins with https"),
+        ("broker:1883", "its scheme is broker"),
+        ("//broker", "its scheme is missing"),
+        ("https://me:secret@broker", "its scheme is https"),
         ("mqtt://", "no host"),
         ("mqtt://me:secret@broker:many", "malformed"),
         ("mqtt://me:secret@broker:70000", "malformed"),
         ("mqtt://me:secret@[::1", "malformed"),
-        ("mqtt://broker/topic", "follows the host"),
+        ("mqtt://broker/topic", "continues after host"),
     ],
 )
 def test_bad_urls_get_a_sentence_without_the_password(url: str, complaint: str) -> None:
@@ -96,7 +96,7 @@ def test_a_foreign_key_is_refused(authority: Broker, tmp_path: Path) -> None:
 
 def test_a_certificate_needs_its_key(authority: Broker) -> None:
     files = {"ca": authority.ca, "cert": authority.cert, "key": None}
-    _expect_refusal("mqtts://broker", files, naming="together")
+    _expect_refusal("mqtts://broker", files, naming="need each other")
 
 
 def test_certificates_need_encryption(authority: Broker) -> None:

@@ -108,7 +108,7 @@ class TestConnection:
         async with start_nucleus("lite") as nucleus, open_bus() as bus:
             await bus.subscribe(prefix, inbox)
             async with nucleus.away():
-                await eventually(lambda: "no nucleus answers" in caplog.text)
+                await eventually(lambda: "no nucleus responds" in caplog.text)
             await publish_until_heard(bus, prefix, inbox)
 
     async def test_a_start_waits_for_the_nucleus(
@@ -117,7 +117,7 @@ class TestConnection:
         async with start_nucleus("lite") as nucleus:
             async with nucleus.away():
                 starting = asyncio.create_task(IpcClient().__aenter__())
-                await eventually(lambda: "no nucleus answers" in caplog.text)
+                await eventually(lambda: "no nucleus responds" in caplog.text)
                 assert not starting.done()
             async with timeout(PATIENCE):
                 client = await starting
@@ -177,7 +177,7 @@ class TestPublishing:
         monkeypatch.setattr(ipc, "REQUEST_TIMEOUT", 0.1)
         async with start_nucleus() as nucleus, open_bus() as bus:
             nucleus.faults.ack_delay = 60
-            with pytest.raises(MessagingError, match="no answer in time"):
+            with pytest.raises(MessagingError, match="no response in time"):
                 await bus.publish(prefix, b"", qos=1)
 
     async def test_without_a_broker_nucleus_lite_fails_and_recovers(
@@ -246,7 +246,7 @@ class TestLink:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(greengrass, "SEEK_INTERVAL", 0.02)
+        monkeypatch.setattr(greengrass, "LINK_INTERVAL", 0.02)
         told: list[int] = []
         async with (
             Broker(tmp_path / "own") as broker,

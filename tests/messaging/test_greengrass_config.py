@@ -75,11 +75,11 @@ async def test_changes_are_told_also_after_a_lost_connection(start_nucleus: Star
 async def test_a_watch_that_died_silently_is_found_and_renewed(
     start_nucleus: StartNucleus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(greengrass_config, "READ_AGAIN", 0.01)
+    monkeypatch.setattr(greengrass_config, "RETRY_INTERVAL", 0.01)
     async with (
         start_nucleus("lite", configuration={"a": 0}) as nucleus,
         IpcClient() as ipc,
-        followed(ipc, {}, look_every=0.1) as found,
+        followed(ipc, {}, read_interval=0.1) as found,
     ):
         await eventually(lambda: nucleus.configuration_watchers == 1 and found)
         nucleus.forget_configuration_subscriptions()
@@ -92,7 +92,7 @@ async def test_a_watch_that_died_silently_is_found_and_renewed(
 async def test_a_change_that_cannot_be_read_yet_is_read_later(
     start_nucleus: StartNucleus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(greengrass_config, "READ_AGAIN", 0.01)
+    monkeypatch.setattr(greengrass_config, "RETRY_INTERVAL", 0.01)
     async with (
         start_nucleus("lite", configuration={"a": 0}) as nucleus,
         IpcClient() as ipc,
@@ -101,7 +101,7 @@ async def test_a_change_that_cannot_be_read_yet_is_read_later(
         await eventually(lambda: found)
         nucleus.faults.fail_configuration = True
         nucleus.set_configuration(COMPONENT, {"a": 1})
-        await eventually(lambda: "would not be noticed" in caplog.text)
+        await eventually(lambda: "cannot be detected" in caplog.text)
         nucleus.faults.fail_configuration = False
         await eventually(lambda: len(found) == 2)
         assert nucleus.configuration_watchers == 1
@@ -110,11 +110,11 @@ async def test_a_change_that_cannot_be_read_yet_is_read_later(
 async def test_a_configuration_that_is_gone_is_no_change(
     start_nucleus: StartNucleus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(greengrass_config, "READ_AGAIN", 0.01)
+    monkeypatch.setattr(greengrass_config, "RETRY_INTERVAL", 0.01)
     async with (
         start_nucleus("lite", configuration={"a": 0}) as nucleus,
         IpcClient() as ipc,
-        followed(ipc, {}, look_every=0.05) as found,
+        followed(ipc, {}, read_interval=0.05) as found,
     ):
         await eventually(lambda: found)
         nucleus.replace_configuration(COMPONENT, {})
@@ -130,7 +130,7 @@ async def test_a_start_waits_for_a_configuration_that_can_be_read(
     async with start_nucleus("lite", configuration={"a": 0}) as nucleus, IpcClient() as ipc:
         nucleus.faults.fail_configuration = True
         reading = asyncio.create_task(wait_for_configuration(ipc))
-        await eventually(lambda: "did not give the configuration" in caplog.text)
+        await eventually(lambda: "did not return the configuration" in caplog.text)
         nucleus.faults.fail_configuration = False
         async with timeout(PATIENCE):
             assert (await reading)["a"] == "0"
@@ -220,7 +220,7 @@ async def test_a_nucleus_that_takes_no_state_is_no_trouble(
         await report_running(ipc)
         await get_configuration(ipc)
         assert nucleus.states(COMPONENT) == []
-    assert "does not take the report" in caplog.text
+    assert "did not accept" in caplog.text
     assert "WARNING" not in caplog.text
 
 

@@ -56,7 +56,7 @@ async def test_without_leave_to_probe_the_bus_works(
         await bus.subscribe(f"{prefix}/commands", inbox)
         await bus.publish(f"{prefix}/commands", b"ok", qos=1)
         assert await inbox.count(1) == [b"ok"]
-    assert "will not be noticed" in caplog.text
+    assert "cannot be detected" in caplog.text
 
 
 async def test_leave_to_probe_may_come_later(
@@ -69,11 +69,11 @@ async def test_leave_to_probe_may_come_later(
         open_bus(probe_topic=f"{prefix}/probe", **probing) as bus,
     ):
         await bus.subscribe(f"{prefix}/commands", inbox)
-        await eventually(lambda: "will not be noticed" in caplog.text)
+        await eventually(lambda: "cannot be detected" in caplog.text)
         nucleus.set_access_control(COMPONENT, allow(f"{prefix}/*"))
         await nucleus.forget_subscriptions()
         await publish_until_heard(bus, f"{prefix}/commands", inbox)
-    assert caplog.text.count("will not be noticed") == 1
+    assert caplog.text.count("cannot be detected") == 1
 
 
 @pytest.fixture
@@ -116,13 +116,13 @@ async def test_a_probe_that_cannot_be_published_follows_soon(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(greengrass, "PROBE_AGAIN", 0.05)
+    monkeypatch.setattr(greengrass, "PROBE_RETRY_INTERVAL", 0.05)
     monkeypatch.setattr(greengrass, "SHORTEST_PAUSE", 0.01)
     caplog.set_level("DEBUG", "s3downloader")
     async with start_nucleus("lite") as nucleus:
         nucleus.faults.fail_publishes = True
         async with open_bus(probe_topic=f"{prefix}/probe", probe_interval=3_600):
-            await eventually(lambda: "no probe" in caplog.text)
+            await eventually(lambda: "the probe was not published" in caplog.text)
             nucleus.faults.fail_publishes = False
             await probes.count(1)
 

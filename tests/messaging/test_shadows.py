@@ -260,7 +260,7 @@ class TestShadowManager:
                 await ipc.request(GreengrassCoreIPCClient.new_publish_to_topic, request)
             nucleus.shadows.update(prefix, "models", b'{"state": {"reported": {"a": 1}}}')
             await inbox.count(1)
-        assert caplog.text.count("answer cannot be read") == 2
+        assert caplog.text.count("response cannot be decoded") == 2
         assert "Exception" not in caplog.text
 
     async def test_a_deleted_shadow_is_told_and_made_anew(

@@ -24,7 +24,7 @@ async def test_what_is_refused_offline_is_opened_when_online(
     prefix: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ipc, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(ipc, "OPTIONAL_INTERVAL", 0.05)
     inbox, optional = Inbox(), Inbox()
     async with (
         Broker(tmp_path / "broker") as broker,
@@ -65,7 +65,7 @@ async def test_one_refused_among_others_ends_nothing(
 async def test_an_optional_one_is_asked_for_again(
     start_nucleus: StartNucleus, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ipc, "LOOK_EVERY", 0.05)
+    monkeypatch.setattr(ipc, "OPTIONAL_INTERVAL", 0.05)
     inbox = Inbox()
     access = allow(f"{prefix}/free")
     async with start_nucleus("lite", access=access) as nucleus, IpcClient() as client:
@@ -98,7 +98,7 @@ async def test_a_fault_in_the_repair_ends_nothing(
         del faulty.request
         await nucleus.drop_connection(COMPONENT)
         await publish_until_heard(bus, f"{prefix}/sound", inbox)
-        await eventually(lambda: "could not be repaired" in caplog.text)
+        await eventually(lambda: "could not be restored" in caplog.text)
         await nucleus.drop_connection(COMPONENT)
         inbox.messages.clear()
         await publish_until_heard(bus, f"{prefix}/sound", inbox)

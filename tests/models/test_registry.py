@@ -78,7 +78,7 @@ async def test_a_deleted_model_is_gone(registry: Registry) -> None:
 
 @pytest.mark.parametrize(
     ("model_id", "hint"),
-    [("vlm-7b", "did you mean 'vlm-7B'?"), ("other", "model_list shows")],
+    [("vlm-7b", "did you mean 'vlm-7B'?"), ("other", "model_list lists")],
 )
 async def test_a_model_that_is_not_there(registry: Registry, model_id: str, hint: str) -> None:
     await registry.add(VLM)

@@ -324,7 +324,7 @@ async def test_what_is_no_model_is_left_alone(
     assert registry.get("m") == before
     assert at(device, path) == written
     assert [code for code, _ in device.warnings] == [ErrorCode.INVALID_FIELD]
-    assert f"no model at {path}:" in device.warnings[0][1]
+    assert f"no models: {path};" in device.warnings[0][1]
 
     device.write(**{part: {"models": None}})
     await at_rest(device)

@@ -1,1 +1,1 @@
-"""Everything put together: the daemon, its connections, its process and its arguments."""
+"""The program: the daemon and its parts, its connections, process and arguments."""

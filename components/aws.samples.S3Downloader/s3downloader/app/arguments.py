@@ -1,4 +1,4 @@
-"""The command line of the daemon."""
+"""Parses the command line."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ __all__ = ["Arguments", "parse"]
 
 _SOCKET = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"
 _PARAMETERS = {
-    "--download-dir": ("DownloadDir", "DIR", "where downloads go that name no destination"),
+    "--download-dir": ("DownloadDir", "DIR", "destination of downloads that name none"),
     "--topic-prefix": ("TopicPrefix", "P", "the first levels of all topics"),
-    "--process-interval": ("ProcessInterval", "S", "seconds between status messages at work"),
+    "--process-interval": (
+        "ProcessInterval",
+        "S",
+        "seconds between status messages while a download is active",
+    ),
     "--idle-process-interval": ("IdleProcessInterval", "S", "the same while idle"),
-    "--state-dir": ("StateDir", "DIR", "where the durable state lies"),
+    "--state-dir": ("StateDir", "DIR", "directory of the durable state"),
     "--log-level": ("LogLevel", "L", "DEBUG, INFO, WARNING, ERROR or CRITICAL"),
 }
 
 
 class Arguments(argparse.Namespace):
-    """What was given: how to reach messaging, and `parameters` by their names."""
+    """The parsed command line. `parameters` maps the configuration's names to values or None."""
 
     thing_name: str
     messaging: str
@@ -36,7 +40,7 @@ class Arguments(argparse.Namespace):
 
 
 def parse(given: Sequence[str], environment: Mapping[str, str]) -> Arguments:
-    """Parse the command line; ends the process with status 2 and a sentence when it is wrong."""
+    """Return the parsed command line. If it is wrong, exit with status 2 and an error on stderr."""
     parser = argparse.ArgumentParser(
         prog="main.py", description="Downloads large models from S3 under MQTT command."
     )
@@ -50,7 +54,7 @@ def parse(given: Sequence[str], environment: Mapping[str, str]) -> Arguments:
         "--messaging",
         choices=("greengrass", "mqtt"),
         default="greengrass" if environment.get(_SOCKET) else "mqtt",
-        help="greengrass where the nucleus's socket is in the environment, else mqtt",
+        help="default: greengrass if the nucleus's socket is in the environment, else mqtt",
     )
     parser.add_argument("--mqtt-url", metavar="URL", help="mqtt://host:1883 or mqtts://host:8883")
     parser.add_argument("--ca", type=Path, help="certificate authority of the broker")
@@ -62,8 +66,8 @@ def parse(given: Sequence[str], environment: Mapping[str, str]) -> Arguments:
         parser.error("give --thing-name, or set AWS_IOT_THING_NAME")
     if arguments.messaging == "mqtt" and not arguments.mqtt_url:
         parser.error(
-            "give --mqtt-url, such as mqtt://localhost:1883; without it the nucleus's"
-            f" socket must be in {_SOCKET}"
+            "give --mqtt-url, such as mqtt://localhost:1883; or set"
+            f" {_SOCKET} to the nucleus's socket"
         )
     if arguments.messaging == "greengrass" and not environment.get(_SOCKET):
         parser.error(f"--messaging greengrass needs the nucleus's socket in {_SOCKET}")

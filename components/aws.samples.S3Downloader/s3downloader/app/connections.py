@@ -1,4 +1,4 @@
-"""The two ways to the outside: through the Greengrass nucleus, or through any MQTT broker."""
+"""Connects the daemon to messaging: through the Greengrass nucleus, or through an MQTT broker."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ log = logging.getLogger(__name__)
 Reconfigure = Callable[[Mapping[str, Any]], None]
 Warn = Callable[[str, ErrorCode], None]
 Defer = Callable[[str], float]
-"""Gives the seconds by which a deployment, by its id, shall be put off."""
+"""Returns for the id of a deployment how many seconds to defer it."""
 
 
 class Connection(NamedTuple):
-    """A bus that is still to be opened, the models shadow behind it, and the settings."""
+    """What the daemon needs of its environment. The bus is not open yet."""
 
     bus: Bus
     shadow: Shadow
     live: LiveSettings
     transient: frozenset[ErrorCode]
-    """The faults that pass by themselves."""
+    """The codes of errors that pass by themselves."""
     watch: Callable[[Reconfigure, Defer, Warn], Awaitable[None]]
-    """For as long as the connection is open, has a changed configuration handed over, questions
-    about updates answered, and the operator warned."""
+    """From this call on, passes on changes of the configuration, answers the nucleus's questions
+    about updates, and warns the operator through the daemon."""
     report_running: Callable[[], Coroutine[Any, Any, None]]
-    """Tells who started the component that it serves."""
+    """Reports to the nucleus that the component is running."""
     locate_credentials: Locate | None = None
-    """Gives the address of the nucleus's token exchange service."""
+    """Returns the address of the nucleus's token exchange service."""
 
 
 @asynccontextmanager
 async def over_mqtt(arguments: Arguments) -> AsyncIterator[Connection]:
-    """Prepare for the broker at `--mqtt-url`; the configuration, a file, does not change."""
+    """Use the broker at `--mqtt-url`, and the file of `--config`, which is read once."""
     from ..messaging.mqtt.bus import MqttBus
     from ..messaging.shadow_topics import TopicShadow
 
@@ -68,7 +68,7 @@ async def over_mqtt(arguments: Arguments) -> AsyncIterator[Connection]:
 
 @asynccontextmanager
 async def over_greengrass(arguments: Arguments) -> AsyncIterator[Connection]:
-    """Connect to the nucleus, whose configuration of the component goes over the file's."""
+    """Connect to the nucleus. Its configuration overrides the file of `--config`."""
     from ..messaging.greengrass import configuration
     from ..messaging.greengrass.bus import GreengrassBus
     from ..messaging.greengrass.ipc import IpcClient
@@ -81,38 +81,38 @@ async def over_greengrass(arguments: Arguments) -> AsyncIterator[Connection]:
         ipc = await stack.enter_async_context(IpcClient())
         component = await configuration.wait_for_configuration(ipc)
         live = _load(arguments, component)
-        tell: Warn = _log_warning
+        warn_operator: Warn = _log_warning
 
-        def lowered(size: int, limit: int) -> None:
+        def on_lowered(size: int, limit: int) -> None:
             configured = live().max_payload_bytes
             live.cap_payload(limit)
-            tell(
-                f"the nucleus cuts the connection at a message of {size} bytes: from now on none is"
-                f" larger than {limit}; set MaxPayloadBytes, which is {configured}, to that",
+            warn_operator(
+                f"the nucleus closes the connection at a message of {size} bytes: from now on the"
+                f" limit is {limit}; set MaxPayloadBytes, which is {configured}, to that",
                 ErrorCode.PAYLOAD_TOO_LARGE,
             )
 
-        sizes = MessageSizes(lambda: live().max_payload_bytes, lowered)
+        sizes = MessageSizes(lambda: live().max_payload_bytes, on_lowered)
         probe_topic = f"{live().topic_prefix}/{thing}/probe"
         bus = GreengrassBus(ipc, sizes=sizes, probe_topic=probe_topic)
 
         async def watch(reconfigure: Reconfigure, defer: Defer, warn: Warn) -> None:
-            def changed(component: Mapping[str, Any]) -> None:
+            def on_change(component: Mapping[str, Any]) -> None:
                 try:
                     configuration = _configuration(arguments, component)
                 except DownloaderError as error:
-                    warn(f"{error.message}; the configuration before stays in force", error.code)
+                    warn(f"{error.message}; the previous configuration stays in force", error.code)
                 else:
                     reconfigure(configuration)
 
-            nonlocal tell
-            tell = warn
+            nonlocal warn_operator
+            warn_operator = warn
             await configuration.answer_component_updates(ipc, defer)
-            following = configuration.follow_configuration(ipc, component, changed)
+            following = configuration.follow_configuration(ipc, component, on_change)
             stack.push_async_callback(stop, background(following))
 
         shadow = FirstAvailable(IpcShadow(ipc, thing), TopicShadow(bus, thing))
-        # The nucleus has its credentials from the cloud: they come back when the network does.
+        # The nucleus gets its credentials over the network: they are back when the network is.
         transient = TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}
         report_running = partial(configuration.report_running, ipc)
         locate = partial(configuration.get_token_exchange_url, ipc)

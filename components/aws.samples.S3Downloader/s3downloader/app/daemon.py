@@ -1,4 +1,4 @@
-"""Everything that runs, put together around the adapters that main.py chose."""
+"""Connects all parts of the daemon to the adapters that main.py chose, and runs them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Report = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Source(manager.Source, Browser, Protocol):
-    """A store of objects: listed for a plan, and browsed by an operator."""
+    """A source of objects: lists them for a plan, and page by page for the command `list`."""
 
 
 async def _no_report() -> None:
@@ -46,7 +46,7 @@ async def _no_report() -> None:
 
 
 class Daemon:
-    """The downloader of one thing, from its bus to its store."""
+    """The downloader of one thing, with its bus and its database."""
 
     def __init__(
         self,
@@ -60,9 +60,10 @@ class Daemon:
         clock: Clock,
         transient: frozenset[ErrorCode],
     ) -> None:
-        """Open the store; errors are those of Store.
+        """Open the database. Raises the errors of Store.
 
-        `bus` is opened when the store has been read. `transient` faults pass by themselves.
+        `bus` is opened by `serve`, after the database has been read. `transient` has the codes of
+        errors that pass by themselves.
         """
         topics = f"{live().topic_prefix}/{thing_name}"
         self._live = live
@@ -128,9 +129,9 @@ class Daemon:
         )
 
     async def serve(self, report_running: Report = _no_report) -> None:
-        """Run until cancelled; raises MessagingError once messaging is lost for good.
+        """Run until cancelled. Raises MessagingError if messaging is lost for good.
 
-        `report_running` is called once commands are heard.
+        `report_running` is called when commands can be received.
         """
         try:
             await self._load()
@@ -161,10 +162,10 @@ class Daemon:
             group.create_task(self._outbox.run())
             group.create_task(self._registry.sync())
             group.create_task(self._manager.run())
-            tried, listening = asyncio.Event(), asyncio.Event()
-            group.create_task(self._service.run(tried.set, listening.set))
+            attempted, listening = asyncio.Event(), asyncio.Event()
+            group.create_task(self._service.run(attempted.set, listening.set))
             group.create_task(_report_when(listening, report_running))
-            await tried.wait()  # whoever hears the first status may send commands
+            await attempted.wait()  # a client may send commands when it receives the first status
             await self._status.run(self._handlers.status, self._manager.save_progress)
 
     async def _load(self) -> None:
@@ -176,31 +177,31 @@ class Daemon:
         await self._manager.load()
 
     def warn(self, message: str, code: ErrorCode) -> None:
-        """Log a warning and publish it beside the status."""
+        """Log a warning and publish it as a notice."""
         self._status.warn(message, code)
 
     async def _on_damage_reported(self) -> None:
         try:
             await self._store.forget_damage()
         except DownloaderError as error:
-            log.warning("the damage is told again after a restart: %s", error)
+            log.warning("the damage is reported again after a restart: %s", error)
 
     def defer_update(self, deployment_id: str) -> float:
-        """Return by how many seconds an update of components shall be put off, 0 for not at all."""
+        """Return how many seconds to defer an update of components. 0 lets it begin."""
         return self._deferral.seconds(deployment_id)
 
     def reconfigure(self, configuration: Mapping[str, Any]) -> None:
-        """Let a changed configuration take effect as far as it can without a restart."""
+        """Apply the live parameters of a changed configuration. Log which ones need a restart."""
         for sentence in settings.unknown(configuration):
             log.warning("%s", sentence)
         try:
-            waiting = self._live.update(configuration)
+            need_restart = self._live.update(configuration)
         except DownloaderError as error:
-            self._status.warn(f"{error.message}; the value before stays in force", error.code)
+            self._status.warn(f"{error.message}; the previous value stays in force", error.code)
             return
         logs.configure(self._live().log_level)
-        if waiting:
-            log.warning("a restart is needed for the change of %s", ", ".join(waiting))
+        if need_restart:
+            log.warning("a restart is needed for the change of %s", ", ".join(need_restart))
         self._bandwidth.follow_configuration()
         self._manager.schedule()
         self._status.reconfigured()

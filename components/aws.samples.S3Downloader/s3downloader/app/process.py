@@ -1,4 +1,4 @@
-"""The process around the daemon: its signals, its exit status, and when it may exit."""
+"""Runs the daemon's process: its signals, its exit status, and when it may exit."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _STOPPED, _FAILED, _REFUSED = 0, 1, 2
-_BEGIN_AGAIN = -1
-"""Instead of an exit status: the program is to begin anew in the same process."""
+_START_OVER = -1
+"""Returned instead of an exit status if the program must start over in the same process."""
 
 _CONFIGURATION = {
     ErrorCode.INVALID_FIELD,
@@ -32,46 +32,47 @@ _CONFIGURATION = {
     ErrorCode.DESTINATION_NOT_WRITABLE,
 }
 _PAUSE = 15.0
-_STARTS = "starts.json"
-"""In the component's work folder, where the nucleus runs it: it is there when StateDir is not."""
+_STARTS_FILE = "starts.json"
+"""In the component's work folder, the nucleus's working directory, which exists if StateDir cannot
+be used."""
 
 
 MayEnd = Callable[[], bool]
-"""Tells whether the process, if it ended now, would be started again."""
+"""Returns whether the process would be started again if it ended now."""
 
 Serve = Callable[[MayEnd], Coroutine[Any, Any, None]]
-"""Serves until it is cancelled."""
+"""Runs the daemon until cancelled."""
 
 
 def run_until_stopped(serve: Serve, *, by_nucleus: bool) -> NoReturn:
     """Run `serve` until SIGTERM or SIGINT, then exit.
 
-    The status is 0 when it was stopped, 2 for a configuration that is refused, and 1 for all else
-    that ends it, so that who started it starts it again. A nucleus does so a few times an hour
-    only: where it might not, the program begins anew in the same process instead, after a pause;
-    but not for a parameter that is wrong, which no time mends.
+    The exit status is 0 after a stop, 2 if the configuration was refused, and 1 after any other
+    end, so that the process is started again. A nucleus starts it only a few times an hour
+    (`by_nucleus`). If it might not start it again, the program starts over in the same process,
+    after a pause. It does not do this for a wrong parameter, which needs a deployment.
     """
     allocator.limit_pools()
     logs.configure("INFO")
     starts = None
     if by_nucleus:
-        starts = Starts(Path(_STARTS))
+        starts = Starts(Path(_STARTS_FILE))
         starts.record()
     status = _run(serve(starts.would_restart if starts else lambda: True), starts)
     sys.stdout.flush()
-    if status == _BEGIN_AGAIN:
+    if status == _START_OVER:
         _exec_again()
-    os._exit(status)  # at once: a thread may still wait for a network that is silent
+    os._exit(status)  # does not join threads, which may still wait for the network
 
 
 def _exec_again() -> NoReturn:
-    """Execute the program in the place of this one, with none of its files and sockets."""
+    """Replace this process's program by a new run of it, without open files and sockets."""
     for entry in list(Path("/proc/self/fd").iterdir()):
         if int(entry.name) > sys.stderr.fileno():
             with contextlib.suppress(OSError):
                 os.set_inheritable(int(entry.name), False)
     for number in _SIGNALS:
-        signal.signal(number, signal.SIG_DFL)  # one that comes now ends it
+        signal.signal(number, signal.SIG_DFL)  # a signal from now on ends the process
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
@@ -103,18 +104,18 @@ async def _serve(
     if stopping.is_set() or not may_pass or starts is None or starts.would_restart():
         return status
     log.warning(
-        "the nucleus might not start the component once more within the hour: in %.0f s it begins"
-        " anew in the same process",
+        "the nucleus might not start the component again within the hour: in %.0f s it starts over"
+        " in the same process",
         _PAUSE,
     )
     await asyncio.sleep(_PAUSE)
-    return _BEGIN_AGAIN
+    return _START_OVER
 
 
 def _stop(
     loop: asyncio.AbstractEventLoop, task: asyncio.Task[int], stopping: asyncio.Event
 ) -> None:
-    """Cancel `task`; a second signal does not disturb it while it ends."""
+    """Cancel `task`, and ignore further signals while it ends."""
     stopping.set()
     for number in _SIGNALS:
         loop.add_signal_handler(number, lambda: None)

@@ -1,4 +1,4 @@
-"""When the component was started lately, and so whether the nucleus would start it once more."""
+"""Records the component's starts, to predict whether the nucleus would start it again."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ __all__ = ["Starts"]
 
 log = logging.getLogger(__name__)
 
-MOST = 3
+MAX_STARTS = 3
 WINDOW = 3_660.0
-"""So many starts within so many seconds, and a nucleus does not start the component again.
+"""A nucleus does not start the component again after MAX_STARTS starts within WINDOW seconds.
 
-Nucleus lite: `StartLimitBurst=3` an hour in the component's unit; a minute is for imprecision. The
-Java nucleus takes a component that fails a third time in an hour for broken.
+Nucleus lite has `StartLimitBurst=3` per hour in the component's unit. The Java nucleus marks a
+component as broken when it fails the third time within an hour. WINDOW has a minute of tolerance.
 """
 
 
 class _Record(msgspec.Struct):
-    """The starts since the device did, in seconds of its uptime."""
+    """The starts since the last boot, in seconds of uptime."""
 
     boot_id: str
     starts: list[float]
 
 
 class Starts:
-    """The starts of the component within the last hour, in a file that outlives the process.
+    """The component's starts within the last hour, in a file.
 
-    Times are the uptime of the device, which no clock sets; starts before the last boot do not
-    count. A file that cannot be read counts as none. One that cannot be written tells nothing, and
-    then a process is taken to be the last one for half an hour.
+    Times are the device's uptime, which does not depend on its clock. Starts before the last boot
+    do not count. If the file cannot be read, there were no starts. If it cannot be written, starts
+    are not known: then this class assumes for the first half hour of a process that the nucleus
+    would not start the component again.
     """
 
     def __init__(
@@ -48,7 +49,11 @@ class Starts:
         uptime: Callable[[], float] = lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         boot_id: str | None = None,
     ) -> None:
-        """`started` is when this process was; executing a program in its place changes nothing."""
+        """`path` is the file. `uptime` returns seconds since the boot.
+
+        `started` is the uptime at which this process started. Starting over in the same process
+        does not change it.
+        """
         self._path = path
         self._uptime = uptime
         self._started = _started() if started is None else started
@@ -56,7 +61,7 @@ class Starts:
         self._recorded = False
 
     def record(self) -> None:
-        """Record that this process was started."""
+        """Write the start of this process to the file."""
         record = _Record(self._boot_id, sorted({*self._recent(), self._started}))
         new = self._path.with_name(f"{self._path.name}.new")
         try:
@@ -67,10 +72,10 @@ class Starts:
             log.warning("the start could not be recorded in %s: %s", self._path, error)
 
     def would_restart(self) -> bool:
-        """Whether the nucleus would start the component again if it ended now."""
+        """Return whether the nucleus would start the component again if it ended now."""
         if not self._recorded:
             return self._uptime() - self._started > WINDOW / 2
-        return len({*self._recent(), self._started}) < MOST
+        return len({*self._recent(), self._started}) < MAX_STARTS
 
     def _recent(self) -> list[float]:
         try:
@@ -83,6 +88,6 @@ class Starts:
 
 
 def _started() -> float:
-    """Return the uptime at which this process was started (proc(5), field 22 of stat)."""
+    """Return the uptime in seconds at which this process started (proc(5), field 22 of stat)."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     return int(fields[19]) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""The contract: every message as a typed struct, to and from JSON."""
+"""The messages of the component as typed structs, with their encoding to and from JSON."""
 
 from . import commands, responses
 from .decode import decode_command, peek

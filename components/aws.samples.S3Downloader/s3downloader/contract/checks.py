@@ -1,4 +1,4 @@
-"""Checks of values in commands, with sentences that say what is allowed."""
+"""Checks the values in commands. The errors say what is allowed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,10 @@ _SHA256 = re.compile("[0-9A-Fa-f]{64}")
 
 
 def check(name: str, value: Any, kind: Any) -> Any:
-    """Return `value` as `kind`, one of those in fields.py, or raise INVALID_FIELD."""
+    """Return `value` converted to `kind`, a type of fields.py. Raises INVALID_FIELD.
+
+    `name` is the name of the field, for the error.
+    """
     meta = meta_of(kind)
     try:
         converted = msgspec.convert(value, kind)
@@ -39,7 +42,7 @@ def check(name: str, value: Any, kind: Any) -> Any:
 
 
 def meta_of(kind: Any) -> msgspec.Meta:
-    """Return the description, bounds and examples of a kind, also where it is optional."""
+    """Return the description, bounds and examples of a type of fields.py, which may be optional."""
     while get_origin(kind) is not Annotated:
         kind = get_args(kind)[0]
     meta = kind.__metadata__[0]
@@ -48,29 +51,32 @@ def meta_of(kind: Any) -> msgspec.Meta:
 
 
 def check_model_meta(meta: dict[str, Any], *, needs_id: bool = False) -> None:
-    """Raise INVALID_FIELD or MISSING_FIELD where `meta` cannot stand in the models shadow."""
+    """Raise INVALID_FIELD if the models shadow cannot store `meta`.
+
+    Raises MISSING_FIELD if the model_id is missing although `needs_id` is true.
+    """
     if "model_id" in meta:
         check("model_meta.model_id", meta["model_id"], ModelId)
     elif needs_id:
         example = msgspec.json.encode({"model_meta": MODEL_META_EXAMPLE}).decode()
         raise DownloaderError(
             ErrorCode.MISSING_FIELD,
-            f"model_meta needs model_id; give for example {example}",
+            f"model_meta needs model_id; send for example {example}",
             fields=["model_meta.model_id"],
         )
     if is_deeper(meta, MODEL_META_LEVELS):
         raise DownloaderError(
             ErrorCode.INVALID_FIELD,
-            f"model_meta cannot be nested deeper than {MODEL_META_LEVELS} levels, which is what"
-            " the models shadow has room for; flatten it",
+            f"model_meta cannot be nested deeper than {MODEL_META_LEVELS} levels, the limit of the"
+            " models shadow; flatten it",
             field="model_meta",
             allowed=MODEL_META_LEVELS,
         )
 
 
-def check_sha256(given: str | dict[str, str], *, whole: bool) -> None:
-    """Raise INVALID_FIELD unless `given` fits its download: by path for a `whole` prefix."""
-    if isinstance(given, dict) is not whole:
+def check_sha256(given: str | dict[str, str], *, for_prefix: bool) -> None:
+    """Raise INVALID_FIELD unless `given` is a SHA-256, or for a prefix SHA-256s by their paths."""
+    if isinstance(given, dict) is not for_prefix:
         raise _invalid("sha256", given, meta_of(Sha256))
     for value in given.values() if isinstance(given, dict) else [given]:
         if not _SHA256.fullmatch(value):
@@ -78,19 +84,19 @@ def check_sha256(given: str | dict[str, str], *, whole: bool) -> None:
 
 
 def check_limit(engine: EngineName, limit: int | None) -> None:
-    """Raise INVALID_FIELD for a limit of a download whose engine heeds none."""
+    """Raise INVALID_FIELD if `limit` is set, and the engine has no bandwidth limits."""
     if limit and engine == "s5cmd":
         raise DownloaderError(
             ErrorCode.INVALID_FIELD,
-            'max_bandwidth does not go with engine "s5cmd", which heeds no limit; leave the limit'
-            ' out, or download with "engine":"auto" or "ranged"',
+            'max_bandwidth cannot be used with engine "s5cmd", which has no limits; leave the'
+            ' limit out, or send "engine":"auto" or "engine":"ranged"',
             field="max_bandwidth",
             given=limit,
         )
 
 
 def is_deeper(value: Any, levels: int) -> bool:
-    """Say whether objects and lists lie deeper in each other than `levels`."""
+    """Return whether objects and lists in `value` are nested deeper than `levels`."""
     if not isinstance(value, dict | list):
         return False
     children = value.values() if isinstance(value, dict) else value
@@ -109,7 +115,7 @@ def _invalid(name: str, value: Any, meta: msgspec.Meta) -> DownloaderError:
 
 
 def shown(value: Any) -> str:
-    """Return a decoded JSON value as a sentence can hold it."""
+    """Return a short text for a decoded JSON value, to quote it in an error."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):

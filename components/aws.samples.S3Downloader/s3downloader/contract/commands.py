@@ -1,7 +1,7 @@
-"""Every command that the device understands, one struct each.
+"""Defines every command, each as a struct.
 
-A command's name is its struct's name in snake_case. Names of commands and of fields are accepted
-in camelCase too. A field without a default must be given.
+The name of a command is the name of its struct in snake_case. Names of commands and fields are
+accepted in camelCase too. A field without a default is required.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ class Command(
     tag_field="command",
     tag=snake_case,
 ):
-    """What all commands have.
+    """The field of all commands.
 
-    Delivery is at least once: a repeated `command_id` gets the same response again, and does
-    nothing twice. It is generated where it is left out.
+    Delivery is at least once: a command with a repeated `command_id` gets the same response again,
+    and nothing is done twice. If it is left out, an id is generated.
     """
 
     command_id: CommandId = msgspec.field(default_factory=new_command_id)
@@ -89,10 +89,11 @@ def name_of(kind: type[Command]) -> str:
 
 
 class Download(Command, frozen=True, kw_only=True):
-    """Download an object, or with a `key` that ends in `/` all objects below it.
+    """Download one object, or all objects below a prefix.
 
-    `destination` is DownloadDir where it is left out, and `download_id` is generated. A download
-    with `model_meta` registers its model when it is complete.
+    A prefix is a `key` that ends in `/`, or an empty one for the whole bucket. The default of
+    `destination` is DownloadDir, and that of `download_id` is a generated id. With `model_meta` the
+    model is registered when the download is complete.
     """
 
     bucket: Bucket
@@ -117,29 +118,29 @@ class Download(Command, frozen=True, kw_only=True):
         if self.model_meta is not None:
             check_model_meta(self.model_meta)
         if self.sha256 is not None:
-            check_sha256(self.sha256, whole=self.key == "" or self.key.endswith("/"))
+            check_sha256(self.sha256, for_prefix=self.key == "" or self.key.endswith("/"))
         check_limit(self.engine, self.max_bandwidth)
 
     @property
     def options(self) -> Options:
-        """How to carry it out."""
+        """The options of the download's record."""
         return msgspec.convert(self, Options, from_attributes=True)
 
 
 class Pause(Command, frozen=True, kw_only=True):
-    """Pause a download; what has arrived is kept."""
+    """Pause a download. The bytes that have arrived are kept."""
 
     download_id: DownloadId
 
 
 class Resume(Command, frozen=True, kw_only=True):
-    """Take a paused or failed download up again, from what it has."""
+    """Continue a paused, failed or waiting download. Only what is missing is fetched."""
 
     download_id: DownloadId
 
 
 class Cancel(Command, frozen=True, kw_only=True):
-    """Give a download up; what has arrived is deleted."""
+    """End a download and remove its staged files."""
 
     download_id: DownloadId
 
@@ -147,8 +148,8 @@ class Cancel(Command, frozen=True, kw_only=True):
 class List(Command, frozen=True, kw_only=True):
     """List the downloads (the default), the objects in a bucket, or the models.
 
-    `bucket` and `key` go with `list_type` `s3` alone, which needs the `bucket`; `key` is the
-    prefix of the keys to list. `next_token` asks for the page after.
+    `bucket` and `key` are only for `list_type` `s3`, which requires `bucket`. `key` is the prefix
+    of the keys to list. `next_token` requests the next page.
     """
 
     list_type: ListType = "downloads"
@@ -167,7 +168,7 @@ class List(Command, frozen=True, kw_only=True):
         if self.list_type != "s3" and (self.bucket is not None or self.key):
             raise DownloaderError(
                 ErrorCode.INVALID_FIELD,
-                'bucket and key go with list_type "s3" alone; add "list_type":"s3" to list'
+                'bucket and key are only for list_type "s3"; add "list_type":"s3" to list'
                 " objects, or leave bucket and key out",
                 field="list_type",
                 given=self.list_type,
@@ -175,25 +176,27 @@ class List(Command, frozen=True, kw_only=True):
 
 
 class Details(Command, frozen=True, kw_only=True):
-    """Everything about one download, its files paged. Also accepted as `getdetails`."""
+    """Show one download with its options, and its files in pages. Also accepted as `getdetails`."""
 
     download_id: DownloadId
     next_token: NextToken | None = None
 
 
 class Status(Command, frozen=True, kw_only=True):
-    """The device now: active downloads and disk space."""
+    """Show the present status: downloads and disk space."""
 
 
 class DiskSpace(Command, frozen=True, kw_only=True):
-    """The disk that DownloadDir lies on. Also accepted as `disk-space`."""
+    """Show the space on DownloadDir's file system. Also accepted as `disk-space`."""
 
 
 class Limits(Command, frozen=True, kw_only=True):
-    """The limits in force; with `max_bandwidth` the device's is set, with `download_id` too that
-    download's own.
+    """Show or set bandwidth limits, in bytes per second, 0 for none.
 
-    For the device null returns to the configuration, for a download it takes its limit away.
+    With `max_bandwidth` it sets the device's limit; with `download_id` too, the limit of that
+    download. Null as `max_bandwidth` returns the device to the configured limit, and removes the
+    limit of a download. Without `max_bandwidth` it changes nothing, and `download_id` selects the
+    download to show.
     """
 
     max_bandwidth: MaxBandwidth | msgspec.UnsetType | None = msgspec.UNSET
@@ -208,22 +211,22 @@ class ModelList(Command, frozen=True, kw_only=True):
 
 
 class ModelGet(Command, frozen=True, kw_only=True):
-    """One model of the registry."""
+    """Show one model of the registry."""
 
     model_id: ModelId
 
 
 class ModelDelete(Command, frozen=True, kw_only=True):
-    """Remove a model from the registry and from the shadow; its files stay.
+    """Remove a model from the registry and the shadow. Its published files stay.
 
-    Earlier versions that were kept for `model_rollback` are removed.
+    The versions retained of them are removed, unless another model has the same `local_path`.
     """
 
     model_id: ModelId
 
 
 class ModelRollback(Command, frozen=True, kw_only=True):
-    """Exchange the files of a model with the version before, which `publish: replace` kept.
+    """Swap the files of a model with the newest version that `publish: replace` retained of them.
 
     The registry's entry becomes what it was then. A second rollback goes forward again.
     """
@@ -261,7 +264,7 @@ _READING = (List, Details, Status, DiskSpace, ModelList, ModelGet)
 
 
 def only_reads(command: Command) -> bool:
-    """Tell whether `command` leaves everything as it is."""
+    """Return whether `command` changes nothing."""
     if isinstance(command, Limits):
         return command.max_bandwidth is msgspec.UNSET
     return isinstance(command, _READING)

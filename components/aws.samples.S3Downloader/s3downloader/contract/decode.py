@@ -1,4 +1,4 @@
-"""From the bytes of a message to a command, or to an error that says what to do."""
+"""Decodes a command from JSON. The errors say what to do."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _MODEL_META = {spelling: name for name in MODEL_META_NAMES for spelling in spell
 
 
 def decode_command(payload: bytes, *, max_bytes: int, command_id: str | None = None) -> Command:
-    """Return the command in `payload`, which gets `command_id` where it has none of its own.
+    """Return the command in `payload`, of at most `max_bytes`. `command_id` is for one without id.
 
     Raises PAYLOAD_TOO_LARGE, INVALID_JSON, UNKNOWN_COMMAND, UNKNOWN_FIELD, MISSING_FIELD or
-    INVALID_FIELD, with what was given and what is allowed among the details. Of a name given
-    twice, the last counts.
+    INVALID_FIELD. The details say what was given and what is allowed. If a name occurs twice, the
+    last value counts.
     """
     if len(payload) > max_bytes:
         raise DownloaderError(
@@ -54,21 +54,22 @@ def decode_command(payload: bytes, *, max_bytes: int, command_id: str | None = N
 
 
 def peek(payload: bytes) -> tuple[str | None, str | None]:
-    """Return the id and the name of the command in `payload`, each as far as it can be read.
+    """Return the id and the name of the command in `payload`. None for one that cannot be read.
 
-    So that the refusal of a command that cannot be decoded says which one it answers.
+    The refusal of a command that cannot be decoded has them too.
     """
     try:
         message = _parse(payload)
     except DownloaderError:
         return None, None
     ids = (message[spelling] for spelling in spellings("command_id") if spelling in message)
-    name = _presentable(message.get("command"))
+    name = _short_text(message.get("command"))
     kind = _COMMANDS.get(name or "")
-    return _presentable(next(ids, None)), name_of(kind) if kind else name
+    return _short_text(next(ids, None)), name_of(kind) if kind else name
 
 
-def _presentable(value: Any) -> str | None:
+def _short_text(value: Any) -> str | None:
+    """Return `value` if it is text that fits a command_id, so that a response can quote it."""
     try:
         return str(check("command_id", value, CommandId))
     except DownloaderError:
@@ -85,7 +86,7 @@ def _parse(payload: bytes) -> dict[str, Any]:
     except msgspec.ValidationError:
         raise _invalid_json("a number in the payload is out of range") from None
     except msgspec.DecodeError as error:
-        raise _invalid_json(f"the payload cannot be read: {error}") from None
+        raise _invalid_json(f"the payload cannot be decoded: {error}") from None
     if not isinstance(message, dict):
         raise _invalid_json(f"a command is a JSON object, not {shown(message)}")
     if is_deeper(message, _LEVELS):
@@ -123,7 +124,7 @@ def _kind(message: dict[str, Any]) -> type[Command]:
 
 
 def _canonical(given: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """Return `given` with the names of the contract; other names stay as they are."""
+    """Return `given` with all known spellings replaced by the names of the contract."""
     canonical: dict[str, Any] = {}
     for spelling, value in given.items():
         name = names.get(spelling, spelling)

@@ -1,4 +1,4 @@
-"""From a message to bytes that fit into the payload limit."""
+"""Encodes a message to JSON that fits into the size limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ _AnyMessage = TypeVar("_AnyMessage", bound=Message)
 
 
 class _Listing(NamedTuple):
-    """The list in a message; `token` makes that of the page after an item, None: no pages."""
+    """The field of a message that is a list.
+
+    `token` makes the token of the page after an item, from the message and the item. It is None for
+    a list without pages.
+    """
 
     field: str
     token: Callable[[Any, Any], str] | None = None
@@ -47,18 +51,18 @@ _LISTINGS: dict[type[Message], _Listing] = {
 }
 
 _IDENTITY = frozenset({"command_id", "command", "download_id", "model_id", "next_token"})
-"""Fields that are never shortened; together they stay below the smallest MaxPayloadBytes."""
+"""Fields that are never shortened. Together they fit into the minimum of MaxPayloadBytes."""
 
-# What JSON has no type for, such as a path among the details of an error, is written as text.
+# Values without a JSON type, such as a path in the details of an error, become text.
 _json = msgspec.json.Encoder(enc_hook=str)
 
 
 def encode(message: Message, max_bytes: int) -> bytes:
-    """Return `message` as JSON of at most `max_bytes` bytes, which are at least 2,000.
+    """Return `message` as JSON of at most `max_bytes` bytes. `max_bytes` is at least 2,000.
 
-    Of a list, as many items are kept as fit, and at least one; `next_token` then leads on after
-    the last of them. A list without pages is cut, with `truncated: true`. Where a message is
-    still too large, its texts keep their ends alone, and `truncated: true` says so.
+    A list keeps as many items as fit, and at least one. `next_token` then requests the rest; a list
+    without pages gets `truncated: true` instead. If a message is still too large, of its texts only
+    the ends are kept, and it gets `truncated: true`.
     """
     data = _json.encode(message)
     if len(data) > max_bytes and type(message) in _LISTINGS:
@@ -80,28 +84,29 @@ def _cut_list(message: _AnyMessage, listing: _Listing, max_bytes: int) -> _AnyMe
             mark = {"next_token": listing.token(message, items[count - 1])}
         return msgspec.structs.replace(message, **{listing.field: items[:count]}, **mark)
 
-    fitting = _most(len(items), lambda count: len(_json.encode(first(count))), max_bytes)
+    fitting = _largest_fitting(len(items), lambda count: len(_json.encode(first(count))), max_bytes)
     return first(max(fitting, 1))
 
 
 def shorten(message: Message | dict[str, Any], max_bytes: int) -> bytes:
-    """Return `message` as JSON of at most `max_bytes` bytes, its texts keeping their ends alone."""
+    """Return `message` as JSON of at most `max_bytes` bytes, with only the ends of its texts."""
 
     def shortened(limit: int) -> bytes:
         return _json.encode({**_shortened_fields(message, limit), "truncated": True})
 
-    return shortened(_most(max_bytes, lambda limit: len(shortened(limit)), max_bytes))
+    limit = _largest_fitting(max_bytes, lambda limit: len(shortened(limit)), max_bytes)
+    return shortened(limit)
 
 
-def _most(most: int, size: Callable[[int], int], max_size: int) -> int:
-    """Return the greatest count from 1 to `most` whose size fits, or 0 where none does."""
-    return bisect_right(range(1, most + 1), max_size, key=size)
+def _largest_fitting(maximum: int, size: Callable[[int], int], max_size: int) -> int:
+    """Return the largest count from 1 to `maximum` with a `size` of at most `max_size`, or 0."""
+    return bisect_right(range(1, maximum + 1), max_size, key=size)
 
 
 def _shortened(value: Any, limit: int) -> Any:
-    """Return `value` with texts of at most `limit` characters, and as many items of free-form data.
+    """Return `value` with at most `limit` characters per text, and `limit` items per collection.
 
-    A text keeps its end, where a chain of errors has its cause and a path its file.
+    Of a text the end is kept, because there a chain of errors has its cause, and a path its file.
     """
     if isinstance(value, msgspec.Struct):
         return _shortened_fields(value, limit)

@@ -1,7 +1,7 @@
-"""The kinds of values in commands: what each is, and its bounds.
+"""Defines the types of the fields in commands, with their bounds and descriptions.
 
-A description completes the sentence "it is …": refusals and the JSON Schema both quote it. Lengths
-count characters, `max_bytes` bytes of UTF-8.
+A description completes the sentence "it is …". Refusals and the JSON Schema quote it. Lengths are
+in characters, `max_bytes` in bytes of UTF-8.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ __all__ = [
     "new_id",
 ]
 
-_PRESENTABLE = r"^[^\u0000-\u001f\u007f]*(?!\n)$"
-"""Text without control characters. In Python `$` alone would let a last newline pass."""
+_NO_CONTROL_CHARACTERS = r"^[^\u0000-\u001f\u007f]*(?!\n)$"
+"""In Python `$` alone would also match before a final newline."""
 
 CommandId = Annotated[
     str,
     Meta(
         min_length=1,
         max_length=128,
-        pattern=_PRESENTABLE,
+        pattern=_NO_CONTROL_CHARACTERS,
         description="the command's own id, 1 to 128 bytes without control characters;"
-        " a repeated one gets the same response again and does nothing twice",
+        " a command with a repeated id gets the same response again, and nothing is done twice",
         examples=["cli-1"],
         extra={"max_bytes": 128},
     ),
@@ -76,7 +76,7 @@ ModelId = Annotated[
     Meta(
         min_length=1,
         max_length=128,
-        pattern=_PRESENTABLE,
+        pattern=_NO_CONTROL_CHARACTERS,
         description="the id of a model, which is its key in the shadow: 1 to 128 bytes"
         " without control characters",
         examples=["vlm-7B"],
@@ -84,15 +84,15 @@ ModelId = Annotated[
     ),
 ]
 
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, with the capitals
-# and underscores that old buckets and other stores have.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html, extended by capitals
+# and underscores, which old buckets and other object stores have.
 Bucket = Annotated[
     str,
     Meta(
         min_length=3,
         max_length=255,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*[A-Za-z0-9](?!\n)$",
-        description="the name of a bucket alone, without s3://: 3 to 255 letters, digits, dots,"
+        description="the name of a bucket, without s3://: 3 to 255 letters, digits, dots,"
         " hyphens and underscores, with a letter or digit first and last",
         examples=["my-data-bucket"],
     ),
@@ -104,8 +104,8 @@ ObjectKey = Annotated[
     Meta(
         max_length=1024,
         pattern=r"^[^\u0000]*$",
-        description="the key of an object, or a prefix that ends in / for all objects below it:"
-        " at most 1,024 bytes of UTF-8",
+        description="the key of an object, or a prefix that ends in /, for all objects below it,"
+        " or empty, for the whole bucket: at most 1,024 bytes of UTF-8",
         examples=["vlm-7B/"],
         extra={"max_bytes": 1024},
     ),
@@ -116,7 +116,7 @@ Destination = Annotated[
     Meta(
         max_length=4095,
         pattern=r"^/[^\u0000-\u001f\u007f]*(?!\n)$",
-        description="the absolute path of a directory on the device, under one of"
+        description="the absolute path of a directory on the device, in one of"
         " AllowedDestinations, without control characters",
         examples=["/data/downloads/model/vlm-7B"],
         extra={"max_bytes": 4095},
@@ -128,7 +128,7 @@ NumWorkers = Annotated[
     Meta(
         ge=1,
         le=1024,
-        description="the ceiling of requests in flight for the download, a whole number from 1 to"
+        description="the maximum of requests in flight for the download, a whole number from 1 to"
         " 1024, the usual limit of open files",
         examples=[256],
     ),
@@ -139,7 +139,7 @@ Concurrency = Annotated[
     Meta(
         ge=1,
         le=256,
-        description="the ceiling of requests in flight for one file, a whole number from 1 to 256",
+        description="the maximum of requests in flight for one file, a whole number from 1 to 256",
         examples=[5],
     ),
 ]
@@ -149,8 +149,8 @@ RetryCount = Annotated[
     Meta(
         ge=0,
         le=100,
-        description="how often a failed request is tried again, with exponential back-off to at"
-        " most a minute: a whole number from 0 to 100",
+        description="how often a failed request is repeated, with exponential back-off up to a"
+        " minute: a whole number from 0 to 100",
         examples=[10],
     ),
 ]
@@ -167,8 +167,8 @@ TransferAcceleration = Annotated[
 EngineChoice = Annotated[
     Literal["auto", "s5cmd", "ranged"],
     Meta(
-        description='what fetches the objects: "auto", "s5cmd" or "ranged"; "auto" takes "ranged",'
-        " which alone goes on inside a file and heeds a bandwidth limit",
+        description='what fetches the objects: "auto", "s5cmd" or "ranged"; "auto" is "ranged",'
+        ' and only "ranged" continues inside a file and obeys bandwidth limits',
         examples=["auto"],
     ),
 ]
@@ -178,8 +178,8 @@ PartSize = Annotated[
     Meta(
         ge=1 << 20,
         le=1 << 30,
-        description="the bytes that one request asks for, a whole number from 1048576 (1 MiB) to"
-        " 1073741824 (1 GiB); left out, 8 to 64 MiB by the size of the object",
+        description="the bytes per request, a whole number from 1048576 (1 MiB) to 1073741824"
+        " (1 GiB); if it is left out, 8 to 64 MiB by the size of the object",
         examples=[16 << 20],
     ),
 ]
@@ -189,7 +189,7 @@ MaxBandwidth = Annotated[
     Meta(
         ge=0,
         le=1 << 40,
-        description="the most bytes a second, a whole number; 0 for no limit",
+        description="the maximum of bytes per second, a whole number; 0 for no limit",
         examples=[2_500_000],
     ),
 ]
@@ -199,7 +199,7 @@ Timeout = Annotated[
     Meta(
         gt=0,
         le=31_536_000,
-        description="the seconds after which the download fails, pauses not counted: more than 0,"
+        description="the seconds after which the download fails, without pauses: more than 0,"
         " at most 31536000 (a year)",
         examples=[86_400],
     ),
@@ -208,7 +208,7 @@ Timeout = Annotated[
 Verify = Annotated[
     bool,
     Meta(
-        description="false to check sizes alone, or true to compare checksums too",
+        description="true to compare sizes and checksums, or false to compare only sizes",
         examples=[True],
     ),
 ]
@@ -217,7 +217,7 @@ Sha256 = Annotated[
     str | dict[str, str],
     Meta(
         description="the SHA-256 that the file must have, as 64 hex digits; for a prefix an object"
-        " with the SHA-256 of files by their paths below the prefix",
+        " that maps paths of files below the prefix to their SHA-256",
         examples=[
             {"config.json": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"}
         ],
@@ -227,8 +227,8 @@ Sha256 = Annotated[
 PublishMode = Annotated[
     Literal["merge", "replace"],
     Meta(
-        description='"merge" to put the files into the destination beside what is there, or'
-        ' "replace" to exchange the whole destination in one step',
+        description='"merge" to rename each file into place, beside what is there, or "replace"'
+        " to swap the whole target in one step",
         examples=["merge"],
     ),
 ]
@@ -238,26 +238,29 @@ KeepVersions = Annotated[
     Meta(
         ge=0,
         le=100,
-        description="how many earlier versions publish: replace keeps for model_rollback, a whole"
-        " number from 0 to 100",
+        description="how many earlier versions of the target publish: replace retains, for"
+        " model_rollback: a whole number from 0 to 100",
         examples=[1],
     ),
 ]
 
 MODEL_META_NAMES = ("model_id", "model_name", "model_version", "local_path")
-"""The names in model_meta that have a meaning; all others are kept as given."""
+"""The names in model_meta with a meaning. Other fields are kept as they are given."""
 
-# `models` and the model's id lie above it, and a shadow allows six levels:
-# https://docs.aws.amazon.com/iot/latest/developerguide/device-shadow-error-messages.html
 MODEL_META_LEVELS = 3
+"""Maximum levels of nested objects and lists in model_meta.
+
+A shadow allows six levels, of which `state`, `reported` and `models` are above it:
+https://docs.aws.amazon.com/iot/latest/developerguide/device-shadow-error-messages.html
+"""
 
 MODEL_META_EXAMPLE = {"model_id": "vlm-7B", "model_name": "vlm-7B", "model_version": "2.5"}
 
 ModelMeta = Annotated[
     dict[str, Any],
     Meta(
-        description="a free-form object about the model, at most 3 levels deep; model_id names it"
-        " (default: the last part of the key), model_name and model_version describe it",
+        description="a free-form object that describes the model, at most 3 levels deep, with"
+        " model_id (default: the last part of the key), model_name and model_version",
         examples=[MODEL_META_EXAMPLE],
     ),
 ]
@@ -265,7 +268,8 @@ ModelMeta = Annotated[
 NamedModelMeta = Annotated[
     dict[str, Any],
     Meta(
-        description="a free-form object about the model, at most 3 levels deep, with its model_id",
+        description="a free-form object that describes the model, at most 3 levels deep, with"
+        " its model_id",
         examples=[MODEL_META_EXAMPLE],
         extra_json_schema={"anyOf": [{"required": ["model_id"]}, {"required": ["modelId"]}]},
     ),
@@ -284,7 +288,7 @@ NextToken = Annotated[
     Meta(
         min_length=1,
         max_length=1400,
-        description="the next_token of the page before, unchanged; without it the list starts"
+        description="the next_token of the previous page, unchanged; without it the list starts"
         " from the beginning",
         examples=["dmxtLTdC"],
     ),
@@ -292,10 +296,10 @@ NextToken = Annotated[
 
 
 def new_command_id() -> str:
-    """Return an id for a command that brought none."""
+    """Return a generated id for a command without one."""
     return f"{GENERATED}{new_id()}"
 
 
 def new_id() -> str:
-    """Return an id that no other command or download has."""
+    """Return a unique id, 32 hex digits."""
     return uuid4().hex

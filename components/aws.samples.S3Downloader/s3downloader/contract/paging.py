@@ -1,4 +1,4 @@
-"""Tokens that continue a long list after its last item."""
+"""Makes and reads the tokens that request the next page of a list."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["DOWNLOADS", "LIMITS", "MODELS", "files_of", "item_after", "objects_o
 _Item = TypeVar("_Item", bound=str | int)
 
 DOWNLOADS, LIMITS, MODELS = "downloads", "limits", "models"
-"""The names of the lists that a device has one of."""
+"""Names of the lists of which a device has one each."""
 
 _DIGEST_BYTES = 6
 
@@ -26,34 +26,37 @@ def files_of(download_id: str) -> str:
 
 
 def objects_of(bucket: str, prefix: str) -> str:
-    """Return the name of the list of the objects under a prefix."""
+    """Return the name of the list of the objects with a prefix."""
     return f"objects s3://{bucket}/{prefix}"
 
 
 def page_token(listing: str, item: str | int) -> str:
-    """Return the opaque token of the page of the list `listing` that begins after `item`."""
+    """Return the token of the page after `item` in the list with the name `listing`.
+
+    It is short opaque text: Base64 of a digest of the name and of `item`.
+    """
     packed = msgspec.msgpack.encode((_digest(listing), item))
     return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
 
 
 def item_after(listing: str, token: str, kind: type[_Item]) -> _Item:
-    """Return the item after which the page of `token` begins.
+    """Return the item after which the page of `token` begins, of the type `kind`.
 
-    It is the `download_id`, key or `model_id` (a str), or the number of a file (an int). Raises
-    INVALID_FIELD for a token of another list, and for what is no token at all.
+    It is a `download_id`, a key or a `model_id` (str), or the number of a file (int). Raises
+    INVALID_FIELD if `token` is not one of this list.
     """
     of, item = _unpacked(token)
     if of != _digest(listing) or not isinstance(item, kind):
         raise DownloaderError(
             ErrorCode.INVALID_FIELD,
-            "next_token is none that this list gave; leave it out to start from the beginning",
+            "next_token is not one of this list; leave it out to start from the beginning",
             field="next_token",
         )
     return item
 
 
 def _unpacked(token: str) -> tuple[bytes, str | int]:
-    """Return the digest of a token's list, and the item; an empty digest for what is no token."""
+    """Return the digest of the list's name, and the item. The digest is empty if it is no token."""
     try:
         packed = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         return msgspec.msgpack.decode(packed, type=tuple[bytes, str | int])
@@ -62,5 +65,5 @@ def _unpacked(token: str) -> tuple[bytes, str | int]:
 
 
 def _digest(listing: str) -> bytes:
-    """Return what stands for a list in its tokens, which are to stay short."""
+    """Return a digest of the list's name. It keeps tokens shorter than the name would."""
     return blake2s(listing.encode(), digest_size=_DIGEST_BYTES).digest()

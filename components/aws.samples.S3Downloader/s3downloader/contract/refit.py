@@ -1,4 +1,4 @@
-"""An encoded message, made smaller afterwards."""
+"""Shortens a message that is already encoded."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _TYPES: dict[type[Message], tuple[frozenset[str], frozenset[str]]] = {
     )
     for kind in (*RESPONSES, *EVENTS, *STATUS)
 }
-"""The fields that a message of each type may have, and those that it must have."""
+"""For each type of message, the fields that it may have, and those that it must have."""
 
 
 def refit(payload: bytes, max_bytes: int) -> bytes:
-    """Return what `encode` would have made of the message with a limit of `max_bytes`.
+    """Return the encoded message as `encode` makes it with a limit of `max_bytes`.
 
-    A message that no type of the contract fits, as one of an earlier version, has its texts
-    shortened; what is no JSON object comes back as it is.
+    If it fits no type of the contract, as a message of another version may, its texts are
+    shortened. If it is not a JSON object, it is returned unchanged.
     """
     if len(payload) <= max_bytes:
         return payload
@@ -41,7 +41,7 @@ def refit(payload: bytes, max_bytes: int) -> bytes:
 
 
 def _fitting(message: dict[str, object]) -> list[type[Message]]:
-    """Return the types that have all fields of the message, those with the fewest others first."""
+    """Return the types that the message fits. Those with the fewest other fields come first."""
     names = message.keys() - {"event"}
     fitting = [kind for kind, (may, must) in _TYPES.items() if must <= names <= may]
     return sorted(fitting, key=lambda kind: len(_TYPES[kind][0]))

@@ -1,8 +1,8 @@
-"""Everything that the device sends: responses, refusals, events, status and notices.
+"""Defines every message that the device sends: responses, refusals, events, status and notices.
 
-Times are seconds since the epoch and durations seconds, both with a fraction; sizes are bytes.
-A field that does not apply is left out. `truncated` is true where something was left out or
-shortened so that the message fits into MaxPayloadBytes.
+Times are seconds since the epoch and durations are seconds, both with a fraction. Sizes are bytes.
+A field that does not apply is left out. `truncated` is true if something was left out or shortened
+so that the message fits into MaxPayloadBytes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ __all__ = [
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """What all messages of the device may have."""
+    """The field of all messages from the device."""
 
     truncated: Literal[True] | UnsetType = UNSET
 
@@ -62,11 +62,11 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DownloadView(msgspec.Struct, frozen=True, kw_only=True):
-    """A download as lists and status show it.
+    """A download in a list or a status.
 
-    `progress` is the percentage of bytes that have arrived, 0 to 100. `bytes_per_second` is the
-    present rate, and `eta_seconds` the time left at that rate, null where it cannot be told.
-    `error` and `error_code` say why a download failed or waits.
+    `progress` is the percentage of the bytes that have arrived, 0 to 100. `bytes_per_second` is the
+    present rate. `eta_seconds` is the remaining time at that rate, null if it is unknown. `error`
+    and `error_code` say why a download failed or waits.
     """
 
     download_id: str
@@ -86,9 +86,9 @@ class DownloadView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DetailsView(DownloadView, frozen=True, kw_only=True):
-    """Everything about a download but its files.
+    """A download with its options, times and model_meta.
 
-    `seconds` is the time spent working, without pauses and waits.
+    `seconds` is the time in which it worked, without pauses and waits.
     """
 
     created_at: float
@@ -99,10 +99,10 @@ class DetailsView(DownloadView, frozen=True, kw_only=True):
 
 
 class FileView(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of a download: the object `key` of `size` bytes, which is to lie at `path`.
+    """A file of a download: the object `key` of `size` bytes.
 
-    `path` is relative to the destination. `done` says that it has arrived whole,
-    `checksum` by what it was verified.
+    `path` is the file's path relative to the destination. `done` is true when the file is complete
+    and verified. `checksum` names the checksum that was compared.
     """
 
     number: int
@@ -123,7 +123,7 @@ class ObjectView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DiskUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """The file system that `path` lies on, in bytes; `percent_used` is 0 to 100."""
+    """The space on the file system of `path`, in bytes. `percent_used` is 0 to 100."""
 
     path: str
     total: int
@@ -133,7 +133,7 @@ class DiskUsage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitView(msgspec.Struct, frozen=True, kw_only=True):
-    """A download's own limit and its rate now, in bytes per second; 0 for no limit of its own."""
+    """A download's own limit, 0 for none, and its present rate, in bytes per second."""
 
     download_id: str
     status: State
@@ -141,11 +141,11 @@ class LimitView(msgspec.Struct, frozen=True, kw_only=True):
     bytes_per_second: int
 
 
-# --- Responses: one a command --------------------------------------------------------------------
+# --- Responses: one for each command -------------------------------------------------------------
 
 
 class Response(Message, frozen=True, kw_only=True):
-    """The answer to a command that was accepted."""
+    """The response to a command that was accepted."""
 
     command_id: str
     command: str
@@ -154,21 +154,21 @@ class Response(Message, frozen=True, kw_only=True):
 
 
 class DownloadResponse(Response, frozen=True, kw_only=True):
-    """To `download`, `pause`, `resume` and `cancel`: the state after it."""
+    """The response to `download`, `pause`, `resume` and `cancel`: the state after the command."""
 
     download_id: str
     status: State
 
 
 class DownloadsResponse(Response, frozen=True, kw_only=True):
-    """To `list` of downloads, the oldest first."""
+    """The response to `list` of downloads. The oldest come first."""
 
     downloads: list[DownloadView]
     next_token: str | UnsetType = UNSET
 
 
 class ObjectsResponse(Response, frozen=True, kw_only=True):
-    """To `list` of `s3`: the objects whose keys begin with `key`, in the order of their keys."""
+    """The response to `list` of `s3`: the objects whose keys begin with `key`, in key order."""
 
     bucket: str
     key: str
@@ -177,14 +177,14 @@ class ObjectsResponse(Response, frozen=True, kw_only=True):
 
 
 class ModelsResponse(Response, frozen=True, kw_only=True):
-    """To `model_list` and `list` of models, in the order of their `model_id`."""
+    """The response to `model_list` and `list` of models. They are sorted by `model_id`."""
 
     models: list[dict[str, Any]]
     next_token: str | UnsetType = UNSET
 
 
 class DetailsResponse(Response, frozen=True, kw_only=True):
-    """To `details`; `files` are in the order of their numbers."""
+    """The response to `details`. `files` are sorted by their numbers."""
 
     download_id: str
     status: State
@@ -194,7 +194,7 @@ class DetailsResponse(Response, frozen=True, kw_only=True):
 
 
 class StatusResponse(Response, frozen=True, kw_only=True):
-    """To `status`: what Status says."""
+    """The response to `status`, with the fields of Status."""
 
     device_id: str
     timestamp: float
@@ -204,16 +204,17 @@ class StatusResponse(Response, frozen=True, kw_only=True):
 
 
 class DiskSpaceResponse(Response, frozen=True, kw_only=True):
-    """To `disk_space`."""
+    """The response to `disk_space`."""
 
     disk_space: DiskUsage
 
 
 class LimitsResponse(Response, frozen=True, kw_only=True):
-    """To `limits`: what is in force now, in bytes per second, 0 for none.
+    """The response to `limits`: the limits in force, in bytes per second, 0 for none.
 
-    `configured_max_bandwidth` is MaxBandwidth, which a command can override. `downloads` are the
-    active ones, or the one that was asked for.
+    `max_bandwidth` is the device's limit. `configured_max_bandwidth` is the parameter MaxBandwidth,
+    which a command can override. `downloads` are the active ones, or the one with the command's
+    `download_id`.
     """
 
     max_bandwidth: int
@@ -223,9 +224,9 @@ class LimitsResponse(Response, frozen=True, kw_only=True):
 
 
 class ModelResponse(Response, frozen=True, kw_only=True):
-    """To `model_delete` the id of the model alone.
+    """The response to `model_get`, `model_add`, `model_rollback` and `model_delete`.
 
-    To `model_get`, `model_add` and `model_rollback` the model as it is now.
+    `model` is the present registry entry. After `model_delete` it is left out.
     """
 
     model_id: str
@@ -233,10 +234,10 @@ class ModelResponse(Response, frozen=True, kw_only=True):
 
 
 class Refusal(Message, frozen=True, kw_only=True):
-    """The answer to a command that was not carried out.
+    """The response to a command that was not carried out.
 
-    `error` says what to do about it. `command_id` and `command` are those of the command, where
-    they could be read.
+    `error` says what is wrong and what to do. `command_id` and `command` are those of the command,
+    if they could be read.
     """
 
     command_id: str | UnsetType = UNSET
@@ -248,7 +249,7 @@ class Refusal(Message, frozen=True, kw_only=True):
 
 
 def refusal(error: DownloaderError, command_id: str | None, command: str | None) -> Refusal:
-    """Return the refusal that answers a command with `error`."""
+    """Return the refusal of a command because of `error`."""
     return Refusal(
         command_id=command_id or UNSET,
         command=command or UNSET,
@@ -258,14 +259,14 @@ def refusal(error: DownloaderError, command_id: str | None, command: str | None)
     )
 
 
-# --- Events: what follows from a command, on the topic of the responses --------------------------
+# --- Events: the effects of a command, on the topic of the responses -----------------------------
 
 
 class Event(Message, frozen=True, kw_only=True, tag_field="event", tag=snake_case):
-    """What all events have.
+    """The fields of all events.
 
-    `command_id` is that of the `download` command, or of the later command that brought the event
-    about. `status` is the state of the download when it happened.
+    `command_id` is that of the command which caused the event: `download`, or a later command.
+    `status` is the state of the download at the time of the event.
     """
 
     download_id: str
@@ -276,30 +277,30 @@ class Event(Message, frozen=True, kw_only=True, tag_field="event", tag=snake_cas
 
 
 class DownloadStarted(Event, frozen=True, kw_only=True):
-    """The first bytes are being fetched."""
+    """The download has started to fetch files."""
 
 
 class DownloadPaused(Event, frozen=True, kw_only=True):
-    """A `pause` has taken effect."""
+    """The download is paused, after a `pause`."""
 
     status: State = State.PAUSED
 
 
 class DownloadResumed(Event, frozen=True, kw_only=True):
-    """A `resume` has taken effect."""
+    """The download continues, after a `resume`."""
 
 
 class DownloadCancelled(Event, frozen=True, kw_only=True):
-    """A `cancel` has taken effect, and what had arrived is deleted."""
+    """The download is cancelled, after a `cancel`, and its staged files are removed."""
 
     status: State = State.CANCELLED
 
 
 class DownloadCompleted(Event, frozen=True, kw_only=True):
-    """Everything has arrived, is verified and lies at its destination.
+    """The download is complete: all files are verified and published.
 
-    `seconds` is the time spent working, and `bytes_per_second` the mean rate over it.
-    `checksums_verified` is the number of files whose checksum was compared with the store's.
+    `seconds` is the time in which it worked, and `bytes_per_second` the mean rate in that time.
+    `checksums_verified` is the number of files of which a checksum was compared.
     """
 
     status: State = State.COMPLETED
@@ -312,7 +313,7 @@ class DownloadCompleted(Event, frozen=True, kw_only=True):
 
 
 class DownloadError(Event, frozen=True, kw_only=True):
-    """The download failed; `resume` takes it up again from what it has."""
+    """The download has failed. `resume` continues it."""
 
     success: bool = False
     status: State = State.FAILED
@@ -323,7 +324,7 @@ class DownloadError(Event, frozen=True, kw_only=True):
 class ModelAdded(Event, frozen=True, kw_only=True):
     """The model of a completed download is registered.
 
-    `local_path` is its file, or the directory for a prefix.
+    `local_path` is the path of the file, or for a prefix of the directory.
     """
 
     status: State = State.COMPLETED
@@ -331,14 +332,14 @@ class ModelAdded(Event, frozen=True, kw_only=True):
     local_path: str
 
 
-# --- On the topic of the status ------------------------------------------------------------------
+# --- Messages on the topic of the status ---------------------------------------------------------
 
 
 class Status(Message, frozen=True, kw_only=True):
-    """The device now, sent periodically and at once on a change of state.
+    """The present status of the device, sent periodically and after changes of state.
 
-    `active_downloads` counts the downloads that the device works on or will by itself;
-    `downloads` shows these, the paused and the failed ones.
+    `active_downloads` is the number of downloads that work, wait or are queued. `downloads` has
+    these, the paused and the failed ones.
     """
 
     device_id: str
@@ -349,7 +350,7 @@ class Status(Message, frozen=True, kw_only=True):
 
 
 class Notice(Message, frozen=True, kw_only=True):
-    """A warning or a detailed error, beside the periodic status."""
+    """A warning, or the error of a download with its details."""
 
     device_id: str
     timestamp: float

@@ -1,1 +1,1 @@
-"""What may ask the device to act, and what the device says: service, handlers, status."""
+"""Carries commands out, and sends responses, events, status and notices."""

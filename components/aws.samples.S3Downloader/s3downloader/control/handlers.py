@@ -1,4 +1,4 @@
-"""What each command does, and the response that it gets."""
+"""Carries each command out and makes its response."""
 
 from __future__ import annotations
 
@@ -39,20 +39,26 @@ from ..store.outbox import Outbox
 __all__ = ["Browser", "Handlers"]
 
 _PAGE = 200
-"""How many items are fetched for a page; as many of them as fit are sent."""
+"""Items that are read for a page of files or objects. As many of them as fit are sent."""
 
 
 class Browser(Protocol):
-    """Lists a bucket for an operator, page by page."""
+    """Lists a bucket page by page, for the command `list`."""
 
     async def browse(
         self, bucket: str, prefix: str, start_after: str | None, limit: int
     ) -> tuple[Sequence[Listed], bool]:
-        """Return up to `limit` objects after `start_after`, and whether there are more."""
+        """Return up to `limit` objects with keys after `start_after`, and whether there are more.
+
+        The keys begin with `prefix`, and the objects are in the order of their keys.
+        """
 
 
 class Handlers:
-    """Carries commands out. Each response is on disk, under its command's id, before it is sent."""
+    """Carries commands out. Each response is on disk, under its command's id, before it is sent.
+
+    Responses to commands that only read are also sent if they cannot be recorded.
+    """
 
     def __init__(
         self,
@@ -94,7 +100,7 @@ class Handlers:
         }
 
     async def handle(self, command: Command) -> None:
-        """Carry out `command` and answer it; raise DownloaderError to refuse it."""
+        """Carry `command` out and send its response. Raises DownloaderError to refuse it."""
         if isinstance(command, commands.List | commands.Details | commands.Status):
             await self._manager.save_progress()
         try:
@@ -105,15 +111,15 @@ class Handlers:
             raise
 
     def status(self, since: float = math.inf) -> responses.Status:
-        """Return what the device is doing now.
+        """Return the present status.
 
-        First what has changed its state `since` that moment of the monotonic clock, then what is
-        active: where the list is cut, it shows the news.
+        `since` is a time of the monotonic clock. Downloads whose state has changed since then come
+        first, then the active ones, so that these remain if the list is cut.
         """
 
         def rank(active: ActiveDownload) -> tuple[bool, bool]:
-            is_news = active.entered is not None and active.entered >= since
-            return not is_news, active.download.state not in ACTIVE
+            has_changed = active.entered is not None and active.entered >= since
+            return not has_changed, active.download.state not in ACTIVE
 
         shown = [
             active for active in self._manager.downloads if active.download.state not in FINISHED
@@ -235,19 +241,22 @@ class Handlers:
     async def _limits(self, command: commands.Limits) -> None:
         limit = command.max_bandwidth
         if limit is UNSET:
-            await self._respond(self._in_force(command))
+            await self._respond(self._current_limits(command))
         elif command.download_id is None:
-            await self._bandwidth.choose(limit, lambda: self._responses(self._in_force(command)))
+            await self._bandwidth.choose(
+                limit, lambda: self._responses(self._current_limits(command))
+            )
         else:
             context = CommandContext(
-                command.command_id, lambda record: self._encode(self._in_force(command, record))
+                command.command_id,
+                lambda record: self._encode(self._current_limits(command, record)),
             )
             await self._manager.limit(command.download_id, limit, context)
 
-    def _in_force(
+    def _current_limits(
         self, command: commands.Limits, record: Download | None = None
     ) -> responses.LimitsResponse:
-        """Return the limits; with `record`, as that of the command's download is about to be."""
+        """Return the limits in force. `record` is the download's record with its new limit."""
         if command.download_id:
             active = self._manager.find(command.download_id)
             shown = [limit_view(active, record or active.download)]
@@ -257,7 +266,7 @@ class Handlers:
         limit = self._bandwidth.limit()
         return responses.LimitsResponse(
             **_common_fields(command),
-            message=f"the device's limit is {limit} bytes a second" if limit else "no limit",
+            message=f"the device's limit is {limit} bytes per second" if limit else "no limit",
             max_bandwidth=limit,
             configured_max_bandwidth=self._bandwidth.configured(),
             downloads=shown,
@@ -287,21 +296,21 @@ class Handlers:
     async def _model_delete(self, command: commands.ModelDelete) -> None:
         response = responses.ModelResponse(
             **_common_fields(command),
-            message=f"model {command.model_id} deleted; its files are still there",
+            message=f"model {command.model_id} deleted; its files are kept",
             model_id=command.model_id,
         )
         await self._manager.delete_model(command.model_id, lambda _: self._responses(response))
 
     async def _model_rollback(self, command: commands.ModelRollback) -> None:
         def make_responses(model: dict[str, Any]) -> list[tuple[str, bytes]]:
-            version = model.get("model_version", "the version before")
-            what = f"rolled back; it is {version} now"
+            version = model.get("model_version", "the previous version")
+            what = f"rolled back; it is now {version}"
             return self._responses(_model_response(command, what, model))
 
         await self._manager.roll_back(command.model_id, make_responses)
 
     async def _respond(self, response: responses.Response) -> None:
-        """Answer a command that changes nothing, whether or not that can be recorded."""
+        """Respond to a command that only reads, even if the response cannot be recorded."""
         await self._outbox.respond(response.command_id, self._encode(response))
 
     def _responses(self, response: responses.Response) -> list[tuple[str, bytes]]:

@@ -1,4 +1,4 @@
-"""S3CommandService: commands come in, responses, events and status go out."""
+"""Receives commands and has each carried out once, in the order of arrival."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ..store import Store
 from ..store.inbox import Delivery, Inbox
 from ..store.outbox import Outbox
 
-__all__ = ["AT_ONCE", "S3CommandService"]
+__all__ = ["MAX_CONCURRENT", "S3CommandService"]
 
 log = logging.getLogger(__name__)
 
 _MAX_COMMAND_BYTES = 128 * 1024
-_LISTEN_AGAIN = 15.0  # seconds after messaging refused to subscribe
-_MOST_TAKEOVERS = 4
-"""Processes that carry out what others left: a command that ends each of them is given up."""
+_SUBSCRIBE_INTERVAL = 15.0  # seconds between attempts, if subscribing is refused
+_MAX_TAKEOVERS = 4
+"""How often another process takes an unanswered command over. After that it is refused."""
 
-AT_ONCE = 128
-"""Commands that are carried out side by side; the others wait in the inbox."""
+MAX_CONCURRENT = 128
+"""Commands that are carried out concurrently. The others wait in the inbox."""
 
 
 class S3CommandService:
-    """Takes commands from a bus and has each carried out once; knows no transport."""
+    """Receives commands from a bus, and has each carried out once. It knows no transport."""
 
     def __init__(
         self,
@@ -47,7 +47,10 @@ class S3CommandService:
         clock: Clock,
         warn: Callable[[str, ErrorCode], None],
     ) -> None:
-        """`handle` carries a command out, records its response, and raises to refuse it."""
+        """`handle` carries a command out and records its response.
+
+        It raises DownloaderError to refuse the command. `warn` publishes a notice.
+        """
         self._bus = bus
         self._topic = topic
         self._store = store
@@ -57,30 +60,30 @@ class S3CommandService:
         self._settings = settings
         self._clock = clock
         self._warn = warn
-        self._under_way: dict[str, asyncio.Task[None]] = {}
-        self._listening = False
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._accepting = False
         self._arriving: set[asyncio.Task[None]] = set()
 
-    async def run(self, on_tried: Callable[[], None], on_listening: Callable[[], None]) -> None:
-        """Take commands in and carry them out, in their order, until cancelled.
+    async def run(self, on_attempted: Callable[[], None], on_listening: Callable[[], None]) -> None:
+        """Receive commands and carry them out, in the order of arrival, until cancelled.
 
-        What is in the inbox is carried out at once. `on_tried` is called when the bus was asked to
-        subscribe, whatever came of it; `on_listening` once it has subscribed.
+        Commands in the inbox are carried out immediately. `on_attempted` is called after each
+        attempt to subscribe, and `on_listening` when the bus has subscribed.
         """
-        self._listening = True
+        self._accepting = True
         try:
             async with TaskGroup() as group:
                 group.create_task(self._carry_out(group))
-                await self._listen(on_tried)
+                await self._subscribe(on_attempted)
                 on_listening()
-                on_tried()
+                on_attempted()
         finally:
-            self._listening = False
-            if self._arriving:  # what is recorded is acknowledged: else it would come again
+            self._accepting = False
+            if self._arriving:  # commands that are recorded must be acknowledged before the end
                 await asyncio.wait(self._arriving)
 
-    async def _listen(self, on_tried: Callable[[], None]) -> None:
-        """Subscribe as soon as messaging lets it: a policy may be mended while it runs."""
+    async def _subscribe(self, on_attempted: Callable[[], None]) -> None:
+        """Subscribe to the commands. If that is refused, repeat it until the policy allows it."""
         reported = ""
         while True:
             try:
@@ -88,41 +91,42 @@ class S3CommandService:
                 break
             except DownloaderError as error:
                 if error.message != reported:
-                    self._warn(f"no command is heard: {error.message}", error.code)
+                    self._warn(f"commands cannot be received: {error.message}", error.code)
                 reported = error.message
-            on_tried()
-            await self._clock.sleep(_LISTEN_AGAIN)
+            on_attempted()
+            await self._clock.sleep(_SUBSCRIBE_INTERVAL)
         log.info("listening on %s", self._topic)
 
     async def _carry_out(self, group: TaskGroup) -> None:
-        slots = asyncio.Semaphore(AT_ONCE)
+        slots = asyncio.Semaphore(MAX_CONCURRENT)
         while True:
             await slots.acquire()
             task = group.create_task(self._process(await self._inbox.take()))
             task.add_done_callback(lambda _: slots.release())
 
     def _receive(self, message: Message) -> asyncio.Future[None]:
-        """Take a command in; what is returned is done once it may be acknowledged.
+        """Receive a command. The returned future is done when it may be acknowledged.
 
-        When the process is about to end it never is, so that the next one gets the command.
+        While the process ends, new commands are not acknowledged, so that the next process receives
+        them.
         """
-        safe: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if self._listening:
-            task = background(self._take_in(message, safe))
+        recorded: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._accepting:
+            task = background(self._record(message, recorded))
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
-        return safe
+        return recorded
 
-    async def _take_in(self, message: Message, safe: asyncio.Future[None]) -> None:
+    async def _record(self, message: Message, recorded: asyncio.Future[None]) -> None:
         command_id = self._peek(message.payload)[0] or new_command_id()
-        acknowledge = partial(safe.set_result, None)
-        if len(message.payload) > _MAX_COMMAND_BYTES:  # it is refused, and need not be kept
+        acknowledge = partial(recorded.set_result, None)
+        if len(message.payload) > _MAX_COMMAND_BYTES:  # it will be refused, whatever it is
             self._inbox.put_unrecorded(Delivery(command_id, message.payload, None, acknowledge))
             return
         try:
             new = await self._inbox.put(command_id, message.payload, retained=message.retained)
         except DownloaderError as error:
-            log.error("the command %s is not recorded: %s", command_id, error)
+            log.error("the command %s could not be recorded: %s", command_id, error)
             self._inbox.put_unrecorded(Delivery(command_id, message.payload, error, acknowledge))
             return
         acknowledge()
@@ -130,11 +134,11 @@ class S3CommandService:
             self._warn_retained(command_id, new)
 
     def _peek(self, payload: bytes) -> tuple[str | None, str | None]:
-        """Return the id and the name of a command, each as far as it can be read."""
+        """Return the id and the name of a command, or None for one that cannot be decoded."""
         return peek(payload) if len(payload) <= _MAX_COMMAND_BYTES else (None, None)
 
     def _warn_retained(self, command_id: str, new: bool) -> None:
-        what = "is carried out this once" if new else "was carried out before, and is ignored"
+        what = "is carried out once" if new else "was carried out before and is ignored"
         self._warn(
             f"the broker retains the command {command_id}, which {what}; publish commands without"
             f" the retain flag, and an empty retained message to {self._topic} to remove this one",
@@ -142,50 +146,55 @@ class S3CommandService:
         )
 
     async def _process(self, delivery: Delivery) -> None:
-        """Answer one command, whatever it is, after earlier ones with the same id."""
+        """Process one command. Wait first for earlier commands with the same id."""
         command_id = delivery.command_id
-        while command_id in self._under_way:
-            await asyncio.wait([self._under_way[command_id]])
+        while command_id in self._running:
+            await asyncio.wait([self._running[command_id]])
         task = asyncio.current_task()
         assert task is not None
-        self._under_way[command_id] = task
+        self._running[command_id] = task
         try:
             await self._process_once(delivery)
             delivery.on_answered()
         finally:
-            if self._under_way.get(command_id) is task:
-                del self._under_way[command_id]
+            if self._running.get(command_id) is task:
+                del self._running[command_id]
 
     async def _process_once(self, delivery: Delivery) -> None:
+        """Send the response recorded for this id, or carry the command out, or refuse it."""
         command_id = delivery.command_id
         _, name = self._peek(delivery.payload)
         log.info("command %s %s", name or "unreadable", command_id)
         try:
-            # Looked up without an id too, so that commands keep the order in which they came.
-            given = await self._store.response(command_id)
-            if given is not None:
-                await self._outbox.respond(command_id, given)
+            # Also for a generated id, which has no response: all commands then wait for the same
+            # number of database operations, and keep their order.
+            recorded = await self._store.response(command_id)
+            if recorded is not None:
+                await self._outbox.respond(command_id, recorded)
                 return
             await self._handle(self._decode(delivery))
         except DownloaderError as error:
             await self._refuse(error, command_id, name)
         except Exception as error:
             log.exception("command %s failed", name)
-            fault = DownloaderError(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
-            await self._refuse(fault, command_id, name)
+            internal = DownloaderError(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
+            await self._refuse(internal, command_id, name)
 
     def _decode(self, delivery: Delivery) -> commands.Command:
-        """Return what is to be done; what would not outlive the process changes nothing."""
+        """Return the decoded command. Raises DownloaderError to refuse it.
+
+        A command that could not be recorded is refused, unless it only reads.
+        """
         command = decode_command(
             delivery.payload, max_bytes=_MAX_COMMAND_BYTES, command_id=delivery.command_id
         )
         if delivery.unrecorded and not commands.only_reads(command):
             raise delivery.unrecorded
-        if delivery.takeovers > _MOST_TAKEOVERS:
+        if delivery.takeovers > _MAX_TAKEOVERS:
             raise DownloaderError(
                 ErrorCode.INTERNAL_ERROR,
                 f"the downloader has ended {delivery.takeovers} times before this command was"
-                " answered, which may be why; its log may tell more",
+                " answered, perhaps because of it; see the downloader's log",
             )
         return command
 

@@ -1,4 +1,4 @@
-"""What the device says of itself unasked: periodic status, and notices of warnings."""
+"""Publishes the periodic status, and notices of warnings and errors."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["StatusReporter"]
 
 log = logging.getLogger(__name__)
 
-_MOST_NOTICES = 100
+_MAX_NOTICES = 100
 
-Take = Callable[[float], responses.Status]
-"""Takes the status, with what has changed since a moment of the monotonic clock first."""
+TakeStatus = Callable[[float], responses.Status]
+"""Returns the status. Downloads that changed since a time of the monotonic clock come first."""
 
-OnTold = Callable[[], Awaitable[None]]
-"""What follows once a notice has been published; raises nothing."""
+OnPublished = Callable[[], Awaitable[None]]
+"""Called after a notice has been published. Must not raise."""
 
 
 async def _do_nothing() -> None:
@@ -36,8 +36,9 @@ async def _do_nothing() -> None:
 class StatusReporter:
     """Publishes the status at intervals and after changes, and notices at once.
 
-    The first change is told at once, those that follow it together, after StatusMinInterval. A
-    status that cannot be sent is let go. Notices, one for each fault, wait for a status that can.
+    The first change is published at once, later changes together after StatusMinInterval. A status
+    that cannot be published is dropped. The last 100 notices are kept until a status could be
+    published, and then sent again.
     """
 
     def __init__(
@@ -55,26 +56,29 @@ class StatusReporter:
         self._changed = asyncio.Event()
         self._reconfigured = asyncio.Event()
         self._noticed = asyncio.Event()
-        self._notices: deque[tuple[responses.Notice, OnTold]] = deque(maxlen=_MOST_NOTICES)
-        self._told_at = -math.inf
-        """When the last status that was published was taken."""
+        self._notices: deque[tuple[responses.Notice, OnPublished]] = deque(maxlen=_MAX_NOTICES)
+        self._reported_at = -math.inf
+        """When the last published status was taken, by the monotonic clock."""
 
     def changed(self) -> None:
-        """Have the status published, now or once StatusMinInterval is over."""
+        """Publish the status soon: now, or when StatusMinInterval is over."""
         self._changed.set()
 
     def reconfigured(self) -> None:
-        """Have the status published, and let changed intervals take effect."""
+        """Publish the status soon, with the changed intervals."""
         self._reconfigured.set()
         self.changed()
 
-    def warn(self, message: str, code: ErrorCode, on_told: OnTold = _do_nothing) -> None:
-        """Log a warning and publish it; then await `on_told`."""
+    def warn(self, message: str, code: ErrorCode, on_published: OnPublished = _do_nothing) -> None:
+        """Log a warning and publish it as a notice. Then await `on_published`."""
         log.warning("%s: %s", code.value, message)
-        self._notify(on_told, level="warning", message=message, error_code=code)
+        self._notify(on_published, level="warning", message=message, error_code=code)
 
     def fault(self, download: Download, error: DownloaderError) -> None:
-        """Publish why a download failed, or what it had to get over, with all that is known."""
+        """Publish a notice about a download: an error if it has failed, otherwise a warning.
+
+        The notice has the details of `error`.
+        """
         self._notify(
             _do_nothing,
             level="error" if download.state is State.FAILED else "warning",
@@ -84,17 +88,22 @@ class StatusReporter:
             download_id=download.download_id,
         )
 
-    def _notify(self, on_told: OnTold, **fields: Any) -> None:
+    def _notify(self, on_published: OnPublished, **fields: Any) -> None:
         now = self._clock.now()
         notice = responses.Notice(device_id=self._device_id, timestamp=now, **fields)
-        self._notices.append((notice, on_told))
+        self._notices.append((notice, on_published))
         self._noticed.set()
 
-    async def run(self, status: Take, save: Callable[[], Awaitable[None]]) -> None:
-        """Report until cancelled; what a `status` tells is on disk when `save` has returned."""
+    async def run(self, status: TakeStatus, save: Callable[[], Awaitable[None]]) -> None:
+        """Publish until cancelled.
+
+        `save` is awaited before a status is published. It writes the reported progress to disk.
+        """
         await run_all(self._publish_statuses(status, save), self._publish_notices())
 
-    async def _publish_statuses(self, status: Take, save: Callable[[], Awaitable[None]]) -> None:
+    async def _publish_statuses(
+        self, status: TakeStatus, save: Callable[[], Awaitable[None]]
+    ) -> None:
         while True:
             self._changed.clear()
             began = self._clock.monotonic()
@@ -105,7 +114,7 @@ class StatusReporter:
             await self._wait_min_interval(began)
 
     async def _wait_min_interval(self, began: float) -> None:
-        """Return once the status may follow the one that `began` at that time."""
+        """Wait until StatusMinInterval has passed since `began`, a time of the monotonic clock."""
         while True:
             self._reconfigured.clear()
             left = began + self._settings().status_min_interval - self._clock.monotonic()
@@ -113,13 +122,13 @@ class StatusReporter:
                 return
             await first_of(self._reconfigured.wait(), self._clock.sleep(left))
 
-    async def _report(self, status: Take, save: Callable[[], Awaitable[None]]) -> bool:
-        """Publish the status; tell whether anything is active."""
+    async def _report(self, status: TakeStatus, save: Callable[[], Awaitable[None]]) -> bool:
+        """Publish the status. Return whether a download is active."""
         taken_at = self._clock.monotonic()
-        current = status(self._told_at)
+        current = status(self._reported_at)
         await save()
         if await self._send(current):
-            self._told_at = taken_at
+            self._reported_at = taken_at
             self._noticed.set()
         return current.active_downloads > 0
 
@@ -128,15 +137,15 @@ class StatusReporter:
             await self._noticed.wait()
             self._noticed.clear()
             while self._notices:
-                notice, on_told = self._notices.popleft()
+                notice, on_published = self._notices.popleft()
                 if not await self._send(notice):
-                    if len(self._notices) < _MOST_NOTICES:
-                        self._notices.appendleft((notice, on_told))
+                    if len(self._notices) < _MAX_NOTICES:
+                        self._notices.appendleft((notice, on_published))
                     break
-                await on_told()
+                await on_published()
 
     async def _send(self, message: responses.Message) -> bool:
-        """Publish a message; tell whether that could be done."""
+        """Publish a message. Return whether it was published."""
         try:
             await self._publish(encode(message, self._settings().max_payload_bytes))
         except DownloaderError as error:

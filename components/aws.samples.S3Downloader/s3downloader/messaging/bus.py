@@ -1,4 +1,4 @@
-"""What the daemon needs of messaging, whichever way messages travel."""
+"""The interfaces of messaging: a bus for messages, and a shadow. Adapters implement both."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ __all__ = [
 ]
 
 IOT_CORE_MAX_PAYLOAD = 128 * 1024
-"""Bytes in one message that AWS IoT Core carries."""
+"""Maximum payload of a message to AWS IoT Core, in bytes (AWS IoT Core quotas)."""
 
 
 class Message(NamedTuple):
-    """A message as it was delivered."""
+    """A received message."""
 
     topic: str
     payload: bytes
     retained: bool = False
-    """Whether it was published with the retain flag, as far as the transport tells."""
+    """Whether it was published with the retain flag. False if the transport does not report it."""
 
 
 MessageHandler = Callable[[Message], asyncio.Future[None] | None]
-"""Takes a message. Called on the event loop's thread; must not block.
+"""Receives a message. Called on the event loop's thread; must not block.
 
-What it returns, if anything, is done once the message is safe: only then is it acknowledged, on a
-transport that has acknowledgements (MQTT 5.0, section 4.3.2).
+It may return a future. The message is then acknowledged when that future is done, if the transport
+has acknowledgements (MQTT 5.0, section 4.3.2). Without a future it is acknowledged at once.
 """
 
 
 class MessagingError(DownloaderError):
-    """A publish or a subscription did not go through; trying again later may help."""
+    """A message or a subscription could not be delivered. A later attempt may succeed."""
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(ErrorCode.NETWORK_UNREACHABLE, message, **details)
 
 
 def check_payload(topic: str, payload: bytes, limit: int) -> None:
-    """Raise PAYLOAD_TOO_LARGE for a message of more than `limit` bytes."""
+    """Raise PAYLOAD_TOO_LARGE if `payload` has more than `limit` bytes."""
     if len(payload) > limit:
         raise DownloaderError(
             ErrorCode.PAYLOAD_TOO_LARGE,
-            f"a message of {len(payload)} bytes to {topic} is over the limit of {limit} bytes",
+            f"a message of {len(payload)} bytes to {topic} exceeds the limit of {limit} bytes",
             topic=topic,
             size=len(payload),
             limit=limit,
@@ -63,38 +63,38 @@ def check_payload(topic: str, payload: bytes, limit: int) -> None:
 
 
 class Bus(Protocol):
-    """A connection that publishes and subscribes. An async context manager opens and closes it."""
+    """A connection that publishes and subscribes. As an async context manager it is open."""
 
     async def __aenter__(self) -> Bus:
-        """Connect, or begin to."""
+        """Connect, or start to connect."""
 
     async def __aexit__(self, *_: object) -> None:
         """Disconnect."""
 
     async def publish(self, topic: str, payload: bytes, *, qos: int) -> None:
-        """Deliver `payload`; returns once the next hop has it (QoS 1) or it is sent (QoS 0).
+        """Publish `payload`. Return when the next hop has it (QoS 1), or when it is sent (QoS 0).
 
-        Raises MessagingError when it did not arrive, PAYLOAD_TOO_LARGE when it never can.
+        Raises MessagingError if it was not delivered, PAYLOAD_TOO_LARGE if it never can be.
         """
 
     async def subscribe(self, topic: str, handler: MessageHandler) -> None:
         """Call `handler` for each message on `topic`, for as long as the bus is open.
 
-        The subscription outlives lost connections: the bus finds that it died and renews it.
+        If the subscription is lost, with its connection or without, the bus renews it.
         """
 
     def watch_link(self, on_up: Callable[[], None]) -> None:
-        """Call `on_up`, on the event loop's thread, when messages go out again after they did not.
+        """Call `on_up` on the event loop's thread each time publishing works again after a failure.
 
-        At most 5 seconds after that, as far as the transport lets it be known.
+        The call comes at most 5 seconds later, if the transport can detect it.
         """
 
     async def wait_lost(self) -> MessagingError:
-        """Return once messaging is lost for good, with the reason; otherwise wait forever."""
+        """Wait until messaging is lost for good, and return the reason."""
 
 
 class ShadowDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A shadow as its service knows it; `version` 0 means that there is none yet."""
+    """A shadow as its service has it. `version` 0 means that the shadow does not exist."""
 
     version: int
     desired: dict[str, Any] = {}
@@ -102,7 +102,7 @@ class ShadowDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ShadowConflict(DownloaderError):
-    """The shadow has moved on from the version that the update was made for."""
+    """The shadow no longer has the version that the update was made for."""
 
     def __init__(self, message: str) -> None:
         super().__init__(ErrorCode.SHADOW_UNAVAILABLE, message)
@@ -111,18 +111,19 @@ class ShadowConflict(DownloaderError):
 class Shadow(Protocol):
     """One named shadow of one thing.
 
-    Every method raises ShadowConflict on a version conflict, SHADOW_UNAVAILABLE when no service
-    answers or it refuses, REGISTRY_FULL when the service finds the document too large.
+    Every method raises ShadowConflict on a version conflict, SHADOW_UNAVAILABLE if no service
+    responds or the service refuses, and REGISTRY_FULL if the document is too large for the service.
     """
 
     async def get(self) -> ShadowDocument:
-        """Read the whole shadow."""
+        """Return the shadow. If it does not exist, the version is 0."""
 
     async def update(self, *, version: int, state: dict[str, Any]) -> int:
-        """Merge `state` ({"reported": …, "desired": …}) if the shadow has `version`.
+        """Merge `state` into the shadow if it has `version`, and return the new version.
 
-        A null leaf removes its key. Version 0 creates the shadow. Returns the new version.
+        `state` is {"reported": …, "desired": …}. A null removes its key. Version 0 creates the
+        shadow.
         """
 
     async def watch(self, on_change: Callable[[], None]) -> None:
-        """Call `on_change` on the event loop's thread whenever the shadow may have changed."""
+        """Call `on_change` on the event loop's thread each time the shadow may have changed."""

@@ -1,4 +1,4 @@
-"""Messages that messaging finds too large, in a form that fits."""
+"""Publishes a message in a smaller form if the bus refuses it as too large."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ __all__ = ["publish_fitting"]
 
 
 async def publish_fitting(bus: Bus, topic: str, payload: bytes, *, qos: int) -> None:
-    """Publish an encoded message, cut down to the bus's limit where that is lower than it was.
+    """Publish an encoded message, shortened if it exceeds the bus's limit.
 
-    Raises MessagingError, and PAYLOAD_TOO_LARGE for what cannot be cut down so far.
+    The limit may have been lowered since the message was encoded. Raises MessagingError, and
+    PAYLOAD_TOO_LARGE if the message cannot be shortened to the limit.
     """
     while True:
         try:

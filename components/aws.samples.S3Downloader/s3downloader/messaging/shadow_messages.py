@@ -1,4 +1,4 @@
-"""The JSON messages of the AWS IoT Device Shadow service.
+"""Encodes and decodes the JSON messages of the AWS IoT Device Shadow service.
 
 https://docs.aws.amazon.com/iot/latest/developerguide/device-shadow-document.html
 """
@@ -30,11 +30,11 @@ __all__ = [
 NOT_FOUND, CONFLICT, TOO_LARGE = 404, 409, 413
 
 _INVALID_VERSION = "Invalid version"
-"""The message for a version of a shadow that has been deleted."""
+"""The service's message if the request has the version of a shadow that was deleted."""
 
 
 class ShadowResponse(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What the service says to a request: the outcome, or a `code` as in HTTP with a `message`."""
+    """The service's response: the new state, or a `code` (an HTTP status) with a `message`."""
 
     client_token: str = ""
     version: int = 0
@@ -44,7 +44,7 @@ class ShadowResponse(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     @property
     def document(self) -> ShadowDocument:
-        """The whole shadow, from the answer to a get."""
+        """The shadow, from the response to a get."""
         state = self.state or {}
         return ShadowDocument(
             version=self.version,
@@ -54,31 +54,34 @@ class ShadowResponse(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class ClientTokens:
-    """Tokens of at most 64 bytes that tell our own requests from everyone else's."""
+    """Makes client tokens, and recognizes them. They have at most 64 bytes, as the service allows.
+
+    A token identifies a request as this client's, and its response as the response to it.
+    """
 
     def __init__(self) -> None:
         self._prefix = uuid.uuid4().hex
         self._numbers = itertools.count(1)
 
     def new(self) -> str:
-        """Return a token that was never used before."""
+        """Return a token that was not used before."""
         return f"{self._prefix}-{next(self._numbers)}"
 
     def is_own(self, token: str) -> bool:
-        """Whether this object made the token."""
+        """Return whether this object made the token."""
         return token.startswith(self._prefix)
 
 
 def decode_response(payload: bytes) -> ShadowResponse:
-    """Read an answer. Raises SHADOW_UNAVAILABLE if it is none."""
+    """Return the decoded response. Raises SHADOW_UNAVAILABLE if it cannot be decoded."""
     try:
         return msgspec.json.decode(payload, type=ShadowResponse)
     except DECODE_ERRORS as error:
-        raise unavailable(f"the shadow service's answer cannot be read: {error}") from error
+        raise unavailable(f"the shadow service's response cannot be decoded: {error}") from error
 
 
 def encode_update(state: dict[str, Any], *, version: int, token: str) -> bytes:
-    """Write an update; version 0, which creates the shadow, is told by leaving the version out."""
+    """Return the JSON of an update. Version 0 creates the shadow: then no version is sent."""
     document: dict[str, Any] = {"state": state, "clientToken": token}
     if version:
         document["version"] = version
@@ -86,7 +89,7 @@ def encode_update(state: dict[str, Any], *, version: int, token: str) -> bytes:
 
 
 def refusal(shadow: str, code: int, message: str) -> DownloaderError:
-    """Return the error that a refused request means.
+    """Return the error for a request that the service refused with `code` and `message`.
 
     https://docs.aws.amazon.com/iot/latest/developerguide/device-shadow-error-messages.html
     """
@@ -99,5 +102,5 @@ def refusal(shadow: str, code: int, message: str) -> DownloaderError:
 
 
 def unavailable(message: str) -> DownloaderError:
-    """Return the error of a shadow that cannot be reached."""
+    """Return a SHADOW_UNAVAILABLE error with `message`."""
     return DownloaderError(ErrorCode.SHADOW_UNAVAILABLE, message)

@@ -1,4 +1,4 @@
-"""A shadow behind AWS's reserved MQTT topics, over any bus.
+"""Reads and updates a shadow through AWS's reserved MQTT topics, over any bus.
 
 https://docs.aws.amazon.com/iot/latest/developerguide/device-shadow-mqtt.html
 """
@@ -31,23 +31,26 @@ __all__ = ["TopicShadow"]
 log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 4
-"""In flight at once; the service takes 10 for one thing."""
+"""Requests in flight at once. The service allows 10 for one thing (AWS IoT Core quotas)."""
 
 ATTEMPTS = 5
+"""How often a request is sent while the service is too busy."""
+
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.25, 8
-"""Of a request that the service is too busy for, and the seconds between them, which grow."""
+"""Bounds of the growing pause between these attempts, in seconds."""
 
 _BUSY = {429, 500}
-"""Too many requests in flight, and a fault of the service that may pass."""
+"""Codes after which a request is repeated: too many requests in flight; an internal error."""
 
 
 class TopicShadow:
     """The named shadow of a thing. Implements Shadow.
 
-    Whoever changes it, `update/accepted` or `delete/accepted` tells; the larger messages on
-    `update/documents` and `update/delta`, which nucleus lite might drop, would tell no more.
+    Each change is announced on `update/accepted` or `delete/accepted`, whoever makes it. The
+    messages on `update/documents` and `update/delta` are not needed. They are larger, and nucleus
+    lite might drop them.
 
-    A broker without a shadow service is known by its silence for `response_timeout` seconds.
+    If no response comes for `response_timeout` seconds, the broker has no shadow service.
     """
 
     def __init__(
@@ -70,48 +73,53 @@ class TopicShadow:
         self._on_change: Callable[[], None] = lambda: None
 
     async def get(self) -> ShadowDocument:
-        """Read the whole shadow."""
-        response = await self._ask("get", lambda token: msgspec.json.encode({"clientToken": token}))
+        """Return the shadow. If it does not exist, the version is 0."""
+        response = await self._request(
+            "get", lambda token: msgspec.json.encode({"clientToken": token})
+        )
         if response.code == NOT_FOUND:
             return ShadowDocument(version=0)
         return self._accepted(response).document
 
     async def update(self, *, version: int, state: dict[str, Any]) -> int:
-        """Merge `state` if the shadow has `version`; return the new version.
+        """Merge `state` into the shadow if it has `version`, and return the new version.
 
-        PAYLOAD_TOO_LARGE if the bus cannot carry it: send no more than what changes.
+        Raises PAYLOAD_TOO_LARGE if the bus cannot carry the update: send fewer changes at once.
         """
-        response = await self._ask(
+        response = await self._request(
             "update", lambda token: encode_update(state, version=version, token=token)
         )
         return self._accepted(response).version
 
     async def watch(self, on_change: Callable[[], None]) -> None:
-        """Call `on_change` when someone else has changed the shadow."""
+        """Call `on_change` when another client has changed the shadow."""
         self._on_change = on_change
         await self._subscribe()
 
-    async def _ask(self, operation: str, request: Callable[[str], bytes]) -> ShadowResponse:
-        """Send a request, again while the service is too busy, and return the answer."""
+    async def _request(self, operation: str, encode: Callable[[str], bytes]) -> ShadowResponse:
+        """Return the response to a request. Repeat the request while the service is too busy.
+
+        `encode` makes the payload for a client token.
+        """
         await self._subscribe()
         async with self._slots:
             for attempt, pause in enumerate(backoff(SHORTEST_PAUSE, LONGEST_PAUSE), start=1):
-                response = await self._exchange(operation, request)
+                response = await self._request_once(operation, encode)
                 if response.code not in _BUSY or attempt == ATTEMPTS:
                     break
                 await asyncio.sleep(pause)
         return response
 
-    async def _exchange(self, operation: str, request: Callable[[str], bytes]) -> ShadowResponse:
+    async def _request_once(self, operation: str, encode: Callable[[str], bytes]) -> ShadowResponse:
         topic, token = f"{self._prefix}/{operation}", self._tokens.new()
         response: asyncio.Future[ShadowResponse] = asyncio.get_running_loop().create_future()
         self._waiting[token] = response
         try:
             async with timeout(self._response_timeout):
-                await self._bus.publish(topic, request(token), qos=1)
+                await self._bus.publish(topic, encode(token), qos=1)
                 return await response
         except TimeoutError as error:
-            message = f"no shadow service answered on {topic} in {self._response_timeout:g} s"
+            message = f"no shadow service responded on {topic} in {self._response_timeout:g} s"
             raise unavailable(message) from error
         except DownloaderError as error:
             raise _converted(error) from error

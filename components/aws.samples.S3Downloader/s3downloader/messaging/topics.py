@@ -1,4 +1,4 @@
-"""MQTT topic filters, and which handler wants which topics."""
+"""Matches topics with MQTT topic filters, and delivers messages to the handlers that match."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ log = logging.getLogger(__name__)
 
 
 def matches(topic_filter: str, topic: str) -> bool:
-    """Whether a topic filter selects a topic (MQTT 5.0, section 4.7)."""
+    """Return whether a topic filter matches a topic (MQTT 5.0, section 4.7)."""
     if topic.startswith("$") and not topic_filter.startswith("$"):
         return False
-    for wanted, level in zip_longest(topic_filter.split("/"), topic.split("/")):
-        if wanted == "#":
+    for pattern, level in zip_longest(topic_filter.split("/"), topic.split("/")):
+        if pattern == "#":
             return True
-        if level is None or wanted not in ("+", level):
+        if level is None or pattern not in ("+", level):
             return False
     return True
 
@@ -37,25 +37,25 @@ class Subscriptions:
         return frozenset(self._handlers)
 
     def add(self, topic_filter: str, handler: MessageHandler) -> None:
-        """Hand messages whose topic the filter selects to `handler`."""
+        """Deliver messages whose topic matches the filter to `handler`."""
         self._handlers[topic_filter] = handler
 
     def remove(self, topic_filter: str) -> None:
-        """Forget the handler of a filter."""
+        """Remove the handler of a filter."""
         del self._handlers[topic_filter]
 
     def deliver(self, message: Message) -> list[asyncio.Future[None]] | None:
-        """Hand a message to every handler that wants its topic; return what they wait for.
+        """Call every handler whose filter matches the message, and return their futures.
 
-        None stands for a message that no handler wants. A handler that raises is logged: nobody
-        else is to miss the message, nor its acknowledgement, for it.
+        Returns None if no filter matches. An exception of a handler is logged, so that it keeps
+        neither the message from the other handlers nor its acknowledgement from the broker.
         """
-        wanting = [h for wanted, h in self._handlers.items() if matches(wanted, message.topic)]
-        outcomes = [_handled(handler, message) for handler in wanting]
-        return [outcome for outcome in outcomes if outcome is not None] if wanting else None
+        matching = [h for pattern, h in self._handlers.items() if matches(pattern, message.topic)]
+        outcomes = [_call(handler, message) for handler in matching]
+        return [outcome for outcome in outcomes if outcome is not None] if matching else None
 
 
-def _handled(handler: MessageHandler, message: Message) -> asyncio.Future[None] | None:
+def _call(handler: MessageHandler, message: Message) -> asyncio.Future[None] | None:
     try:
         return handler(message)
     except Exception:

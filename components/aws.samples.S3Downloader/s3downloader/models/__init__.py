@@ -1,1 +1,1 @@
-"""The models on the device: their registry, and the shadow that follows it."""
+"""The registry of the models on the device, and its named shadow."""

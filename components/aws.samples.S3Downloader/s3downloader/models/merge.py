@@ -1,7 +1,7 @@
-"""How the registry and its shadow meet: what to send, and what to take over.
+"""Compares the registry with its shadow: what to send, and what to adopt.
 
-Updates are merged as the AWS IoT Device Shadow service does it: objects are merged, all else is
-replaced, a null removes. Models are in plain form throughout.
+Patches are merged as in the AWS IoT Device Shadow service: objects are merged, other values are
+replaced, and a null removes a field. All models here are normalized.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from .shadow_document import ModelEntry, Models, json_bytes, normalize, readable
 __all__ = ["desired_patches", "difference", "merge", "next_update", "patched", "reported_models"]
 
 _UPDATE_BYTES = 2_000
-# An update comes back as accepted, with a timestamp for each value: about twice its size, of which
-# Greengrass nucleus lite delivers no more than 4,960 bytes.
+# The service answers with the update and a timestamp for each value: about twice the bytes.
+# Greengrass nucleus lite delivers at most 4,960 bytes.
 
 
 def difference(base: ModelEntry, local: ModelEntry) -> ModelEntry:
-    """Return the patch that turns `base` into `local`: what changed, and null for what left."""
+    """Return the patch that turns `base` into `local`. It has null for each removed field."""
     patch: ModelEntry = {name: None for name in base if name not in local}
     for name, value in local.items():
         old = base.get(name)
@@ -44,16 +44,17 @@ def patched(state: ModelEntry, patch: ModelEntry) -> ModelEntry:
 
 
 def next_update(document: ShadowDocument, models: Models) -> ModelEntry:
-    """Return the next patch of `reported.models` on its way to `models`; empty at the end.
+    """Return the next patch of `reported.models` towards `models`. Empty if none is needed.
 
-    A patch has at most about 2,000 bytes: models go whole where they fit, else field by field, and
-    what frees bytes goes first. What is unreadable in the shadow is left as it is.
+    A patch has at most about 2,000 bytes. A model that fits is sent in one patch, a larger one
+    field by field. Patches that shrink the shadow come first. Invalid models in the shadow are not
+    changed.
     """
-    strange = unreadable(document.reported)
-    if strange is None:
+    invalid = unreadable(document.reported)
+    if invalid is None:
         return {}
     base = readable(document.reported)
-    ours = {name: model for name, model in models.items() if name not in strange}
+    ours = {name: model for name, model in models.items() if name not in invalid}
     patch = difference(base, ours)
     update: ModelEntry = {}
     for name in sorted(patch, key=lambda n: json_bytes(ours.get(n)) - json_bytes(base.get(n))):
@@ -64,11 +65,12 @@ def next_update(document: ShadowDocument, models: Models) -> ModelEntry:
 
 
 def merge(base: Models, local: Models, remote: Models) -> Models:
-    """Return the models after both sides changed them since `base`.
+    """Return the models with the changes that both sides have made since `base`.
 
-    A change on one side is taken. Where both changed a model, its fields are merged the same way,
-    and a field that both changed is taken from the side with the newer `last_updated`. A model
-    that one side removed and the other changed is as the device has it.
+    `local` is the registry, `remote` what the shadow reports. A model that one side changed is
+    taken from that side. If both changed a model, its fields are merged in the same way; a field
+    that both changed is taken from the side with the newer `last_updated`. If one side removed a
+    model that the other changed, `local` decides.
     """
     merged: Models = {}
     for name in {**local, **remote}:
@@ -79,27 +81,28 @@ def merge(base: Models, local: Models, remote: Models) -> Models:
 
 
 def reported_models(base: ShadowDocument, remote: ShadowDocument) -> Models:
-    """Return the models that `remote` reports; those of `base` stand for what is unreadable."""
-    before, strange = readable(base.reported), unreadable(remote.reported)
-    if strange is None:
+    """Return the models that `remote` reports. Where one is invalid, return that of `base`."""
+    before, invalid = readable(base.reported), unreadable(remote.reported)
+    if invalid is None:
         return before
-    unreadable_models = {name: model for name, model in before.items() if name in strange}
-    return {**readable(remote.reported), **unreadable_models}
+    previous = {name: model for name, model in before.items() if name in invalid}
+    return {**readable(remote.reported), **previous}
 
 
 def desired_patches(base: ShadowDocument, remote: ShadowDocument, models: Models) -> Models:
-    """Return what `desired` asks for since `base` and `models` lack: a patch for each model.
+    """Return a patch for each model whose `desired` state has changed and differs from `models`.
 
-    Only what changed in `desired` counts, so that a wish once taken over does not undo what is
-    done at the device later. A model that is not there is asked for with all its fields. No wish
-    removes anything: a shadow holds no null, so a null in `desired` takes back a wish, no more.
+    Only changes of `desired` since `base` count, so that a desired state that was applied once does
+    not undo later changes on the device. For a model that `models` lacks, the patch has all its
+    desired fields. A desired state never removes a field: a shadow stores no null, so a null in
+    `desired` only withdraws what was desired before.
     """
     before = readable(base.desired)
     patches: Models = {}
-    for name, wish in readable(remote.desired).items():
-        patch = normalize(difference(before.get(name, {}), wish))
+    for name, desired in readable(remote.desired).items():
+        patch = normalize(difference(before.get(name, {}), desired))
         if patch and name not in models:
-            patches[name] = wish
+            patches[name] = desired
         elif patch and not same(patched(models[name], patch), models[name]):
             patches[name] = patch
     return patches
@@ -110,7 +113,7 @@ def _fits(models: ModelEntry) -> bool:
 
 
 def _first_fields(name: str, patch: ModelEntry) -> ModelEntry:
-    """Return as many fields of the patch of one model as fit into an update, at least one."""
+    """Return the first fields of a model's patch that fit into one update, at least one field."""
     fields: ModelEntry = {}
     for field, value in patch.items():
         if fields and not _fits({name: {**fields, field: value}}):
@@ -141,7 +144,7 @@ def _merge_entry(
             value = newer.get(name)
         if value is not None:
             merged[name] = value
-    return merged or None  # a shadow holds no model without a field
+    return merged or None  # a shadow stores no empty object
 
 
 def _last_updated(model: ModelEntry) -> float:

@@ -1,1 +1,1 @@
-"""What the operating system gives: child processes, memory, directories, files."""
+"""Wrappers of the operating system: child processes, memory, directories, files."""

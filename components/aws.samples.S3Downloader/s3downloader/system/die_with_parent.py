@@ -1,4 +1,4 @@
-"""Child processes that the kernel ends with their parent, even when that is killed."""
+"""Makes the kernel kill a child process when its parent dies, also after kill -9."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ _LAUNCHER = (
 
 
 def die_with_parent(*command: str) -> list[str]:
-    """Return `command`, whose first word is a path, so that it dies with the thread that starts it.
+    """Return a command line that runs `command` and dies with the thread that starts it.
 
-    A launcher asks the kernel for that and becomes the command. (subprocess's `preexec_fn` would
-    run Python in the fork of a process with threads, where it can hang for ever.)
+    The first word of `command` is a path. A launcher sets the parent-death signal and then executes
+    the command. subprocess's `preexec_fn` is no alternative: it runs Python in a fork of a process
+    with threads, which can hang.
     """
     return [*_launcher(), *command]
 
 
 @cache
 def _launcher() -> tuple[str, ...]:
-    """Return util-linux's setpriv, which takes a millisecond, or else Python."""
+    """Return setpriv of util-linux, which starts in a millisecond, or Python if it is missing."""
     setpriv = shutil.which("setpriv")
     if setpriv:
         words = (setpriv, "--pdeathsig", "KILL", "--")

@@ -1,4 +1,4 @@
-"""Directories whose names survive a loss of power."""
+"""Makes and syncs directories, so that their entries survive a loss of power."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = [
 ]
 
 shared_parents = Lock()
-"""Held while a folder that several downloads share comes or goes."""
+"""Held while a directory that several downloads share is made or removed."""
 
 
 def make_directories(directory: Path) -> None:
-    """Make a directory and those above it, each synced into its parent."""
+    """Make a directory and its missing parents, and sync the parent of each."""
     if not directory.is_dir():
         make_directories(directory.parent)
         directory.mkdir(exist_ok=True)
@@ -30,9 +30,10 @@ def make_directories(directory: Path) -> None:
 
 
 def make_private(directory: Path) -> None:
-    """Make a directory that its owner alone can enter, whatever the umask; close one that is open.
+    """Make a directory with mode 0700, whatever the umask. If it exists, remove the others' access.
 
-    Those above it go by the umask. A file system that keeps no modes is left as it is.
+    The modes of missing parents follow the umask. If the file system does not support modes, the
+    directory is left as it is.
     """
     make_directories(directory.parent)
     with contextlib.suppress(FileExistsError):
@@ -48,7 +49,7 @@ def make_private(directory: Path) -> None:
 
 
 def sync(directory: Path) -> None:
-    """Make the names in a directory survive a loss of power."""
+    """Sync a directory: its entries then survive a loss of power."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -57,10 +58,11 @@ def sync(directory: Path) -> None:
 
 
 def sync_above(path: Path) -> None:
-    """Make the name of `path` survive, and those of the directories above it.
+    """Sync all directories above `path`.
 
-    An end of the process may have come between the making of one and its sync. What lies on
-    another file system, or where this user may not write, the downloader has not made.
+    An earlier process may have ended after it made one of them, and before it synced it. The
+    function stops at another file system, and at a directory where this user may not write: the
+    downloader has made nothing above those.
     """
     device = path.parent.stat().st_dev
     for folder in path.parents:
@@ -70,6 +72,6 @@ def sync_above(path: Path) -> None:
 
 
 def sync_tree(directory: Path) -> None:
-    """The same for a directory and all below it."""
+    """Sync a directory and all directories below it."""
     for below, _, _ in os.walk(directory):
         sync(Path(below))

@@ -1,4 +1,4 @@
-"""What stands at a path."""
+"""Reads the status of a path."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["status_of"]
 
 
 def status_of(path: str | Path) -> os.stat_result | None:
-    """Return the status of what `path` itself names, by lstat(2); None where nothing is there."""
+    """Return the status of `path` itself, as lstat(2). None if it does not exist."""
     try:
         return os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

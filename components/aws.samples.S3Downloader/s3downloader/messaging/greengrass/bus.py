@@ -1,4 +1,4 @@
-"""Messaging through the Greengrass nucleus, to AWS IoT Core and back."""
+"""Publishes and subscribes at AWS IoT Core through the Greengrass nucleus."""
 
 from __future__ import annotations
 
@@ -31,39 +31,49 @@ log = logging.getLogger(__name__)
 
 MAX_UNACKED = 8
 MAX_UNACKED_BYTES = 12_000
-"""Nucleus lite fails QoS 1 publishes when more than 10, or 15,000 bytes, are not acknowledged."""
+"""QoS 1 messages, and their bytes, in flight at once.
+
+Nucleus lite fails a QoS 1 publish if more than 10 messages, or 15,000 bytes, are unacknowledged.
+"""
 
 ATTEMPTS = 4
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 2
-"""Of a QoS 1 publish that the nucleus fails, and the seconds between them, which grow."""
+"""How often a QoS 1 message is sent if the nucleus fails to publish it."""
 
-SEEK_INTERVAL = 4
-"""Seconds between attempts to publish while nothing goes out."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.1, 2
+"""Bounds of the growing pause between these attempts, in seconds."""
+
+LINK_INTERVAL = 4
+"""Seconds between attempts to publish while the link to AWS IoT Core is down."""
 
 PROBE_INTERVAL = 45
+"""Seconds between probes of the subscriptions.
+
+With PROBE_TIMEOUT and the time to renew, a dead subscription is replaced within a minute.
+"""
+
 PROBE_TIMEOUT = 10
-PROBE_AGAIN = 10
-"""Seconds between probes of the subscriptions, until one is lost, and after one that could not be
-published. Interval and timeout, with the time to renew, are the minute for which commands may be
-lost."""
+"""Seconds after which a probe counts as lost."""
+
+PROBE_RETRY_INTERVAL = 10
+"""Seconds to the next probe if one could not be published."""
 
 
 class GreengrassBus:
-    """Publishes and subscribes with the nucleus's own connection to AWS IoT Core. Implements Bus.
+    """Publishes and subscribes over the nucleus's connection to AWS IoT Core. Implements Bus.
 
-    When the MQTT daemon of nucleus lite restarts, subscriptions die without a word. To notice, the
-    bus publishes to `probe_topic` every `probe_interval` seconds and expects to get the message
-    back within `probe_timeout`; if it does not, all subscriptions are renewed, and probed at once.
-    So they are dead for both times at most, and a little. The component needs leave to publish and
-    subscribe to that topic. None turns the probe off.
+    Subscriptions die silently when the MQTT daemon of nucleus lite restarts. To detect this, the
+    bus publishes to `probe_topic` every `probe_interval` seconds, and expects to receive the
+    message within `probe_timeout` seconds. If it does not, it renews all subscriptions, and probes
+    again at once. The component needs permission to publish and subscribe to `probe_topic`. None
+    turns the probe off.
 
-    `sizes` knows what size of message the nucleus takes.
+    `sizes` has the largest message that the nucleus accepts.
 
-    Do not subscribe to overlapping filters: nucleus lite delivers a message once for each.
+    Do not subscribe to overlapping filters: nucleus lite delivers a message once for each filter.
     """
 
     _probe: asyncio.Task[None] | None = None
-    _search: asyncio.Task[None] | None = None
+    _link_check: asyncio.Task[None] | None = None
 
     def __init__(
         self,
@@ -89,16 +99,20 @@ class GreengrassBus:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in (self._probe, self._search):
+        for task in (self._probe, self._link_check):
             if task:
                 task.cancel()
 
     async def publish(self, topic: str, payload: bytes, *, qos: int) -> None:
-        """Publish; at QoS 1 the nucleus has the message when this returns.
+        """Publish a message. At QoS 1 return when the nucleus has accepted it.
 
-        The Java nucleus keeps it until AWS IoT Core has it; from nucleus lite AWS IoT Core has it.
-        ACCESS_DENIED says what the component's accessControl lacks, PAYLOAD_TOO_LARGE also that the
-        nucleus has cut the connection at messages of that size; its `limit` is what is sent then.
+        The Java nucleus then keeps it until AWS IoT Core has acknowledged it. Nucleus lite accepts
+        it only when AWS IoT Core has acknowledged it.
+
+        Raises ACCESS_DENIED, with what the component's accessControl lacks. Raises
+        PAYLOAD_TOO_LARGE if the payload exceeds the limit, and if the nucleus closes the connection
+        at messages of that size; `limit` in the details is the limit from now on. Otherwise raises
+        MessagingError.
         """
         check_payload(topic, payload, self._sizes.limit)
         request = PublishToIoTCoreRequest(topic_name=topic, payload=payload, qos=str(qos))
@@ -109,14 +123,14 @@ class GreengrassBus:
             async with self._unacked.slot(len(payload)):
                 await self._publish(request, attempts=ATTEMPTS)
         except MessagingError:
-            if topic != self._probe_topic:  # for nobody waits for the probe to go out
-                self._search_link()
+            if topic != self._probe_topic:  # no sender waits for the probe
+                self._start_link_check()
             raise
 
     async def subscribe(self, topic: str, handler: MessageHandler) -> None:
-        """Call `handler` for each message on `topic`, which may hold wildcards.
+        """Call `handler` for each message on `topic`, which may contain wildcards.
 
-        ACCESS_DENIED says what the component's accessControl lacks.
+        Raises ACCESS_DENIED, with what the component's accessControl lacks.
         """
 
         def on_event(event: IoTCoreMessage) -> None:
@@ -134,25 +148,26 @@ class GreengrassBus:
         self._subscriptions.append(subscription)
 
     def watch_link(self, on_up: Callable[[], None]) -> None:
-        """Call `on_up` when messages go out again.
+        """Call `on_up` when the link to AWS IoT Core is up again.
 
-        The nucleus tells nothing of its connection. After a QoS 1 publish that failed a small
-        message is tried every 4 seconds, at QoS 0, which no nucleus keeps; where the first of them
-        goes out, the link was not what failed.
+        The nucleus does not report the state of its connection. So after a QoS 1 publish has
+        failed, a small message is published every 4 seconds until that works. It has QoS 0, because
+        a nucleus does not queue such messages. If already the first one is published, the link was
+        not down, and `on_up` is not called.
         """
         self._on_up.append(on_up)
 
-    def _search_link(self) -> None:
-        if self._probe_topic and (self._search is None or self._search.done()):
-            self._search = background(self._find_link(self._probe_topic))
+    def _start_link_check(self) -> None:
+        if self._probe_topic and (self._link_check is None or self._link_check.done()):
+            self._link_check = background(self._wait_for_link(self._probe_topic))
 
-    async def _find_link(self, topic: str) -> None:
+    async def _wait_for_link(self, topic: str) -> None:
         request = PublishToIoTCoreRequest(topic_name=topic, payload=b"probe", qos="0")
-        was_away = False
+        was_down = False
         while not await self._is_published(request):
-            was_away = True
-            await asyncio.sleep(SEEK_INTERVAL)
-        for on_up in self._on_up if was_away else ():
+            was_down = True
+            await asyncio.sleep(LINK_INTERVAL)
+        for on_up in self._on_up if was_down else ():
             on_up()
 
     async def _is_published(self, request: PublishToIoTCoreRequest) -> bool:
@@ -161,11 +176,11 @@ class GreengrassBus:
         except MessagingError:
             return False
         except DownloaderError as error:
-            log.debug("no search for the link: %s", error.message)
+            log.debug("the link cannot be checked: %s", error.message)
         return True
 
     async def wait_lost(self) -> MessagingError:
-        """Return once the nucleus is lost for good."""
+        """Wait until the nucleus is lost for good, and return the reason."""
         return await self._ipc.wait_lost()
 
     async def _publish(self, request: PublishToIoTCoreRequest, *, attempts: int) -> None:
@@ -183,37 +198,38 @@ class GreengrassBus:
         topic, payload = request.topic_name, request.payload
         new_operation = GreengrassCoreIPCClient.new_publish_to_iot_core
         try:
-            with self._sizes.under_way(topic, len(payload)):
+            with self._sizes.in_flight(topic, len(payload)):
                 await self._ipc.request(new_operation, request, resource=topic)
         except ConnectionCutError:
             check_payload(topic, payload, self._sizes.limit)
             raise
 
     async def _probe_subscriptions(self, topic: str) -> None:
-        """Find subscriptions that have died, for ever.
+        """Detect and renew dead subscriptions. Never returns.
 
-        The pause never grows, also where no probe comes back: commands may be lost in it.
+        The interval stays the same even if no probe is delivered, because commands may be lost
+        meanwhile.
         """
-        echo, vain = asyncio.Event(), False
+        echo, undelivered = asyncio.Event(), False
         await self._subscribe_probe(topic, echo)
         while True:
             delivered = await self._is_delivered(topic, echo)
             if delivered is False:
-                if not vain:
+                if not undelivered:
                     log.warning("subscriptions deliver nothing; renewing them")
                 await self._ipc.renew(*self._subscriptions)
                 delivered = await self._is_delivered(topic, echo)
-                if delivered is False and not vain:
+                if delivered is False and not undelivered:
                     log.warning(
-                        "renewed subscriptions deliver nothing of %s either: let the component and"
-                        " the device publish, subscribe and receive there",
+                        "renewed subscriptions deliver nothing on %s either: allow the component"
+                        " and the device to publish, subscribe and receive there",
                         topic,
                     )
             if delivered is None:
-                await asyncio.sleep(PROBE_AGAIN)
+                await asyncio.sleep(PROBE_RETRY_INTERVAL)
                 continue
-            vain = not delivered
-            spent = self._probe_timeout if vain else 0
+            undelivered = not delivered
+            spent = self._probe_timeout if undelivered else 0
             await asyncio.sleep(max(self._probe_interval - spent, 0))
 
     async def _subscribe_probe(self, topic: str, echo: asyncio.Event) -> None:
@@ -223,14 +239,14 @@ class GreengrassBus:
                 await self.subscribe(topic, lambda *_: echo.set())
                 break
             except DownloaderError as error:
-                log_once.report("dead subscriptions will not be noticed: %s", error.message)
+                log_once.report("dead subscriptions cannot be detected: %s", error.message)
                 denied = True
             await asyncio.sleep(self._probe_interval)
-        if denied:  # the others may have died before there was a probe
+        if denied:  # others may have died while there was no probe
             await self._ipc.renew(*self._subscriptions)
 
     async def _is_delivered(self, topic: str, echo: asyncio.Event) -> bool | None:
-        """Whether what is published comes back; None while nothing can be published."""
+        """Return whether a published probe is delivered. None if it could not be published."""
         echo.clear()
         published = False
         try:
@@ -239,7 +255,7 @@ class GreengrassBus:
                 published = True
                 await echo.wait()
         except DownloaderError as error:
-            log.debug("no probe: %s", error.message)
+            log.debug("the probe was not published: %s", error.message)
             return None
         except TimeoutError:
             return False if published else None
@@ -247,7 +263,7 @@ class GreengrassBus:
 
 
 class _Window:
-    """How many messages, and how many bytes, may be unacknowledged at once; first come, first."""
+    """Limits the messages, and their bytes, that are unacknowledged at once. It is fair (FIFO)."""
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
         self._max_messages = max_messages
@@ -259,7 +275,7 @@ class _Window:
 
     @contextlib.asynccontextmanager
     async def slot(self, size: int) -> AsyncIterator[None]:
-        """Wait for room; a message larger than the window gets it alone."""
+        """Wait until `size` bytes fit, and hold them. A larger message gets the window alone."""
         async with self._turn:
             while self._messages and not self._has_room(size):
                 self._freed.clear()

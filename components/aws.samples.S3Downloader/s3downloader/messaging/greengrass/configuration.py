@@ -1,4 +1,4 @@
-"""The component's configuration, its state and its part in updates, over Greengrass IPC."""
+"""Reads the configuration, reports the state and answers about updates, over Greengrass IPC."""
 
 from __future__ import annotations
 
@@ -39,19 +39,21 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-LOOK_EVERY = 45
-READ_AGAIN = 5
-"""Seconds between looks at the configuration, and until the next after one that failed."""
+READ_INTERVAL = 45
+"""Seconds between reads of the configuration."""
+
+RETRY_INTERVAL = 5
+"""Seconds to the next read if one failed."""
 
 _EXCHANGE = "aws.greengrass.TokenExchangeService"
 _EXCHANGE_PATH = "/2016-11-01/credentialprovider/"
-_TOLD_SECONDS = 5.0
+_EXCHANGE_TIMEOUT = 5.0
 
 
 async def get_configuration(ipc: IpcClient) -> dict[str, Any]:
-    """Return the component's whole configuration, empty if it has none. Raises MessagingError.
+    """Return the component's configuration. It is empty if there is none. Raises MessagingError.
 
-    From nucleus lite the scalars of a YAML recipe come as strings.
+    Nucleus lite returns the scalars of a YAML recipe as strings.
     """
     new_operation = GreengrassCoreIPCClient.new_get_configuration
     try:
@@ -59,25 +61,27 @@ async def get_configuration(ipc: IpcClient) -> dict[str, Any]:
     except ResourceNotFoundError:
         return {}
     except GreengrassCoreIPCError as error:
-        raise MessagingError(f"the nucleus did not give the configuration: {error!r}") from error
+        raise MessagingError(f"the nucleus did not return the configuration: {error!r}") from error
     return response.value or {}
 
 
 async def get_token_exchange_url(ipc: IpcClient) -> str | None:
-    """Return the address of the token exchange service now, None where the nucleus tells none.
+    """Return the present URL of the token exchange service. None if the nucleus does not give it.
 
-    The service writes its port to its configuration, which every component may read: nucleus lite
-    to `port`, another one after each start (modules/tes-serverd/src/http_server.c); the Java
-    nucleus to `activePort`, since its `port` is what was asked for (TokenExchangeService.java).
-    That one listens on localhost, whatever this is there; the other on IPv4, where the same port of
-    ::1, which localhost is too, may be anybody's.
+    The service writes its port to its configuration, which every component may read.
+
+    - Nucleus lite writes `port`, a different one after each start
+      (modules/tes-serverd/src/http_server.c). It listens on IPv4 only. So the host is 127.0.0.1:
+      localhost may also mean ::1, where another program may use the same port.
+    - The Java nucleus writes `activePort`; its `port` is the requested one
+      (TokenExchangeService.java). It listens on localhost.
     """
     request = GetConfigurationRequest(component_name=_EXCHANGE)
     try:
-        async with timeout(_TOLD_SECONDS):
+        async with timeout(_EXCHANGE_TIMEOUT):
             response = await ipc.request(GreengrassCoreIPCClient.new_get_configuration, request)
     except (TimeoutError, DownloaderError, GreengrassCoreIPCError) as error:
-        log.debug("the nucleus does not tell the port of the token exchange: %r", error)
+        log.debug("the nucleus did not give the token exchange service's port: %r", error)
         return None
     values = response.value or {}
     host = "localhost" if "activePort" in values else "127.0.0.1"
@@ -88,11 +92,11 @@ async def get_token_exchange_url(ipc: IpcClient) -> str | None:
 
 
 async def wait_for_configuration(ipc: IpcClient) -> dict[str, Any]:
-    """Return what `get_configuration` does, as soon as the nucleus gives it.
+    """Return the result of `get_configuration`. Repeat it until it succeeds.
 
-    Raises MessagingError once the nucleus is lost for good.
+    Raises MessagingError when the nucleus is lost for good.
     """
-    log_once, pauses = LogOnce(log), backoff(0.1, READ_AGAIN)
+    log_once, pauses = LogOnce(log), backoff(0.1, RETRY_INTERVAL)
     while True:
         try:
             return await get_configuration(ipc)
@@ -106,17 +110,18 @@ async def follow_configuration(
     known: Mapping[str, Any],
     on_change: Callable[[dict[str, Any]], None],
     *,
-    look_every: float = LOOK_EVERY,
+    read_interval: float = READ_INTERVAL,
 ) -> None:
-    """Call `on_change` with each whole configuration that differs from the last, for ever.
+    """Call `on_change` with the complete configuration after each change. Never returns.
 
-    The nucleus tells of changes. When the configuration daemon of nucleus lite restarts, that
-    subscription dies without a word: so the configuration is also read every `look_every` seconds,
-    and where that fails, or shows a change that was not told, the subscription is renewed. None at
-    all where there was one is no change, but a nucleus that has not found it yet.
+    `known` is the configuration that the caller already has. The nucleus announces changes to a
+    subscription. That subscription dies silently when the configuration daemon of nucleus lite
+    restarts. So the configuration is also read every `read_interval` seconds. If a read fails, or
+    shows a change that was not announced, the subscription is renewed. An empty configuration after
+    a non-empty one is an error, not a change: the nucleus has not loaded it yet.
     """
     changed = asyncio.Event()
-    changed.set()  # for what changed before
+    changed.set()  # finds changes made before the subscription
     subscription = Subscription(
         GreengrassCoreIPCClient.new_subscribe_to_configuration_update,
         SubscribeToConfigurationUpdateRequest(),
@@ -127,7 +132,8 @@ async def follow_configuration(
     await ipc.subscribe(subscription)
     log_once, suspect = LogOnce(log), False
     while True:
-        announced = await _is_set_within(changed, within=READ_AGAIN if suspect else look_every)
+        interval = RETRY_INTERVAL if suspect else read_interval
+        announced = await _is_set_within(changed, within=interval)
         changed.clear()
         try:
             if suspect:
@@ -136,7 +142,7 @@ async def follow_configuration(
             if known and not found:
                 raise MessagingError("the nucleus has no configuration of the component")
         except DownloaderError as error:
-            log_once.report("a changed configuration would not be noticed: %s", error.message)
+            log_once.report("changes of the configuration cannot be detected: %s", error.message)
             suspect = True
             continue
         log_once.reset()
@@ -147,20 +153,20 @@ async def follow_configuration(
 
 
 async def report_running(ipc: IpcClient) -> None:
-    """Tell the nucleus that the component serves; one that takes no such report is let be."""
+    """Report the state RUNNING to the nucleus. A failure is only logged."""
     request = UpdateStateRequest(state=ReportedLifecycleState.RUNNING)
     try:
         await ipc.request(GreengrassCoreIPCClient.new_update_state, request)
     except (DownloaderError, GreengrassCoreIPCError) as error:
-        log.info("the nucleus does not take the report of the component's state: %r", error)
+        log.info("the nucleus did not accept the component's state: %r", error)
 
 
 async def answer_component_updates(ipc: IpcClient, defer_seconds: Callable[[str], float]) -> None:
-    """Tell the nucleus, whenever it is about to update components, how long it shall wait.
+    """Tell the nucleus before each update of components how long to defer it.
 
-    `defer_seconds` is given the id of the deployment. When the time that it returns is over the
-    nucleus asks again, with the same id; 0 lets the update begin. The nucleus asks every component
-    that runs and waits a minute for each that is silent. Nucleus lite does not ask.
+    `defer_seconds` gets the id of the deployment and returns seconds. 0 lets the update begin.
+    After a deferral the nucleus asks again, with the same id. It asks every running component, and
+    waits a minute for each that does not answer. Nucleus lite does not ask.
     """
 
     def on_event(event: ComponentUpdatePolicyEvents) -> None:
@@ -195,4 +201,4 @@ async def _defer(ipc: IpcClient, request: DeferComponentUpdateRequest) -> None:
     try:
         await ipc.request(GreengrassCoreIPCClient.new_defer_component_update, request)
     except (DownloaderError, GreengrassCoreIPCError) as error:
-        log.warning("the nucleus's question about an update was not answered: %r", error)
+        log.warning("the nucleus did not receive the answer about an update: %r", error)

@@ -1,7 +1,7 @@
-"""The connection to the nucleus over Greengrass IPC, kept up.
+"""Keeps up the connection to the nucleus over Greengrass IPC.
 
-This uses the lower of the SDK's clients, where each operation is a stream of its own: it calls back
-from the I/O thread, and needs no executor with further threads.
+It uses the SDK's low-level client, in which each operation is a stream of its own. That client
+calls back from the I/O thread, and needs no executor with more threads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ...core.backoff import backoff
 from ...core.errors import DownloaderError, ErrorCode
 from ...core.log_once import LogOnce
 from ..bus import MessagingError
-from ..sdk import SDK_ERRORS, EventLoopDoor, client_bootstrap
+from ..sdk import SDK_ERRORS, EventLoopBridge, client_bootstrap
 from .ipc_streams import Lifecycle, Stream, Subscription
 
 __all__ = ["ConnectionCutError", "IpcClient", "Subscription"]
@@ -37,67 +37,78 @@ __all__ = ["ConnectionCutError", "IpcClient", "Subscription"]
 log = logging.getLogger(__name__)
 
 logging.getLogger("awsiot.eventstreamrpc").setLevel(logging.CRITICAL)
-# What it logs of each attempt to connect is in the errors that it raises.
+# Its log lines about attempts to connect repeat the errors that it raises.
 
 CONNECT_TIMEOUT = 10
 CONNECT_SPACING = 1
-"""Seconds between attempts to connect, at most: that a token is refused shall be noticed soon."""
+"""Maximum seconds between attempts to connect. Short, to detect soon that the token is refused."""
 
 OPEN_TIMEOUT = 20
-OPEN_SPACING = 10
-"""Seconds that the nucleus may take to open a subscription, and at most between attempts: together
-the time after which commands are heard when the network is back."""
+"""Seconds that the nucleus may take to open a subscription."""
 
-LOOK_EVERY = 60
-"""Seconds after which a subscription that the component can do without is asked for again."""
+OPEN_SPACING = 10
+"""Maximum seconds between attempts to open subscriptions.
+
+With OPEN_TIMEOUT, commands are received at most 30 seconds after the network is back.
+"""
+
+OPTIONAL_INTERVAL = 60
+"""Seconds between attempts to open a closed optional subscription."""
 
 REQUEST_TIMEOUT = 30
 CLOSE_TIMEOUT = 1
 
 REFUSALS = 4
-"""So many connections in a row, each closed before it was acknowledged, are a refusal. Fewer may be
-chance: a nucleus that stops in the middle of a handshake."""
+"""Connections in a row that must be closed during the handshake to count as a refused token.
 
-SETTLE = 0.1
-"""Seconds between the notice of a damage and its repair: streams end together."""
+Fewer may have another cause, such as a nucleus that stops during a handshake.
+"""
+
+REPAIR_DELAY = 0.1
+"""Seconds from the detection of a lost stream to its repair, because streams end together."""
 
 _CLOSED = "AWS_IO_SOCKET_CLOSED"
 
 SOCKET_VARIABLE = "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT"
-TOKEN_VARIABLE = "SVCUID"  # noqa: S105 - it names a token, and is none
+TOKEN_VARIABLE = "SVCUID"  # noqa: S105 - the name of a variable, not a token
 
 
 class ConnectionCutError(MessagingError):
-    """The connection ended while a request was under way: it may have been carried out, or not."""
+    """The connection ended during a request. The request may or may not have been carried out."""
 
 
 class IpcClient:
-    """The one IPC connection for everything that the component asks of its nucleus.
+    """The component's one IPC connection to its nucleus.
 
-    A dropped connection is replaced, a subscription that is closed or was refused is asked for
-    again, for as long as it takes. The nucleus is lost only when it refuses the component's token,
-    as after a restart: then the component must be started again.
+    A lost connection is made again, and a closed or refused subscription is opened again, for as
+    long as it takes. The nucleus is lost for good only if it refuses the component's token, as it
+    does after its own restart: then the component must be started again.
     """
 
-    _door: EventLoopDoor
+    _bridge: EventLoopBridge
     _client: GreengrassCoreIPCClient
     _upkeep: asyncio.Task[MessagingError]
 
     def __init__(self) -> None:
-        """Take the socket and the token from the environment, where the nucleus puts them."""
+        """Take the socket's path and the token from the environment, where the nucleus puts them.
+
+        Raises INVALID_FIELD if one is not set.
+        """
         try:
             self._socket, self._token = os.environ[SOCKET_VARIABLE], os.environ[TOKEN_VARIABLE]
         except KeyError as error:
-            message = f"{error.args[0]} is not set: only a Greengrass nucleus can start this"
+            message = (
+                f"{error.args[0]} is not set: start this as a component of a Greengrass nucleus"
+            )
             raise DownloaderError(ErrorCode.INVALID_FIELD, message) from None
         self._connection: Connection | None = None
         self._subscriptions: list[Subscription] = []
-        self._damage = asyncio.Event()
+        self._repair_needed = asyncio.Event()
         self._log_once = LogOnce(log)
 
     async def __aenter__(self) -> IpcClient:
-        """Connect, once the nucleus is there. Raises MessagingError if it refuses the token."""
-        self._door = EventLoopDoor()
+        """Connect when the nucleus responds. Raises MessagingError if it refuses the token."""
+        self._bridge = EventLoopBridge()
         await self._connect()
         self._upkeep = background(self._maintain())
         return self
@@ -107,7 +118,7 @@ class IpcClient:
         if connection := self._connection:
             self._connection = None
             with contextlib.suppress(*SDK_ERRORS):
-                await self._door.result(connection.close(), within=CLOSE_TIMEOUT)
+                await self._bridge.result(connection.close(), within=CLOSE_TIMEOUT)
 
     async def request(
         self,
@@ -116,52 +127,52 @@ class IpcClient:
         *,
         resource: str = "",
     ) -> Any:
-        """Carry out one operation and return its response.
+        """Carry out one operation and return its response. `resource` names its object in errors.
 
-        Raises ACCESS_DENIED, saying what `accessControl` lacks; MessagingError when no answer
-        comes, and of these ConnectionCutError when the connection ended meanwhile; an operation's
-        other errors as the SDK models them (GreengrassCoreIPCError).
+        Raises ACCESS_DENIED, with what `accessControl` lacks; MessagingError if no response comes;
+        its subclass ConnectionCutError if the connection ended meanwhile; and the operation's other
+        errors as the SDK models them (GreengrassCoreIPCError).
         """
         with _converted_errors(request, resource):
             operation = new_operation(self._client)
             return await self._response(operation, request, within=REQUEST_TIMEOUT)
 
     async def subscribe(self, subscription: Subscription) -> None:
-        """Open a subscription, now or as soon as the nucleus can.
+        """Open a subscription and keep it open. If the nucleus cannot open it now, try again later.
 
-        Raises ACCESS_DENIED unless it is optional, and has then forgotten it.
+        Raises ACCESS_DENIED if it is not allowed and not optional. Then it is not tried again.
         """
         self._subscriptions.append(subscription)
         try:
             await self._open(subscription)
         except MessagingError as error:
             self._log_once.report("%s", error.message)
-            self._damage.set()
+            self._repair_needed.set()
         except DownloaderError:
             self._subscriptions.remove(subscription)
             raise
 
     async def renew(self, *subscriptions: Subscription) -> None:
-        """Close subscriptions, then open them again: two at once would deliver twice."""
+        """Close subscriptions, then open them again. Both open would deliver each message twice."""
         for subscription in subscriptions:
             if stream := subscription.stream:
                 subscription.stream = None
                 stream.close()
         if not await self._open_all(subscriptions):
-            self._damage.set()
+            self._repair_needed.set()
 
     async def wait_lost(self) -> MessagingError:
-        """Return once the nucleus is lost for good, with the reason."""
+        """Wait until the nucleus is lost for good, and return the reason."""
         return await asyncio.shield(self._upkeep)
 
     async def pause(self, seconds: float) -> None:
-        """Return after that time. Raises MessagingError once the nucleus is lost for good."""
+        """Return after `seconds`. Raises MessagingError if the nucleus is lost for good."""
         if (await asyncio.wait([self._upkeep], timeout=seconds))[0]:
             raise self._upkeep.result()
 
     async def _response(self, operation: Any, request: Shape, *, within: float) -> Any:
         operation.activate(request)
-        return await self._door.result(operation.get_response(), within=within)
+        return await self._bridge.result(operation.get_response(), within=within)
 
     async def _open(self, subscription: Subscription) -> None:
         async with subscription.opening:
@@ -170,7 +181,9 @@ class IpcClient:
 
     async def _open_closed(self, subscription: Subscription) -> None:
         stream = subscription.stream = Stream(
-            self._door, subscription.on_event, lambda: self._on_stream_closed(subscription, stream)
+            self._bridge,
+            subscription.on_event,
+            lambda: self._on_stream_closed(subscription, stream),
         )
         try:
             with _converted_errors(subscription.request, subscription.resource):
@@ -180,21 +193,21 @@ class IpcClient:
             if subscription.stream is stream:
                 subscription.stream = None
             stream.close()
-            message = f"the nucleus gives no subscription to {subscription.resource}: {error!r}"
+            message = f"the nucleus opens no subscription to {subscription.resource}: {error!r}"
             if subscription.optional:
-                subscription.trouble.report("%s", message)
+                subscription.log_once.report("%s", message)
             elif isinstance(error, DownloaderError):
                 raise
             else:
                 raise MessagingError(message) from error
         else:
-            subscription.trouble.reset()
+            subscription.log_once.reset()
 
     async def _connect(self) -> None:
-        """Connect, however long the nucleus is away. Raises MessagingError if it refuses the token.
+        """Try to connect until it succeeds. Raises MessagingError if the token is refused.
 
-        Nucleus lite refuses a token by closing the socket without a word. A socket that is not
-        there, that nobody listens at, or where nothing is said, is a nucleus that starts.
+        Nucleus lite refuses a token by closing the socket without a message. If the socket does not
+        exist, refuses connections or does not respond, the nucleus is still starting.
         """
         closed = 0
         for pause in backoff(0.05, CONNECT_SPACING):
@@ -207,7 +220,7 @@ class IpcClient:
                 closed = closed + 1 if getattr(error, "name", "") == _CLOSED else 0
                 if closed == REFUSALS:
                     raise _refused() from error
-                self._log_once.report("no nucleus answers at %s: %r", self._socket, error)
+                self._log_once.report("no nucleus responds at %s: %r", self._socket, error)
             await asyncio.sleep(pause)
 
     async def _connect_once(self) -> None:
@@ -221,9 +234,9 @@ class IpcClient:
             connect_message_amender=MessageAmendment.create_static_authtoken_amender(self._token),
         )
         self._client = GreengrassCoreIPCClient(connection)
-        lifecycle = Lifecycle(self._door, lambda: self._on_disconnected(connection))
+        lifecycle = Lifecycle(self._bridge, lambda: self._on_disconnected(connection))
         try:
-            await self._door.result(connection.connect(lifecycle), within=CONNECT_TIMEOUT)
+            await self._bridge.result(connection.connect(lifecycle), within=CONNECT_TIMEOUT)
         except BaseException:
             self._connection = None
             connection.close()
@@ -232,39 +245,39 @@ class IpcClient:
 
     def _on_disconnected(self, connection: Connection) -> None:
         if self._connection is connection:
-            self._log_once.report("the nucleus dropped the IPC connection")
+            self._log_once.report("the nucleus closed the IPC connection")
             self._connection = None
-            self._damage.set()
+            self._repair_needed.set()
 
     def _on_stream_closed(self, subscription: Subscription, stream: Stream) -> None:
         if subscription.stream is stream:
             subscription.stream = None
-            self._damage.set()
+            self._repair_needed.set()
 
     async def _maintain(self) -> MessagingError:
-        """Repair what is damaged, again and again; return the reason once the nucleus is lost."""
-        pauses, whole = backoff(SETTLE, OPEN_SPACING), True
+        """Restore connection and subscriptions. Return the reason when the nucleus is lost."""
+        pauses, healthy = backoff(REPAIR_DELAY, OPEN_SPACING), True
         while True:
             with contextlib.suppress(TimeoutError):
-                async with timeout(LOOK_EVERY if whole else next(pauses)):
-                    await self._damage.wait()
-            await asyncio.sleep(SETTLE)
-            self._damage.clear()
+                async with timeout(OPTIONAL_INTERVAL if healthy else next(pauses)):
+                    await self._repair_needed.wait()
+            await asyncio.sleep(REPAIR_DELAY)
+            self._repair_needed.clear()
             try:
                 if self._connection is None:
                     await self._connect()
-                whole = await self._open_all(self._subscriptions)
+                healthy = await self._open_all(self._subscriptions)
             except MessagingError as loss:
                 return loss
             except Exception:
-                log.exception("the connection to the nucleus could not be repaired")
-                whole = False
-            if whole:
+                log.exception("the connection to the nucleus could not be restored")
+                healthy = False
+            if healthy:
                 self._log_once.reset()
-                pauses = backoff(SETTLE, OPEN_SPACING)
+                pauses = backoff(REPAIR_DELAY, OPEN_SPACING)
 
     async def _open_all(self, subscriptions: Iterable[Subscription]) -> bool:
-        """Open those that are closed, side by side; return whether none is refused."""
+        """Open closed subscriptions concurrently. Return whether no required one was refused."""
         opening = [self._open(subscription) for subscription in subscriptions]
         outcomes = await asyncio.gather(*opening, return_exceptions=True)
         refusals = {str(outcome) for outcome in outcomes if isinstance(outcome, DownloaderError)}
@@ -278,7 +291,7 @@ class IpcClient:
 
 def _refused() -> MessagingError:
     return MessagingError(
-        "the nucleus refuses the component's token, which it forgets when it restarts:"
+        "the nucleus refuses the component's token, because it was restarted:"
         " the component must be started again"
     )
 
@@ -302,5 +315,5 @@ def _converted_errors(request: Shape, resource: str) -> Iterator[None]:
         message = f"the connection to the nucleus ended during {operation}"
         raise ConnectionCutError(message) from error
     except SDK_ERRORS as error:
-        reason = "no answer in time" if isinstance(error, TimeoutError) else repr(error)
+        reason = "no response in time" if isinstance(error, TimeoutError) else repr(error)
         raise MessagingError(f"the nucleus did not carry out {operation}: {reason}") from error

@@ -1,4 +1,4 @@
-"""Subscriptions over Greengrass IPC, and what the SDK calls back on its own thread."""
+"""Subscriptions over Greengrass IPC, and the handlers that the SDK calls on its own thread."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from awsiot.eventstreamrpc import LifecycleHandler, Shape, StreamResponseHandler
 from awsiot.greengrasscoreipc.client import GreengrassCoreIPCClient
 
 from ...core.log_once import LogOnce
-from ..sdk import EventLoopDoor
+from ..sdk import EventLoopBridge
 
 __all__ = ["Lifecycle", "Stream", "Subscription"]
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Subscription:
-    """An operation that keeps sending events, and who gets them, on the event loop's thread."""
+    """A subscribe operation, and the function that gets its events on the event loop's thread."""
 
     def __init__(
         self,
@@ -30,7 +30,10 @@ class Subscription:
         resource: str = "",
         optional: bool = False,
     ) -> None:
-        """`resource` names it in errors. An `optional` one is no trouble where it is refused."""
+        """`resource` names it in errors. The component can do without an `optional` one.
+
+        If an optional one is refused, that is only logged, at INFO.
+        """
         self.new_operation = new_operation
         self.request = request
         self.on_event = on_event
@@ -38,16 +41,19 @@ class Subscription:
         self.optional = optional
         self.stream: Stream | None = None
         self.opening = asyncio.Lock()
-        self.trouble = LogOnce(log, logging.INFO)
+        self.log_once = LogOnce(log, logging.INFO)
 
 
 class Stream(StreamResponseHandler):  # type: ignore[misc]  # the SDK is not typed
-    """One opening of a subscription. The SDK calls the handlers on its own thread."""
+    """One open stream of a subscription. The SDK calls its handlers on its own thread."""
 
     def __init__(
-        self, door: EventLoopDoor, on_event: Callable[[Any], None], on_closed: Callable[[], None]
+        self,
+        bridge: EventLoopBridge,
+        on_event: Callable[[Any], None],
+        on_closed: Callable[[], None],
     ) -> None:
-        self._door = door
+        self._bridge = bridge
         self._on_event = on_event
         self._on_closed = on_closed
         self.operation: Any = None
@@ -57,20 +63,22 @@ class Stream(StreamResponseHandler):  # type: ignore[misc]  # the SDK is not typ
             self.operation.close()
 
     def on_stream_event(self, event: Shape) -> None:
-        self._door.call(self._on_event, event)
+        self._bridge.call(self._on_event, event)
 
     def on_stream_error(self, error: Exception) -> bool:
-        log.warning("the nucleus sent an event that cannot be read: %r", error)
+        log.warning("the nucleus sent an event that cannot be decoded: %r", error)
         return False
 
     def on_stream_closed(self) -> None:
-        self._door.call(self._on_closed)
+        self._bridge.call(self._on_closed)
 
 
 class Lifecycle(LifecycleHandler):  # type: ignore[misc]  # the SDK is not typed
-    def __init__(self, door: EventLoopDoor, on_disconnected: Callable[[], None]) -> None:
-        self._door = door
+    """Reports the end of the connection to the event loop."""
+
+    def __init__(self, bridge: EventLoopBridge, on_disconnected: Callable[[], None]) -> None:
+        self._bridge = bridge
         self._on_disconnected = on_disconnected
 
     def on_disconnect(self, reason: Exception | None) -> None:
-        self._door.call(self._on_disconnected)
+        self._bridge.call(self._on_disconnected)

@@ -1,4 +1,4 @@
-"""What size of message the nucleus takes, learnt from the connections that it cuts."""
+"""Finds the largest message that the nucleus accepts, from the connections that it closes."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from .ipc import ConnectionCutError
 __all__ = ["MAX_PAYLOAD", "MIN_PAYLOAD", "MessageSizes"]
 
 MAX_PAYLOAD = 7_000
-"""Bytes that nucleus lite takes with any topic.
+"""Payload in bytes that nucleus lite accepts with any topic.
 
-It has room for a request of 10,000 bytes, which holds the topic, and the payload as Base64
-(GGL_IPC_MAX_MSG_LEN of its ggipcd), and closes the connection at a larger one, without a word.
+A request may have 10,000 bytes, with the topic, and the payload as Base64 (GGL_IPC_MAX_MSG_LEN of
+its ggipcd). At a larger one nucleus lite closes the connection without an error.
 """
 
 MIN_PAYLOAD = 2_000
-"""Bytes below which no message is taken for too large; the least MaxPayloadBytes."""
+"""Smaller payloads, in bytes, never count as too large. It is the minimum of MaxPayloadBytes."""
 
 
 class MessageSizes:
-    """Finds the message that cut the connection, and lowers the limit to what works.
+    """Detects that a message was too large for the nucleus, and lowers the limit.
 
-    The largest message that was under way when the connection ended is suspected, if none so large
-    ever passed. One end may be chance: it is found too large when another end follows before any
-    such message passed. The limit is then what is known to work, or half way to what is.
+    When the connection ends, the largest message in flight becomes the suspect, unless one as large
+    was accepted before. One end may have another cause. So the suspect counts as too large only if
+    the connection ends again before a message as large is accepted. If the message exceeded
+    MAX_PAYLOAD, the limit is then MAX_PAYLOAD. Otherwise it is half way between the size known to
+    be accepted and that of the message.
     """
 
     def __init__(
@@ -34,48 +36,49 @@ class MessageSizes:
         configured: Callable[[], int] = lambda: MAX_PAYLOAD,
         on_lowered: Callable[[int, int], None] = lambda size, limit: None,
     ) -> None:
-        """`on_lowered` is told the size of a message that was too large, and the limit from now on.
+        """`configured` returns the configured limit.
 
-        All in bytes of payload.
+        `on_lowered` gets the size of the message that was too large, and the limit from now on. All
+        sizes are bytes of payload.
         """
         self._configured = configured
         self._on_lowered = on_lowered
         self._lowered: int | None = None
-        self._passed = 0
+        self._accepted = 0
         self._suspect = 0
-        self._under_way: list[_Message] = []
+        self._in_flight: list[_Message] = []
 
     @property
     def limit(self) -> int:
-        """The largest payload to be sent, in bytes."""
+        """The largest payload that may be sent, in bytes."""
         configured = self._configured()
         return configured if self._lowered is None else min(configured, self._lowered)
 
     @contextlib.contextmanager
-    def under_way(self, topic: str, payload_bytes: int) -> Iterator[None]:
-        """Watch over one publish, and draw the conclusion from how it ends."""
+    def in_flight(self, topic: str, payload_bytes: int) -> Iterator[None]:
+        """Observe one publish, and adapt the limit to its outcome."""
         message = _Message(len(topic.encode()), payload_bytes)
-        self._under_way.append(message)
+        self._in_flight.append(message)
         try:
             yield
         except ConnectionCutError:
-            self._judge(message)
+            self._on_cut(message)
             raise
         else:
-            self._passed = max(self._passed, message.size)
+            self._accepted = max(self._accepted, message.size)
             if message.size >= self._suspect:
                 self._suspect = 0
         finally:
-            self._under_way.remove(message)
+            self._in_flight.remove(message)
 
-    def _judge(self, message: _Message) -> None:
-        """Suspect one of the messages that the same end of the connection concerns."""
-        if message.judged:
+    def _on_cut(self, message: _Message) -> None:
+        """Find the suspect, once for all messages in flight when the connection ended."""
+        if message.examined:
             return
-        for concerned in self._under_way:
-            concerned.judged = True
-        largest = max(self._under_way, key=lambda m: m.size)
-        if largest.size <= self._passed or largest.payload_bytes <= MIN_PAYLOAD:
+        for concerned in self._in_flight:
+            concerned.examined = True
+        largest = max(self._in_flight, key=lambda m: m.size)
+        if largest.size <= self._accepted or largest.payload_bytes <= MIN_PAYLOAD:
             return
         if not self._suspect:
             self._suspect = largest.size
@@ -85,19 +88,20 @@ class MessageSizes:
 
     def _lower(self, message: _Message) -> None:
         size = message.payload_bytes
-        known = max(MIN_PAYLOAD, (self._passed - message.topic_bytes) * 3 // 4)
+        known = max(MIN_PAYLOAD, (self._accepted - message.topic_bytes) * 3 // 4)
         self._lowered = MAX_PAYLOAD if size > MAX_PAYLOAD else (known + size) // 2
         self._on_lowered(size, self._lowered)
 
 
 @dataclass(eq=False)
 class _Message:
-    """A publish; `size` is that of its request, as far as topic and payload make it."""
+    """A publish in flight."""
 
     topic_bytes: int
     payload_bytes: int
-    judged: bool = False
+    examined: bool = False
 
     @property
     def size(self) -> int:
+        """The bytes of topic and Base64 payload in the request."""
         return self.topic_bytes + (self.payload_bytes + 2) // 3 * 4

@@ -1,4 +1,4 @@
-"""A shadow behind the ShadowManager component, over Greengrass IPC."""
+"""Reads and updates a shadow through the ShadowManager component, over Greengrass IPC."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _TOO_LARGE = "exceeds the maximum size"
-"""In the message of ShadowManager's InvalidArgumentsError, which has no code."""
+"""Part of ShadowManager's InvalidArgumentsError message. The error has no code to compare."""
 
 
 class IpcShadow:
-    """The named shadow of a thing, as ShadowManager keeps it on the device. Implements Shadow.
+    """The named shadow of a thing, which ShadowManager keeps on the device. Implements Shadow.
 
-    Of every change, also of those that it takes over from the cloud, ShadowManager tells on the
-    device's local topics, which have the names of AWS's reserved MQTT topics:
+    ShadowManager announces every change on local topics of the device, also a change that comes
+    from the cloud. The topics have the names of AWS's reserved MQTT topics:
     https://docs.aws.amazon.com/greengrass/v2/developerguide/interact-with-shadows-in-components.html
     """
 
@@ -60,32 +60,32 @@ class IpcShadow:
         self._on_change: Callable[[], None] = lambda: None
 
     async def get(self) -> ShadowDocument:
-        """Read the whole shadow."""
+        """Return the shadow. If it does not exist, the version is 0."""
         request = GetThingShadowRequest(thing_name=self._thing_name, shadow_name=self._name)
         try:
-            response = await self._ask(GreengrassCoreIPCClient.new_get_thing_shadow, request)
+            response = await self._request(GreengrassCoreIPCClient.new_get_thing_shadow, request)
         except ResourceNotFoundError:
             return ShadowDocument(version=0)
         return decode_response(response.payload).document
 
     async def update(self, *, version: int, state: dict[str, Any]) -> int:
-        """Merge `state` if the shadow has `version`; return the new version."""
+        """Merge `state` into the shadow if it has `version`, and return the new version."""
         request = UpdateThingShadowRequest(
             thing_name=self._thing_name,
             shadow_name=self._name,
             payload=encode_update(state, version=version, token=self._tokens.new()),
         )
-        response = await self._ask(GreengrassCoreIPCClient.new_update_thing_shadow, request)
+        response = await self._request(GreengrassCoreIPCClient.new_update_thing_shadow, request)
         return decode_response(response.payload).version
 
     async def watch(self, on_change: Callable[[], None]) -> None:
-        """Call `on_change` when someone else has changed the shadow."""
+        """Call `on_change` when another client has changed the shadow."""
         self._on_change = on_change
         while self._unsubscribed:
             await self._subscribe(self._unsubscribed[0])
             del self._unsubscribed[0]
 
-    async def _ask(
+    async def _request(
         self, new_operation: Callable[[GreengrassCoreIPCClient], Any], request: Shape
     ) -> Any:
         try:
@@ -99,7 +99,8 @@ class IpcShadow:
             code = TOO_LARGE if _TOO_LARGE in message else 400
             raise refusal(self._prefix, code, message) from error
         except GreengrassCoreIPCError as error:
-            raise unavailable(f"no ShadowManager answers for {self._prefix}: {error!r}") from error
+            message = f"no ShadowManager responds for {self._prefix}: {error!r}"
+            raise unavailable(message) from error
         except DownloaderError as error:
             raise unavailable(error.message) from error
 
@@ -128,28 +129,34 @@ class IpcShadow:
 
 
 class FirstAvailable:
-    """Of several ways to one shadow, the first that answers, and then always that. A Shadow."""
+    """Uses the first of several shadows that responds, from then on always. Implements Shadow.
+
+    The shadows are the same one, reached in different ways.
+    """
 
     def __init__(self, *shadows: Shadow) -> None:
         self._shadows = shadows
         self._on_change: Callable[[], None] | None = None
 
     async def get(self) -> ShadowDocument:
-        """Read the whole shadow."""
+        """Return the shadow. If it does not exist, the version is 0."""
         return await self._first(lambda shadow: shadow.get())
 
     async def update(self, *, version: int, state: dict[str, Any]) -> int:
-        """Merge `state` if the shadow has `version`; return the new version."""
+        """Merge `state` into the shadow if it has `version`, and return the new version."""
         return await self._first(lambda shadow: shadow.update(version=version, state=state))
 
     async def watch(self, on_change: Callable[[], None]) -> None:
-        """Call `on_change` when someone else has changed the shadow, once it has answered."""
+        """Call `on_change` when another client has changed the shadow.
+
+        While no shadow has responded yet, there are no calls.
+        """
         self._on_change = on_change
         if len(self._shadows) == 1:
             await self._shadows[0].watch(on_change)
 
     async def _first(self, request: Callable[[Shadow], Awaitable[T]]) -> T:
-        silent = []
+        failures = []
         for shadow in self._shadows:
             try:
                 result = await request(shadow)
@@ -157,18 +164,18 @@ class FirstAvailable:
                 if error.code is not ErrorCode.SHADOW_UNAVAILABLE or isinstance(
                     error, ShadowConflict
                 ):
-                    await self._keep(shadow)
+                    await self._select(shadow)
                     raise
-                silent.append(error.message)
+                failures.append(error.message)
             else:
-                await self._keep(shadow)
+                await self._select(shadow)
                 return result
-        raise unavailable("; ".join(silent))
+        raise unavailable("; ".join(failures))
 
-    async def _keep(self, shadow: Shadow) -> None:
+    async def _select(self, shadow: Shadow) -> None:
         if len(self._shadows) == 1:
             return
         if self._on_change:
             await shadow.watch(self._on_change)
-            self._on_change()  # for what changed before the watch began
+            self._on_change()  # the shadow may have changed before the watch began
         self._shadows = (shadow,)

@@ -1,4 +1,4 @@
-"""Acknowledging messages in the order in which they arrived, each once it is safe."""
+"""Acknowledges messages in the order of their arrival, each after its handlers are done."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from collections.abc import Callable, Sequence
 __all__ = ["Acknowledge", "Acknowledgements"]
 
 Acknowledge = Callable[[Sequence[asyncio.Future[None]]], None]
-"""Acknowledges a message once all of that is done."""
+"""Acknowledges a message when all the futures are done."""
 
 
 class Acknowledgements:
-    """What a receiver still has to acknowledge.
+    """The messages that a receiver still has to acknowledge.
 
-    A message that is safe waits for those before it: acknowledgements keep the order of the
-    messages (MQTT 5.0, section 4.6).
+    Acknowledgements must have the order of the messages (MQTT 5.0, section 4.6). So a message that
+    can be acknowledged waits for those that arrived before it.
     """
 
     def __init__(self) -> None:
         self._waiting: deque[_Waiting] = deque()
 
     def expect(self, send: Callable[[], object]) -> Acknowledge:
-        """Take up a message that `send` acknowledges; what is returned is to be called once."""
+        """Add a message, which `send` acknowledges. The result must be called once."""
         waiting = _Waiting(send)
         self._waiting.append(waiting)
 
-        def settle(_: object = None) -> None:
-            waiting.safe = True
-            self._send()
+        def mark_ready(_: object = None) -> None:
+            waiting.ready = True
+            self._send_ready()
 
-        def after(outcomes: Sequence[asyncio.Future[None]]) -> None:
+        def acknowledge(outcomes: Sequence[asyncio.Future[None]]) -> None:
             if outcomes:
-                asyncio.gather(*outcomes).add_done_callback(settle)
+                asyncio.gather(*outcomes).add_done_callback(mark_ready)
             else:
-                settle()
+                mark_ready()
 
-        return after
+        return acknowledge
 
-    def _send(self) -> None:
-        while self._waiting and self._waiting[0].safe:
+    def _send_ready(self) -> None:
+        while self._waiting and self._waiting[0].ready:
             self._waiting.popleft().send()
 
 
 class _Waiting:
     def __init__(self, send: Callable[[], object]) -> None:
         self.send = send
-        self.safe = False
+        self.ready = False

@@ -1,4 +1,4 @@
-"""Messaging over MQTT 5 to any broker, AWS IoT Core among them."""
+"""Publishes and subscribes over MQTT 5 at any broker, such as AWS IoT Core."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...core.aio import background, timeout
 from ...core.errors import DownloaderError, ErrorCode
 from ...core.log_once import LogOnce
 from ..bus import IOT_CORE_MAX_PAYLOAD, Message, MessageHandler, MessagingError, check_payload
-from ..sdk import SDK_ERRORS, EventLoopDoor, client_bootstrap
+from ..sdk import SDK_ERRORS, EventLoopBridge, client_bootstrap
 from ..topics import Subscriptions
 from .acknowledgements import Acknowledge, Acknowledgements
 from .endpoint import parse_url, tls_context
@@ -28,56 +28,62 @@ __all__ = ["MqttBus"]
 log = logging.getLogger(__name__)
 
 SESSION_EXPIRY = 3600
-"""Seconds for which the broker keeps messages for a client that is away."""
+"""Seconds for which the broker keeps messages for a client that is not connected."""
 
 KEEP_ALIVE = 60
 PING_TIMEOUT = 20
 CONNECT_TIMEOUT = 15
+"""Seconds. They are long, because links may be slow."""
+
 RENEWAL_PAUSE = 60
-"""Seconds, with slow links in mind."""
+"""Seconds between attempts to subscribe."""
 
 RECONNECT_DELAYS = (1, 4)
-"""Seconds between attempts to connect, at first and at most: a link that is back is soon found."""
+"""First and maximum seconds between attempts to connect. Short, to find a restored link soon."""
 
 START_TIMEOUT = 5
 FLUSH_TIMEOUT = 0.5
 STOP_TIMEOUT = 1.5
-"""Seconds for which the daemon itself is kept waiting."""
+"""Maximum seconds that opening the bus, a last flush, and closing the bus may take."""
 
 RECEIVE_MAXIMUM = 64
-"""Messages that the broker sends before the first of them is acknowledged (MQTT 5.0, 3.1.2.11.3).
+"""Unacknowledged messages that the broker may send at once (MQTT 5.0, section 3.1.2.11.3).
 
-So much of what waits is in memory; the broker has the rest."""
+Further messages wait at the broker, not in memory here.
+"""
 
-CLAIM_WITHIN = 30
-"""Seconds for which a message waits for a handler that is not there yet."""
+CLAIM_TIMEOUT = 30
+"""Seconds for which a message without a handler waits for one."""
 
 PACKET_OVERHEAD = 16
-"""Bytes of a PUBLISH packet besides its topic and payload, at most (MQTT 5.0, section 3.3)."""
+"""Maximum bytes of a PUBLISH packet besides topic and payload (MQTT 5.0, section 3.3)."""
 
 FAILURE = 0x80
-"""Reason codes from here on say that a request failed (MQTT 5.0, section 2.4)."""
+"""Reason codes from this one on mean that a request failed (MQTT 5.0, section 2.4)."""
 
 CONNECT_REFUSALS = {
     mqtt5.ConnectReasonCode.UNSUPPORTED_PROTOCOL_VERSION: "the broker does not speak MQTT 5",
-    mqtt5.ConnectReasonCode.CLIENT_IDENTIFIER_NOT_VALID: "the broker does not take the client id",
+    mqtt5.ConnectReasonCode.CLIENT_IDENTIFIER_NOT_VALID: "the broker refuses the client id",
     mqtt5.ConnectReasonCode.BAD_USERNAME_OR_PASSWORD: "the user name or password is wrong",
     mqtt5.ConnectReasonCode.NOT_AUTHORIZED: "the client may not connect, or not with that password",
     mqtt5.ConnectReasonCode.BANNED: "the client is banned",
-    mqtt5.ConnectReasonCode.BAD_AUTHENTICATION_METHOD: "the broker wants another authentication",
+    mqtt5.ConnectReasonCode.BAD_AUTHENTICATION_METHOD: "the broker requires another authentication",
 }
+"""Reason codes of a CONNACK that count as a refusal of the client (MQTT 5.0, section 3.2.2.2)."""
 
 
 class MqttBus:
-    """An MQTT 5 client that keeps itself connected. Implements Bus.
+    """An MQTT 5 client that reconnects by itself. Implements Bus.
 
-    The session is persistent: what is sent while the daemon is away for up to an hour arrives when
-    it is back, and so does what it did not acknowledge. A retained message comes with a
-    subscription that is new to the session. A network that is away is never the end; a broker that
-    refuses the client for `refusal_patience` seconds on end is.
+    The session is persistent. After an absence of up to an hour the broker delivers the messages
+    that were sent meanwhile, and those that were not acknowledged. It delivers a retained message
+    only for a subscription that is new in the session.
+
+    Messaging is never lost for good because the network is down. It is lost when the broker has
+    refused the client for `refusal_patience` seconds without interruption.
     """
 
-    _door: EventLoopDoor
+    _bridge: EventLoopBridge
     _client: mqtt5.Client
     _lost: asyncio.Future[MessagingError]
 
@@ -117,8 +123,8 @@ class MqttBus:
         self._stopped = asyncio.Event()
 
     async def __aenter__(self) -> MqttBus:
-        """Start connecting; returns after the first attempt, whatever came of it."""
-        self._door = EventLoopDoor()
+        """Start to connect. Return after the first attempt, whether or not it succeeded."""
+        self._bridge = EventLoopBridge()
         self._lost = asyncio.get_running_loop().create_future()
         self._client = mqtt5.Client(self._client_options())
         self._client.start()
@@ -135,25 +141,26 @@ class MqttBus:
         await self._wait(self._stopped, STOP_TIMEOUT)
 
     async def publish(self, topic: str, payload: bytes, *, qos: int) -> None:
-        """Publish; at QoS 1 the broker has acknowledged the message when this returns.
+        """Publish a message. At QoS 1 return when the broker has acknowledged it.
 
-        ACCESS_DENIED if the broker says that the client may not.
+        Raises PAYLOAD_TOO_LARGE, ACCESS_DENIED if the broker does not allow it, and otherwise
+        MessagingError.
         """
         room = self._max_packet - len(topic.encode()) - PACKET_OVERHEAD
         check_payload(topic, payload, min(self._max_payload, room))
         packet = mqtt5.PublishPacket(topic=topic, payload=payload, qos=mqtt5.QoS(qos))
-        completion = await self._ask(f"publishing to {topic}", self._client.publish, packet)
+        completion = await self._request(f"publishing to {topic}", self._client.publish, packet)
         if qos:
             self._check_reason(f"publishing to {topic}", completion.puback.reason_code)
 
     async def subscribe(self, topic: str, handler: MessageHandler) -> None:
-        """Call `handler` for each message on `topic`, which may hold wildcards.
+        """Call `handler` for each message on `topic`, which may contain wildcards.
 
-        ACCESS_DENIED if the broker says that the client may not. While the broker is away the
-        subscription waits for its return.
+        If the broker cannot be reached, the subscription is made later. Raises ACCESS_DENIED if the
+        broker does not allow it.
         """
         self._subscriptions.add(topic, handler)
-        self._hand_over_unclaimed()
+        self._deliver_unclaimed()
         try:
             await self._request_subscription(topic)
         except MessagingError:
@@ -163,15 +170,15 @@ class MqttBus:
             raise
 
     def watch_link(self, on_up: Callable[[], None]) -> None:
-        """Call `on_up` whenever a connection has been made."""
+        """Call `on_up` each time a connection has been made."""
         self._on_up.append(on_up)
 
     async def wait_lost(self) -> MessagingError:
-        """Return once the broker has refused the client for too long."""
+        """Wait until the broker has refused the client for too long, and return the reason."""
         return await asyncio.shield(self._lost)
 
     def _client_options(self) -> mqtt5.ClientOptions:
-        door = self._door
+        bridge = self._bridge
         socket = SocketOptions()
         socket.connect_timeout_ms = CONNECT_TIMEOUT * 1000
         shortest, longest = self._reconnect_delays
@@ -200,40 +207,43 @@ class MqttBus:
             ping_timeout_ms=PING_TIMEOUT * 1000,
             connack_timeout_ms=CONNECT_TIMEOUT * 1000,
             ack_timeout_sec=max(1, int(self._ack_timeout)),
-            disable_metrics=True,  # they would be appended to the user name
+            disable_metrics=True,  # the SDK would append them to the user name
             on_publish_callback_fn=self._on_publish,
-            on_lifecycle_event_connection_success_fn=lambda data: door.call(
+            on_lifecycle_event_connection_success_fn=lambda data: bridge.call(
                 self._on_connected, data.negotiated_settings
             ),
-            on_lifecycle_event_connection_failure_fn=lambda data: door.call(
+            on_lifecycle_event_connection_failure_fn=lambda data: bridge.call(
                 self._on_connect_failed, data
             ),
-            on_lifecycle_event_disconnection_fn=lambda data: door.call(
+            on_lifecycle_event_disconnection_fn=lambda data: bridge.call(
                 self._on_disconnected, data.exception
             ),
-            on_lifecycle_event_stopped_fn=lambda _: door.call(self._stopped.set),
+            on_lifecycle_event_stopped_fn=lambda _: bridge.call(self._stopped.set),
         )
 
     def _on_publish(self, data: mqtt5.PublishReceivedData) -> None:
-        """Pass a message on; the SDK's thread must say here that it will be acknowledged later."""
+        """Pass a message from the SDK's thread to the event loop.
+
+        The control must be acquired in this call. Otherwise the SDK acknowledges the message.
+        """
         packet, acquire = data.publish_packet, data.acquire_publish_acknowledgement_control
         message = Message(packet.topic, packet.payload or b"", retained=bool(packet.retain))
-        self._door.call(self._on_message, message, acquire() if acquire else None)
+        self._bridge.call(self._on_message, message, acquire() if acquire else None)
 
     def _on_message(self, message: Message, control: Any) -> None:
-        """`control` acknowledges the message; None stands for QoS 0."""
+        """Deliver a message. `control` acknowledges it; at QoS 0 it is None."""
 
         def send() -> None:
-            if control:  # of a connection that broke meanwhile it does nothing
+            if control:  # after a reconnection the SDK ignores it
                 self._client.invoke_publish_acknowledgement(control)
                 self._acknowledged = True
 
         self._deliver(message, self._acknowledgements.expect(send))
 
     async def _flush_acknowledgements(self) -> None:
-        """Let what was acknowledged just now reach the broker: a client that stops drops it.
+        """Wait until the broker has the latest acknowledgements. Stopping the client drops them.
 
-        The SDK sends acknowledgements before requests, so that one answered request is enough.
+        The SDK sends acknowledgements before requests. So the response to one request is enough.
         """
         with contextlib.suppress(DownloaderError, TimeoutError):
             async with timeout(FLUSH_TIMEOUT):
@@ -246,19 +256,20 @@ class MqttBus:
             acknowledge(outcomes)
             return
         if not self._unclaimed:
-            asyncio.get_running_loop().call_later(CLAIM_WITHIN, self._drop_unclaimed)
+            asyncio.get_running_loop().call_later(CLAIM_TIMEOUT, self._drop_unclaimed)
         self._unclaimed.append((message, acknowledge))
 
-    def _hand_over_unclaimed(self) -> None:
-        """Deliver what a kept session brought before its handler was there."""
+    def _deliver_unclaimed(self) -> None:
+        """Deliver the messages of a resumed session that arrived before their handler was added."""
         waiting, self._unclaimed = self._unclaimed, []
         for message, acknowledge in waiting:
             self._deliver(message, acknowledge)
 
     def _drop_unclaimed(self) -> None:
-        """Acknowledge what nobody wants, and unsubscribe from it: it would hold up all else.
+        """Acknowledge messages without a handler, and unsubscribe from their topics.
 
-        A kept session brings it where an earlier process subscribed to other topics.
+        They come in a resumed session if an earlier process subscribed to other topics. Without an
+        acknowledgement they would block the acknowledgements of later messages.
         """
         if self._closing:
             return
@@ -266,7 +277,7 @@ class MqttBus:
         for _, acknowledge in unclaimed:
             acknowledge([])
         for topic in sorted({message.topic for message, _ in unclaimed}):
-            log.warning("messages to %s are dropped: nothing here subscribes to it", topic)
+            log.warning("messages to %s are dropped: it has no subscriber here", topic)
             self._client.unsubscribe(mqtt5.UnsubscribePacket(topic_filters=[topic]))
 
     def _on_connected(self, settings: mqtt5.NegotiatedSettings) -> None:
@@ -284,7 +295,7 @@ class MqttBus:
 
     def _on_disconnected(self, error: Exception) -> None:
         if not self._closing:
-            self._log_once.report("the connection to %s broke: %s", self._endpoint, error)
+            self._log_once.report("the connection to %s was lost: %s", self._endpoint, error)
 
     def _on_connect_failed(self, data: mqtt5.LifecycleConnectFailureData) -> None:
         self._attempted.set()
@@ -326,20 +337,20 @@ class MqttBus:
             retain_handling_type=mqtt5.RetainHandlingType.SEND_ON_SUBSCRIBE_IF_NEW,
         )
         packet = mqtt5.SubscribePacket(subscriptions=[subscription])
-        suback = await self._ask(f"subscribing to {topic}", self._client.subscribe, packet)
+        suback = await self._request(f"subscribing to {topic}", self._client.subscribe, packet)
         self._check_reason(f"subscribing to {topic}", suback.reason_codes[0])
         granted.add(topic)
 
-    async def _ask(self, what: str, request: Callable[[Any], Future[Any]], packet: object) -> Any:
-        """Send a request and wait for its answer."""
+    async def _request(self, what: str, send: Callable[[Any], Future[Any]], packet: object) -> Any:
+        """Send a request and return its response. `what` names it in errors."""
         try:
-            return await self._door.result(request(packet), within=self._ack_timeout)
+            return await self._bridge.result(send(packet), within=self._ack_timeout)
         except SDK_ERRORS as error:
-            reason = str(error) or "no answer in time"
+            reason = str(error) or "no response in time"
             raise MessagingError(f"{what} failed at {self._endpoint}: {reason}") from error
 
     def _check_reason(self, what: str, code: mqtt5.PubackReasonCode | None) -> None:
-        """Raise what a reason code means; None stands for one that the SDK does not know."""
+        """Raise the error for a reason code of a failure. None is a code that the SDK lacks."""
         if code == mqtt5.PubackReasonCode.NOT_AUTHORIZED:
             message = f"{what} is not allowed at {self._endpoint}: extend the client's policy"
             raise DownloaderError(ErrorCode.ACCESS_DENIED, message)
@@ -355,7 +366,7 @@ class MqttBus:
 
 
 def _refusal(data: mqtt5.LifecycleConnectFailureData) -> str | None:
-    """Return why client and broker will not have each other; None if it cannot be reached."""
+    """Return why the broker or TLS refuses the client. None if the broker cannot be reached."""
     if data.connack_packet:
         return CONNECT_REFUSALS.get(data.connack_packet.reason_code)
     if getattr(data.exception, "name", "").startswith("AWS_IO_TLS_ERROR"):

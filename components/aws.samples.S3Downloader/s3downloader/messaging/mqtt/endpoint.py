@@ -1,4 +1,4 @@
-"""Where an MQTT broker is, and how the connection to it is secured."""
+"""Parses the URL of an MQTT broker, and makes the TLS context for it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ __all__ = ["Endpoint", "parse_url", "tls_context"]
 _DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
 _ALPN_PORT = 443
 _ALPN_IOT_CORE = "x-amzn-mqtt-ca"
-"""How AWS IoT Core tells MQTT with a client certificate from HTTPS on port 443, see
-https://docs.aws.amazon.com/iot/latest/developerguide/protocols.html"""
+"""ALPN name by which AWS IoT Core recognizes MQTT with a client certificate on port 443.
+
+https://docs.aws.amazon.com/iot/latest/developerguide/protocols.html
+"""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The parts of `mqtt[s]://[user[:password]@]host[:port]`; prints without the credentials."""
+    """The parts of `mqtt[s]://[user[:password]@]host[:port]`. Printed without the credentials."""
 
     scheme: str
     host: str
@@ -40,7 +42,10 @@ class Endpoint:
 
 
 def parse_url(url: str) -> Endpoint:
-    """Read a broker's URL; INVALID_FIELD says what is wrong with it, never quoting a password."""
+    """Return the parts of a broker's URL.
+
+    Raises INVALID_FIELD, which says what is wrong, and never quotes a password.
+    """
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -58,19 +63,20 @@ def parse_url(url: str) -> Endpoint:
 
 def _check(parts: SplitResult) -> None:
     if parts.scheme not in _DEFAULT_PORTS:
-        raise _invalid_url(f"it begins with {parts.scheme or 'no scheme'}")
+        raise _invalid_url(f"its scheme is {parts.scheme or 'missing'}")
     if not parts.hostname:
         raise _invalid_url("it names no host")
     if parts.path.strip("/") or parts.query or parts.fragment:
-        raise _invalid_url("something follows the host and the port")
+        raise _invalid_url("it continues after host and port")
 
 
 def tls_context(
     endpoint: Endpoint, *, ca: Path | None, cert: Path | None, key: Path | None
 ) -> ClientTlsContext | None:
-    """Return how to encrypt, None for `mqtt://`; INVALID_FIELD names a file that does not serve.
+    """Return the TLS context for the connection. None for `mqtt://`, which is not encrypted.
 
-    Without `ca` the broker's certificate must come from an authority that the system trusts.
+    `ca`, `cert` and `key` are PEM files. Without `ca` the system's certificate authorities are
+    trusted. Raises INVALID_FIELD, which names a file that cannot be used.
     """
     if not endpoint.encrypted:
         if ca or cert or key:
@@ -78,25 +84,26 @@ def tls_context(
         return None
     if bool(cert) != bool(key):
         raise DownloaderError(
-            ErrorCode.INVALID_FIELD, "give the client certificate and its private key together"
+            ErrorCode.INVALID_FIELD,
+            "client certificate and private key need each other: give both, or neither",
         )
     options = TlsContextOptions()
     if ca:
         options.override_default_trust_store(_read(ca))
-        _context(options, f"{ca} does not hold a CA certificate in PEM format")
+        _context(options, f"{ca} does not contain a CA certificate in PEM format")
     if not (cert and key):
-        return _context(options, "the system's CA certificates cannot be used: give one")
+        return _context(options, "the system's CA certificates cannot be used: give a file")
     options.certificate_buffer, options.private_key_buffer = _read(cert), _read(key)
     if endpoint.port == _ALPN_PORT:
         options.alpn_list = [_ALPN_IOT_CORE]
     return _context(options, f"{cert} and {key} are not a certificate and its key in PEM format")
 
 
-def _context(options: TlsContextOptions, complaint: str) -> ClientTlsContext:
+def _context(options: TlsContextOptions, message: str) -> ClientTlsContext:
     try:
         return ClientTlsContext(options)
-    except RuntimeError as error:  # how awscrt raises what its C library reports at once
-        raise DownloaderError(ErrorCode.INVALID_FIELD, complaint, cause=str(error)) from error
+    except RuntimeError as error:  # awscrt raises it for errors of its C library
+        raise DownloaderError(ErrorCode.INVALID_FIELD, message, cause=str(error)) from error
 
 
 def _read(file: Path) -> bytes:
@@ -107,8 +114,8 @@ def _read(file: Path) -> bytes:
         raise DownloaderError(ErrorCode.INVALID_FIELD, message) from error
 
 
-def _invalid_url(complaint: str) -> DownloaderError:
+def _invalid_url(reason: str) -> DownloaderError:
     return DownloaderError(
         ErrorCode.INVALID_FIELD,
-        f"the MQTT URL cannot be used: {complaint}; write mqtt://host:1883 or mqtts://host:8883",
+        f"the MQTT URL cannot be used: {reason}; write mqtt://host:1883 or mqtts://host:8883",
     )

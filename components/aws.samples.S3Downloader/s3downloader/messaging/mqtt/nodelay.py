@@ -1,4 +1,4 @@
-"""Sending small packets at once."""
+"""Sets TCP_NODELAY on the connection to the broker, so that small packets are sent at once."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ _OPEN_FILES = Path("/proc/self/fd")
 
 
 def disable_nagle(port: int) -> None:
-    """Set TCP_NODELAY on this process's connections to `port`, which the SDK has no way to set.
+    """Set TCP_NODELAY on this process's TCP connections to `port`. The SDK cannot set it.
 
-    Without it a response to a command waits until the broker's TCP has acknowledged the PUBACK of
-    the command, and that takes TCP's delay of 40 ms: 47 ms a round trip were measured, 1 ms with.
+    Without it, the response to a command is sent only after the broker's TCP has acknowledged the
+    packet with the PUBACK, which TCP delays by 40 ms. A round trip was measured with 47 ms without
+    TCP_NODELAY, and with 1 ms with it.
     """
-    with contextlib.suppress(FileNotFoundError):  # a system without /proc is only slower
+    with contextlib.suppress(FileNotFoundError):  # without /proc messages are only slower
         for open_file in _OPEN_FILES.iterdir():
             with contextlib.suppress(OSError):  # no socket, not connected, or closed meanwhile
                 _disable(int(open_file.name), port)
