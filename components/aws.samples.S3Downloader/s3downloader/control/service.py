@@ -138,7 +138,7 @@ class S3CommandService:
         return peek(payload) if len(payload) <= _MAX_COMMAND_BYTES else (None, None)
 
     def _warn_retained(self, command_id: str, new: bool) -> None:
-        what = "is carried out once" if new else "was carried out before and is ignored"
+        what = "is carried out now" if new else "was carried out before and is ignored"
         self._warn(
             f"the broker retains the command {command_id}, which {what}; publish commands without"
             f" the retain flag, and an empty retained message to {self._topic} to remove this one",
