@@ -70,3 +70,25 @@ def test_same(one: str, other: str, is_same: bool) -> None:
 )
 def test_conditions(validator: str, headers: dict[str, str]) -> None:
     assert validators.conditions(validator) == headers
+
+
+def test_the_time_of_the_last_change_is_read_from_headers() -> None:
+    assert validators.modified_from_headers({"last-modified": DATE}) == 1_795_608_000.0
+    for headers in ({}, {"last-modified": "yesterday"}, {"last-modified": ""}):
+        assert validators.modified_from_headers(headers) is None
+
+
+@pytest.mark.parametrize(
+    ("listed", "modified"),
+    [
+        ("2026-11-25T13:02:32.250Z", 1_795_611_752.25),
+        ("2026-11-25T13:02:32", 1_795_611_752.0),
+        ("2026-11-25T15:02:32+02:00", 1_795_611_752.0),
+        ("yesterday", None),
+        ("", None),
+    ],
+)
+def test_the_time_of_the_last_change_is_read_from_a_listing(
+    listed: str, modified: float | None
+) -> None:
+    assert validators.modified_from_listing(listed) == modified

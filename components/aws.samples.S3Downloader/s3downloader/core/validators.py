@@ -14,7 +14,16 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import format_datetime, parsedate_to_datetime
 
-__all__ = ["conditions", "from_headers", "from_listing", "is_date", "is_digest", "same"]
+__all__ = [
+    "conditions",
+    "from_headers",
+    "from_listing",
+    "is_date",
+    "is_digest",
+    "modified_from_headers",
+    "modified_from_listing",
+    "same",
+]
 
 _WEAK = "W/"
 _DIGEST = re.compile(r"[0-9a-fA-F]{32}(-[0-9]+)?")
@@ -32,11 +41,20 @@ def from_listing(etag: str, modified: str) -> str:
     """
     if found := _etag(etag):
         return found
-    try:
-        listed = datetime.fromisoformat(modified.replace("Z", "+00:00"))
-    except ValueError:
-        return ""
-    return _http_date(listed)
+    listed = _iso_date(modified)
+    return _http_date(listed) if listed else ""
+
+
+def modified_from_headers(headers: Mapping[str, str]) -> float | None:
+    """Return the Last-Modified of an answer in seconds since the epoch, None for none."""
+    moment = _header_date(headers.get("last-modified", ""))
+    return moment.timestamp() if moment else None
+
+
+def modified_from_listing(modified: str) -> float | None:
+    """Return a listing's LastModified (ISO 8601) in seconds since the epoch, None for none."""
+    moment = _iso_date(modified)
+    return moment.timestamp() if moment else None
 
 
 def is_date(validator: str) -> bool:
@@ -81,13 +99,28 @@ def _etag(value: str) -> str:
 
 
 def _date(value: str) -> str:
+    moment = _header_date(value)
+    return _http_date(moment) if moment else ""
+
+
+def _header_date(value: str) -> datetime | None:
     try:
-        return _http_date(parsedate_to_datetime(value))
+        return _in_utc(parsedate_to_datetime(value))
     except (TypeError, ValueError):
-        return ""
+        return None
+
+
+def _iso_date(value: str) -> datetime | None:
+    try:
+        return _in_utc(datetime.fromisoformat(value.replace("Z", "+00:00")))
+    except ValueError:
+        return None
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Take a time without a zone for UTC."""
+    return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment
 
 
 def _http_date(moment: datetime) -> str:
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
     return format_datetime(moment.astimezone(timezone.utc).replace(microsecond=0), usegmt=True)
