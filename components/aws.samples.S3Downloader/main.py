@@ -15,10 +15,10 @@ from s3downloader.engines.auto import AutoEngine
 from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.s5cmd.program import S5cmd, installed_binary
+from s3downloader.sources.registry import sources_over
 from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
-from s3downloader.sources.s3.source import S3Source
 
 _INSTALLER = Path(__file__).parent / "install_s5cmd.sh"
 
@@ -37,15 +37,15 @@ async def serve(arguments: Arguments, may_end: MayEnd) -> None:
         stack.push_async_callback(stop, background(adoption))
         client = S3Client(endpoint, credentials)
         stack.callback(client.transport.close_idle)
-        metadata = ObjectMetadata(client)
-        ranged = RangedEngine(client=client, heads=metadata, clock=clock)
+        sources = sources_over(ObjectMetadata(client), clock)
+        ranged = RangedEngine(client=client, sources=sources, clock=clock)
         daemon = Daemon(
             thing_name=arguments.thing_name,
             live=connection.live,
             bus=connection.bus,
             shadow=connection.shadow,
-            source=S3Source(metadata, clock),
-            engine=AutoEngine(s5cmd=S5cmdEngine(s5cmd, clock, metadata), ranged=ranged),
+            sources=sources,
+            engine=AutoEngine(s5cmd=S5cmdEngine(s5cmd, clock, sources), ranged=ranged),
             clock=clock,
             transient=connection.transient,
         )

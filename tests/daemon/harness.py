@@ -17,13 +17,13 @@ from typing import Any, cast
 import msgspec
 
 from s3downloader.app.daemon import Daemon
-from s3downloader.app.daemon import Source as RealSource
 from s3downloader.core.clock import Clock, SystemClock
 from s3downloader.core.errors import TRANSIENT
 from s3downloader.core.records import State
 from s3downloader.core.settings import LiveSettings
 from s3downloader.engines.base import Engine as RealEngine
 from s3downloader.messaging.bus import Message as BusMessage
+from s3downloader.sources.registry import Sources
 from s3downloader.store import Change
 
 from ..messaging.memory import Hub, MemoryBus
@@ -53,7 +53,7 @@ class Harness:
         self.downloads = directory / "downloads"
         self.source = Source()
         self.engine = Engine()
-        self.real: tuple[RealSource, RealEngine] | None = None
+        self.real: tuple[Sources, RealEngine] | None = None
         """What runs instead of these two, in a test that needs nothing to stand still."""
         self.disk = Disk()
         self.gates: Gates = {}
@@ -95,7 +95,7 @@ class Harness:
     async def running(self) -> AsyncIterator[None]:
         """Start the daemon; at the end it must be up still, and stop cleanly when cancelled."""
         received = len(self.statuses)
-        source, engine = self.real or (self.source, self.engine)
+        sources, engine = self.real or (self.source.sources, self.engine)
         self._daemon = Daemon(
             thing_name="edge",
             live=LiveSettings(
@@ -103,7 +103,7 @@ class Harness:
             ),
             bus=MemoryBus(self.hub),
             shadow=None,
-            source=source,
+            sources=sources,
             engine=engine,
             clock=self.clock,
             transient=self.transient,

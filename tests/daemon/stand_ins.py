@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator
+from typing import cast
 
 from s3downloader.core.errors import DownloaderError
+from s3downloader.core.objects import ObjectRef, SourceRef
 from s3downloader.core.records import FileRecord
 from s3downloader.core.throttle import Share
 from s3downloader.engines.base import FetchJob, Sink, StagingSession
-from s3downloader.sources.s3.source import ObjectInfo
+from s3downloader.sources.base import Source as RealSource
+from s3downloader.sources.registry import Sources
 
 from ..support import eventually
 
@@ -21,42 +24,46 @@ class Source:
     """A bucket with the `objects` that the test puts there, by key; or with an `error`."""
 
     def __init__(self) -> None:
-        self.checksums: dict[str, str] = {}
-        """What the store says of an object, by key, as a record keeps it."""
         self.objects: dict[str, int] = {}
         self.etags: dict[str, str] = {}
         """By key, of objects that another may equal in size and not in content."""
         self.error: DownloaderError | None = None
         self.tries = 0
 
-    async def list(self, bucket: str, prefix: str) -> AsyncIterator[ObjectInfo]:
-        self._ask()
-        for key in sorted(self.objects):
-            if key.startswith(prefix):
-                yield self._info(key)
+    @property
+    def sources(self) -> Sources:
+        """A table in which this is the only bucket of S3."""
+        return Sources({"s3": lambda ref, **_: cast(RealSource, _Opened(self, ref))})
 
-    async def head(self, bucket: str, key: str) -> ObjectInfo:
-        self._ask()
-        return self._info(key)
+    async def stat(self, name: str) -> ObjectRef:
+        self.ask()
+        return self.object(name)
 
-    async def checksum(self, bucket: str, key: str, etag: str, size: int) -> str:
-        return self.checksums.get(key, "")
-
-    async def browse(
-        self, bucket: str, prefix: str, start_after: str | None, limit: int
-    ) -> tuple[Sequence[ObjectInfo], bool]:
-        raise NotImplementedError
-
-    async def read(self, bucket: str, key: str, etag: str, size: int) -> bytes:
-        raise NotImplementedError
-
-    def _ask(self) -> None:
+    def ask(self) -> None:
         self.tries += 1
         if self.error:
             raise self.error
 
-    def _info(self, key: str) -> ObjectInfo:
-        return ObjectInfo(key, self.objects[key], self.etags.get(key, DIGEST))
+    def object(self, name: str) -> ObjectRef:
+        return ObjectRef(name, self.objects[name], self.etags.get(name, DIGEST))
+
+
+class _Opened:
+    """What the planning needs of a source."""
+
+    def __init__(self, source: Source, ref: SourceRef) -> None:
+        self.ref = ref
+        self.stat = source.stat
+        self._source = source
+
+    async def list(self) -> AsyncIterator[ObjectRef]:
+        self._source.ask()
+        for name in sorted(self._source.objects):
+            if name.startswith(self.ref.path):
+                yield self._source.object(name)
+
+    async def checksum(self, wanted: ObjectRef) -> None:
+        """Keep no checksum of any object."""
 
 
 class Engine:
@@ -91,12 +98,12 @@ class Engine:
     async def fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
         self.shares[job.download_id] = job.share
         async for file in files:
-            if file.key in self._held:
+            if file.name in self._held:
                 await self._stand(file, sink)
             place = job.staging / "files" / file.path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.unlink(missing_ok=True)
-            self.fetched.append(file.key)
+            self.fetched.append(file.name)
             with place.open("wb") as made:
                 made.truncate(file.size)
             sink.progress(file.size)
@@ -104,8 +111,8 @@ class Engine:
 
     async def _stand(self, file: FileRecord, sink: Sink) -> None:
         sink.progress(file.size + self.excess if self.excess else 0)
-        self.standing.add(file.key)
+        self.standing.add(file.name)
         try:
             await self._released.wait()
         finally:
-            self.standing.discard(file.key)
+            self.standing.discard(file.name)

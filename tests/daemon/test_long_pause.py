@@ -16,10 +16,10 @@ from s3downloader.engines.auto import AutoEngine
 from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.s5cmd.program import S5cmd
+from s3downloader.sources.registry import sources_over
 from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
-from s3downloader.sources.s3.source import S3Source
 from sandbox.link import Link
 from sandbox.nucleus.credentials import CredentialsEndpoint
 from sandbox.servers import ObjectServer
@@ -88,11 +88,11 @@ def leaping(harness: Harness, way: Link, exchange: Exchange) -> Iterator[Leaping
     clock = harness.clock = LeapingClock()
     credentials = Credentials({**os.environ, **exchange.environment("daemon")}, clock)
     client = S3Client(way.endpoint, credentials)
-    heads = ObjectMetadata(client)
+    sources = sources_over(ObjectMetadata(client), clock)
     tool = S5cmd(endpoint_url=way.endpoint)
-    ranged = RangedEngine(client=client, heads=heads, clock=clock)
-    engine = AutoEngine(s5cmd=S5cmdEngine(tool, clock, heads), ranged=ranged)
-    harness.real = (S3Source(heads, clock), engine)
+    ranged = RangedEngine(client=client, sources=sources, clock=clock)
+    engine = AutoEngine(s5cmd=S5cmdEngine(tool, clock, sources), ranged=ranged)
+    harness.real = (sources, engine)
     harness.transient = TRANSIENT | {ErrorCode.CREDENTIALS_UNAVAILABLE}
     harness.configuration["ProcessInterval"] = 0.2
     yield clock

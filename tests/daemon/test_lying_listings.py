@@ -13,10 +13,10 @@ import pytest
 
 from s3downloader.core.records import State
 from s3downloader.engines.ranged.engine import RangedEngine
+from s3downloader.sources.registry import sources_over
 from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
-from s3downloader.sources.s3.source import S3Source
 
 from ..sources.lying_server import (
     HonestServer,
@@ -56,9 +56,9 @@ async def server(
         server = await stack.enter_async_context(LyingServer(honest))
         client = S3Client(server.endpoint, Credentials(os.environ, clock))
         stack.callback(client.transport.close_idle)
-        heads = ObjectMetadata(client)
-        ranged = RangedEngine(client=client, heads=heads, clock=clock)
-        harness.real = (S3Source(heads, clock), ranged)
+        sources = sources_over(ObjectMetadata(client), clock)
+        ranged = RangedEngine(client=client, sources=sources, clock=clock)
+        harness.real = (sources, ranged)
         harness.configuration["ProcessInterval"] = 0.2
         yield server
 

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 from s3downloader.core.errors import TRANSIENT, ErrorCode
+from s3downloader.core.objects import ObjectRef
 from s3downloader.core.records import State
 from s3downloader.engines.auto import AutoEngine
 from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.s5cmd.program import S5cmd
 from s3downloader.sources.http.transport import Transport
+from s3downloader.sources.registry import sources_over
 from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
-from s3downloader.sources.s3.source import ObjectInfo
 
 from ..engines.objects import Served
 from ..sources.lying_server import LyingServer, ReceivedRequest, Reply, error_reply, login_page
@@ -52,10 +53,10 @@ class Device:
         self.clock = harness.clock = LeapingClock()
         self.transport = Transport(patience=2.0)
         client = S3Client(server.endpoint, Credentials(KEYS, self.clock), self.transport)
-        heads = ObjectMetadata(client)
-        ranged = RangedEngine(client=client, heads=heads, clock=self.clock)
-        s5cmd = S5cmdEngine(S5cmd(endpoint_url=server.endpoint), self.clock, heads)
-        harness.real = (self.source, AutoEngine(s5cmd=s5cmd, ranged=ranged))
+        sources = sources_over(ObjectMetadata(client), self.clock)
+        ranged = RangedEngine(client=client, sources=sources, clock=self.clock)
+        s5cmd = S5cmdEngine(S5cmd(endpoint_url=server.endpoint), self.clock, sources)
+        harness.real = (self.source.sources, AutoEngine(s5cmd=s5cmd, ranged=ranged))
         harness.configuration["ProcessInterval"] = 0.2
 
     def serve(self, served: Served, etag: str | None = None, key: str = "model") -> None:
@@ -192,10 +193,10 @@ class ChangingSource(ListedSource):
         super().__init__()
         self._change = change
 
-    async def head(self, bucket: str, key: str) -> ObjectInfo:
+    async def stat(self, name: str) -> ObjectRef:
         if self.tries == 2:
             self._change()
-        return await super().head(bucket, key)
+        return await super().stat(name)
 
 
 async def test_a_change_is_seen_where_listed_etags_are_not_the_objects(
@@ -209,7 +210,7 @@ async def test_a_change_is_seen_where_listed_etags_are_not_the_objects(
 
     device.source = ChangingSource(change)
     assert harness.real
-    harness.real = (device.source, harness.real[1])
+    harness.real = (device.source.sources, harness.real[1])
     async with harness.running():
         device.serve(Served(GOOD, etag="own-1"), etag="listed-1")
         await device.download("odd")

@@ -6,6 +6,7 @@ import sys
 from types import FrameType
 from typing import Any
 
+from s3downloader.core.objects import SourceRef
 from s3downloader.core.records import Download, Options, State
 from s3downloader.store import Change, Store
 
@@ -35,8 +36,8 @@ def paused(harness: Harness, number: int) -> Download:
     return Download(
         download_id=f"paused-{number}",
         command_id="before",
-        bucket="models",
-        key="m/",
+        source=SourceRef("s3", "models", "m/"),
+        layout="tree",
         destination=place,
         staging=f"{place}/.s3downloader/0",
         options=Options(),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import pytest
 
 from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.objects import SourceRef
 from s3downloader.core.records import State
+from s3downloader.store import Change, Store
 
 from ..support import ManualClock
 from .harness import Harness, reaches
@@ -115,3 +118,19 @@ async def test_a_destination_that_is_not_allowed_any_more(harness: Harness) -> N
         error = await harness.wait_for_event("download_error", "x")
         assert error["error_code"] == "destination_not_allowed"
         assert not (roots[1] / "a").exists()
+
+
+async def test_a_source_that_only_a_newer_version_knows_fails(harness: Harness) -> None:
+    harness.source.objects = {"a": 10}
+    async with harness.running():
+        await at_work(harness)
+    harness.engine.release()
+    store = Store(harness.directory / "state")
+    [download] = await store.downloads()
+    elsewhere = msgspec.structs.replace(download, source=SourceRef("gs", "models", "a"))
+    await store.record(Change(downloads=[elsewhere]))
+    await store.close()
+    async with harness.running():
+        error = await harness.wait_for_event("download_error", "a")
+        assert error["error_code"] == "unsupported_source"
+        assert "gs://" in error["error"]

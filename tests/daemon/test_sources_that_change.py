@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from s3downloader.sources.s3.source import ObjectInfo
+from s3downloader.core.objects import ObjectRef
 
 from .harness import Harness
 from .stand_ins import Source
@@ -66,9 +66,9 @@ async def test_what_is_replaced_while_the_daemon_is_away_is_told_once(harness: H
 class RestlessSource(Source):
     """A source whose objects are others each time that one looks."""
 
-    async def head(self, bucket: str, key: str) -> ObjectInfo:
-        self.etags[key] = str(self.tries)
-        return await super().head(bucket, key)
+    async def stat(self, name: str) -> ObjectRef:
+        self.etags[name] = str(self.tries)
+        return await super().stat(name)
 
 
 async def test_a_source_that_keeps_changing_fails_and_can_be_resumed(harness: Harness) -> None:

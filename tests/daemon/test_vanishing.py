@@ -18,10 +18,10 @@ from s3downloader.engines.base import FetchJob, Sink
 from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.s5cmd.program import S5cmd
+from s3downloader.sources.registry import sources_over
 from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
-from s3downloader.sources.s3.source import S3Source
 from sandbox.link import Link
 from sandbox.servers import ObjectServer
 
@@ -257,11 +257,11 @@ def real(
     for name, value in object_server.environment.items():
         monkeypatch.setenv(name, value)
     client = S3Client(link.endpoint, Credentials(os.environ, harness.clock))
-    heads = ObjectMetadata(client)
+    sources = sources_over(ObjectMetadata(client), harness.clock)
     tool = S5cmd(endpoint_url=link.endpoint)
-    ranged = RangedEngine(client=client, heads=heads, clock=harness.clock)
-    engine = AutoEngine(s5cmd=S5cmdEngine(tool, harness.clock, heads), ranged=ranged)
-    harness.real = (S3Source(heads, harness.clock), engine)
+    ranged = RangedEngine(client=client, sources=sources, clock=harness.clock)
+    engine = AutoEngine(s5cmd=S5cmdEngine(tool, harness.clock, sources), ranged=ranged)
+    harness.real = (sources, engine)
     yield harness
     client.transport.close_idle()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from s3downloader.core.objects import SourceRef
 from s3downloader.core.records import Download, Options
 
 __all__ = ["a_download", "tree", "write"]
@@ -15,8 +16,8 @@ def a_download(root: Path, key: str = "v2/", **options: Any) -> Download:
     return Download(
         download_id="d",
         command_id="c",
-        bucket="models",
-        key=key,
+        source=SourceRef("s3", "models", key),
+        layout="tree" if key.endswith("/") else "file",
         destination=str(root / "m"),
         staging=str(root / ".s3downloader" / "0123"),
         options=Options(**options),

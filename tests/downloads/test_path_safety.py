@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.objects import SourceRef
 from s3downloader.downloads.planning import path_safety
 
 
@@ -118,12 +119,13 @@ def test_what_stands_in_the_way_of_a_file_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_sources_are_matched_by_patterns(source: str, allowed: list[str], ok: bool) -> None:
-    bucket, key = source.split("/", 1)
+    bucket, _, key = source.partition("/")
+    ref = SourceRef("s3", bucket, key)
     if ok:
-        path_safety.check_source(bucket, key, allowed)
+        path_safety.check_source(ref, allowed)
         return
     with pytest.raises(DownloaderError) as caught:
-        path_safety.check_source(bucket, key, allowed)
+        path_safety.check_source(ref, allowed)
     assert caught.value.code is ErrorCode.SOURCE_NOT_ALLOWED
 
 

@@ -6,16 +6,17 @@ import hashlib
 import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
 
 from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.objects import ObjectRef, SourceRef
 from s3downloader.core.records import Download, FileRecord, Options
 from s3downloader.downloads.planning.checksum_manifest import MOST_BYTES
 from s3downloader.downloads.planning.plan import Differences, make_plan
-from s3downloader.sources.s3.source import ObjectInfo
+from s3downloader.sources.base import Source
 from s3downloader.store import Change, Store
 
 A, B, C = (hashlib.sha256(name.encode()).hexdigest() for name in "abc")
@@ -31,23 +32,20 @@ class Bucket:
         """Of objects that are larger than what stands for them."""
         self.reads: list[str] = []
 
-    def _info(self, key: str) -> ObjectInfo:
-        data = self.objects[key]
+    async def stat(self, name: str) -> ObjectRef:
+        data = self.objects[name]
         etag = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        return ObjectInfo(key, self.sizes.get(key, len(data)), etag)
+        return ObjectRef(name, self.sizes.get(name, len(data)), etag)
 
-    async def list(self, bucket: str, prefix: str) -> AsyncIterator[ObjectInfo]:
-        for key in sorted(self.objects):
-            if key.startswith(prefix):
-                yield self._info(key)
+    async def list(self) -> AsyncIterator[ObjectRef]:
+        for name in sorted(self.objects):
+            if name.startswith(PREFIX):
+                yield await self.stat(name)
 
-    async def head(self, bucket: str, key: str) -> ObjectInfo:
-        return self._info(key)
-
-    async def read(self, bucket: str, key: str, etag: str, size: int) -> bytes:
-        assert (etag, size) == (self._info(key).etag, self._info(key).size)
-        self.reads.append(key)
-        return self.objects[key]
+    async def read_small(self, wanted: ObjectRef) -> bytes:
+        assert wanted == await self.stat(wanted.name)
+        self.reads.append(wanted.name)
+        return self.objects[wanted.name]
 
     def put(self, **texts: str) -> None:
         """Put objects below PREFIX; `__` in a name stands for the slash."""
@@ -78,8 +76,8 @@ class Planner:
         self.download = Download(
             download_id="d1",
             command_id="c1",
-            bucket="models",
-            key=PREFIX,
+            source=SourceRef("s3", "models", PREFIX),
+            layout="tree",
             destination=str(directory / "destination"),
             staging=str(directory / "staging"),
             options=Options(),
@@ -98,7 +96,7 @@ class Planner:
             self.download, plan=self.download.plan + 1, **changes
         )
         await self._store.record(Change(downloads=[self.download]))
-        return await make_plan(self.download, self._bucket, self._store)
+        return await make_plan(self.download, cast(Source, self._bucket), self._store)
 
     async def files(self) -> list[FileRecord]:
         return [file async for file in self._store.files("d1")]
@@ -121,7 +119,8 @@ async def test_without_sums_no_file_must_have_one(planner: Planner, bucket: Buck
 
 
 async def test_one_object_has_that_of_the_command(planner: Planner) -> None:
-    assert await planner.plan(key=f"{PREFIX}a", sha256=A.upper()) == {"a": A}
+    source = SourceRef("s3", "models", f"{PREFIX}a")
+    assert await planner.plan(source=source, layout="file", sha256=A.upper()) == {"a": A}
 
 
 async def test_the_command_names_files_below_the_prefix(planner: Planner) -> None:
@@ -157,14 +156,14 @@ async def test_objects_in_folders_go_before_those_above(planner: Planner, bucket
 class OddBucket(Bucket):
     """One whose listing tells other ETags than its objects have."""
 
-    async def list(self, bucket: str, prefix: str) -> AsyncIterator[ObjectInfo]:
-        async for info in super().list(bucket, prefix):
-            yield msgspec.structs.replace(info, etag=f"listed-{info.etag}")
+    async def list(self) -> AsyncIterator[ObjectRef]:
+        async for own in super().list():
+            yield msgspec.structs.replace(own, validator=f"listed-{own.validator}")
 
-    async def read(self, bucket: str, key: str, etag: str, limit: int) -> bytes:
-        if etag != self._info(key).etag:
+    async def read_small(self, wanted: ObjectRef) -> bytes:
+        if wanted != await self.stat(wanted.name):
             raise DownloaderError(ErrorCode.SOURCE_CHANGED, "it has another ETag")
-        return await super().read(bucket, key, etag, limit)
+        return await super().read_small(wanted)
 
 
 async def test_an_object_that_is_listed_with_another_etag_is_read(

@@ -28,7 +28,7 @@ def begun(root: Path, before: dict[str, str] | None, key: str = "v2/") -> Downlo
         write(root / "m", before)
     download = a_download(root, key, publish="replace")
     prepare(download)
-    write(Path(download.staging, "files"), NEW if download.is_prefix else {"a": "new"})
+    write(Path(download.staging, "files"), NEW if download.is_tree else {"a": "new"})
     return msgspec.structs.replace(download, exchange=replace.begin(download))
 
 

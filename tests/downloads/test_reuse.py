@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
 
+from s3downloader.core.checksums import Expected
 from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.objects import ObjectRef, SourceRef
 from s3downloader.core.records import Download, FileRecord
 from s3downloader.downloads.planning import reuse
 from s3downloader.downloads.publishing.publish import prepare, publish_files
+from s3downloader.sources.base import Source
 from s3downloader.store import Change, Item, Store
 
 from .support import a_download, tree, write
@@ -31,9 +35,18 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 def items(**changes: str) -> list[Item]:
     """What a source lists: `FILES`, with an ETag each, and checksums where the test has one."""
     return [
-        Item(path, f"v/{path}", len(content), f"{DIGEST}-{number}", changes.get(path, ""))
+        Item(
+            path,
+            ObjectRef(f"v/{path}", len(content), f"{DIGEST}-{number}"),
+            changes.get(path, ""),
+        )
         for number, (path, content) in enumerate(FILES.items(), 1)
     ]
+
+
+def changed(item: Item, **changes: Any) -> Item:
+    """The same with another object."""
+    return item._replace(object=msgspec.structs.replace(item.object, **changes))
 
 
 async def published(store: Store, root: Path, listed: list[Item], checksum: str = "") -> None:
@@ -53,15 +66,33 @@ async def planned(store: Store, download: Download, listed: list[Item]) -> None:
     prepare(download)
 
 
-async def no_checksum(bucket: str, key: str, etag: str, size: int) -> str:
-    """A store that has no checksums."""
-    return ""
+class Checksums:
+    """A source that keeps the checksums that the test gives it, by the names of objects."""
+
+    def __init__(self, **values: str) -> None:
+        self.values = values
+        self.error: DownloaderError | None = None
+        self.asked: list[ObjectRef] = []
+
+    async def checksum(self, wanted: ObjectRef) -> Expected | None:
+        self.asked.append(wanted)
+        if self.error:
+            raise self.error
+        value = self.values.get(wanted.name)
+        return Expected(algorithm="CRC64NVME", value=value) if value else None
+
+
+SAME_A = {"v/a": "same", "v/deep/b": "other"}
+"""Checksums of which the first alone is that of what was published."""
 
 
 async def taken(
-    store: Store, download: Download, ask: reuse.AskChecksum = no_checksum
+    store: Store, download: Download, checksums: Checksums | None = None
 ) -> list[FileRecord]:
-    return [file async for batch in reuse.stage_unchanged(download, store, ask) for file in batch]
+    source = cast(Source, checksums or Checksums())
+    return [
+        file async for batch in reuse.stage_unchanged(download, store, source) for file in batch
+    ]
 
 
 def staged(download: Download) -> dict[str, str]:
@@ -103,18 +134,13 @@ async def test_an_object_uploaded_anew_is_known_by_its_checksum(
     store: Store, tmp_path: Path
 ) -> None:
     await published(store, tmp_path, items(), checksum="CRC64NVME:same")
-    requested = []
-
-    async def ask(bucket: str, key: str, etag: str, size: int) -> str:
-        requested.append((bucket, key, etag, size))
-        return "CRC64NVME:same" if key == "v/a" else "CRC64NVME:other"
-
+    source = Checksums(**SAME_A)
     download = a_download(tmp_path)
-    await planned(store, download, [item._replace(etag="anew-2") for item in items()])
-    assert [(f.path, f.checksum) for f in await taken(store, download, ask)] == [
+    await planned(store, download, [changed(item, validator="anew-2") for item in items()])
+    assert [(f.path, f.checksum) for f in await taken(store, download, source)] == [
         ("a", "CRC64NVME:same")
     ]
-    assert requested == [("models", "v/a", "anew-2", 4), ("models", "v/deep/b", "anew-2", 8)]
+    assert source.asked == [ObjectRef("v/a", 4, "anew-2"), ObjectRef("v/deep/b", 8, "anew-2")]
 
 
 async def test_where_nothing_can_be_made_of_a_file_it_is_fetched(
@@ -148,7 +174,9 @@ async def test_another_version_of_an_object_is_fetched(store: Store, tmp_path: P
     await published(store, tmp_path, items())
     download = a_download(tmp_path)
     a, b = items()
-    await planned(store, download, [a._replace(etag="other"), b._replace(size=b.size + 1)])
+    await planned(
+        store, download, [changed(a, validator="other"), changed(b, size=b.object.size + 1)]
+    )
     assert await taken(store, download) == []
 
 
@@ -158,9 +186,9 @@ async def test_another_version_of_an_object_is_fetched(store: Store, tmp_path: P
 async def test_a_weak_etag_is_of_the_same_version(
     store: Store, tmp_path: Path, before: str, now: str
 ) -> None:
-    await published(store, tmp_path, [item._replace(etag=before) for item in items()])
+    await published(store, tmp_path, [changed(item, validator=before) for item in items()])
     download = a_download(tmp_path)
-    await planned(store, download, [item._replace(etag=now) for item in items()])
+    await planned(store, download, [changed(item, validator=now) for item in items()])
     assert len(await taken(store, download)) == 2
 
 
@@ -172,42 +200,38 @@ async def test_a_validator_that_is_no_digest_proves_no_other_object(
     store: Store, tmp_path: Path, etag: str, checksum: str
 ) -> None:
     """Its checksum is, where the store has one."""
-
-    async def ask(bucket: str, key: str, etag: str, size: int) -> str:
-        return "CRC64NVME:same" if key == "v/a" else "CRC64NVME:other"
-
-    listed = [item._replace(etag=etag) for item in items()]
+    listed = [changed(item, validator=etag) for item in items()]
     await published(store, tmp_path, listed, checksum)
-    download = msgspec.structs.replace(a_download(tmp_path), bucket="others")
+    download = msgspec.structs.replace(
+        a_download(tmp_path), source=SourceRef("s3", "others", "v2/")
+    )
     await planned(store, download, listed)
     proven = ["a"] if checksum else []
-    assert [file.path for file in await taken(store, download, ask)] == proven
+    assert [f.path for f in await taken(store, download, Checksums(**SAME_A))] == proven
 
 
 async def test_without_a_validator_no_version_is_the_same(store: Store, tmp_path: Path) -> None:
-    await published(store, tmp_path, [item._replace(etag="") for item in items()])
+    await published(store, tmp_path, [changed(item, validator="") for item in items()])
     download = a_download(tmp_path)
-    await planned(store, download, [item._replace(etag="") for item in items()])
+    await planned(store, download, [changed(item, validator="") for item in items()])
     assert await taken(store, download) == []
 
 
 async def test_an_object_that_is_not_as_listed_is_fetched(store: Store, tmp_path: Path) -> None:
     """Where a store's listing tells other ETags than its objects have."""
     await published(store, tmp_path, items(), checksum="CRC64NVME:same")
-
-    async def ask(bucket: str, key: str, etag: str, size: int) -> str:
-        raise DownloaderError(ErrorCode.SOURCE_CHANGED, "it has another ETag")
-
+    source = Checksums()
+    source.error = DownloaderError(ErrorCode.SOURCE_CHANGED, "it has another ETag")
     download = a_download(tmp_path)
-    await planned(store, download, [item._replace(etag="anew-2") for item in items()])
-    assert await taken(store, download, ask) == []
+    await planned(store, download, [changed(item, validator="anew-2") for item in items()])
+    assert await taken(store, download, source) == []
 
 
 async def test_a_checksum_that_is_asked_for_decides(store: Store, tmp_path: Path) -> None:
     await published(store, tmp_path, items(a="5a", **{"deep/b": "5b"}))
     download = a_download(tmp_path)
     a, b = items(a="5a")
-    await planned(store, download, [a._replace(etag="other"), b._replace(sha256="5c")])
+    await planned(store, download, [changed(a, validator="other"), b._replace(sha256="5c")])
     assert [file.path for file in await taken(store, download)] == ["a"]
 
 

@@ -15,7 +15,7 @@ from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.core.records import Failure, Options, State
 from s3downloader.downloads.active_download import ActiveDownload
 from s3downloader.downloads.state_machine import CommandContext, StateMachine
-from s3downloader.store import Change, Totals
+from s3downloader.store import RESPONSES, Change, Totals
 from s3downloader.store.outbox import Outbox
 
 from ..daemon.disk import Gate, GatedStore, Gates
@@ -55,7 +55,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         raise NotImplementedError
 
     machine = StateMachine(
-        Outbox(store, publish, clock), clock, lambda: 100_000, on_change=lambda _: None
+        Outbox(store, {RESPONSES: publish}, clock), clock, lambda: 100_000, on_change=lambda _: None
     )
     active = ActiveDownload(a_download(tmp_path), clock)
     await machine.open(active, CONTEXT)

@@ -20,7 +20,7 @@ MiB = 1 << 20
 FIELDS = {
     "    numworkers: int = 256\n": '    more: str = ""\n',
     "    download_id: str\n    command_id: str\n": (
-        "    priority: int = 5\n    origin: dict[str, str] = {}\n"
+        "    priority: int = 5\n    caller: dict[str, str] = {}\n"
     ),
 }
 """What a newer downloader adds to records, after which lines."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from s3downloader.core.clock import Clock, SystemClock
+from s3downloader.core.objects import SourceRef
 from s3downloader.core.records import FileRecord, Options
 from s3downloader.core.throttle import Share, Throttle
 from s3downloader.engines.base import Engine, FetchJob
@@ -19,8 +20,8 @@ from s3downloader.engines.disk import Disk
 from s3downloader.engines.ranged.engine import RangedEngine
 from s3downloader.engines.s5cmd.engine import S5cmdEngine
 from s3downloader.engines.s5cmd.program import S5cmd
-from s3downloader.engines.verification import Heads
 from s3downloader.sources.http.transport import Transport
+from s3downloader.sources.registry import Sources, sources_over
 from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
@@ -80,7 +81,11 @@ class FastClock:
         await asyncio.sleep(seconds / self._SPEED)
 
 
-def _client(endpoint: str, credentials: Credentials, patience: float = 30.0) -> S3Client:
+def client_at(
+    endpoint: str, credentials: Credentials | None = None, patience: float = 30.0
+) -> S3Client:
+    """Return what sends requests to `endpoint`."""
+    credentials = credentials or Credentials(os.environ, SystemClock())
     client = S3Client(endpoint, credentials, Transport(patience=patience))
     to_close.callback(client.transport.close_idle)
     return client
@@ -88,8 +93,8 @@ def _client(endpoint: str, credentials: Credentials, patience: float = 30.0) -> 
 
 def by_s5cmd(endpoint: str, clock: Clock, binary: Path | None = None) -> S5cmdEngine:
     """Return an engine of s5cmd that reads from `endpoint`."""
-    heads = ObjectMetadata(_client(endpoint, Credentials(os.environ, clock)))
-    return S5cmdEngine(S5cmd(endpoint_url=endpoint, binary=binary), clock, heads)
+    sources = sources_over(ObjectMetadata(client_at(endpoint)), clock)
+    return S5cmdEngine(S5cmd(endpoint_url=endpoint, binary=binary), clock, sources)
 
 
 def by_ranges(
@@ -97,22 +102,23 @@ def by_ranges(
     clock: Clock | None = None,
     *,
     credentials: Credentials | None = None,
-    heads: Heads | None = None,
+    sources: Sources | None = None,
     disk: Disk | None = None,
     stall_timeout: float = 30.0,
 ) -> RangedEngine:
     """Return the engine of ranges that reads from `endpoint`."""
     clock = clock or SystemClock()
-    client = _client(endpoint, credentials or Credentials(os.environ, clock), stall_timeout)
-    heads = heads or ObjectMetadata(client)
-    return RangedEngine(client=client, heads=heads, clock=clock, disk=disk)
+    credentials = credentials or Credentials(os.environ, clock)
+    client = client_at(endpoint, credentials, stall_timeout)
+    sources = sources or sources_over(ObjectMetadata(client), clock)
+    return RangedEngine(client=client, sources=sources, clock=clock, disk=disk)
 
 
 def job(staging: Path, options: Options | None = None, share: Share | None = None) -> FetchJob:
     """A job whose share is unlimited unless one is given."""
     return FetchJob(
         download_id="d1",
-        bucket=BUCKET,
+        source=SourceRef("s3", BUCKET, ""),
         staging=staging,
         options=options or UNVERIFIED,
         share=share or Throttle(SystemClock(), lambda: 0).open(),

@@ -39,7 +39,7 @@ async def test_the_fault_that_ends_a_fetch_is_raised(
     code: ErrorCode,
 ) -> None:
     plan = Plan(object_server, "faults/")
-    gone = msgspec.structs.replace(await plan.put("gone", b"gone"), key="faults/none")
+    gone = msgspec.structs.replace(await plan.put("gone", b"gone"), name="faults/none")
     files = Files([gone, await plan.put("here", b"here")])
     engine = make(object_server.endpoint, SystemClock())
     with pytest.raises(DownloaderError) as caught:

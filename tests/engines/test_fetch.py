@@ -124,12 +124,12 @@ async def test_odd_keys_arrive_byte_by_byte(
         for file, key in zip(files, keys, strict=True)
     ]
     for file in files:
-        await api_server.put(file.key, file.key.encode())
+        await api_server.put(file.name, file.name.encode())
     engine = by_s5cmd(api_server.endpoint, SystemClock())
     staging = tmp_path / "a 'staging' folder"
     await fetch_with(engine, job(staging), stream(files), Recorder())
-    assert {file.key: (staging / "files" / file.path).read_text() for file in files} == {
-        file.key: file.key for file in files
+    assert {file.name: (staging / "files" / file.path).read_text() for file in files} == {
+        file.name: file.name for file in files
     }
 
 

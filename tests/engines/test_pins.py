@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +11,14 @@ import pytest
 from s3downloader.core.aio import stop
 from s3downloader.core.clock import SystemClock
 from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.objects import SourceRef
 from s3downloader.core.records import Options
 from s3downloader.core.throttle import Throttle
-from s3downloader.engines.ranged.range_reader import BucketReader
+from s3downloader.engines.ranged.range_reader import SourceReader
 from s3downloader.engines.ranged.range_request import ResponseHandler
 from s3downloader.engines.ranged.server_features import ServerFeatures
-from s3downloader.sources.s3.client import S3Client
-from s3downloader.sources.s3.credentials import Credentials
-from s3downloader.sources.s3.object_metadata import ChecksumMode
+from s3downloader.sources.s3.object_metadata import ObjectMetadata
+from s3downloader.sources.s3.source import S3Source
 from tests.sources.lying_server import LyingServer, ReceivedRequest, Reply
 from tests.support import eventually
 
@@ -37,7 +36,16 @@ from .objects import (
     refused,
     with_headers,
 )
-from .support import FastClock, Files, ForgivingRecorder, by_ranges, fetch_with, job, names
+from .support import (
+    FastClock,
+    Files,
+    ForgivingRecorder,
+    by_ranges,
+    client_at,
+    fetch_with,
+    job,
+    names,
+)
 
 
 @BOTH
@@ -64,13 +72,12 @@ async def test_of_an_answer_with_another_etag_no_byte_is_taken() -> None:
     taken: list[int] = []
     clock = SystemClock()
     async with LyingServer(heedless) as server:
-        reader = BucketReader(
-            "models",
-            client=S3Client(server.endpoint, Credentials(os.environ, clock)),
+        client = client_at(server.endpoint)
+        reader = SourceReader(
+            S3Source(ObjectMetadata(client), clock, SourceRef("s3", "models", "")),
+            client=client,
             share=Throttle(clock, lambda: 0).open(),
             features=ServerFeatures(clock),
-            checksum_mode=ChecksumMode(),
-            accelerate=False,
         )
         file = file_of(other, etag="listed")
         with pytest.raises(DownloaderError) as caught:
@@ -210,7 +217,7 @@ async def test_an_object_listed_with_another_etag_comes_once_relisted(
         assert caught.value.code is ErrorCode.SOURCE_CHANGED
         sink = await fetch(server.endpoint, tmp_path, file, relisted=True)
     assert content(tmp_path) == bytes_
-    assert sink.files[0].etag == "listed", "what a listing tells is compared with a listing"
+    assert sink.files[0].validator == "listed", "what a listing tells is compared with a listing"
 
 
 @BOTH
@@ -243,7 +250,7 @@ async def test_a_weak_etag_listed_as_strong_under_strong_comparison(
         assert caught.value.code is ErrorCode.SOURCE_CHANGED
         sink = await fetch(server.endpoint, tmp_path, listed, relisted=True)
     assert content(tmp_path) == bytes_
-    assert sink.files[0].etag == "tag"
+    assert sink.files[0].validator == "tag"
 
 
 async def test_what_is_not_as_listed_is_continued_after_a_pause(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from s3downloader.core.aio import stop
 from s3downloader.core.clock import SystemClock
 from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.objects import SourceRef
 from s3downloader.core.records import FileRecord, Options
 from s3downloader.core.throttle import Throttle
 from sandbox.link import Link
@@ -218,12 +219,12 @@ async def test_what_the_store_refuses_is_told(
 ) -> None:
     plan = Plan(object_server, "ranges/refused timeout/")
     file = await plan.put("NoSuchBucket", bytes(size))
-    gone = msgspec.structs.replace(file, key=f"{file.key} SlowDown")
+    gone = msgspec.structs.replace(file, name=f"{file.name} SlowDown")
     error = await refused(object_server.endpoint, tmp_path, [gone])
     assert error.code is ErrorCode.OBJECT_NOT_FOUND
-    assert f"s3://models/{gone.key}" in error.message
+    assert f"s3://models/{gone.name}" in error.message
 
-    changed = msgspec.structs.replace(file, etag="0" * 32)
+    changed = msgspec.structs.replace(file, validator="0" * 32)
     error = await refused(object_server.endpoint, tmp_path, [changed])
     assert error.code is ErrorCode.SOURCE_CHANGED
     assert names(tmp_path / "ranged") == []
@@ -242,7 +243,9 @@ async def test_a_missing_bucket_is_told(
     for name in CREDENTIALS[:2]:
         monkeypatch.setenv(name, api_server.environment[name])
     file = FileRecord(1, "NoSuchKey", "NoSuchKey", 1_000, "0" * 32)
-    elsewhere = msgspec.structs.replace(job(tmp_path, VERIFIED), bucket="no-such-bucket")
+    elsewhere = msgspec.structs.replace(
+        job(tmp_path, VERIFIED), source=SourceRef("s3", "no-such-bucket", "")
+    )
     with pytest.raises(DownloaderError) as caught:
         await fetch_with(by_ranges(api_server.endpoint), elsewhere, Files([file]), Recorder())
     assert caught.value.code is ErrorCode.BUCKET_NOT_FOUND
@@ -317,7 +320,7 @@ async def test_what_arrived_of_a_small_file_in_vain_is_not_counted(
         fetch_with(by_ranges(link.endpoint), job(tmp_path, VERIFIED), Files([old]), sink)
     )
     await eventually(lambda: sink.total)
-    await object_server.put(old.key, b"another")
+    await object_server.put(old.name, b"another")
     link.cut()
     link.thaw()
     link.restore()

@@ -7,6 +7,7 @@ import itertools
 import os
 import random
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,27 @@ import pytest
 from s3downloader.core.checksums import CRCS, Expected
 from s3downloader.core.clock import SystemClock
 from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.objects import ObjectRef
 from s3downloader.core.records import FileRecord, Options
+from s3downloader.sources.registry import Sources
 from s3downloader.sources.s3.credentials import Credentials, Keys
-from s3downloader.sources.s3.object_metadata import ChecksumMode
+from s3downloader.sources.s3.object_metadata import ObjectMetadata
+from s3downloader.sources.s3.source import S3Source
 from sandbox.link import Link
 from sandbox.servers import ApiServer, ObjectServer
 
 from .busy_server import BusyServer, refusal
-from .support import FastClock, Files, ForgivingRecorder, Plan, Recorder, by_ranges, fetch_with, job
+from .support import (
+    FastClock,
+    Files,
+    ForgivingRecorder,
+    Plan,
+    Recorder,
+    by_ranges,
+    client_at,
+    fetch_with,
+    job,
+)
 
 MIB = 1 << 20
 DATA = random.Random(7).randbytes(200_000)
@@ -226,18 +240,15 @@ def told_by_aws(content: bytes, algorithm: str, *, with_parts: bool) -> Expected
     )
 
 
-class KnownHeads:
-    """Heads that are known."""
+class Knowing(S3Source):
+    """A source that knows the checksum of all its objects."""
 
-    def __init__(self, expected: Expected) -> None:
+    def __init__(self, expected: Expected, *what: Any, **how: Any) -> None:
+        super().__init__(*what, **how)
         self._expected = expected
-        self.checksum_mode = ChecksumMode()
 
-    async def expected(self, bucket: str, key: str, etag: str, size: int) -> Expected:
+    async def checksum(self, wanted: ObjectRef) -> Expected:
         return self._expected
-
-    async def validator(self, bucket: str, key: str, size: int) -> str:
-        raise NotImplementedError
 
 
 @pytest.mark.parametrize(
@@ -260,11 +271,13 @@ async def test_only_the_damaged_parts_of_an_object_are_fetched_again(
     content = random.Random(1).randbytes(17 * MIB)
     plan = Plan(object_server, "stores/")
     await plan.put("told", content)
-    heads = KnownHeads(told_by_aws(content, algorithm, with_parts=with_parts))
+    expected = told_by_aws(content, algorithm, with_parts=with_parts)
+    metadata, clock = ObjectMetadata(client_at(link.endpoint)), SystemClock()
+    sources = Sources({"s3": partial(Knowing, expected, metadata, clock)})
     options = Options(part_size=part_size, concurrency=1)  # which part is hit is no chance
     link.corrupt_after(7 * MIB)
     sink = ForgivingRecorder()
-    engine = by_ranges(link.endpoint, heads=heads)
+    engine = by_ranges(link.endpoint, sources=sources)
     await fetch_with(engine, job(tmp_path, options), Files(plan.files), sink)
     plan.check(tmp_path, sink)
     assert sink.files[0].checksum.startswith(f"{algorithm}:")

@@ -103,7 +103,7 @@ async def test_after_a_loss_of_power_nothing_is_trusted(
 async def test_a_file_in_place_of_an_older_object_is_not_taken(
     engine: S5cmdEngine, left: Staging, tmp_path: Path
 ) -> None:
-    replaced = msgspec.structs.replace(PLAN[2], etag="of a later upload of the same size")
+    replaced = msgspec.structs.replace(PLAN[2], validator="of a later upload of the same size")
     sink = Recorder()
     await engine.recover(job(tmp_path), stream([*PLAN[:2], replaced]), sink)
     assert sink.numbers == [1]
@@ -114,7 +114,7 @@ async def test_a_file_in_place_without_a_validator_is_not_taken(
 ) -> None:
     """Nothing tells that it is of the object that is there now."""
     [unknown] = records({"one": 3}, "p/")
-    unknown = msgspec.structs.replace(unknown, etag="")
+    unknown = msgspec.structs.replace(unknown, validator="")
     staging = Staging(tmp_path)
     staging.make()
     (tmp_path / "in-flight/1.object").write_bytes(b"one")

@@ -105,7 +105,9 @@ def test_it_continues_with_the_parts_and_crc_it_began_with(tmp_path: Path) -> No
     assert path.read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("change", [{"etag": "another"}, {"size": SIZE + 1}, {"size": SIZE - 1}])
+@pytest.mark.parametrize(
+    "change", [{"validator": "another"}, {"size": SIZE + 1}, {"size": SIZE - 1}]
+)
 def test_another_version_begins_anew(tmp_path: Path, change: dict[str, str | int]) -> None:
     with transfer(tmp_path) as old:
         fetch(old, content=bytes(SIZE))
@@ -169,10 +171,10 @@ def test_what_was_rewound_is_not_there_any_more(tmp_path: Path, power: bool) -> 
 
 def test_another_own_validator_begins_anew(tmp_path: Path) -> None:
     """Where the listing tells the same as before, and the object another."""
-    own = msgspec.structs.replace(FILE, etag="own")
+    own = msgspec.structs.replace(FILE, validator="own")
     with transfer(tmp_path, own, listed="etag") as some:
         fetch(some, content=bytes(SIZE))
-    other = msgspec.structs.replace(FILE, etag="other")
+    other = msgspec.structs.replace(FILE, validator="other")
     with transfer(tmp_path, other, listed="etag") as again:
         assert fetch(again) == SIZE
     with transfer(tmp_path, other, listed="etag") as same:
@@ -180,7 +182,7 @@ def test_another_own_validator_begins_anew(tmp_path: Path) -> None:
 
 
 def test_without_a_validator_every_transfer_begins_anew(tmp_path: Path) -> None:
-    unknown = msgspec.structs.replace(FILE, etag="")
+    unknown = msgspec.structs.replace(FILE, validator="")
     with transfer(tmp_path, unknown) as some:
         fetch(some)
     with transfer(tmp_path, unknown) as again:

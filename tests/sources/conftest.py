@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import pytest
 
 from s3downloader.core.clock import Clock, SystemClock
+from s3downloader.core.objects import ObjectRef, SourceRef
 from s3downloader.sources.http.transport import Transport
 from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
@@ -37,25 +39,44 @@ def _close() -> Iterator[None]:
         yield
 
 
-def source_at(
+class Buckets:
+    """Opens sources at the prefixes of a server's buckets."""
+
+    def __init__(self, open_: Callable[[SourceRef], S3Source]) -> None:
+        self._open = open_
+
+    def __call__(self, bucket: str, prefix: str = "") -> S3Source:
+        return self._open(SourceRef("s3", bucket, prefix))
+
+
+def buckets_at(
     endpoint: str, *, patience: float = 30.0, clock: Clock | None = None, **how: Any
-) -> S3Source:
+) -> Buckets:
     clock = clock or SystemClock()
     transport = Transport(patience=patience)
     _to_close.callback(transport.close_idle)
     client = S3Client(endpoint, Credentials(os.environ, clock), transport)
-    return S3Source(ObjectMetadata(client), clock, **how)
+    return Buckets(partial(S3Source, ObjectMetadata(client), clock, **how))
+
+
+def source_at(endpoint: str, prefix: str = "", **how: Any) -> S3Source:
+    return buckets_at(endpoint, **how)("models", prefix)
+
+
+def described(found: ObjectRef) -> tuple[str, int, str]:
+    """Name, size and validator of an object."""
+    return found.name, found.size, found.validator
 
 
 @pytest.fixture
-def source(object_server: ObjectServer) -> S3Source:
-    return source_at(object_server.endpoint)
+def buckets(object_server: ObjectServer) -> Buckets:
+    return buckets_at(object_server.endpoint)
 
 
 @pytest.fixture
-def odd_source(api_server: ApiServer) -> S3Source:
-    """A source whose server keeps every key as it is."""
-    return source_at(api_server.endpoint)
+def odd_buckets(api_server: ApiServer) -> Buckets:
+    """Those of a server that keeps every key as it is."""
+    return buckets_at(api_server.endpoint)
 
 
 @pytest.fixture

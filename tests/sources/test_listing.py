@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from s3downloader.core.errors import DownloaderError, ErrorCode
-from s3downloader.sources.s3.source import ObjectInfo, S3Source
+from s3downloader.core.objects import ObjectRef
+from s3downloader.sources.s3.source import S3Source
 from sandbox.servers import ObjectServer
 
-from .conftest import source_at
+from .conftest import described, source_at
 from .lying_server import (
     LyingServer,
     ReceivedRequest,
@@ -68,15 +69,19 @@ class Keys:
 @asynccontextmanager
 async def lying(answer: Callable[[ReceivedRequest], Reply], **how: Any) -> AsyncIterator[S3Source]:
     async with LyingServer(answer) as server:
-        yield source_at(server.endpoint, **{"retry_count": 0, **how})
+        yield source_at(server.endpoint, "m/", **{"retry_count": 0, **how})
 
 
-async def listed(source: S3Source, prefix: str = "m/") -> list[ObjectInfo]:
-    return [info async for info in source.list("models", prefix)]
+async def listed(source: S3Source) -> list[ObjectRef]:
+    return [found async for found in source.list()]
+
+
+async def described_by(source: S3Source) -> list[tuple[str, int, str]]:
+    return [described(found) for found in await listed(source)]
 
 
 async def keys_of(source: S3Source) -> list[str]:
-    return [info.key for info in await listed(source)]
+    return [found.name for found in await listed(source)]
 
 
 async def refusal_of(answer: Callable[[ReceivedRequest], Reply], **how: Any) -> DownloaderError:
@@ -349,22 +354,18 @@ def heads(**fields: str | None) -> Callable[[ReceivedRequest], Reply]:
 @pytest.mark.parametrize("size", [None, "", "abc", "-3", "1e3", "9" * 30])
 async def test_a_size_that_is_not_listed_is_asked_for(size: str | None) -> None:
     async with lying(heads(Size=size)) as source:
-        assert await listed(source) == [ObjectInfo("m/a", 5, "of-the-head")]
-        assert await source.browse("models", "m/", None, 10) == (
-            [ObjectInfo("m/a", 5, "of-the-head")],
-            False,
-        )
+        assert await described_by(source) == [("m/a", 5, "of-the-head")]
 
 
 async def test_without_an_etag_the_date_tells_one_state_from_another() -> None:
     async with lying(heads(ETag=None)) as source:
-        assert await listed(source) == [ObjectInfo("m/a", 3, DATE)]
+        assert await described_by(source) == [("m/a", 3, DATE)]
 
 
 @pytest.mark.parametrize("modified", [None, "yesterday"])
 async def test_without_etag_and_date_the_head_tells(modified: str | None) -> None:
     async with lying(heads(ETag=None, LastModified=modified)) as source:
-        assert await listed(source) == [ObjectInfo("m/a", 5, "of-the-head")]
+        assert await described_by(source) == [("m/a", 5, "of-the-head")]
 
 
 async def test_without_anything_the_validator_is_empty() -> None:
@@ -374,7 +375,7 @@ async def test_without_anything_the_validator_is_empty() -> None:
         return Reply(200, {"Content-Length": "5"})
 
     async with lying(answer) as source:
-        assert await listed(source) == [ObjectInfo("m/a", 5, "")]
+        assert await described_by(source) == [("m/a", 5, "")]
 
 
 async def test_a_head_that_contradicts_the_listing_ends_it() -> None:
@@ -407,7 +408,7 @@ async def test_a_marker_whose_size_is_asked_for_is_one() -> None:
 async def test_a_silent_store_is_asked_once() -> None:
     never = asyncio.Event()
     async with LyingServer(lambda _: Reply(200, {"Content-Length": "1"}, [never])) as server:
-        source = source_at(server.endpoint, patience=0.2)
+        source = source_at(server.endpoint, "m/", patience=0.2)
         with pytest.raises(DownloaderError) as caught:
             await listed(source)
         assert caught.value.code is ErrorCode.TIMEOUT
@@ -445,7 +446,7 @@ async def test_a_page_that_fails_in_passing_is_asked_for_again() -> None:
 async def test_a_page_is_one_request_over_one_connection(object_server: ObjectServer) -> None:
     keys = Keys()
     async with LyingServer(keys) as server:
-        source = source_at(server.endpoint)
+        source = source_at(server.endpoint, "m/")
         for _ in range(3):
             assert await keys_of(source) == KEYS
         assert (len(server.requests), server.connections) == (9, 1)
@@ -454,7 +455,7 @@ async def test_a_page_is_one_request_over_one_connection(object_server: ObjectSe
 async def test_browsing_a_deaf_store_does_not_go_in_a_circle() -> None:
     async with lying(lambda _: page(KEYS[:3])) as source:
         with pytest.raises(DownloaderError, match="does not go on after the key 'm/01'") as caught:
-            await source.browse("models", "m/", "m/01", 10)
+            await anext(source.list(after="m/01", page=10))
     assert caught.value.code is ErrorCode.LISTING_INCOMPLETE
 
 
@@ -464,5 +465,5 @@ async def test_the_real_store_is_listed_in_small_pages(object_server: ObjectServ
     for key in keys:
         await object_server.put(key, b"x")
     for size in (1, 2, 3):
-        found = await listed(source_at(object_server.endpoint, page=size), "small/")
-        assert [info.key for info in found] == keys
+        found = await listed(source_at(object_server.endpoint, "small/", page=size))
+        assert [each.name for each in found] == keys

@@ -10,13 +10,14 @@ import pytest
 from s3downloader.core.checksums import Expected
 from s3downloader.core.clock import SystemClock
 from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.objects import ObjectRef
 from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
-from s3downloader.sources.s3.source import ObjectInfo, S3Source
+from s3downloader.sources.s3.source import S3Source
 from sandbox.servers import ObjectServer
 
-from .conftest import source_at
+from .conftest import described, source_at
 from .lying_server import (
     LyingServer,
     ReceivedRequest,
@@ -30,6 +31,7 @@ MD5 = "0123456789abcdef0123456789abcdef"
 DATE = "Wed, 25 Nov 2026 13:02:32 GMT"
 STORE = {"x-amz-request-id": "4442587F"}
 OBJECT = {"ETag": f'"{MD5}"', "Last-Modified": DATE, **STORE}
+LISTED = ObjectRef("k", 3, MD5)
 
 
 @asynccontextmanager
@@ -40,9 +42,9 @@ async def lying(
         yield source_at(server.endpoint, retry_count=0), server
 
 
-async def headed(answer: Callable[[ReceivedRequest], Reply]) -> ObjectInfo:
+async def headed(answer: Callable[[ReceivedRequest], Reply]) -> tuple[str, int, str]:
     async with lying(answer) as (source, _):
-        return await source.head("models", "k")
+        return described(await source.stat("k"))
 
 
 async def refusal_of(answer: Callable[[ReceivedRequest], Reply]) -> DownloaderError:
@@ -68,19 +70,17 @@ FIRST_BYTE = Reply(206, {**OBJECT, "Content-Range": "bytes 0-0/84"}, b"x")
 
 @pytest.mark.parametrize("length", [None, "", "abc", "-1", "84, 84", "9" * 30])
 async def test_a_size_that_the_head_does_not_tell_is_asked_for(length: str | None) -> None:
-    assert await headed(measured({"Content-Length": length}, FIRST_BYTE)) == ObjectInfo(
-        "k", 84, MD5
-    )
+    assert await headed(measured({"Content-Length": length}, FIRST_BYTE)) == ("k", 84, MD5)
 
 
 async def test_a_head_that_says_empty_and_has_the_md5_of_something() -> None:
-    assert await headed(measured({"Content-Length": "0"}, FIRST_BYTE)) == ObjectInfo("k", 84, MD5)
+    assert await headed(measured({"Content-Length": "0"}, FIRST_BYTE)) == ("k", 84, MD5)
 
 
 @pytest.mark.parametrize("etag", ["d41d8cd98f00b204e9800998ecf8427e", "x-0", ""])
 async def test_an_object_is_empty_where_the_store_says_so(etag: str) -> None:
     async with lying(lambda _: Reply(200, {**OBJECT, "ETag": f'"{etag}"'})) as (source, server):
-        assert (await source.head("models", "k")).size == 0
+        assert (await source.stat("k")).size == 0
         assert server.request_lines == ["HEAD k"]
 
 
@@ -96,7 +96,7 @@ async def test_an_object_is_empty_where_the_store_says_so(etag: str) -> None:
 )
 async def test_a_store_that_knows_no_ranges_tells_the_size_too(get: Reply, size: int) -> None:
     answer = measured({"Content-Length": None}, get)
-    assert await headed(answer) == ObjectInfo("k", size, MD5)
+    assert await headed(answer) == ("k", size, MD5)
 
 
 @pytest.mark.parametrize(
@@ -135,24 +135,22 @@ async def test_a_page_in_the_place_of_a_size() -> None:
 async def test_an_object_that_is_a_page_is_one(object_server: ObjectServer) -> None:
     page = b"<!DOCTYPE html><html>A model card</html>"
     await object_server.put("card.html", page, ContentType="text/html")
-    source = source_at(object_server.endpoint)
-    info = await source.head("models", "card.html")
-    assert info.size == len(page)
-    assert await source.read("models", "card.html", info.etag, info.size) == page
-    [listed] = [info async for info in source.list("models", "card.html")]
-    assert listed == info
+    source = source_at(object_server.endpoint, "card.html")
+    found = await source.stat("card.html")
+    assert found.size == len(page)
+    assert await source.read_small(found) == page
+    [listed] = [each async for each in source.list()]
+    assert described(listed) == described(found)
 
 
 async def test_the_kind_of_a_store_with_nothing_but_dates() -> None:
-    assert await headed(lambda _: Reply(200, {"Last-Modified": DATE}, b"abc")) == ObjectInfo(
-        "k", 3, DATE
-    )
+    assert await headed(lambda _: Reply(200, {"Last-Modified": DATE}, b"abc")) == ("k", 3, DATE)
 
 
 async def test_one_request_over_one_connection_tells_an_object() -> None:
     async with lying(lambda _: Reply(200, OBJECT, b"abc")) as (source, server):
         for _ in range(5):
-            assert await source.head("models", "k") == ObjectInfo("k", 3, MD5)
+            assert described(await source.stat("k")) == ("k", 3, MD5)
         assert (server.request_lines, server.connections) == (["HEAD k"] * 5, 1)
 
 
@@ -174,7 +172,7 @@ async def test_a_refusal_without_a_name_is_of_the_key_or_of_the_bucket(
 async def test_a_refusal_with_a_name_needs_no_other_request() -> None:
     async with lying(lambda _: error_reply(404, "NoSuchKey")) as (source, server):
         with pytest.raises(DownloaderError) as caught:
-            await source.head("models", "k")
+            await source.stat("k")
         assert caught.value.code is ErrorCode.OBJECT_NOT_FOUND
         assert server.request_lines == ["HEAD k", "GET k"]
 
@@ -190,7 +188,7 @@ async def test_a_redirect_without_a_code_names_its_goal(status: int) -> None:
 async def test_a_get_with_a_length_that_is_none_is_not_waited_for() -> None:
     async with lying(lambda _: Reply(200, {**OBJECT, "Content-Length": "abc"}, b"abc")) as (s, _):
         with pytest.raises(DownloaderError) as caught:
-            await s.read("models", "k", MD5, 3)
+            await s.read_small(LISTED)
     assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE
 
 
@@ -218,10 +216,10 @@ async def test_a_small_object_is_the_one_that_was_listed(
 ) -> None:
     async with lying(lambda _: reply) as (source, _):
         if code is None:
-            assert await source.read("models", "k", MD5, 3) == b"abc"
+            assert await source.read_small(LISTED) == b"abc"
             return
         with pytest.raises(DownloaderError) as caught:
-            await source.read("models", "k", MD5, 3)
+            await source.read_small(LISTED)
         assert caught.value.code is ErrorCode(code)
 
 
@@ -248,7 +246,7 @@ async def test_a_store_that_knows_no_checksums_is_asked_once(status: int, code: 
     async with heads_of(answer) as (heads, server):
         assert heads.checksum_mode.headers
         for key in ("k", "l"):
-            assert await heads.expected("models", key, MD5, 3) == Expected(
+            assert await heads.expected("models", ObjectRef(key, 3, MD5)) == Expected(
                 algorithm="MD5", value=MD5
             )
         assert server.request_lines == ["HEAD k", "GET k", "HEAD k", "HEAD l"]
@@ -258,7 +256,7 @@ async def test_a_store_that_knows_no_checksums_is_asked_once(status: int, code: 
 async def test_a_refusal_of_another_cause_is_not_put_down_to_checksums() -> None:
     async with heads_of(lambda _: error_reply(403, "AccessDenied", "No.")) as (heads, _):
         with pytest.raises(DownloaderError, match=r"AccessDenied: No\.") as caught:
-            await heads.expected("models", "k", MD5, 3)
+            await heads.expected("models", LISTED)
         assert caught.value.code is ErrorCode.ACCESS_DENIED
         assert heads.checksum_mode.headers
 
@@ -266,7 +264,7 @@ async def test_a_refusal_of_another_cause_is_not_put_down_to_checksums() -> None
 async def test_expired_credentials_are_not_put_down_to_checksums() -> None:
     async with heads_of(lambda _: error_reply(400, "ExpiredToken")) as (heads, server):
         with pytest.raises(DownloaderError) as caught:
-            await heads.expected("models", "k", MD5, 3)
+            await heads.expected("models", LISTED)
         assert caught.value.code is ErrorCode.CREDENTIALS_UNAVAILABLE
         assert all("x-amz-checksum-mode" in request.headers for request in server.requests)
 
@@ -274,7 +272,7 @@ async def test_expired_credentials_are_not_put_down_to_checksums() -> None:
 async def test_what_is_not_supported_is_not_called_busy() -> None:
     async with heads_of(lambda _: error_reply(501, "NotImplemented", "No.")) as (heads, _):
         with pytest.raises(DownloaderError) as caught:
-            await heads.expected("models", "k", MD5, 3)
+            await heads.expected("models", LISTED)
         assert caught.value.code is ErrorCode.ENGINE_FAILED
 
 
@@ -285,10 +283,10 @@ async def test_what_is_not_supported_is_not_called_busy() -> None:
 async def test_the_checksum_is_of_the_object_that_was_listed(etag: str, agrees: bool) -> None:
     async with heads_of(lambda _: Reply(200, OBJECT, b"abc")) as (heads, _):
         if agrees:
-            assert await heads.expected("models", "k", etag, 3)
+            assert await heads.expected("models", ObjectRef("k", 3, etag))
             return
         with pytest.raises(DownloaderError) as caught:
-            await heads.expected("models", "k", etag, 3)
+            await heads.expected("models", ObjectRef("k", 3, etag))
         assert caught.value.code is ErrorCode.SOURCE_CHANGED
 
 
@@ -296,7 +294,7 @@ async def test_the_checksum_is_of_the_object_that_was_listed(etag: str, agrees: 
 async def test_a_head_without_a_proper_length_still_tells_a_checksum(length: str | None) -> None:
     head = {**OBJECT, "Content-Length": length, "x-amz-checksum-crc32": "AAAAAA=="}
     async with heads_of(lambda _: Reply(200, head)) as (heads, _):
-        expected = await heads.expected("models", "k", MD5, 3)
+        expected = await heads.expected("models", LISTED)
         assert expected == Expected(algorithm="CRC32", value="AAAAAA==")
 
 
@@ -318,7 +316,7 @@ async def test_pages_of_parts_advance_or_end() -> None:
         return Reply(200, COMPOSITE, b"abc")
 
     async with heads_of(answer) as (heads, server):
-        assert await heads.expected("models", "k", "x-2", 3) is None
+        assert await heads.expected("models", ObjectRef("k", 3, "x-2")) is None
         assert [a for a in server.request_lines if a.startswith("GET")] == ["GET k", "GET k"]
 
 
@@ -333,5 +331,5 @@ async def test_a_login_page_among_the_parts_is_no_lack_of_a_checksum(when: str) 
 
     async with heads_of(answer) as (heads, _):
         with pytest.raises(DownloaderError) as caught:
-            await heads.expected("models", "k", "x-2", 3)
+            await heads.expected("models", ObjectRef("k", 3, "x-2"))
         assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE

@@ -16,6 +16,7 @@ import pytest
 from s3downloader.core.checksums import CRCS, Expected, Part, check_file
 from s3downloader.core.clock import SystemClock
 from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.objects import ObjectRef
 from s3downloader.sources.http.transport import Transport
 from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
@@ -104,7 +105,7 @@ async def test_the_checksum_of_an_object(
     heads: ObjectMetadata, server: S3Server, algorithm: Any
 ) -> None:
     etag = put(server, f"summed/{algorithm}", ChecksumAlgorithm=algorithm)
-    expected = await heads.expected(BUCKET, f"summed/{algorithm}", etag, len(DATA))
+    expected = await heads.expected(BUCKET, ObjectRef(f"summed/{algorithm}", len(DATA), etag))
     assert expected == Expected(algorithm=algorithm, value=VALUES[algorithm])
 
 
@@ -112,7 +113,7 @@ async def test_an_object_without_a_checksum_has_its_md5(
     heads: ObjectMetadata, server: S3Server
 ) -> None:
     etag = put(server, "summed/none")
-    expected = await heads.expected(BUCKET, "summed/none", etag, len(DATA))
+    expected = await heads.expected(BUCKET, ObjectRef("summed/none", len(DATA), etag))
     md5 = hashlib.md5(DATA, usedforsecurity=False).hexdigest()
     assert expected == Expected(algorithm="MD5", value=md5)
 
@@ -124,10 +125,10 @@ async def test_odd_keys_are_signed_as_they_are(
     """moto keeps every key, and SeaweedFS checks the signature, also where it keeps another key."""
     async with heads_of(api_server.endpoint, api_server.environment) as heads:
         etag = put(api_server, f"odd/{key}")
-        assert await heads.expected(BUCKET, f"odd/{key}", etag, len(DATA))
+        assert await heads.expected(BUCKET, ObjectRef(f"odd/{key}", len(DATA), etag))
     async with heads_of(object_server.endpoint, object_server.environment) as heads:
         with pytest.raises(DownloaderError) as caught:
-            await heads.expected(BUCKET, f"never/{key}", "", 0)
+            await heads.expected(BUCKET, ObjectRef(f"never/{key}", 0, ""))
         cause = str(caught.value.details["cause"])
         assert "SignatureDoesNotMatch" not in cause, checksum_from_headers
 
@@ -136,7 +137,7 @@ async def test_odd_keys_of_the_real_store(object_server: ObjectServer) -> None:
     async with heads_of(object_server.endpoint, object_server.environment) as heads:
         for key in ODD_KEYS[:7]:
             etag = put(object_server, f"odd/{key}")
-            assert await heads.expected(BUCKET, f"odd/{key}", etag, len(DATA))
+            assert await heads.expected(BUCKET, ObjectRef(f"odd/{key}", len(DATA), etag))
 
 
 async def test_an_object_in_parts_may_have_a_checksum_as_a_whole(
@@ -144,7 +145,7 @@ async def test_an_object_in_parts_may_have_a_checksum_as_a_whole(
 ) -> None:
     etag = upload(server, "parts/full", PARTS, ChecksumAlgorithm="CRC64NVME")
     data = b"".join(PARTS)
-    expected = await heads.expected(BUCKET, "parts/full", etag, len(data))
+    expected = await heads.expected(BUCKET, ObjectRef("parts/full", len(data), etag))
     if isinstance(server, ApiServer):
         assert expected is None, "moto has begun to tell the type of a checksum"
     else:
@@ -159,7 +160,7 @@ async def test_a_checksum_of_checksums_comes_with_its_parts(
     etag = upload(object_server, "parts/each", PARTS, ChecksumAlgorithm=algorithm)
     (tmp_path / "file").write_bytes(b"".join(PARTS))
     async with heads_of(object_server.endpoint, object_server.environment) as heads:
-        expected = await heads.expected(BUCKET, "parts/each", etag, sum(map(len, PARTS)))
+        expected = await heads.expected(BUCKET, ObjectRef("parts/each", sum(map(len, PARTS)), etag))
     assert expected is not None
     assert (expected.algorithm, expected.composite) == (algorithm, True)
     assert expected.part_sizes == tuple(map(len, PARTS))
@@ -168,13 +169,13 @@ async def test_a_checksum_of_checksums_comes_with_its_parts(
 
 async def test_parts_without_a_checksum_have_none(heads: ObjectMetadata, server: S3Server) -> None:
     etag = upload(server, "parts/none", PARTS)
-    assert await heads.expected(BUCKET, "parts/none", etag, sum(map(len, PARTS))) is None
+    assert await heads.expected(BUCKET, ObjectRef("parts/none", sum(map(len, PARTS)), etag)) is None
 
 
 async def test_the_etag_of_an_object_under_a_key_of_kms_is_no_md5(api_server: ApiServer) -> None:
     etag = put(api_server, "kms", ServerSideEncryption="aws:kms")
     async with heads_of(api_server.endpoint, api_server.environment) as heads:
-        assert await heads.expected(BUCKET, "kms", etag, len(DATA)) is None
+        assert await heads.expected(BUCKET, ObjectRef("kms", len(DATA), etag)) is None
 
 
 TOLD = [
@@ -199,7 +200,7 @@ def test_what_an_answer_tells_by_itself(
     assert expected is None or expected.layout(9) == [Part(1, 0, 9)]
 
 
-Asking = Callable[[ObjectMetadata, str, str, str, int], Any]
+Asking = Callable[[ObjectMetadata, str, ObjectRef], Any]
 ASKED: dict[str, Asking] = {
     "expected": lambda heads, *what: heads.expected(*what),
     "read": lambda heads, *what: heads.read(*what),
@@ -218,54 +219,64 @@ async def test_another_object_than_planned(
     heads: ObjectMetadata, server: S3Server, ask: Asking
 ) -> None:
     etag = put(server, "changed")
-    assert await code_of(ask(heads, BUCKET, "changed", "0" * 32, 9)) is ErrorCode.SOURCE_CHANGED
-    assert await code_of(ask(heads, BUCKET, "changed", etag, 8)) is ErrorCode.SOURCE_CHANGED
+    assert (
+        await code_of(ask(heads, BUCKET, ObjectRef("changed", 9, "0" * 32)))
+        is ErrorCode.SOURCE_CHANGED
+    )
+    assert (
+        await code_of(ask(heads, BUCKET, ObjectRef("changed", 8, etag))) is ErrorCode.SOURCE_CHANGED
+    )
 
 
 @every_way
 async def test_what_is_not_there(heads: ObjectMetadata, ask: Asking) -> None:
-    assert await code_of(ask(heads, BUCKET, "absent", "", 0)) is ErrorCode.OBJECT_NOT_FOUND
-    assert await code_of(ask(heads, "no-such", "a", "", 0)) is ErrorCode.BUCKET_NOT_FOUND
+    assert (
+        await code_of(ask(heads, BUCKET, ObjectRef("absent", 0, ""))) is ErrorCode.OBJECT_NOT_FOUND
+    )
+    assert await code_of(ask(heads, "no-such", ObjectRef("a", 0, ""))) is ErrorCode.BUCKET_NOT_FOUND
 
 
 @every_way
 async def test_wrong_keys(object_server: ObjectServer, ask: Asking) -> None:
     environment = {**object_server.environment, "AWS_SECRET_ACCESS_KEY": "wrong"}
     async with heads_of(object_server.endpoint, environment) as heads:
-        assert await code_of(ask(heads, BUCKET, "a", "", 0)) is ErrorCode.ACCESS_DENIED
+        assert await code_of(ask(heads, BUCKET, ObjectRef("a", 0, ""))) is ErrorCode.ACCESS_DENIED
 
 
 @every_way
 async def test_a_store_that_is_not_there(ask: Asking, object_server: ObjectServer) -> None:
     [port] = free_ports(1)
     async with heads_of(f"http://127.0.0.1:{port}", object_server.environment) as heads:
-        assert await code_of(ask(heads, BUCKET, "a", "", 0)) is ErrorCode.NETWORK_UNREACHABLE
+        assert (
+            await code_of(ask(heads, BUCKET, ObjectRef("a", 0, "")))
+            is ErrorCode.NETWORK_UNREACHABLE
+        )
 
 
 async def test_a_silent_store(link: Link, object_server: ObjectServer) -> None:
     async with heads_of(link.endpoint, object_server.environment, patience=0.2) as heads:
         link.freeze()
-        assert await code_of(heads.expected(BUCKET, "a", "", 0)) is ErrorCode.TIMEOUT
+        assert await code_of(heads.expected(BUCKET, ObjectRef("a", 0, ""))) is ErrorCode.TIMEOUT
 
 
 async def test_connections_are_kept_and_replaced(link: Link, object_server: ObjectServer) -> None:
     etag = put(object_server, "kept")
     async with heads_of(link.endpoint, object_server.environment) as heads:
         for _ in range(5):
-            assert await heads.expected(BUCKET, "kept", etag, len(DATA))
+            assert await heads.expected(BUCKET, ObjectRef("kept", len(DATA), etag))
         assert link.connections_total == 1
         link.cut()
         link.restore()
-        assert await heads.read(BUCKET, "kept", etag, len(DATA)) == DATA
+        assert await heads.read(BUCKET, ObjectRef("kept", len(DATA), etag)) == DATA
         assert link.connections_total == 2
-        many = [heads.expected(BUCKET, "kept", etag, len(DATA)) for _ in range(40)]
+        many = [heads.expected(BUCKET, ObjectRef("kept", len(DATA), etag)) for _ in range(40)]
         assert all(await asyncio.gather(*many))
         assert link.connections_total <= 9
 
 
 async def test_small_objects_are_read(heads: ObjectMetadata, server: S3Server) -> None:
     etag = put(server, "small text")
-    assert await heads.read(BUCKET, "small text", etag, len(DATA)) == DATA
+    assert await heads.read(BUCKET, ObjectRef("small text", len(DATA), etag)) == DATA
 
 
 async def test_a_certificate_must_be_trusted(
@@ -276,11 +287,11 @@ async def test_a_certificate_must_be_trusted(
     async with Tls(tmp_path, object_server.port) as tls:
         async with heads_of(tls.endpoint, object_server.environment) as heads:
             with pytest.raises(DownloaderError, match="AWS_CA_BUNDLE") as caught:
-                await heads.expected(BUCKET, "secure", etag, len(DATA))
+                await heads.expected(BUCKET, ObjectRef("secure", len(DATA), etag))
             assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE
         monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
         async with heads_of(tls.endpoint, object_server.environment) as heads:
-            assert await heads.expected(BUCKET, "secure", etag, len(DATA))
+            assert await heads.expected(BUCKET, ObjectRef("secure", len(DATA), etag))
 
 
 KEYS = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "secret"}
@@ -288,7 +299,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 async def told_by(amazon: Amazon) -> Expected | None:
     async with heads_of(amazon.endpoint, KEYS) as heads:
-        return await heads.expected(BUCKET, "k", amazon.etag, sum(amazon.sizes))
+        return await heads.expected(BUCKET, ObjectRef("k", sum(amazon.sizes), amazon.etag))
 
 
 async def test_the_checksums_of_all_parts_come_page_by_page() -> None:
@@ -310,7 +321,7 @@ async def test_without_attributes_first_and_last_part_tell_part_sizes() -> None:
         heads_of(amazon.endpoint, KEYS) as heads,
     ):
         for _ in range(2):
-            expected = await heads.expected(BUCKET, "k", amazon.etag, sum(amazon.sizes))
+            expected = await heads.expected(BUCKET, ObjectRef("k", sum(amazon.sizes), amazon.etag))
             assert expected is not None
             assert (expected.part_size, expected.parts) == (5, ())
     requests = ["HEAD", "HEAD partNumber=1", "HEAD partNumber=4"]
@@ -334,13 +345,13 @@ async def test_a_token_that_has_expired_is_renewed() -> None:
         environment = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": exchange.uri}
         async with Amazon() as amazon, heads_of(amazon.endpoint, environment) as heads:
             size = sum(amazon.sizes)
-            assert await heads.expected(BUCKET, "k", amazon.etag, size)
+            assert await heads.expected(BUCKET, ObjectRef("k", size, amazon.etag))
             amazon.valid_key = "second"
             exchange.credentials["AWS_ACCESS_KEY_ID"] = "second"
-            assert await heads.expected(BUCKET, "k", amazon.etag, size)
+            assert await heads.expected(BUCKET, ObjectRef("k", size, amazon.etag))
             assert exchange.requests == 2
             amazon.valid_key = "third"
-            code = await code_of(heads.expected(BUCKET, "k", amazon.etag, size))
+            code = await code_of(heads.expected(BUCKET, ObjectRef("k", size, amazon.etag)))
             assert code is ErrorCode.CREDENTIALS_UNAVAILABLE
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from s3downloader.core.errors import ErrorCode
+from s3downloader.core.objects import ObjectRef, SourceRef
 from s3downloader.core.records import (
     Download,
     Exchange,
+    FailedAttempt,
     Failure,
     FileRecord,
     Options,
@@ -27,8 +29,8 @@ def a_download(number: int, state: State) -> Download:
     return Download(
         download_id=name,
         command_id=f"c-{number}",
-        bucket="models",
-        key=f"{name}/",
+        source=SourceRef("s3", "models", f"{name}/"),
+        layout="tree",
         destination=f"/data/{name}",
         staging=f"/data/.s3downloader/{number:016x}",
         options=Options(publish="replace" if replacing else "merge"),
@@ -90,13 +92,20 @@ async def write_everything(directory: Path) -> None:
     for download in downloads:
         name = download.download_id
         items = [
-            Item(f"weights-{n}.bin", f"{name}/weights-{n}.bin", 1_000, f'"e{n}"') for n in range(6)
+            Item(f"weights-{n}.bin", ObjectRef(f"{name}/weights-{n}.bin", 1_000, f'"e{n}"', AT + n))
+            for n in range(6)
         ]
         await store.plan(name, 1, items)
         files = [file async for file in store.files(name)]
         await store.mark_done(files[:2])
+        await store.mark_failed(
+            [FailedAttempt(files[2].number, ErrorCode.TIMEOUT, "the store is silent", AT)]
+        )
     await store.publish(
-        [Published(f"/data/d-5/weights-{n}.bin", 1_000, f'"e{n}"', "", "", n, n) for n in range(30)]
+        [
+            Published(f"/data/d-5/weights-{n}.bin", 1_000, f'"e{n}"', "", "", n, n, "d-5")
+            for n in range(30)
+        ]
     )
     await store.close()
 

@@ -20,17 +20,17 @@ __all__ = ["ADDS", "FIELDS", "NEWER", "add_everything", "added", "leave_newer_st
 
 ADDS = """
 ALTER TABLE downloads ADD COLUMN origin TEXT NOT NULL DEFAULT 'command';
-ALTER TABLE files ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE files ADD COLUMN resumes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE files ADD COLUMN last_error TEXT;
 ALTER TABLE answers ADD COLUMN channel TEXT NOT NULL DEFAULT 'responses';
 ALTER TABLE inbox ADD COLUMN channel TEXT NOT NULL DEFAULT 'commands';
-ALTER TABLE outbox ADD COLUMN channel TEXT NOT NULL DEFAULT 'responses';
+ALTER TABLE outbox ADD COLUMN device TEXT NOT NULL DEFAULT 'this';
 ALTER TABLE models ADD COLUMN signature TEXT;
 ALTER TABLE notes ADD COLUMN since REAL;
 ALTER TABLE versions ADD COLUMN bytes INTEGER;
-ALTER TABLE published ADD COLUMN download_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE published ADD COLUMN signer TEXT NOT NULL DEFAULT '';
 ALTER TABLE format ADD COLUMN written_by TEXT NOT NULL DEFAULT '';
-CREATE INDEX files_by_attempts ON files (attempts);
+CREATE INDEX files_by_resumes ON files (resumes);
 CREATE TABLE jobs (
     job_id      TEXT PRIMARY KEY,
     download_id TEXT REFERENCES downloads ON DELETE CASCADE ON UPDATE CASCADE,
@@ -54,14 +54,14 @@ NEWER = Schema(f"{schema().tables}; {ADDS}", (*schema().steps, Step(ADDS, schema
 
 _VALUES = """
 UPDATE downloads SET origin = 'job of ' || download_id;
-UPDATE files SET attempts = number, last_error = 'once';
+UPDATE files SET resumes = number, last_error = 'once';
 UPDATE answers SET channel = 'jobs/' || command_id;
 UPDATE inbox SET channel = 'jobs/' || command_id;
-UPDATE outbox SET channel = 'jobs/' || number;
+UPDATE outbox SET device = 'device ' || number;
 UPDATE models SET signature = 'signed ' || model_id;
 UPDATE notes SET since = 0.5;
 UPDATE versions SET bytes = 1000 + number;
-UPDATE published SET download_id = 'by ' || file;
+UPDATE published SET signer = 'by ' || file;
 UPDATE format SET written_by = 'a newer one';
 INSERT INTO jobs SELECT 'job-' || download_id, download_id, X'7B7D' FROM downloads;
 INSERT INTO marks VALUES ('/data', 1, 'first'), ('/data', 2, 'second');
@@ -72,7 +72,7 @@ _BODIES = (
     ("SELECT name, body FROM notes", "UPDATE notes SET body = ? WHERE body = ?"),
     ("SELECT number, body FROM versions", "UPDATE versions SET body = ? WHERE body = ?"),
 )
-FIELDS = {"priority": 7, "origin": {"job": "j-1"}}
+FIELDS = {"priority": 7, "caller": {"job": "j-1"}}
 """What is added to each JSON text; the records in it have a field `more`."""
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from s3downloader.core.objects import ObjectRef
 from s3downloader.core.records import State
 from s3downloader.store import Change, Item, Store
 from s3downloader.store.migrations import schema
@@ -221,7 +222,7 @@ async def test_no_number_of_a_lost_file_comes_again(state: Path) -> None:
         connection.execute("PRAGMA user_version = 130")
         connection.commit()
     store = Store(state)
-    await store.plan("d-0", 2, [Item("new", "d-0/new", 1, "etag")])
+    await store.plan("d-0", 2, [Item("new", ObjectRef("d-0/new", 1, "etag"))])
     numbers = {file.path: file.number async for file in store.files("d-0")}
     await store.close()
     assert numbers["new"] > last

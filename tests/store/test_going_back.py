@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.objects import ObjectRef
 from s3downloader.core.records import Download, Failure, State
 from s3downloader.store import Change, Item, Store
 from s3downloader.store.migrations import Schema, Step, schema
@@ -44,7 +45,7 @@ async def test_a_newer_state_is_read_like_one_of_today(state: Path, tmp_path: Pa
     today, newer = Store(tmp_path / "today"), Store(state)
     assert await read_everything(newer) == await read_everything(today) | {
         "notes": {
-            "shadow": b'{"version":7,"reported":{},"priority":7,"origin":{"job":"j-1"}}',
+            "shadow": b'{"version":7,"reported":{},"priority":7,"caller":{"job":"j-1"}}',
             "max_bandwidth": b"null",
         }
     }
@@ -81,7 +82,7 @@ async def work_on(store: Store) -> None:
             moved=[("/data/d-5/weights-7.bin", "/data/d-6/weights-7.bin")],
         )
     )
-    await store.plan("d-2", 2, [Item("weights-1.bin", "d-2/weights-1.bin", 9, '"e9"')])
+    await store.plan("d-2", 2, [Item("weights-1.bin", ObjectRef("d-2/weights-1.bin", 9, '"e9"'))])
     await store.drop_outdated("d-2", 2)
     [file] = [file async for file in store.files("d-2")]
     await store.expect([("5a", file.number)])
@@ -115,7 +116,7 @@ async def test_what_a_newer_downloader_added_outlives_the_work_of_this(state: Pa
     assert changed == {
         "downloads d-7": {k: v for k, v in before["downloads d-7"].items() if k != "failure.more"},
         "downloads d-8": {k: v for k, v in before["downloads d-8"].items() if k != "failure.more"},
-        "published /data/d-5/weights-2.bin": {"download_id": ""},
+        "published /data/d-5/weights-2.bin": {"signer": ""},
     }, "another failure and another file have nothing of those before"
     assert after["published /data/d-6/weights-7.bin"] == before["published /data/d-5/weights-7.bin"]
     assert after["log 2"] == {"number": 2, "said": "d-9"}, "its triggers see what is done"
@@ -129,7 +130,7 @@ async def test_rows_of_this_downloader_have_the_defaults_of_the_newer(state: Pat
     new = {name: row for name, row in added(state).items() if name not in before}
     assert new["inbox 7"] == {"channel": "commands"}
     assert {tuple(row.items()) for name, row in new.items() if name.startswith("outbox")} == {
-        (("channel", "responses"),)
+        (("device", "this"),)
     }
     assert new["answers c-100"] == {"channel": "responses"}
 

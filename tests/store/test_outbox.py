@@ -13,7 +13,7 @@ import pytest
 from s3downloader.core.aio import stop, timeout
 from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.messaging.bus import MessagingError
-from s3downloader.store import Change, Store
+from s3downloader.store import RESPONSES, Change, Store
 from s3downloader.store.outbox import Outbox
 
 from ..support import PATIENCE, ManualClock, assert_backs_off, eventually
@@ -56,7 +56,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 @asynccontextmanager
 async def publishing(store: Store, line: Line, clock: ManualClock) -> AsyncIterator[Outbox]:
     """An outbox that publishes on `line`."""
-    outbox = Outbox(store, line.publish, clock)
+    outbox = Outbox(store, {RESPONSES: line.publish}, clock)
     running = asyncio.create_task(outbox.run())
     yield outbox
     await stop(running)
@@ -161,11 +161,38 @@ async def test_a_link_that_returns_in_mid_attempt_is_not_missed(store: Store) ->
         await eventually(lambda: line.taken == [b"1"])
 
 
+async def test_each_message_goes_to_its_channel(store: Store) -> None:
+    commands, jobs = Line(), Line()
+    channels = {RESPONSES: commands.publish, "jobs": jobs.publish}
+    outbox = Outbox(store, channels, ManualClock())
+    running = asyncio.create_task(outbox.run())
+    await outbox.record(Change(responses=[("c", b"job done")], events=[b"job"], channel="jobs"))
+    await outbox.record(Change(responses=[("d", b"yes")]))
+    await eventually(lambda: commands.taken == [b"yes"])
+    assert jobs.taken == [b"job done", b"job"]
+    await until_forgotten(store)
+    await stop(running)
+
+
+async def test_a_message_for_an_unknown_channel_stays(store: Store) -> None:
+    """One that a newer version recorded waits for that version, and blocks no other."""
+    await store.record(Change(events=[b"newer"], responses=[("c", b"newest")], channel="newer"))
+    line = Line()
+    async with publishing(store, line, ManualClock()) as outbox:
+        await outbox.record(Change(responses=responses(2), events=[b"e"]))
+        await eventually(lambda: line.taken == [b"answer 0", b"answer 1", b"e"])
+        async with timeout(10):
+            while len(await store.outgoing()) > 2:
+                continue
+    left = await store.outgoing()
+    assert [(m.payload, m.channel) for m in left] == [(b"newest", "newer"), (b"newer", "newer")]
+
+
 @pytest.mark.parametrize("change", [Change(events=[b"old"]), Change(responses=[("c", b"old")])])
 async def test_messages_of_an_earlier_process_come_first(store: Store, change: Change) -> None:
     await store.record(change)
     line = Line()
-    outbox = Outbox(store, line.publish, ManualClock())
+    outbox = Outbox(store, {RESPONSES: line.publish}, ManualClock())
     await outbox.record(Change(events=[b"new"]))
     running = asyncio.create_task(outbox.run())
     await eventually(lambda: line.taken == [b"old", b"new"])
@@ -183,7 +210,7 @@ async def test_what_was_published_is_not_published_by_the_next(store: Store) -> 
 async def test_what_is_on_its_way_at_the_end_may_arrive(store: Store) -> None:
     line = Line()
     line.hold()
-    outbox = Outbox(store, line.publish, ManualClock())
+    outbox = Outbox(store, {RESPONSES: line.publish}, ManualClock())
     running = asyncio.create_task(outbox.run())
     await outbox.record(Change(responses=responses(10)))
     await eventually(lambda: len(line.begun) == 8)

@@ -33,7 +33,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 async def known(store: Store) -> dict[str, str]:
     """The paths that are known, and the ETags there."""
     paths = [path async for page in store.published_files() for path in page]
-    return {file.file: file.etag for file in await store.published(paths)}
+    return {file.file: file.validator for file in await store.published(paths)}
 
 
 async def test_a_path_moves_with_all_below_it_and_nothing_beside_it(store: Store) -> None:
@@ -44,6 +44,15 @@ async def test_a_path_moves_with_all_below_it_and_nothing_beside_it(store: Store
         "/d/n/é/漢": "etag of /d/m/é/漢",
         **{path: f"etag of {path}" for path in ("/d/m-2/a", "/d/m.a", "/d/m0")},
     }
+
+
+async def test_a_file_is_known_with_the_download_that_wrote_it(store: Store) -> None:
+    [of_none] = await store.published(["/d/m/a"])
+    assert of_none.download_id == ""
+    written = of_none._replace(download_id="d1", mtime_ns=4)
+    await store.publish([written])
+    await store.record(Change(moved=[("/d/m", "/d/n")]))
+    assert await store.published(["/d/n/a"]) == [written._replace(file="/d/n/a")]
 
 
 async def test_two_places_change_places(store: Store) -> None:

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from s3downloader.core.errors import DownloaderError, ErrorCode
+from s3downloader.core.objects import ObjectRef, SourceRef
 from s3downloader.core.records import Download, FileRecord, Options, State
 from s3downloader.store import Arrived, Change, Item, Outgoing, Store
 
@@ -24,8 +25,8 @@ def a_download(download_id: str = "d1", **changes: Any) -> Download:
     download = Download(
         download_id=download_id,
         command_id="c1",
-        bucket="models",
-        key="vlm/",
+        source=SourceRef("s3", "models", "vlm/"),
+        layout="tree",
         destination="/data/vlm",
         staging="/data/.s3downloader/1",
         options=Options(),
@@ -83,17 +84,17 @@ async def test_concurrent_writes_share_a_commit_and_fail_alone(
 ) -> None:
     store = Store(tmp_path)
     await store.record(Change(downloads=[a_download()]))
-    await store.plan("d1", 1, [Item("a", "vlm/a", 1, "e")])
+    await store.plan("d1", 1, [Item("a", ObjectRef("vlm/a", 1, "e"))])
     results = await asyncio.gather(
         store.record(Change(responses=[("c1", b"1")])),
-        store.plan("d1", 1, [Item("a", "vlm/other", 1, "e")]),
+        store.plan("d1", 1, [Item("a", ObjectRef("vlm/other", 1, "e"))]),
         store.record(Change(responses=[("c2", b"2")])),
         return_exceptions=True,
     )
     assert isinstance(results[1], DownloaderError)
     assert results[1].code is ErrorCode.UNSAFE_KEY
     assert (await store.response("c1"), await store.response("c2")) == (b"1", b"2")
-    assert [file.key for file in await all_files(store)] == ["vlm/a"]
+    assert [file.name for file in await all_files(store)] == ["vlm/a"]
     await store.close()
 
 
@@ -169,9 +170,9 @@ async def test_a_weak_etag_is_the_same_as_the_strong_one(
 ) -> None:
     store = Store(tmp_path)
     await store.record(Change(downloads=[a_download()]))
-    await store.plan("d1", 1, [Item("a", "vlm/a", 1, before)])
+    await store.plan("d1", 1, [Item("a", ObjectRef("vlm/a", 1, before))])
     await store.mark_done(await all_files(store))
-    replaced = await store.plan("d1", 2, [Item("a", "vlm/a", 1, now)])
+    replaced = await store.plan("d1", 2, [Item("a", ObjectRef("vlm/a", 1, now))])
     assert replaced == ([] if same else ["vlm/a"])
     assert len(await all_files(store, done=True)) == same
     await store.close()
@@ -180,7 +181,7 @@ async def test_a_weak_etag_is_the_same_as_the_strong_one(
 async def test_a_new_plan_keeps_what_is_done_of_unchanged_objects(tmp_path: Path) -> None:
     store = Store(tmp_path)
     await store.record(Change(downloads=[a_download()]))
-    await store.plan("d1", 1, [Item(path, f"vlm/{path}", 10, "e1") for path in "abcd"])
+    await store.plan("d1", 1, [Item(path, ObjectRef(f"vlm/{path}", 10, "e1")) for path in "abcd"])
     assert await store.outdated("d1", 1) == []
     await store.mark_done(await all_files(store))
 
@@ -188,10 +189,10 @@ async def test_a_new_plan_keeps_what_is_done_of_unchanged_objects(tmp_path: Path
         "d1",
         2,
         [
-            Item("a", "vlm/a", 10, "e1"),
-            Item("b", "vlm/b", 10, "e2"),
-            Item("c", "vlm/c", 11, "e1"),
-            Item("e", "vlm/e", 5, "e1"),
+            Item("a", ObjectRef("vlm/a", 10, "e1")),
+            Item("b", ObjectRef("vlm/b", 10, "e2")),
+            Item("c", ObjectRef("vlm/c", 11, "e1")),
+            Item("e", ObjectRef("vlm/e", 5, "e1")),
         ],
     )
     assert await store.outdated("d1", 2) == ["d"]
@@ -208,7 +209,7 @@ async def test_a_file_that_needs_no_sha256_any_more_stays_done(
 ) -> None:
     store = Store(tmp_path)
     await store.record(Change(downloads=[a_download()]))
-    await store.plan("d1", 1, [Item("a", "vlm/a", 1, "e", "a" * 64)])
+    await store.plan("d1", 1, [Item("a", ObjectRef("vlm/a", 1, "e"), "a" * 64)])
     [file] = await all_files(store)
     await store.mark_done([file])
     await store.expect([(wanted, file.number)])
@@ -224,7 +225,9 @@ async def test_files_without_a_validator_are_doubted_as_others_write(
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=connection_on(disk)))
     store = Store(tmp_path)
     await store.record(Change(downloads=[a_download()]))
-    await store.plan("d1", 1, [Item("a", "vlm/a", 1, ""), Item("b", "vlm/b", 1, "e")])
+    await store.plan(
+        "d1", 1, [Item("a", ObjectRef("vlm/a", 1, "")), Item("b", ObjectRef("vlm/b", 1, "e"))]
+    )
     await store.mark_done(await all_files(store))
     with disk.full("UPDATE files", times=1), pytest.raises(DownloaderError, match="full"):
         await store.mark_unpinned_missing("d1")
@@ -240,7 +243,7 @@ async def test_a_file_where_a_directory_is_needed_is_refused(
 ) -> None:
     store = Store(tmp_path)
     await store.record(Change(downloads=[a_download()]))
-    await store.plan("d1", 1, [Item(path, f"vlm/{path}", 1, "e") for path in paths])
+    await store.plan("d1", 1, [Item(path, ObjectRef(f"vlm/{path}", 1, "e")) for path in paths])
     with pytest.raises(DownloaderError, match="needs a directory") as caught:
         await store.outdated("d1", 1)
     assert caught.value.code is ErrorCode.UNSAFE_KEY
@@ -251,7 +254,7 @@ async def test_files_are_gone_through_in_pages(tmp_path: Path) -> None:
     store = Store(tmp_path)
     await store.record(Change(downloads=[a_download()]))
     paths = [f"{n:05d}" for n in range(2_500)]
-    await store.plan("d1", 1, [Item(path, f"vlm/{path}", 1, "e") for path in paths])
+    await store.plan("d1", 1, [Item(path, ObjectRef(f"vlm/{path}", 1, "e")) for path in paths])
     files = await all_files(store)
     assert [file.path for file in files] == paths
     assert [f.path for f in await all_files(store, after=files[2_000].number)] == paths[2_001:]
@@ -261,7 +264,7 @@ async def test_files_are_gone_through_in_pages(tmp_path: Path) -> None:
 async def test_forgetting_a_download_forgets_its_files(tmp_path: Path) -> None:
     store = Store(tmp_path)
     await store.record(Change(downloads=[a_download()]))
-    await store.plan("d1", 1, [Item("a", "vlm/a", 1, "e")])
+    await store.plan("d1", 1, [Item("a", ObjectRef("vlm/a", 1, "e"))])
     await store.record(Change(forgotten=["d1"]))
     await store.close()
     with sqlite3.connect(tmp_path / "state.db") as connection:

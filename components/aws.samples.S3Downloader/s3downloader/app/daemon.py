@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from ..control.handlers import Browser, Handlers
+from ..control.handlers import Handlers
 from ..control.service import S3CommandService
 from ..control.status import StatusReporter
 from ..core import logs, settings
@@ -17,7 +17,6 @@ from ..core.aio import TaskGroup, stop, uninterrupted
 from ..core.clock import Clock
 from ..core.errors import DownloaderError, ErrorCode
 from ..core.settings import LiveSettings
-from ..downloads import manager
 from ..downloads.manager import DownloadManager
 from ..downloads.policy.bandwidth import Bandwidth
 from ..downloads.policy.deferral import Deferral
@@ -25,7 +24,8 @@ from ..engines.base import Engine
 from ..messaging.bus import Bus, Shadow
 from ..messaging.fitting import publish_fitting
 from ..models.registry import Registry
-from ..store import Store
+from ..sources.registry import Sources
+from ..store import RESPONSES, Store
 from ..store.inbox import Inbox
 from ..store.outbox import Outbox
 
@@ -35,10 +35,6 @@ log = logging.getLogger(__name__)
 
 
 Report = Callable[[], Coroutine[Any, Any, None]]
-
-
-class Source(manager.Source, Browser, Protocol):
-    """A source of objects: lists them for a plan, and page by page for the command `list`."""
 
 
 async def _no_report() -> None:
@@ -55,7 +51,7 @@ class Daemon:
         live: LiveSettings,
         bus: Bus,
         shadow: Shadow | None,
-        source: Source,
+        sources: Sources,
         engine: Engine,
         clock: Clock,
         transient: frozenset[ErrorCode],
@@ -69,9 +65,8 @@ class Daemon:
         self._live = live
         self._bus = bus
         self._store = Store(Path(live().state_dir))
-        self._outbox = Outbox(
-            self._store, partial(publish_fitting, bus, f"{topics}/responses", qos=1), clock
-        )
+        respond = partial(publish_fitting, bus, f"{topics}/responses", qos=1)
+        self._outbox = Outbox(self._store, {RESPONSES: respond}, clock)
         bus.watch_link(self._outbox.connected)
         self._status = StatusReporter(
             device_id=thing_name,
@@ -92,7 +87,7 @@ class Daemon:
             store=self._store,
             outbox=self._outbox,
             registry=self._registry,
-            listing=source,
+            sources=sources,
             engine=engine,
             bandwidth=self._bandwidth,
             settings=live,
@@ -111,7 +106,7 @@ class Daemon:
             manager=self._manager,
             bandwidth=self._bandwidth,
             registry=self._registry,
-            browser=source,
+            sources=sources,
             settings=live,
             clock=clock,
         )

@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_args, get_origin
 import msgspec
 
 from ..core.errors import DownloaderError, ErrorCode
+from ..core.objects import Layout
 from ..core.records import EngineName
 from .fields import MODEL_META_EXAMPLE, MODEL_META_LEVELS, ModelId, Sha256
 
@@ -74,9 +75,9 @@ def check_model_meta(meta: dict[str, Any], *, needs_id: bool = False) -> None:
         )
 
 
-def check_sha256(given: str | dict[str, str], *, for_prefix: bool) -> None:
-    """Raise INVALID_FIELD unless `given` is a SHA-256, or for a prefix SHA-256s by their paths."""
-    if isinstance(given, dict) is not for_prefix:
+def check_sha256(given: str | dict[str, str], layout: Layout) -> None:
+    """Raise INVALID_FIELD unless `given` is a SHA-256, or for a tree SHA-256s by their paths."""
+    if isinstance(given, dict) is not (layout == "tree"):
         raise _invalid("sha256", given, meta_of(Sha256))
     for value in given.values() if isinstance(given, dict) else [given]:
         if not _SHA256.fullmatch(value):

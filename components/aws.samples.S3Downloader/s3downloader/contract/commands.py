@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from ..core.errors import DownloaderError, ErrorCode
+from ..core.objects import Layout, SourceRef
 from ..core.records import Options
 from .checks import check_limit, check_model_meta, check_sha256
 from .fields import (
@@ -118,8 +119,18 @@ class Download(Command, frozen=True, kw_only=True):
         if self.model_meta is not None:
             check_model_meta(self.model_meta)
         if self.sha256 is not None:
-            check_sha256(self.sha256, for_prefix=self.key == "" or self.key.endswith("/"))
+            check_sha256(self.sha256, self.layout)
         check_limit(self.engine, self.max_bandwidth)
+
+    @property
+    def source(self) -> SourceRef:
+        """Where to download from."""
+        return SourceRef("s3", self.bucket, self.key)
+
+    @property
+    def layout(self) -> Layout:
+        """Whether to download one object or all below `key`."""
+        return "tree" if self.key == "" or self.key.endswith("/") else "file"
 
     @property
     def options(self) -> Options:

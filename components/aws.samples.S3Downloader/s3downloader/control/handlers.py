@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from msgspec import UNSET
 
@@ -23,35 +23,31 @@ from ..contract.paging import (
 from ..core.aio import batches
 from ..core.clock import Clock
 from ..core.errors import from_system
+from ..core.objects import ObjectRef, SourceRef
 from ..core.records import ACTIVE, FINISHED, Download, FileRecord
 from ..core.settings import Settings
 from ..downloads.active_download import ActiveDownload
 from ..downloads.manager import DownloadManager
 from ..downloads.planning.path_safety import check_source
-from ..downloads.planning.plan import Listed
 from ..downloads.policy.bandwidth import Bandwidth
 from ..downloads.state_machine import CommandContext
-from ..downloads.views import details_view, disk_usage, download_view, file_view, limit_view
+from ..downloads.views import (
+    details_view,
+    disk_usage,
+    download_view,
+    file_view,
+    limit_view,
+    object_view,
+)
 from ..models.registry import Registry
+from ..sources.registry import Sources
 from ..store import Store
 from ..store.outbox import Outbox
 
-__all__ = ["Browser", "Handlers"]
+__all__ = ["Handlers"]
 
 _PAGE = 200
 """Items that are read for a page of files or objects. As many of them as fit are sent."""
-
-
-class Browser(Protocol):
-    """Lists a bucket page by page, for the command `list`."""
-
-    async def browse(
-        self, bucket: str, prefix: str, start_after: str | None, limit: int
-    ) -> tuple[Sequence[Listed], bool]:
-        """Return up to `limit` objects with keys after `start_after`, and whether there are more.
-
-        The keys begin with `prefix`, and the objects are in the order of their keys.
-        """
 
 
 class Handlers:
@@ -69,7 +65,7 @@ class Handlers:
         manager: DownloadManager,
         bandwidth: Bandwidth,
         registry: Registry,
-        browser: Browser,
+        sources: Sources,
         settings: Callable[[], Settings],
         clock: Clock,
     ) -> None:
@@ -79,7 +75,7 @@ class Handlers:
         self._manager = manager
         self._bandwidth = bandwidth
         self._registry = registry
-        self._browser = browser
+        self._sources = sources
         self._settings = settings
         self._clock = clock
         self._table: dict[type[Command], Callable[[Any], Awaitable[None]]] = {
@@ -184,19 +180,27 @@ class Handlers:
 
     async def _list_objects(self, command: commands.List) -> None:
         assert command.bucket is not None
-        check_source(command.bucket, command.key, self._settings().allowed_sources)
+        source = SourceRef("s3", command.bucket, command.key)
+        check_source(source, self._settings().allowed_sources)
         listing, token = objects_of(command.bucket, command.key), command.next_token
-        after = item_after(listing, token, str) if token else None
-        listed, more = await self._browser.browse(command.bucket, command.key, after, _PAGE)
+        after = item_after(listing, token, str) if token else ""
+        found = await self._objects(source, after)
+        listed, more = found[:_PAGE], len(found) > _PAGE
         response = responses.ObjectsResponse(
             **_common_fields(command),
             message=_count(len(listed), "object") + (" and more" if more else ""),
             bucket=command.bucket,
             key=command.key,
-            objects=[responses.ObjectView(key=o.key, size=o.size, etag=o.etag) for o in listed],
-            next_token=page_token(listing, listed[-1].key) if more else UNSET,
+            objects=[object_view(each) for each in listed],
+            next_token=page_token(listing, listed[-1].name) if more else UNSET,
         )
         await self._respond(response)
+
+    async def _objects(self, source: SourceRef, after: str) -> list[ObjectRef]:
+        """Return the objects of a page, and the one after them if there are more."""
+        limit = _PAGE + 1
+        listed = self._sources.open(source).list(after=after, page=limit)
+        return await anext(batches(listed, limit), [])
 
     async def _details(self, command: commands.Details) -> None:
         active = self._manager.find(command.download_id)

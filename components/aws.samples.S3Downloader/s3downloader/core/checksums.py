@@ -141,14 +141,14 @@ class Mismatch(msgspec.Struct, frozen=True, kw_only=True):
         return f"{text}; damaged parts: {numbers}" if numbers else text
 
 
-def md5_etag(etag: str) -> Expected | None:
-    """Return what an ETag says of its object's bytes: their MD5, unless it has another form.
+def md5_etag(validator: str) -> Expected | None:
+    """Return what a validator says of its object's bytes: their MD5, where it is such an ETag.
 
     Objects uploaded in parts, whose ETags have a `-`, have no such MD5. Nor have those encrypted
     with SSE-KMS or SSE-C, which their ETags do not tell.
     """
-    etag = etag.strip('"').lower()
-    return Expected(algorithm="MD5", value=etag) if _MD5_ETAG.fullmatch(etag) else None
+    value = validator.strip('"').lower()
+    return Expected(algorithm="MD5", value=value) if _MD5_ETAG.fullmatch(value) else None
 
 
 def check_file(path: Path, expected: Iterable[Expected], sha256: str = "") -> list[Mismatch]:

@@ -36,6 +36,7 @@ class ErrorCode(str, Enum):
     DESTINATION_BUSY = "destination_busy"
     DESTINATION_NOT_ALLOWED = "destination_not_allowed"
     SOURCE_NOT_ALLOWED = "source_not_allowed"
+    UNSUPPORTED_SOURCE = "unsupported_source"
     UNSAFE_KEY = "unsafe_key"
     BUCKET_NOT_FOUND = "bucket_not_found"
     OBJECT_NOT_FOUND = "object_not_found"
@@ -78,6 +79,7 @@ MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.DESTINATION_BUSY: "Another download or a rollback is writing to that destination.",
     ErrorCode.DESTINATION_NOT_ALLOWED: "The destination lies outside AllowedDestinations.",
     ErrorCode.SOURCE_NOT_ALLOWED: "The source matches no pattern of AllowedSources.",
+    ErrorCode.UNSUPPORTED_SOURCE: "This version cannot fetch from that kind of source.",
     ErrorCode.UNSAFE_KEY: "A key cannot become a file below the destination.",
     ErrorCode.BUCKET_NOT_FOUND: "The bucket does not exist.",
     ErrorCode.OBJECT_NOT_FOUND: "The object does not exist.",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from .errors import ErrorCode
+from .objects import Layout, ObjectRef, SourceRef
 
 __all__ = [
     "ACTIVE",
@@ -19,9 +20,11 @@ __all__ = [
     "Download",
     "EngineName",
     "Exchange",
+    "FailedAttempt",
     "Failure",
     "FileRecord",
     "Options",
+    "Origin",
     "Publish",
     "Rollback",
     "State",
@@ -90,6 +93,8 @@ FINISHED = frozenset({State.COMPLETED, State.CANCELLED})
 
 EngineName = Literal["auto", "s5cmd", "ranged"]
 Publish = Literal["merge", "replace"]
+Origin = Literal["command", "job", "desired"]
+"""Who asked for a download: a command, an AWS IoT job, or the desired state of the shadow."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +141,8 @@ class Exchange(msgspec.Struct, frozen=True):
 class Download(msgspec.Struct, frozen=True, kw_only=True):
     """One download as it is kept in the store. Times are seconds since the epoch.
 
+    `layout` says whether `source` is one object or all below it; it is decided when the download
+    is admitted.
     `destination` is the directory the user named, resolved; `staging` the hidden folder on the
     same file system where its files gather until they are whole. `seconds` counts the time spent
     working, without pauses and waits, `active_seconds` that in active states since the command or
@@ -147,8 +154,9 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
 
     download_id: str
     command_id: str
-    bucket: str
-    key: str
+    source: SourceRef
+    layout: Layout
+    origin: Origin = "command"
     destination: str
     staging: str
     options: Options
@@ -171,9 +179,9 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
     exchange: Exchange | None = None
 
     @property
-    def is_prefix(self) -> bool:
-        """Whether the key names everything below it, not one object."""
-        return self.key == "" or self.key.endswith("/")
+    def is_tree(self) -> bool:
+        """Whether it brings all objects below its source, not one object."""
+        return self.layout == "tree"
 
     @property
     def replaces(self) -> bool:
@@ -182,29 +190,59 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def target(self) -> str:
-        """What the download writes: its file, or the directory for a prefix."""
-        if self.is_prefix:
+        """What the download writes: its file, or the directory for a tree."""
+        if self.is_tree:
             return self.destination
-        return str(Path(self.destination, self.key.rpartition("/")[2]))
+        return str(Path(self.destination, self.source.path.rpartition("/")[2]))
 
 
 class FileRecord(msgspec.Struct, frozen=True):
-    """One file of a download: the object `key`, `size` bytes, to arrive at `path`.
+    """One file of a download: the object `name`, `size` bytes, to arrive at `path`.
 
     `path` is relative to the destination, with `/` between its parts. `number` is unique in the
-    store and names the file while it is on its way. `sha256` is the checksum it must have, in hex,
-    where that was given. `checksum` is the one it was verified by, such as `CRC64NVME:` with its
-    base64, and empty where none was known.
+    store and names the file while it is on its way. `name`, `size`, `validator` and `modified` are
+    those of its object, see ObjectRef. `sha256` is the checksum it must have, in hex, where that
+    was given. `checksum` is the one it was verified by, such as `CRC64NVME:` with its base64, and
+    empty where none was known.
+
+    `attempts` is how many attempts at the file have failed. Until the file arrives, `error_code`
+    and `error` say why the last one did, and `next_attempt` when the engine tries again by itself,
+    in seconds since the epoch. A `skipped` file is left out of what is published.
     """
 
     number: int
     path: str
-    key: str
+    name: str
     size: int
-    etag: str
+    validator: str
+    modified: float | None = None
     done: bool = False
     sha256: str = ""
     checksum: str = ""
+    attempts: int = 0
+    error_code: ErrorCode | None = None
+    error: str = ""
+    next_attempt: float | None = None
+    skipped: bool = False
+
+    @property
+    def object(self) -> ObjectRef:
+        """The object that becomes the file."""
+        return ObjectRef(self.name, self.size, self.validator, self.modified)
+
+
+class FailedAttempt(msgspec.Struct, frozen=True):
+    """An attempt at the file `number` that failed, or `count` of them, the last one told.
+
+    `next_attempt` is when the next one follows by itself, in seconds since the epoch, None for
+    never.
+    """
+
+    number: int
+    code: ErrorCode
+    message: str
+    next_attempt: float | None = None
+    count: int = 1
 
 
 class Rollback(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ..contract import commands
 from ..core.aio import TaskGroup, uninterrupted
@@ -18,13 +18,13 @@ from ..core.settings import Settings
 from ..core.throttle import Share
 from ..engines.base import Engine
 from ..models.registry import MakeResponses, Registry
+from ..sources.registry import Sources
 from ..store import Store
 from ..store.outbox import Outbox
 from .active_download import ActiveDownload
 from .completion import Completion
 from .planning import path_safety
 from .planning.admission import admit, check_free, check_space, check_target, limited
-from .planning.plan import Listing
 from .policy.bandwidth import Bandwidth
 from .policy.deadlines import Deadlines, overrun
 from .policy.failures import FailureHandler, failure_of
@@ -35,16 +35,9 @@ from .runner import DownloadRunner
 from .state_machine import CommandContext, StateMachine, check_resumable, require
 from .work_queue import WorkQueue
 
-__all__ = ["DownloadManager", "Source"]
+__all__ = ["DownloadManager"]
 
 log = logging.getLogger(__name__)
-
-
-class Source(Listing, Protocol):
-    """What downloads need of the store that they come from."""
-
-    async def checksum(self, bucket: str, key: str, etag: str, size: int) -> str:
-        """Return the checksum that the store has of an object, as a file's record keeps it."""
 
 
 class DownloadManager:
@@ -56,7 +49,7 @@ class DownloadManager:
         store: Store,
         outbox: Outbox,
         registry: Registry,
-        listing: Source,
+        sources: Sources,
         engine: Engine,
         bandwidth: Bandwidth,
         settings: Callable[[], Settings],
@@ -72,7 +65,7 @@ class DownloadManager:
         """
         self._store = store
         self._registry = registry
-        self._listing = listing
+        self._sources = sources
         self._engine = engine
         self._bandwidth = bandwidth
         self._settings = settings
@@ -276,12 +269,11 @@ class DownloadManager:
         runner = DownloadRunner(
             active,
             store=self._store,
-            listing=self._listing,
+            sources=self._sources,
             engine=self._engine,
             share=share,
             state_machine=self._state_machine,
             check_space=self._check_space,
-            checksum=self._listing.checksum,
             on_fault=self._on_fault,
         )
         await runner.run(before_publishing=self._completion.model)

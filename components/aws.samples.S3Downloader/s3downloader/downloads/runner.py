@@ -11,10 +11,10 @@ from ..core.errors import DownloaderError, Vanished
 from ..core.records import Download, State
 from ..core.throttle import Share
 from ..engines.base import Engine, FetchJob, FetchSession
+from ..sources.registry import Sources
 from ..store import Store
 from .active_download import ActiveDownload
 from .planning import path_safety, reuse
-from .planning.plan import Listing
 from .progress import ProgressSink
 from .publishing import replace
 from .publishing.publish import prepare, publish_files, publish_whole, sync_published
@@ -36,22 +36,20 @@ class DownloadRunner:
         active: ActiveDownload,
         *,
         store: Store,
-        listing: Listing,
+        sources: Sources,
         engine: Engine,
         share: Share,
         state_machine: StateMachine,
         check_space: Callable[[ActiveDownload], None],
-        checksum: reuse.AskChecksum,
         on_fault: Callable[[Download, DownloaderError], None],
     ) -> None:
         self._active = active
         self._store = store
-        self._listing = listing
+        self._sources = sources
         self._engine = engine
         self._share = share
         self._state_machine = state_machine
         self._check_space = check_space
-        self._checksum = checksum
         self._on_fault = on_fault
         self._files = StagedFiles(active, store)
         self._sink = ProgressSink(active, store, state_machine)
@@ -81,10 +79,9 @@ class DownloadRunner:
             store=self._store,
             files=self._files,
             sink=self._sink,
-            listing=self._listing,
+            source=self._sources.open(self._active.download.source),
             state_machine=self._state_machine,
             check_space=self._check_space,
-            checksum=self._checksum,
             on_fault=self._on_fault,
         )
         await stager.run()
@@ -97,7 +94,7 @@ class DownloadRunner:
             await self._files.mark_broken()
         job = FetchJob(
             download_id=download.download_id,
-            bucket=download.bucket,
+            source=download.source,
             staging=Path(download.staging),
             options=download.options,
             share=self._share,

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from ..core.errors import DownloaderError, ErrorCode
 from ..core.records import Download
 from ..engines.base import FetchSession
+from ..sources.base import Source
 from ..store import Store
 from .active_download import ActiveDownload
 from .planning import reuse
-from .planning.plan import Differences, Listing, make_plan
+from .planning.plan import Differences, make_plan
 from .progress import ProgressSink
 from .staged_files import StagedFiles
 from .state_machine import StateMachine
@@ -33,8 +34,8 @@ _MAY_BE_TOLD_BY_THE_NEXT_PLAN = {
 class Stager:
     """Follows the source of one download until all its files are staged as they are there.
 
-    A plan changes the ETags by which an engine knows what it left before. So only a FetchSession,
-    whose engine has recovered that already, makes a Stager.
+    A plan changes the validators by which an engine knows what it left before. So only a
+    FetchSession, whose engine has recovered that already, makes a Stager.
     """
 
     def __init__(
@@ -45,10 +46,9 @@ class Stager:
         store: Store,
         files: StagedFiles,
         sink: ProgressSink,
-        listing: Listing,
+        source: Source,
         state_machine: StateMachine,
         check_space: Callable[[ActiveDownload], None],
-        checksum: reuse.AskChecksum,
         on_fault: Callable[[Download, DownloaderError], None],
     ) -> None:
         self._session = session
@@ -56,19 +56,16 @@ class Stager:
         self._store = store
         self._files = files
         self._sink = sink
-        self._listing = listing
+        self._source = source
         self._state_machine = state_machine
         self._check_space = check_space
-        self._checksum = checksum
         self._on_fault = on_fault
         self._relisted = False
 
     async def run(self) -> None:
         """Return once every file lies whole in the staging folder; raise what stops that."""
         await self._plan()
-        async for taken in reuse.stage_unchanged(
-            self._active.download, self._store, self._checksum
-        ):
+        async for taken in reuse.stage_unchanged(self._active.download, self._store, self._source):
             await self._sink.finished(taken)
         self._active.meter.restart(self._active.meter.bytes_there, keep_peak=True)
         for _ in range(_ROUNDS):
@@ -93,7 +90,7 @@ class Stager:
     async def _plan(self) -> Differences:
         """Bring the plan up to date with the source, and the record with the plan."""
         download = self._active.download
-        differences = await make_plan(download, self._listing, self._store)
+        differences = await make_plan(download, self._source, self._store)
         if differences.replaced and download.started:
             self._on_fault(download, _replaced(download, differences))
         if differences.left_out and not download.started:
@@ -145,4 +142,4 @@ def _objects(download: Download, first: str, count: int) -> str:
     """Name the first of some objects, and how many others there are."""
     others = count - 1
     more = f" and {others} other{'s' if others > 1 else ''}" if others else ""
-    return f"s3://{download.bucket}/{first}{more}"
+    return f"{download.source.uri_of(first)}{more}"

@@ -7,12 +7,27 @@ from typing import Any
 
 from msgspec import UNSET
 
-from ..contract.responses import DetailsView, DiskUsage, DownloadView, FileView, LimitView
+from ..contract.responses import (
+    DetailsView,
+    DiskUsage,
+    DownloadView,
+    FileView,
+    LimitView,
+    ObjectView,
+)
+from ..core.objects import ObjectRef
 from ..core.records import Download, FileRecord, State
 from .active_download import ActiveDownload
 from .planning import disk_space
 
-__all__ = ["details_view", "disk_usage", "download_view", "file_view", "limit_view"]
+__all__ = [
+    "details_view",
+    "disk_usage",
+    "download_view",
+    "file_view",
+    "limit_view",
+    "object_view",
+]
 
 
 def download_view(active: ActiveDownload) -> DownloadView:
@@ -38,11 +53,20 @@ def file_view(file: FileRecord) -> FileView:
     return FileView(
         number=file.number,
         path=file.path,
-        key=file.key,
+        key=file.name,
         size=file.size,
-        etag=file.etag,
+        etag=file.validator,
         done=file.done,
         checksum=file.checksum or UNSET,
+    )
+
+
+def object_view(found: ObjectRef) -> ObjectView:
+    """Return what `list` shows of an object."""
+    return ObjectView(
+        key=found.name,
+        size=found.size,
+        etag=found.validator,
     )
 
 
@@ -73,8 +97,8 @@ def _fields(active: ActiveDownload) -> dict[str, Any]:
     rate = _rate(active)
     return {
         "download_id": download.download_id,
-        "bucket": download.bucket,
-        "key": download.key,
+        "bucket": download.source.authority,
+        "key": download.source.path,
         "status": download.state,
         "progress": _progress(done, total, complete=download.state is State.COMPLETED),
         "destination": download.destination,

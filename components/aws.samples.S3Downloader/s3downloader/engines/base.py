@@ -9,6 +9,7 @@ from typing import Protocol
 import msgspec
 
 from ..core.errors import ErrorCode
+from ..core.objects import SourceRef
 from ..core.records import FileRecord, Options
 from ..core.throttle import Share
 
@@ -46,7 +47,7 @@ class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     download_id: str
-    bucket: str
+    source: SourceRef
     staging: Path
     options: Options
     share: Share
@@ -97,9 +98,9 @@ class Engine(Protocol):
     ) -> FetchSession:
         """Report those of `files` that an earlier fetch left whole; return what fetches the others.
 
-        That fetch was cancelled, failed, or died with the daemon. `files` must have the ETags that
-        they had then, so the source is listed again only afterwards. What else is left and cannot
-        be continued is removed. A staging folder that does not exist has nothing to recover.
+        That fetch was cancelled, failed, or died with the daemon. `files` must have the validators
+        that they had then, so the source is listed again only afterwards. What else is left and
+        cannot be continued is removed. A staging folder that does not exist has nothing to recover.
         """
 
 

@@ -30,8 +30,8 @@ _WRITEBACK = 8 << 20
 class _Journal(msgspec.Struct, frozen=True):
     """Tells which files that outlived the daemon can be kept.
 
-    After another boot none: a loss of power may have taken their bytes. `moved` has the ETags of
-    the files moved last, by number: without it, a file there may be of an older object.
+    After another boot none: a loss of power may have taken their bytes. `moved` has the validators
+    of the files moved last, by number: without it, a file there may be of an older object.
     """
 
     boot_id: str
@@ -183,7 +183,7 @@ class Staging:
 
     def _record(self, files: Iterable[FileRecord]) -> None:
         """Write the journal in one step; it need not outlive the boot."""
-        journal = _Journal(self._disk.boot_id, {file.number: file.etag for file in files})
+        journal = _Journal(self._disk.boot_id, {file.number: file.validator for file in files})
         draft = self._journal.with_suffix(".new")
         draft.write_bytes(msgspec.json.encode(journal))
         draft.replace(self._journal)
@@ -225,7 +225,7 @@ class Staging:
 
 def is_left(file: FileRecord, validator: str | None) -> bool:
     """Tell whether what is left, of an object with that validator, is the file that is planned."""
-    return validator is None or validators.same(file.etag, validator)
+    return validator is None or validators.same(file.validator, validator)
 
 
 def vanished() -> Vanished:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,12 +24,12 @@ from ..core.checksums import (
 )
 from ..core.errors import DownloaderError, ErrorCode
 from ..core.records import FileRecord
-from ..sources.s3.object_metadata import ChecksumMode, checksum_from_headers
+from ..sources.base import Source
 from .base import FetchJob
 from .ranged.transfer import Transfer
 from .staging import Staging
 
-__all__ = ["Heads", "Verifier", "block_of", "crc_for", "label_of", "mismatch_error"]
+__all__ = ["Verifier", "block_of", "crc_for", "label_of", "mismatch_error"]
 
 log = logging.getLogger(__name__)
 
@@ -40,24 +40,6 @@ Below it, the MD5 that an ETag may be costs less than the request.
 """
 
 _GONE = {ErrorCode.SOURCE_CHANGED, ErrorCode.OBJECT_NOT_FOUND}
-
-
-class Heads(Protocol):
-    """What tells the checksums that a store keeps of its objects."""
-
-    checksum_mode: ChecksumMode
-
-    async def expected(self, bucket: str, key: str, etag: str, size: int) -> Expected | None:
-        """Return the best that is known of an object; None where the store knows nothing.
-
-        Raises SOURCE_CHANGED where it has another validator.
-        """
-
-    async def validator(self, bucket: str, key: str, size: int) -> str:
-        """Return the validator that an object itself has, empty for none.
-
-        Raises SOURCE_CHANGED where it has not `size` bytes.
-        """
 
 
 class VerifiedFiles(NamedTuple):
@@ -76,32 +58,40 @@ class Verifier:
     only looks like an MD5.
     """
 
-    def __init__(self, job: FetchJob, heads: Heads) -> None:
+    def __init__(self, job: FetchJob, source: Source) -> None:
         self._job = job
-        self._heads = heads
+        self._source = source
 
     async def expected(self, file: FileRecord) -> Expected | None:
         """Return the checksum that the store has of a file, None where it has none to compare."""
         if not self._job.options.verify:
             return None
-        by_etag = md5_etag(file.etag)
-        if not file.size or (by_etag and file.size < _ASK_FROM):
-            return by_etag
+        md5 = md5_etag(file.validator)
+        if not file.size or (md5 and file.size < _ASK_FROM):
+            return md5
         return await self._ask(file)
 
     def checksum_from_headers(
         self, file: FileRecord, headers: Mapping[str, str]
     ) -> Expected | None:
         """Return what an answer with the whole object tells that its checksum is."""
-        return (
-            checksum_from_headers(headers, file.etag, file.size)
-            if self._job.options.verify
-            else None
-        )
+        if not self._job.options.verify:
+            return None
+        return self._source.checksum_in(headers, file.object)
 
     async def own_validator(self, file: FileRecord) -> str:
-        """Return the validator that the object itself has, whatever its listing tells."""
-        return await self._heads.validator(self._job.bucket, file.key, file.size)
+        """Return the validator that the object itself has, whatever its listing tells.
+
+        Raises SOURCE_CHANGED where its size is not the listed one.
+        """
+        found = await self._source.stat(file.name)
+        if found.size != file.size:
+            raise DownloaderError(
+                ErrorCode.SOURCE_CHANGED,
+                f"{self._job.source.uri_of(file.name)} is no longer the object that was listed;"
+                " resume to fetch the new one",
+            )
+        return found.validator
 
     async def check_transfer(
         self, transfer: Transfer, expected: Expected | None
@@ -128,7 +118,7 @@ class Verifier:
         looks like one. Then the store is asked.
         """
         mismatch = await asyncio.to_thread(self.read, path, file, expected)
-        if mismatch and mismatch.algorithm == "MD5" and expected == md5_etag(file.etag):
+        if mismatch and mismatch.algorithm == "MD5" and expected == md5_etag(file.validator):
             expected = await self._ask(file)
             if expected and expected.algorithm == "MD5":
                 return label_of(file, expected), mismatch
@@ -145,12 +135,12 @@ class Verifier:
             except DownloaderError as error:
                 if error.code not in _GONE:
                     raise
-                log.warning("%s is not kept: %s", file.key, error)
+                log.warning("%s is not kept: %s", file.name, error)
                 path.unlink()
                 verified.gone.append(error)
                 continue
             if mismatch:
-                log.warning("%s has a wrong checksum: %s", file.key, mismatch)
+                log.warning("%s has a wrong checksum: %s", file.name, mismatch)
                 path.unlink()
                 verified.damaged.append((file, mismatch))
             else:
@@ -174,14 +164,14 @@ class Verifier:
         return mismatches[0] if mismatches else None
 
     async def _ask(self, file: FileRecord) -> Expected | None:
-        bucket, key, size = self._job.bucket, file.key, file.size
         try:
-            expected = await self._heads.expected(bucket, key, file.etag, size)
+            expected = await self._source.checksum(file.object)
         except DownloaderError as error:
             if error.code is not ErrorCode.SOURCE_CHANGED or not self._job.relisted:
                 raise
-            expected = await self._heads.expected(bucket, key, await self.own_validator(file), size)
-        return expected if expected and expected.layout(size) else None
+            own = msgspec.structs.replace(file.object, validator=await self.own_validator(file))
+            expected = await self._source.checksum(own)
+        return expected if expected and expected.layout(file.size) else None
 
 
 def _compared_with(file: FileRecord, expected: Expected | None) -> list[Expected]:
@@ -219,7 +209,7 @@ def mismatch_error(job: FetchJob, file: FileRecord, mismatch: Mismatch) -> Downl
         )
     return DownloaderError(
         ErrorCode.CHECKSUM_MISMATCH,
-        f"s3://{job.bucket}/{file.key} arrived twice with a wrong checksum: {mismatch}; nothing"
+        f"{job.source.uri_of(file.name)} arrived twice with a wrong checksum: {mismatch}; nothing"
         f" of it is kept; {advice}",
         algorithm=mismatch.algorithm,
         wanted=mismatch.wanted,

@@ -2,11 +2,13 @@
 
 from .backlog import Backlog
 from .database import Database
-from .messages import Arrived, Outgoing
+from .files import Item, Totals
+from .messages import RESPONSES, Arrived, Outgoing
 from .published import Published
-from .store import Change, Item, Store, Totals
+from .store import Change, Store
 
 __all__ = [
+    "RESPONSES",
     "Arrived",
     "Backlog",
     "Change",

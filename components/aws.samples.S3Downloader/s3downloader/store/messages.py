@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..core.records import GENERATED
-from .recovery.sealing import seal, unseal
+from .recovery.sealing import RESPONSES, message_key, seal, unseal
 
 __all__ = [
+    "RESPONSES",
     "Arrived",
     "Outgoing",
     "arrived",
@@ -41,11 +42,15 @@ class Arrived(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """A message to publish; numbers grow in the order in which messages were recorded."""
+    """A message to publish; numbers grow in the order in which messages were recorded.
+
+    `channel` says where it goes.
+    """
 
     number: int
     payload: bytes
     is_response: bool
+    channel: str = RESPONSES
 
 
 def receive(
@@ -95,7 +100,7 @@ def take_over(connection: sqlite3.Connection) -> None:
 
 
 def record_response(
-    connection: sqlite3.Connection, at: float, command_id: str, response: bytes
+    connection: sqlite3.Connection, at: float, command_id: str, response: bytes, channel: str
 ) -> Outgoing:
     """Queue a response, remember it for repetitions, and let its command leave the inbox."""
     if not command_id.startswith(GENERATED):
@@ -104,7 +109,7 @@ def record_response(
             (command_id, at, seal(command_id, response)),
         )
     remove_answered(connection, [(command_id, newest_arrival(connection))])
-    return _queue(connection, response, is_response=True)
+    return _queue(connection, response, channel, is_response=True)
 
 
 def newest_arrival(connection: sqlite3.Connection) -> int:
@@ -125,14 +130,17 @@ def remove_answered(connection: sqlite3.Connection, commands: Iterable[tuple[str
     connection.executemany(sql, commands)
 
 
-def record_event(connection: sqlite3.Connection, event: bytes) -> Outgoing:
+def record_event(connection: sqlite3.Connection, event: bytes, channel: str) -> Outgoing:
     """Queue an event."""
-    return _queue(connection, event, is_response=False)
+    return _queue(connection, event, channel, is_response=False)
 
 
-def _queue(connection: sqlite3.Connection, payload: bytes, *, is_response: bool) -> Outgoing:
-    sql = "INSERT INTO outbox (payload, is_response) VALUES (?, ?)"
-    return Outgoing(_insert(connection, sql, seal("", payload), is_response), payload, is_response)
+def _queue(
+    connection: sqlite3.Connection, payload: bytes, channel: str, *, is_response: bool
+) -> Outgoing:
+    sql = "INSERT INTO outbox (payload, is_response, channel) VALUES (?, ?, ?)"
+    number = _insert(connection, sql, seal(message_key(channel), payload), is_response, channel)
+    return Outgoing(number, payload, is_response, channel)
 
 
 def _insert(connection: sqlite3.Connection, sql: str, *values: object) -> int:
@@ -143,10 +151,13 @@ def _insert(connection: sqlite3.Connection, sql: str, *values: object) -> int:
 
 def outgoing(connection: sqlite3.Connection, after: int, limit: int) -> list[Outgoing]:
     """Return the first `limit` messages to publish whose number is greater than `after`."""
-    sql = "SELECT number, payload, is_response FROM outbox WHERE number > ? ORDER BY number LIMIT ?"
+    sql = (
+        "SELECT number, payload, is_response, channel FROM outbox"
+        " WHERE number > ? ORDER BY number LIMIT ?"
+    )
     return [
-        Outgoing(number, unseal(payload), bool(is_response))
-        for number, payload, is_response in connection.execute(sql, (after, limit))
+        Outgoing(number, unseal(payload), bool(is_response), channel)
+        for number, payload, is_response, channel in connection.execute(sql, (after, limit))
     ]
 
 

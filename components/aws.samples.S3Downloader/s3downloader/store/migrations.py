@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files as resources
 from typing import NamedTuple
 
+from .earlier import rewrite_bodies
+
 __all__ = ["MIGRATIONS", "Schema", "Step", "schema"]
 
 _CHECKSUMS_AND_VERSIONS = """
@@ -36,9 +38,32 @@ ALTER TABLE outbox RENAME COLUMN event TO payload;
 ALTER TABLE outbox ADD COLUMN is_response INTEGER NOT NULL DEFAULT 0
 """
 
-_FORMAT = """
-CREATE TABLE format (version INTEGER PRIMARY KEY, body BLOB NOT NULL)
+_FORMAT_SOURCES_AND_ATTEMPTS = """
+CREATE TABLE format (version INTEGER PRIMARY KEY, body BLOB NOT NULL);
+ALTER TABLE files ADD COLUMN modified REAL;
+ALTER TABLE files ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE files ADD COLUMN error_code TEXT NOT NULL DEFAULT '';
+ALTER TABLE files ADD COLUMN error TEXT NOT NULL DEFAULT '';
+ALTER TABLE files ADD COLUMN next_attempt REAL;
+ALTER TABLE files ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE published ADD COLUMN download_id TEXT NOT NULL DEFAULT '';
+ALTER TABLE outbox ADD COLUMN channel TEXT NOT NULL DEFAULT 'responses'
 """
+
+
+def _run(connection: sqlite3.Connection, statements: str) -> None:
+    """Run statements one by one: executescript would commit what was done before."""
+    statement = ""
+    for piece in statements.split(";"):
+        statement += piece + ";"
+        if sqlite3.complete_statement(statement):
+            connection.execute(statement)
+            statement = ""
+
+
+def _to_version_4(connection: sqlite3.Connection) -> None:
+    _run(connection, _FORMAT_SOURCES_AND_ATTEMPTS)
+    rewrite_bodies(connection)
 
 
 class Step(NamedTuple):
@@ -53,15 +78,10 @@ class Step(NamedTuple):
 
     def take(self, connection: sqlite3.Connection) -> None:
         """Make the change in the transaction that is under way."""
-        if not isinstance(self.change, str):
+        if isinstance(self.change, str):
+            _run(connection, self.change)
+        else:
             self.change(connection)
-            return
-        statement = ""  # one by one, as executescript would commit what was done before
-        for piece in self.change.split(";"):
-            statement += piece + ";"
-            if sqlite3.complete_statement(statement):
-                connection.execute(statement)
-                statement = ""
 
 
 class Schema(NamedTuple):
@@ -84,7 +104,7 @@ class Schema(NamedTuple):
 MIGRATIONS: Sequence[Step] = (
     Step(_CHECKSUMS_AND_VERSIONS, oldest_reader=2),
     Step(_INBOX_AND_RESPONSES, oldest_reader=3),
-    Step(_FORMAT, oldest_reader=4),
+    Step(_to_version_4, oldest_reader=4),
 )
 """Step N, from 0, brings a state of version N + 1 to version N + 2."""
 

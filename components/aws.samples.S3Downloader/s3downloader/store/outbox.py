@@ -1,11 +1,11 @@
-"""Messages on `responses`, published in order; each is on disk until it is published."""
+"""Messages to publish, in order, each on its channel and on disk until it is published."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from itertools import islice, takewhile
 from typing import Any
 
@@ -13,9 +13,9 @@ from ..core.aio import TaskGroup, first_of, uninterrupted
 from ..core.backoff import backoff
 from ..core.clock import Clock
 from ..core.errors import DownloaderError, ErrorCode
-from . import Backlog, Change, Outgoing, Store
+from . import RESPONSES, Backlog, Change, Outgoing, Store
 
-__all__ = ["Outbox"]
+__all__ = ["Outbox", "Publish"]
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ class _Unrecorded:
     """A response that the disk did not take, and whether it has been published."""
 
     is_response = True
+    channel = RESPONSES
 
     def __init__(self, payload: bytes) -> None:
         self.payload = payload
@@ -38,6 +39,9 @@ class _Unrecorded:
 
 
 _Message = Outgoing | _Unrecorded
+
+Publish = Callable[[bytes], Awaitable[None]]
+"""Publishes a payload; raises DownloaderError where that is to be tried again."""
 
 
 class Outbox:
@@ -47,11 +51,13 @@ class Outbox:
     recorded before it: the response to its command, and earlier events.
     """
 
-    def __init__(
-        self, store: Store, publish: Callable[[bytes], Awaitable[None]], clock: Clock
-    ) -> None:
+    def __init__(self, store: Store, channels: Mapping[str, Publish], clock: Clock) -> None:
+        """`channels` are the ways to publish, by the names under which messages are recorded.
+
+        A message for another channel, recorded by a newer version, stays on disk for that version.
+        """
         self._store = store
-        self._publish = publish
+        self._channels = channels
         self._clock = clock
         self._recorded: Backlog[Outgoing] = Backlog(store.outgoing)
         self._unrecorded: deque[_Unrecorded] = deque()
@@ -123,10 +129,13 @@ class Outbox:
         if not queue:
             await self._read_on()
             return
-        head = list(takewhile(lambda m: m.is_response, islice(queue, _IN_FLIGHT))) or [queue[0]]
+        if queue[0].channel not in self._channels:
+            self._leave(queue.popleft())
+            return
+        head = list(takewhile(self._is_response, islice(queue, _IN_FLIGHT))) or [queue[0]]
         for _ in head:
             queue.popleft()
-        sending = [asyncio.ensure_future(self._send(message.payload)) for message in head]
+        sending = [asyncio.ensure_future(self._send(message)) for message in head]
         try:
             await asyncio.wait(sending)
         except asyncio.CancelledError:
@@ -161,9 +170,15 @@ class Outbox:
         if not self._recorded.ready and not self._unrecorded:
             self._create_by.clear()
 
-    async def _send(self, payload: bytes) -> None:
+    def _is_response(self, message: _Message) -> bool:
+        return message.is_response and message.channel in self._channels
+
+    def _leave(self, message: _Message) -> None:
+        log.warning("a message stays for a version that knows the channel %s", message.channel)
+
+    async def _send(self, message: _Message) -> None:
         try:
-            await self._publish(payload)
+            await self._channels[message.channel](message.payload)
         except DownloaderError as error:
             if error.code is not ErrorCode.PAYLOAD_TOO_LARGE:
                 raise

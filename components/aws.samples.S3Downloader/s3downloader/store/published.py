@@ -38,16 +38,18 @@ _MOVE = (
 class Published(NamedTuple):
     """A file as it was published; its inode and time of change tell whether it still is that.
 
-    `etag`, `sha256` and `checksum` are those of its object, as in FileRecord.
+    `validator`, `sha256` and `checksum` are those of its object, as in FileRecord. `download_id`
+    names the download that wrote it, and is empty where an earlier version published the file.
     """
 
     file: str
     size: int
-    etag: str
+    validator: str
     sha256: str
     checksum: str
     inode: int
     mtime_ns: int
+    download_id: str = ""
 
 
 def put(connection: sqlite3.Connection, files: Sequence[Published]) -> None:
@@ -60,16 +62,20 @@ def put(connection: sqlite3.Connection, files: Sequence[Published]) -> None:
         "DELETE FROM published WHERE file = ? AND (inode <> ? OR mtime_ns <> ?)", another
     )
     connection.executemany(
-        "INSERT INTO published (file, size, etag, sha256, checksum, inode, mtime_ns)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET size = excluded.size,"
-        " etag = excluded.etag, sha256 = excluded.sha256, checksum = excluded.checksum",
+        "INSERT INTO published (file, size, etag, sha256, checksum, inode, mtime_ns, download_id)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET size = excluded.size,"
+        " etag = excluded.etag, sha256 = excluded.sha256, checksum = excluded.checksum,"
+        " download_id = excluded.download_id",
         files,
     )
 
 
 def published(connection: sqlite3.Connection, files: Iterable[str]) -> list[Published]:
     """Return what is known of those of `files` that have been published."""
-    sql = "SELECT file, size, etag, sha256, checksum, inode, mtime_ns FROM published WHERE file = ?"
+    sql = (
+        "SELECT file, size, etag, sha256, checksum, inode, mtime_ns, download_id FROM published"
+        " WHERE file = ?"
+    )
     found = (connection.execute(sql, (file,)).fetchone() for file in files)
     return [Published(*row) for row in found if row]
 

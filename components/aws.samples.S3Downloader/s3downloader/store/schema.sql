@@ -1,3 +1,6 @@
+-- The columns key and etag of files, and etag of published, have the names that they had while S3
+-- was the only source: they hold the name and the validator of an object.
+
 CREATE TABLE downloads (
     download_id TEXT PRIMARY KEY,
     created_at  REAL NOT NULL,
@@ -5,16 +8,22 @@ CREATE TABLE downloads (
 ) WITHOUT ROWID;
 
 CREATE TABLE files (
-    number      INTEGER PRIMARY KEY AUTOINCREMENT,
-    download_id TEXT NOT NULL REFERENCES downloads ON DELETE CASCADE,
-    path        TEXT NOT NULL,
-    key         TEXT NOT NULL,
-    size        INTEGER NOT NULL,
-    etag        TEXT NOT NULL,
-    done        INTEGER NOT NULL DEFAULT 0,
-    plan        INTEGER NOT NULL,
-    sha256      TEXT NOT NULL DEFAULT '',
-    checksum    TEXT NOT NULL DEFAULT '',
+    number       INTEGER PRIMARY KEY AUTOINCREMENT,
+    download_id  TEXT NOT NULL REFERENCES downloads ON DELETE CASCADE,
+    path         TEXT NOT NULL,
+    key          TEXT NOT NULL,
+    size         INTEGER NOT NULL,
+    etag         TEXT NOT NULL,
+    done         INTEGER NOT NULL DEFAULT 0,
+    plan         INTEGER NOT NULL,
+    sha256       TEXT NOT NULL DEFAULT '',
+    checksum     TEXT NOT NULL DEFAULT '',
+    modified     REAL,
+    attempts     INTEGER NOT NULL DEFAULT 0,
+    error_code   TEXT NOT NULL DEFAULT '',
+    error        TEXT NOT NULL DEFAULT '',
+    next_attempt REAL,
+    skipped      INTEGER NOT NULL DEFAULT 0,
     UNIQUE (download_id, path)
 );
 
@@ -40,7 +49,8 @@ CREATE INDEX inbox_by_command ON inbox (command_id, number);
 CREATE TABLE outbox (
     number      INTEGER PRIMARY KEY AUTOINCREMENT,
     payload     BLOB NOT NULL,
-    is_response INTEGER NOT NULL DEFAULT 0
+    is_response INTEGER NOT NULL DEFAULT 0,
+    channel     TEXT NOT NULL DEFAULT 'responses'
 );
 
 CREATE TABLE models (
@@ -59,13 +69,14 @@ CREATE TABLE versions (
 );
 
 CREATE TABLE published (
-    file     TEXT PRIMARY KEY,
-    size     INTEGER NOT NULL,
-    etag     TEXT NOT NULL,
-    sha256   TEXT NOT NULL,
-    checksum TEXT NOT NULL,
-    inode    INTEGER NOT NULL,
-    mtime_ns INTEGER NOT NULL
+    file        TEXT PRIMARY KEY,
+    size        INTEGER NOT NULL,
+    etag        TEXT NOT NULL,
+    sha256      TEXT NOT NULL,
+    checksum    TEXT NOT NULL,
+    inode       INTEGER NOT NULL,
+    mtime_ns    INTEGER NOT NULL,
+    download_id TEXT NOT NULL DEFAULT ''
 ) WITHOUT ROWID;
 
 CREATE TABLE format (

@@ -5,21 +5,21 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from ..core.errors import DownloaderError, ErrorCode
-from ..core.records import Download, FileRecord, Version
-from . import bodies, messages, published
+from ..core.records import Download, FailedAttempt, FileRecord, Version
+from . import bodies, files, messages, published
 from .database import Database
-from .messages import Arrived, Outgoing
+from .files import Item, Totals
+from .messages import RESPONSES, Arrived, Outgoing
 from .migrations import Schema, schema
 from .published import Published
 from .recovery.opening import DAMAGE_KEY
 from .recovery.sealing import seal, unseal
 
-__all__ = ["Change", "Item", "Store"]
+__all__ = ["Change", "Store"]
 
 _PAGE = 1_000
 _DOWNLOAD = "SELECT body FROM downloads WHERE download_id = ?"
@@ -31,8 +31,8 @@ class Change(msgspec.Struct, kw_only=True):
 
     `forgotten` are ids of downloads to forget, `clear_files` of those whose files to forget.
     `models` maps model ids to their entries, None to remove one. `responses` are pairs of a
-    command id and the response to it, which are published before the `events`. `metadata` are JSON
-    texts by name, such as the known shadow. `versions` are new or
+    command id and the response to it, which are published before the `events`; both are published
+    on `channel`. `metadata` are JSON texts by name, such as the known shadow. `versions` are new or
     changed ones, `removed` those that are there no more. `moved` are pairs of an old and a new path
     of published files. `at` is the time of the change. One that is not `durable` is on disk for
     good with the next one that is.
@@ -50,26 +50,7 @@ class Change(msgspec.Struct, kw_only=True):
     removed: Sequence[Version] = ()
     moved: Sequence[tuple[str, str]] = ()
     durable: bool = True
-
-
-class Item(NamedTuple):
-    """One listed object, on its way into the plan of a download."""
-
-    path: str
-    key: str
-    size: int
-    etag: str
-    sha256: str = ""
-
-
-class Totals(NamedTuple):
-    """Sums over the files of a download."""
-
-    bytes_total: int
-    files_total: int
-    bytes_done: int
-    files_done: int
-    checksums_verified: int
+    channel: str = RESPONSES
 
 
 class Store:
@@ -182,13 +163,13 @@ class Store:
     async def plan(self, download_id: str, plan: int, items: Sequence[Item]) -> list[str]:
         """Add `items` to plan number `plan`; a file done before stays done if it is the same.
 
-        Plans count from 1. Returns the keys of those that an earlier plan had with another ETag
-        or size.
+        Plans count from 1. Returns the names of the objects that an earlier plan had
+        with another validator or size.
         An item without a `sha256` leaves that of its file as it is; `expect` changes it.
-        Raises UNSAFE_KEY when two keys would become one file. Not durable by itself.
+        Raises UNSAFE_KEY when two objects would become one file. Not durable by itself.
         """
         return await self._database.transact(
-            lambda c: _plan(c, download_id, plan, items), durable=False
+            lambda c: files.plan(c, download_id, plan, items), durable=False
         )
 
     async def expect(self, values: Sequence[tuple[str, int]]) -> None:
@@ -197,8 +178,7 @@ class Store:
         A file that was done with another one, or with none, is done no more. One whose value is
         empty needs none any more, and stays as it is.
         """
-        sql = "UPDATE files SET done = done AND ?1 IN ('', sha256), sha256 = ?1 WHERE number = ?2"
-        await self._database.transact(lambda c: c.executemany(sql, values))
+        await self._database.transact(lambda c: files.expect(c, values))
 
     async def expect_nothing(self, download_id: str) -> None:
         """Forget the SHA-256 of all files of a download."""
@@ -211,7 +191,7 @@ class Store:
 
         Raises UNSAFE_KEY when in this plan a file would stand where another key needs a directory.
         """
-        return await self._database.read(lambda c: _outdated(c, download_id, plan))
+        return await self._database.read(lambda c: files.outdated(c, download_id, plan))
 
     async def drop_outdated(self, download_id: str, plan: int) -> None:
         """Forget the files that are in older plans only."""
@@ -221,41 +201,43 @@ class Store:
 
     async def totals(self, download_id: str) -> Totals:
         """Sum up the files of a download."""
-        rows = await self._fetch(
-            "SELECT coalesce(sum(size), 0), count(*), coalesce(sum(size * done), 0),"
-            " coalesce(sum(done), 0), coalesce(sum(done AND checksum <> ''), 0)"
-            " FROM files WHERE download_id = ?",
-            download_id,
-        )
-        return Totals(*rows[0])
+        return await self._database.read(lambda c: files.totals(c, download_id))
 
     async def files(
         self, download_id: str, *, done: bool | None = None, after: int = 0
     ) -> AsyncIterator[FileRecord]:
         """Go through the files of a download by their numbers, with little memory."""
         while True:
-            page = await self._fetch(
-                "SELECT number, path, key, size, etag, done, sha256, checksum FROM files"
-                " WHERE download_id = ? AND number > ? AND done = coalesce(?, done)"
-                " ORDER BY number LIMIT ?",
-                download_id,
-                after,
-                done,
-                _PAGE,
-            )
-            for number, path, key, size, etag, is_done, sha256, checksum in page:
-                yield FileRecord(number, path, key, size, etag, bool(is_done), sha256, checksum)
+            page = await self._page_of_files(download_id, done, after)
+            for file in page:
+                yield file
             if len(page) < _PAGE:
                 return
-            after = page[-1][0]
+            after = page[-1].number
 
-    async def mark_done(self, files: Sequence[FileRecord]) -> None:
+    async def _page_of_files(
+        self, download_id: str, done: bool | None, after: int
+    ) -> list[FileRecord]:
+        return await self._database.read(lambda c: files.page(c, download_id, done, after, _PAGE))
+
+    async def mark_done(self, arrived: Sequence[FileRecord]) -> None:
         """Remember that these files are whole and synced, and by what they were verified."""
-        await self._mark([(True, file.checksum, file.number) for file in files])
+        await self._database.transact(lambda c: files.mark(c, arrived, done=True))
 
-    async def mark_missing(self, files: Sequence[FileRecord]) -> None:
+    async def mark_missing(self, missing: Sequence[FileRecord]) -> None:
         """Remember that these files are not whole."""
-        await self._mark([(False, "", file.number) for file in files])
+        await self._database.transact(lambda c: files.mark(c, missing, done=False))
+
+    async def mark_failed(self, attempts: Sequence[FailedAttempt]) -> None:
+        """Count failed attempts at files, and remember why the last of each failed.
+
+        Not durable by itself.
+        """
+        await self._database.transact(lambda c: files.mark_failed(c, attempts), durable=False)
+
+    async def mark_skipped(self, skipped: Sequence[FileRecord], *, is_skipped: bool = True) -> None:
+        """Remember whether these files are left out of what is published."""
+        await self._database.transact(lambda c: files.mark_skipped(c, skipped, skipped=is_skipped))
 
     async def mark_unpinned_missing(self, download_id: str) -> None:
         """Remember that files whose objects have no validator are not whole.
@@ -263,11 +245,9 @@ class Store:
         Nothing tells that they are still the same, but for a SHA-256 that they must have.
         Not durable by itself.
         """
-        sql = (
-            "UPDATE files SET done = 0, checksum = ''"
-            " WHERE download_id = ? AND etag = '' AND sha256 = ''"
+        await self._database.transact(
+            lambda c: files.mark_unpinned_missing(c, download_id), durable=False
         )
-        await self._database.transact(lambda c: c.execute(sql, (download_id,)), durable=False)
 
     async def versions(self) -> list[Version]:
         """Return all versions by their numbers: those retained, and those to be deleted."""
@@ -295,10 +275,6 @@ class Store:
     async def unpublish(self, files: Iterable[str]) -> None:
         """Forget published files, absolute paths."""
         await self._database.transact(lambda c: published.forget(c, files))
-
-    async def _mark(self, values: Sequence[tuple[bool, str, int]]) -> None:
-        sql = "UPDATE files SET done = ?, checksum = ? WHERE number = ?"
-        await self._database.transact(lambda c: c.executemany(sql, values))
 
     async def _fetch(self, sql: str, *values: Any) -> list[Any]:
         return await self._database.read(lambda c: c.execute(sql, values).fetchall())
@@ -335,72 +311,15 @@ def _record(connection: sqlite3.Connection, change: Change, *, keeps: bool) -> l
         messages.record_metadata(connection, name, bodies.encode_fields(name, text, before=before))
     published.record_versions(connection, change.versions, change.removed, keeps=keeps)
     published.move(connection, change.moved)
+    channel = change.channel
     responses = [
-        messages.record_response(connection, change.at, *pair) for pair in change.responses
+        messages.record_response(connection, change.at, *pair, channel) for pair in change.responses
     ]
-    return responses + [messages.record_event(connection, event) for event in change.events]
+    events = [messages.record_event(connection, event, channel) for event in change.events]
+    return responses + events
 
 
 def _body(connection: sqlite3.Connection, query: str, key: str) -> bytes | None:
     """Return the text of the row of `key`, where there is one."""
     row = connection.execute(query, (key,)).fetchone()
     return row[0] if row else None
-
-
-def _plan(
-    connection: sqlite3.Connection, download_id: str, plan: int, items: Sequence[Item]
-) -> list[str]:
-    known = items if plan > 1 else ()
-    replaced = [item.key for item in known if _is_another(connection, download_id, plan, item)]
-    for item in items:
-        (key,) = connection.execute(
-            "INSERT INTO files (download_id, path, key, size, etag, sha256, plan)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (download_id, path) DO UPDATE SET"
-            " key = CASE plan WHEN excluded.plan THEN key ELSE excluded.key END,"
-            # A weak ETag is compared by what makes it strong, as `validators.same` does.
-            " done = done AND size = excluded.size"
-            " AND (excluded.etag IN (etag, 'W/' || etag) OR etag = 'W/' || excluded.etag)"
-            " AND excluded.sha256 IN ('', sha256),"
-            " size = excluded.size, etag = excluded.etag,"
-            " sha256 = coalesce(nullif(excluded.sha256, ''), sha256),"
-            " plan = excluded.plan RETURNING key",
-            (download_id, *item, plan),
-        ).fetchone()
-        if key != item.key:
-            raise DownloaderError(
-                ErrorCode.UNSAFE_KEY,
-                f"the keys {key!r} and {item.key!r} would both become the file {item.path!r};"
-                " rename one of them",
-                keys=[key, item.key],
-            )
-    return replaced
-
-
-def _is_another(connection: sqlite3.Connection, download_id: str, plan: int, item: Item) -> bool:
-    """Tell whether an earlier plan had another object in the place of `item`."""
-    found = connection.execute(
-        "SELECT 1 FROM files WHERE download_id = ?1 AND path = ?2 AND plan <> ?3"
-        " AND (size <> ?5 OR NOT (?4 IN (etag, 'W/' || etag) OR etag = 'W/' || ?4))",
-        (download_id, item.path, plan, item.etag, item.size),
-    )
-    return found.fetchone() is not None
-
-
-def _outdated(connection: sqlite3.Connection, download_id: str, plan: int) -> list[str]:
-    clash = connection.execute(
-        "SELECT file.key, below.key FROM files AS file JOIN files AS below"
-        " ON below.download_id = file.download_id"
-        " AND below.path > file.path || '/' AND below.path < file.path || '0'"
-        " WHERE file.download_id = ? AND file.plan = ? AND below.plan = file.plan LIMIT 1",
-        (download_id, plan),
-    ).fetchone()
-    if clash:
-        raise DownloaderError(
-            ErrorCode.UNSAFE_KEY,
-            f"the key {clash[0]!r} would be a file where {clash[1]!r} needs a directory;"
-            " rename one of them",
-            keys=list(clash),
-        )
-    old = "SELECT path FROM files WHERE download_id = ? AND plan <> ?"
-    return [path for (path,) in connection.execute(old, (download_id, plan))]

@@ -30,7 +30,7 @@ def admit(command: commands.Download, settings: Settings, now: float) -> Downloa
     """
     if command.options.s3_transfer_acceleration and settings.endpoint_url:
         raise acceleration_unsupported(settings.endpoint_url)
-    path_safety.check_source(command.bucket, command.key, settings.allowed_sources)
+    path_safety.check_source(command.source, settings.allowed_sources)
     roots = settings.destination_roots
     destination = path_safety.resolve_destination(
         command.destination or settings.download_dir, roots
@@ -38,8 +38,9 @@ def admit(command: commands.Download, settings: Settings, now: float) -> Downloa
     download = Download(
         download_id=command.download_id,
         command_id=command.command_id,
-        bucket=command.bucket,
-        key=command.key,
+        source=command.source,
+        layout=command.layout,
+        origin="command",
         destination=str(destination),
         staging="",
         options=command.options,
@@ -71,10 +72,10 @@ def limited(download: Download, limit: int | None) -> Options:
 
 
 def model_id(download: Download) -> str:
-    """Return the id of the download's model: its own, or else the last part of the key."""
+    """Return the id of the download's model: its own, else the last part of the source's path."""
     meta = download.model_meta or {}
-    last = download.key.rstrip("/").rpartition("/")[2]
-    return str(meta.get("model_id") or last or download.bucket)
+    last = download.source.path.rstrip("/").rpartition("/")[2]
+    return str(meta.get("model_id") or last or download.source.authority)
 
 
 def check_target(download: Download, downloads: Iterable[ActiveDownload]) -> None:

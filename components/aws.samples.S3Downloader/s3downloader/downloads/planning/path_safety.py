@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ...core.errors import DownloaderError, ErrorCode
+from ...core.objects import SourceRef
 from ...core.records import STAGING
 
 __all__ = [
@@ -33,10 +34,9 @@ _LONGEST_PATH = 4_095
 _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
-def check_source(bucket: str, key: str, allowed: Sequence[str]) -> None:
-    """Raise SOURCE_NOT_ALLOWED unless a pattern of `allowed` matches `s3://bucket/key`."""
-    source = f"s3://{bucket}/{key}"
-    if not any(fnmatchcase(source, pattern) for pattern in allowed):
+def check_source(source: SourceRef, allowed: Sequence[str]) -> None:
+    """Raise SOURCE_NOT_ALLOWED unless a pattern of `allowed` matches the URI of `source`."""
+    if not any(fnmatchcase(str(source), pattern) for pattern in allowed):
         raise DownloaderError(
             ErrorCode.SOURCE_NOT_ALLOWED,
             f"{source} matches no pattern of AllowedSources ({', '.join(allowed)});"

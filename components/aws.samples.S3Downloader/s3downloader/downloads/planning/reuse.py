@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,7 @@ from ...core.aio import batches
 from ...core.checksums import md5_etag
 from ...core.errors import DownloaderError, ErrorCode, from_os_error
 from ...core.records import Download, FileRecord
+from ...sources.base import Source
 from ...store import Published, Store
 from ...system.directories import sync
 from ...system.status import status_of
@@ -34,9 +35,6 @@ __all__ = [
     "record_staged",
     "stage_unchanged",
 ]
-
-AskChecksum = Callable[[str, str, str, int], Awaitable[str]]
-"""Returns the checksum that the store has of an object, by bucket, key, ETag and size, if any."""
 
 _NOT_AS_LISTED = {ErrorCode.SOURCE_CHANGED, ErrorCode.OBJECT_NOT_FOUND}
 _FICLONE = 0x40049409  # linux/fs.h
@@ -52,13 +50,13 @@ _NOT_POSSIBLE = {
 
 
 async def stage_unchanged(
-    download: Download, store: Store, ask: AskChecksum
+    download: Download, store: Store, source: Source
 ) -> AsyncIterator[list[FileRecord]]:
     """Stage the missing files that stand at the download's target, or in a version of it.
 
-    An object of the same size but another ETag, or one that is no digest, may have been uploaded
-    anew: its checksum is asked for, and compared. Yields those that lie whole in the staging folder
-    now, with what they were verified by.
+    An object of the same size but another validator, or one that is no digest, may have been
+    uploaded anew: its checksum is asked for, and compared. Yields those that lie whole in the
+    staging folder now, with what they were verified by.
     """
     versions = [v.path for v in await store.versions() if v.target == download.target]
     targets = [download.target, *reversed(versions)]
@@ -67,7 +65,7 @@ async def stage_unchanged(
         wanted = {_path(target, download, file): file for file in batch for target in targets}
         known = await store.published(wanted)
         pairs = [(k, wanted[k.file]) for k in known]
-        matching = [(k, f) for k, f in pairs if await _is_same(k, f, download.bucket, ask)]
+        matching = [(k, f) for k, f in pairs if await _is_same(k, f, source)]
         if taken := await asyncio.to_thread(_stage, download, matching, cloner):
             yield taken
 
@@ -76,7 +74,7 @@ async def record_published(download: Download, files: Iterable[FileRecord], stor
     """Record how `files` stand at their target, for the time when their next version comes."""
     target, name = download.target, published_name(download)
     paths = [(f, _path(target, download, f), _path(name, download, f)) for f in files]
-    await store.publish(await asyncio.to_thread(_stat_files, paths))
+    await store.publish(await asyncio.to_thread(_stat_files, download, paths))
 
 
 async def record_staged(download: Download, files: Iterable[FileRecord], store: Store) -> None:
@@ -86,7 +84,7 @@ async def record_staged(download: Download, files: Iterable[FileRecord], store: 
     stands at their targets until then may be known as well, as another download's.
     """
     paths = [(file, name := str(staged(download, file.path)), name) for file in files]
-    await store.publish(await asyncio.to_thread(_stat_files, paths))
+    await store.publish(await asyncio.to_thread(_stat_files, download, paths))
 
 
 async def not_published(
@@ -115,16 +113,28 @@ def published_name(download: Download) -> str:
 
 
 def _path(target: str, download: Download, file: FileRecord) -> str:
-    return f"{target}/{file.path}" if download.is_prefix else target
+    return f"{target}/{file.path}" if download.is_tree else target
 
 
-def _stat_files(files: Iterable[tuple[FileRecord, str, str]]) -> list[Published]:
+def _stat_files(
+    download: Download, files: Iterable[tuple[FileRecord, str, str]]
+) -> list[Published]:
     """Return how files are, each with its path and the path by which it is to be known."""
     found = []
     for file, path, name in files:
         if status := status_of(path):
-            seal = (status.st_ino, status.st_mtime_ns)
-            found.append(Published(name, file.size, file.etag, file.sha256, file.checksum, *seal))
+            found.append(
+                Published(
+                    file=name,
+                    size=file.size,
+                    validator=file.validator,
+                    sha256=file.sha256,
+                    checksum=file.checksum,
+                    inode=status.st_ino,
+                    mtime_ns=status.st_mtime_ns,
+                    download_id=download.download_id,
+                )
+            )
     return found
 
 
@@ -149,33 +159,33 @@ def _was_moved(download: Download, file: FileRecord, known: Published | None) ->
 
 
 def _is_version(known: Published, file: FileRecord) -> bool:
-    return known.etag == file.etag or validators.same(known.etag, file.etag)
+    return known.validator == file.validator or validators.same(known.validator, file.validator)
 
 
 def _missing_files(files: Iterable[str], spared: tuple[str, ...]) -> list[str]:
     return [f for f in files if not os.path.lexists(f) and not f.startswith(spared)]
 
 
-async def _is_same(known: Published, file: FileRecord, bucket: str, ask: AskChecksum) -> bool:
+async def _is_same(known: Published, file: FileRecord, source: Source) -> bool:
     """Tell whether a published file has the content that the plan asks for.
 
-    It may be that of another object, or of another bucket's.
+    It may be that of another object, or of another source's.
     """
     if known.size != file.size:
         return False
     if file.sha256:
         return known.sha256 == file.sha256
-    if validators.is_digest(file.etag) and validators.same(known.etag, file.etag):
+    if validators.is_digest(file.validator) and validators.same(known.validator, file.validator):
         return True
-    if not known.checksum or (md5_etag(known.etag) and md5_etag(file.etag)):
+    if not known.checksum or (md5_etag(known.validator) and md5_etag(file.validator)):
         return False
     try:
-        checksum = await ask(bucket, file.key, file.etag, file.size)
+        checksum = await source.checksum(file.object)
     except DownloaderError as error:
         if error.code not in _NOT_AS_LISTED:
             raise
         return False  # the fetch finds out what it is
-    return checksum == known.checksum
+    return checksum is not None and checksum.label == known.checksum
 
 
 def _stage(

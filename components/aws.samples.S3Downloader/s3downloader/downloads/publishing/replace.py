@@ -85,7 +85,7 @@ def begin(download: Download) -> Exchange | None:
         return None
     target, new = Path(download.target), _staged(download)
     _check_kind(download)
-    if download.is_prefix:
+    if download.is_tree:
         _copy_access(target, new)
         _remove_empty_folders(new)
         sync_tree(new)
@@ -203,7 +203,7 @@ def inode(path: Path) -> int | None:
 def _staged(download: Download) -> Path:
     """Return where the file, or the directory with all files, is ready."""
     files = Path(download.staging, "files")
-    return files if download.is_prefix else files / Path(download.target).name
+    return files if download.is_tree else files / Path(download.target).name
 
 
 def _check_kind(download: Download) -> None:
@@ -212,11 +212,11 @@ def _check_kind(download: Download) -> None:
     path_safety.target(target.parent, target.name)
     check_whole(target)
     is_directory = target.is_dir() and not target.is_symlink()
-    if os.path.lexists(target) and is_directory is not download.is_prefix:
+    if os.path.lexists(target) and is_directory is not download.is_tree:
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_WRITABLE,
-            f"{target} is {'no' if download.is_prefix else 'a'} directory, and what is published"
-            f" there is {'one' if download.is_prefix else 'a file'}; remove it, then resume",
+            f"{target} is {'no' if download.is_tree else 'a'} directory, and what is published"
+            f" there is {'one' if download.is_tree else 'a file'}; remove it, then resume",
         )
 
 

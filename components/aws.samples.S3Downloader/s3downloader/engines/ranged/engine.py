@@ -16,18 +16,20 @@ from typing import NamedTuple
 
 from ...core.clock import Clock
 from ...core.records import FileRecord
+from ...sources.base import Source
+from ...sources.registry import Sources
 from ...sources.s3.client import S3Client
 from ...system.allocator import trim
 from ..base import FetchJob, Sink, StagingSession
 from ..disk import Disk
 from ..recovery import report_leftovers
 from ..staging import Staging
-from ..verification import Heads, Verifier
+from ..verification import Verifier
 from .checkpointer import Checkpointer
 from .fetch import Fetch
 from .journal import Journal
 from .pins import Pins
-from .range_reader import BucketReader
+from .range_reader import SourceReader
 from .server_features import ServerFeatures
 
 __all__ = ["RangedEngine"]
@@ -47,12 +49,12 @@ class RangedEngine:
         self,
         *,
         client: S3Client,
-        heads: Heads,
+        sources: Sources,
         clock: Clock,
         disk: Disk | None = None,
     ) -> None:
         self._client = client
-        self._heads = heads
+        self._sources = sources
         self._clock = clock
         self._disk = disk or Disk()
         self._features = ServerFeatures(clock)
@@ -72,7 +74,7 @@ class RangedEngine:
             async for file in files:
                 if file.number in continued:
                     await asyncio.to_thread(self._reclaim, staging, file)
-        verifier = Verifier(job, self._heads)
+        verifier = Verifier(job, self._source(job))
         await report_leftovers(staging, files, verifier, sink, excluded=continued)
         return StagingSession(job, sink, self._fetch)
 
@@ -84,15 +86,14 @@ class RangedEngine:
         staging = self._staging(job)
         await asyncio.to_thread(staging.make)
         partial = await self._partial_files(staging, files)
-        reader = BucketReader(
-            job.bucket,
+        source = self._source(job)
+        reader = SourceReader(
+            source,
             client=self._client,
             share=job.share,
             features=self._features,
-            checksum_mode=self._heads.checksum_mode,
-            accelerate=job.options.s3_transfer_acceleration,
         )
-        verifier = Verifier(job, self._heads)
+        verifier = Verifier(job, source)
         fetch = Fetch(
             job,
             staging=staging,
@@ -118,6 +119,11 @@ class RangedEngine:
         finally:
             self._client.transport.close_idle()
             trim()
+
+    def _source(self, job: FetchJob) -> Source:
+        """Open the source of a job, whose requests are repeated by the rules of the fetch."""
+        accelerate = job.options.s3_transfer_acceleration
+        return self._sources.open(job.source, accelerate=accelerate, retry_count=0)
 
     def _staging(self, job: FetchJob) -> Staging:
         return Staging(job.staging, _NAME, self._disk)
@@ -152,7 +158,7 @@ class RangedEngine:
             return _Left()
         journal, states = found
         journal.close()
-        if not journal.head.continues(file.etag) or not path.exists():
+        if not journal.head.continues(file.validator) or not path.exists():
             return _Left()
         return _Left(sum(state.done for state in states), journal.head.own)
 

@@ -27,7 +27,7 @@ from .checkpointer import Checkpointer
 from .concurrency import ConcurrencyLimiter, Retries
 from .parts import PartState, layout_of
 from .pins import Pins
-from .range_reader import BucketReader
+from .range_reader import SourceReader
 from .range_request import SMALL_OBJECT_BYTES, ResponseHandler
 from .range_response import RangesIgnoredError
 from .server_features import ServerFeatures
@@ -58,7 +58,7 @@ class Fetch:
         *,
         staging: Staging,
         disk: Disk,
-        reader: BucketReader,
+        reader: SourceReader,
         verifier: Verifier,
         checkpointer: Checkpointer,
         clock: Clock,
@@ -160,7 +160,7 @@ class Fetch:
 
     def _can_continue(self, pinned: FileRecord) -> bool:
         """Whether a request for a file that breaks off can be followed by one for the rest."""
-        return bool(pinned.etag) and not self._features.ranges.is_ignored
+        return bool(pinned.validator) and not self._features.ranges.is_ignored
 
     def _count_restart(self, file: FileRecord) -> None:
         """Let a file that cannot be continued be fetched anew, once."""
@@ -170,7 +170,7 @@ class Fetch:
         del self._features.broken[self._name(file)]
         raise DownloaderError(
             ErrorCode.ENGINE_FAILED,
-            f"s3://{self._job.bucket}/{file.key} broke off twice, and cannot be continued: its"
+            f"{self._job.source.uri_of(file.name)} broke off twice, and cannot be continued: its"
             " store does not heed Range, or tells neither ETag nor date; resume to fetch it anew",
         )
 
@@ -225,7 +225,7 @@ class Fetch:
         """Fetch a file part by part; `queued` is set once its requests stand in line."""
         retries = Retries(self._job.options.retry_count, self._clock)
         expected = await retries.until_answered(lambda: self._verifier.expected(pinned))
-        transfer = await uninterrupted(self._open(pinned, file.etag, expected))
+        transfer = await uninterrupted(self._open(pinned, file.validator, expected))
         await self._fetch_missing(transfer, queued)
         label, mismatch = await self._verifier.check_transfer(transfer, expected)
         if mismatch:
@@ -292,7 +292,7 @@ class Fetch:
             if offset:
                 self._count_restart(file)
                 offset = 0
-            if not file.etag and transfer.bytes_done:
+            if not file.validator and transfer.bytes_done:
                 await self._in_thread(transfer.rewind, nothing)
             handler = ResponseHandler(on_chunk, partial(transfer.rewind, transfer.states()))
             async with self._limiter.slot():
@@ -381,4 +381,4 @@ class Fetch:
         return self._job.download_id, file.number
 
     def _of(self, file: FileRecord) -> tuple[str, str]:
-        return self._job.download_id, file.key
+        return self._job.download_id, file.name

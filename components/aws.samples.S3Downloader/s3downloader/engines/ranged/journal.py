@@ -41,11 +41,11 @@ _PART = struct.Struct("<QQ")  # done, CRC
 class Head(msgspec.Struct, frozen=True):
     """What a file is of: the object's version, how it is cut, and which CRC its parts have.
 
-    `etag` is the validator that its listing tells, `own` the one that the object itself has where
+    `validator` is the one that its listing tells, `own` the one that the object itself has where
     that is another. `inode` is that of the file on disk.
     """
 
-    etag: str
+    validator: str = msgspec.field(name="etag")
     layout: Layout
     crc: str
     inode: int
@@ -55,14 +55,14 @@ class Head(msgspec.Struct, frozen=True):
     @property
     def pin(self) -> str:
         """The validator of the object that the bytes are of, empty for none."""
-        return self.own or self.etag
+        return self.own or self.validator
 
-    def continues(self, etag: str) -> bool:
-        """Tell whether the file can be continued where the listing tells the validator `etag`.
+    def continues(self, validator: str) -> bool:
+        """Tell whether the file can be continued where the listing tells `validator`.
 
         Without any validator it cannot: nothing tells that the object is the same.
         """
-        is_listed = validators.same(self.etag, etag) or (not self.etag and not etag)
+        is_listed = validators.same(self.validator, validator) or not (self.validator or validator)
         return bool(self.pin) and is_listed
 
 

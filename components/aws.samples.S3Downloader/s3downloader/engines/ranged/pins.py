@@ -46,46 +46,46 @@ class Pins:
 
     async def of(self, file: FileRecord) -> FileRecord:
         """Return a file with the validator of its object, empty where neither tells one."""
-        if not file.etag and file.number not in self._own:
+        if not file.validator and file.number not in self._own:
             self._own[file.number] = await self._ask(file)
         own = self._own.get(file.number)
-        return file if own is None else msgspec.structs.replace(file, etag=own)
+        return file if own is None else msgspec.structs.replace(file, validator=own)
 
     async def fallback(self, file: FileRecord, refused: FileRecord) -> FileRecord | None:
         """Return the file by its object's own validator, where another one was refused.
 
         None where the object has changed, for all that is known: the source is to be listed again.
         """
-        bucket = self._job.bucket
-        may_differ = self._job.relisted or bucket in self._features.unlike_listed
+        root = self._job.source.root
+        may_differ = self._job.relisted or root in self._features.unlike_listed
         if refused is not file or not may_differ:
             return None
         own = await self._ask(file)
-        if own == file.etag:  # to the letter: a weak one is refused where a strong one is listed
+        if own == file.validator:  # to the letter: a weak one is refused for a strong one
             return None
-        log.info("%s: %s is fetched as %r, not as listed", self._job.download_id, file.key, own)
-        self._features.unlike_listed.add(bucket)
+        log.info("%s: %s is fetched as %r, not as listed", self._job.download_id, file.name, own)
+        self._features.unlike_listed.add(root)
         self._own[file.number] = own
-        return msgspec.structs.replace(file, etag=own)
+        return msgspec.structs.replace(file, validator=own)
 
     def confirm(self, file: FileRecord, fetched: FileRecord) -> None:
-        """Note that a file has been fetched: by the listed validator, its bucket's are the own."""
+        """Note that a file has been fetched: by the listed validator, its source's are the own."""
         if fetched is file:
-            self._features.unlike_listed.discard(self._job.bucket)
+            self._features.unlike_listed.discard(self._job.source.root)
 
     async def check_unchanged(self, file: FileRecord, fetched: FileRecord) -> None:
         """See that an object whose listing tells no validator is still the one that was fetched.
 
         Raises SOURCE_CHANGED.
         """
-        if file.etag:
+        if file.validator:
             return
         own = await self._ask(file)
-        if validators.same(own, fetched.etag) or not (own or fetched.etag):
+        if validators.same(own, fetched.validator) or not (own or fetched.validator):
             return
         raise DownloaderError(
             ErrorCode.SOURCE_CHANGED,
-            f"s3://{self._job.bucket}/{file.key} was replaced while it was fetched; what is there"
+            f"{self._job.source.uri_of(file.name)} was replaced while it was fetched; what is there"
             " of it is given up",
         )
 

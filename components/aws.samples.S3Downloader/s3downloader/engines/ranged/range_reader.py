@@ -1,52 +1,47 @@
-"""Requests for the bytes of the objects of a bucket, asked again only where a refusal tells how."""
+"""Requests for the bytes of the objects of a source, asked again only where a refusal tells how."""
 
 from __future__ import annotations
 
 import asyncio
 
-from ...core import validators
 from ...core.aio import uninterrupted
 from ...core.errors import DownloaderError, ErrorCode
 from ...core.records import FileRecord
 from ...core.request_timeouts import with_retry_after
 from ...core.throttle import Share
+from ...sources.base import Source
 from ...sources.http.errors import SilenceError
 from ...sources.http.requests import Completion, HttpRequest
 from ...sources.s3.client import TRIES, Request, S3Client
-from ...sources.s3.object_metadata import ChecksumMode
 from .range_request import RangeReceiver, ResponseHandler
 from .range_response import ObjectRequest, RangesIgnoredError, check_refusal
 from .server_features import ServerFeatures
 
-__all__ = ["BucketReader"]
+__all__ = ["SourceReader"]
 
 
-class BucketReader:
-    """Reads objects of one bucket, pinned to a validator each; tries nothing again by itself."""
+class SourceReader:
+    """Reads objects of one source, pinned to a validator each; tries nothing again by itself."""
 
     def __init__(
         self,
-        bucket: str,
+        source: Source,
         *,
         client: S3Client,
         share: Share,
         features: ServerFeatures,
-        checksum_mode: ChecksumMode,
-        accelerate: bool,
     ) -> None:
-        self._bucket = bucket
+        self._source = source
         self._client = client
         self._share = share
         self._features = features
-        self._checksum_mode = checksum_mode
-        self._accelerate = accelerate
 
     async def read(
         self, file: FileRecord, span: tuple[int, int] | None, handler: ResponseHandler
     ) -> float:
         """Hand the bytes of `span`, from its start to before its end, to `handler`, as they come.
 
-        Without a span the whole object is asked for. `file.etag` is the validator that it must
+        Without a span the whole object is asked for. `file.validator` is the one that it must
         have, empty for any.
 
         Returns the seconds until the store began to answer. Raises RangesIgnoredError where the
@@ -57,33 +52,21 @@ class BucketReader:
         """
         ranges = self._features.ranges
         is_first = bool(span) and await ranges.acquire()
-        requested = ObjectRequest(f"s3://{self._bucket}/{file.key}", file.etag, file.size, span)
+        requested = ObjectRequest(
+            self._source.ref.uri_of(file.name), file.validator, file.size, span
+        )
         try:
             if span and ranges.is_ignored:
                 raise RangesIgnoredError(requested, "known of the store")
-            return await self._ask(requested, self._request(file, span, handler), handler)
+            with_checksum = bool(handler.on_headers) and not span
+            request = self._source.request(file.object, span, with_checksum=with_checksum)
+            return await self._ask(requested, request, handler)
         except RangesIgnoredError:
             ranges.on_ignored()
             raise
         finally:
             if is_first:
                 ranges.release()
-
-    def _request(
-        self, file: FileRecord, span: tuple[int, int] | None, handler: ResponseHandler
-    ) -> Request:
-        headers = validators.conditions(file.etag)
-        if span:
-            headers["range"] = f"bytes={span[0]}-{span[1] - 1}"
-        if handler.on_headers and not span:
-            headers |= self._checksum_mode.headers
-        return Request(
-            method="GET",
-            bucket=self._bucket,
-            key=file.key,
-            headers=headers,
-            accelerate=self._accelerate,
-        )
 
     async def _ask(
         self, requested: ObjectRequest, request: Request, handler: ResponseHandler
@@ -98,14 +81,13 @@ class BucketReader:
             refusal = receiver.refusal
             if refusal is None:
                 if is_plain:
-                    self._checksum_mode.confirm_unsupported()
+                    self._source.plainer_succeeded()
                 return completion.first_byte
             check_refusal(refusal.status, refusal.code, requested)
             renewed = await self._client.refresh_from_error(request, refusal, keys)
             error = refusal.explained(request)
-            if renewed is None and self._checksum_mode.may_cause(request, error):
-                plain = self._checksum_mode.without_checksums(request)
-                request, renewed, is_plain = plain, keys, True
+            if renewed is None and (plainer := self._source.plainer(request, error)):
+                request, renewed, is_plain = plainer, keys, True
             if renewed is None:
                 break
             keys = renewed

@@ -68,6 +68,6 @@ class ServerFeatures:
     def __init__(self, clock: Clock) -> None:
         self.ranges = RangeSupport(clock)
         self.unlike_listed: set[str] = set()
-        """The buckets whose objects have other validators than their listing tells."""
+        """Roots of sources whose objects have other validators than their listing tells."""
         self.broken: Counter[tuple[str, int]] = Counter()
         """How often a file could not be continued, by download and number."""

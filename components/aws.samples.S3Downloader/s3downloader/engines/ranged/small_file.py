@@ -18,7 +18,7 @@ __all__ = ["SmallFile"]
 class SmallFile:
     """Takes the bytes of a small file in a thread, and puts them at `path`.
 
-    `file.etag` is the validator of its object. Errors of the disk are OSError.
+    `file.validator` is the validator of its object. Errors of the disk are OSError.
     """
 
     def __init__(self, file: FileRecord, path: Path, disk: Disk, verifier: Verifier) -> None:

@@ -25,7 +25,7 @@ _BLOCK = 1 << 20
 class Transfer:
     """The file on disk, its journal, and how far each part is.
 
-    `file.etag` is the validator of the object that the bytes are of.
+    `file.validator` is the validator of the object that the bytes are of.
 
     `write`, `rewind`, `sync`, `reset_damaged`, `finish` and `close` block on the disk and raise
     OSError; they are for threads, `write` for several at once, each with a part of its own. A file
@@ -252,12 +252,12 @@ def begin_or_continue(
 ) -> Transfer:
     """Open the transfer of `file` to `path`, from where it was left or from its beginning.
 
-    `file.etag` is the validator of the object, `listed` the one in its listing, where that is
+    `file.validator` is the validator of the object, `listed` the one in its listing, where that is
     another. Another validator, or none, voids what is there. What is there but does not fit the
     journal, because the file was replaced or cut, is checked part by part. `layout` and `crc` are
     for a new beginning.
     """
-    listed = file.etag if listed is None else listed
+    listed = file.validator if listed is None else listed
     found = Journal.open(journal_path, disk)
     if found:
         journal, states = found
@@ -269,7 +269,7 @@ def begin_or_continue(
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
         disk.allocate(descriptor, file.size)
-        own = "" if file.etag == listed else file.etag
+        own = "" if file.validator == listed else file.validator
         head = Head(listed, layout, crc.name, os.fstat(descriptor).st_ino, own=own)
         journal = Journal.create(journal_path, head, disk)
     except BaseException:
@@ -281,7 +281,7 @@ def begin_or_continue(
 
 
 def _is_of(head: Head, file: FileRecord, listed: str) -> bool:
-    is_same = head.continues(listed) and validators.same(head.pin, file.etag)
+    is_same = head.continues(listed) and validators.same(head.pin, file.validator)
     return is_same and head.layout.size == file.size
 
 

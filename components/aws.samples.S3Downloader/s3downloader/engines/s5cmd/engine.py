@@ -12,11 +12,12 @@ from ...core.error_mapping import explain
 from ...core.errors import DownloaderError, ErrorCode
 from ...core.records import FileRecord
 from ...core.request_timeouts import LEAST_BYTES
+from ...sources.registry import Sources
 from ..base import OF_ONE_OBJECT, FetchJob, Sink, StagingSession
 from ..faults import Faults
 from ..recovery import report_leftovers
 from ..staging import Staging, mode_by_umask, number_in, vanished
-from ..verification import Heads, Verifier, mismatch_error
+from ..verification import Verifier, mismatch_error
 from .program import Line, Process, S5cmd
 
 __all__ = ["S5cmdEngine"]
@@ -38,11 +39,11 @@ class S5cmdEngine:
     """
 
     def __init__(
-        self, tool: S5cmd, clock: Clock, heads: Heads, *, stall_timeout: float = 60.0
+        self, tool: S5cmd, clock: Clock, sources: Sources, *, stall_timeout: float = 60.0
     ) -> None:
         self._tool = tool
         self._clock = clock
-        self._heads = heads
+        self._sources = sources
         self._stall_timeout = stall_timeout
 
     async def recover(
@@ -52,7 +53,7 @@ class S5cmdEngine:
 
         Nothing of it runs any more: s5cmd dies with the daemon.
         """
-        await report_leftovers(_staging(job), files, Verifier(job, self._heads), sink)
+        await report_leftovers(_staging(job), files, self._verifier(job), sink)
         return StagingSession(job, sink, self._fetch)
 
     async def _fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
@@ -62,7 +63,7 @@ class S5cmdEngine:
         """
         staging = _staging(job)
         await asyncio.to_thread(staging.make)
-        verifier = Verifier(job, self._heads)
+        verifier = self._verifier(job)
         try:
             damaged = await self._run(job, files, sink, staging, verifier)
             if damaged:
@@ -92,6 +93,9 @@ class S5cmdEngine:
             await fetch.run(files)
             return fetch.damaged
 
+    def _verifier(self, job: FetchJob) -> Verifier:
+        return Verifier(job, self._sources.open(job.source, retry_count=0))
+
 
 def _staging(job: FetchJob) -> Staging:
     """Return the folder, for files that s5cmd makes readable by all, whatever the umask."""
@@ -118,7 +122,7 @@ class _Fetch:
     ) -> None:
         self.damaged: list[Damaged] = []
         self._verifier = verifier
-        self._bucket = job.bucket
+        self._source = job.source
         self._limit = job.options.numworkers
         self._concurrency = min(job.options.concurrency, self._limit)
         self._staging = staging
@@ -162,17 +166,16 @@ class _Fetch:
                 await self._room.wait()
             if self._faults.decisive:
                 break
-            if not file.etag and file.size > _PART:
-                raise self._unsupported(
-                    file, "tells neither ETag nor date of it: it could be replaced"
-                )
+            if not file.validator and file.size > _PART:
+                why = "tells neither ETag nor date of it: it could be replaced"
+                raise self._unsupported(file, why)
             self._outstanding[file.number] = file
             self._requests += self._weight(file)
             await self._process.write(
                 "cp",
                 "--raw",
                 f"--concurrency={self._concurrency}",
-                f"s3://{self._bucket}/{file.key}",
+                self._source.uri_of(file.name),
                 str(self._staging.target(file.number)),
             )
         self._process.close_input()
@@ -208,7 +211,7 @@ class _Fetch:
 
     def _on_error(self, text: str, file: FileRecord | None) -> None:
         """Remember the fault of one object until the others are through; raise any other."""
-        error = explain(text, f"s3://{self._bucket}/{file.key if file else ''}")
+        error = explain(text, self._source.uri_of(file.name if file else ""))
         if file and text == _MORE_THAN_ASKED:
             error = self._unsupported(file, "sends more bytes than s5cmd asks for")
         if not file or error.code not in OF_ONE_OBJECT:
@@ -265,14 +268,14 @@ class _Fetch:
     def _mismatch(self, file: FileRecord) -> DownloaderError:
         return DownloaderError(
             ErrorCode.SIZE_MISMATCH,
-            f"s3://{self._bucket}/{file.key} did not arrive with its {file.size} bytes; it was "
+            f"{self._source.uri_of(file.name)} did not arrive with its {file.size} bytes; it was "
             "replaced meanwhile, so resume to fetch it as it is now",
         )
 
     def _unsupported(self, file: FileRecord, why: str) -> DownloaderError:
         return DownloaderError(
             ErrorCode.ENGINE_FAILED,
-            f"s5cmd cannot fetch s3://{self._bucket}/{file.key}: the store {why}; fetch it with"
+            f"s5cmd cannot fetch {self._source.uri_of(file.name)}: the store {why}; fetch it with"
             " engine auto",
         )
 
@@ -280,6 +283,6 @@ class _Fetch:
         file = next(iter(self._outstanding.values()))
         return DownloaderError(
             ErrorCode.STALLED,
-            f"nothing arrived for {self._stall_timeout:g} s while s3://{self._bucket}/{file.key} "
+            f"nothing arrived for {self._stall_timeout:g} s while {self._source.uri_of(file.name)} "
             "was fetched; check the network",
         )

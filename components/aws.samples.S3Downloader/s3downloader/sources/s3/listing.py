@@ -40,7 +40,9 @@ class Listed(NamedTuple):
     key: str
     size: int | None
     """None where the listing has no proper size."""
-    etag: str
+    validator: str
+    modified: float | None = None
+    """Seconds since the epoch; None where the listing has no proper date."""
 
 
 class Page(NamedTuple):
@@ -229,8 +231,13 @@ def _listed(element: Element, encoded: bool, request: Request) -> Listed:
         ) from None
     if not key:
         raise _incomplete(request.subject, "it tells of an object without a key")
-    etag = validators.from_listing(fields.get("ETag", ""), fields.get("LastModified", ""))
-    return Listed(key, responses.number(fields.get("Size", "").strip()), etag)
+    modified = fields.get("LastModified", "")
+    return Listed(
+        key,
+        responses.number(fields.get("Size", "").strip()),
+        validators.from_listing(fields.get("ETag", ""), modified),
+        validators.modified_from_listing(modified),
+    )
 
 
 def _incomplete(subject: str, why: str) -> DownloaderError:

@@ -14,10 +14,11 @@ import msgspec
 from ...core import validators
 from ...core.checksums import ALGORITHMS, Expected, md5_etag
 from ...core.errors import DownloaderError, ErrorCode
+from ...core.objects import ObjectRef
 from . import documents, responses
 from .client import Request, Response, S3Client
 
-__all__ = ["CHECKSUM_MODE", "ChecksumMode", "ObjectInfo", "ObjectMetadata", "checksum_from_headers"]
+__all__ = ["CHECKSUM_MODE", "ChecksumMode", "ObjectMetadata", "checksum_from_headers"]
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +35,6 @@ _ENCRYPTED_ETAG = (
     "x-amz-server-side-encryption-customer-algorithm",
     "x-amz-server-side-encryption-aws-kms-key-id",
 )
-
-
-class ObjectInfo(msgspec.Struct, frozen=True):
-    """An object of a bucket: its size in bytes, and its validator as `validators` keeps it."""
-
-    key: str
-    size: int
-    etag: str
 
 
 class ChecksumMode:
@@ -88,7 +81,7 @@ class ObjectMetadata:
         self.checksum_mode = ChecksumMode()
         self._refused: set[str] = set()  # buckets that do not tell their objects' attributes
 
-    async def head(self, bucket: str, key: str) -> ObjectInfo:
+    async def head(self, bucket: str, key: str) -> ObjectRef:
         """Return what the store tells of an object; its validator is empty where it tells none.
 
         Raises OBJECT_NOT_FOUND, SIZE_UNKNOWN, ACCESS_DENIED, CREDENTIALS_UNAVAILABLE,
@@ -101,45 +94,36 @@ class ObjectMetadata:
         validator = validators.from_headers(response.headers)
         if size is None or (size == 0 and responses.contradicts_empty(response.headers)):
             return await self._with_measured_size(request, validator)
-        return ObjectInfo(key, size, validator)
+        return ObjectRef(key, size, validator, validators.modified_from_headers(response.headers))
 
-    async def expected(self, bucket: str, key: str, etag: str, size: int) -> Expected | None:
+    async def expected(self, bucket: str, wanted: ObjectRef) -> Expected | None:
         """Return the checksum that an object must have, the one that costs least to compute.
 
         None where the store tells none that can be checked. Raises SOURCE_CHANGED where the
         object is not the one of that validator and size, OBJECT_NOT_FOUND, ACCESS_DENIED,
         CREDENTIALS_UNAVAILABLE, and what tells of the network.
         """
-        head = Request(method="HEAD", bucket=bucket, key=key, headers=self.checksum_mode.headers)
+        headers = self.checksum_mode.headers
+        head = Request(method="HEAD", bucket=bucket, key=wanted.name, headers=headers)
         response = await self._send(head)
-        _check_same(response, head, etag, size)
+        _check_same(response, head, wanted)
         for algorithm in ALGORITHMS:
             if value := response.headers.get(f"x-amz-checksum-{algorithm.lower()}"):
                 expected = Expected(algorithm=algorithm, value=value)
-                return await self._checksum(head, response.headers, expected, size)
+                return await self._checksum(head, response.headers, expected, wanted.size)
         own = validators.from_headers(response.headers)
         return None if _is_encrypted(response.headers) else md5_etag(own)
 
-    async def validator(self, bucket: str, key: str, size: int) -> str:
-        """Return the validator that an object itself has, empty for none.
-
-        Raises SOURCE_CHANGED where it has not `size` bytes; else as `head`.
-        """
-        info = await self.head(bucket, key)
-        if info.size != size:
-            raise _changed(Request(method="HEAD", bucket=bucket, key=key))
-        return info.etag
-
-    async def read(self, bucket: str, key: str, etag: str, size: int) -> bytes:
-        """Return an object of `size` bytes.
+    async def read(self, bucket: str, wanted: ObjectRef) -> bytes:
+        """Return the bytes of an object, which are all in memory.
 
         Raises SOURCE_CHANGED where it is not the one of that validator and size; else as
         `expected`.
         """
-        request = Request(method="GET", bucket=bucket, key=key, limit=size)
+        request = Request(method="GET", bucket=bucket, key=wanted.name, limit=wanted.size)
         response = await self.client.send(request)
-        _check_same(response, request, etag, size)
-        if len(response.body) != size:
+        _check_same(response, request, wanted)
+        if len(response.body) != wanted.size:
             raise _changed(request)
         return response.body
 
@@ -154,7 +138,7 @@ class ObjectMetadata:
         self.checksum_mode.confirm_unsupported()
         return response
 
-    async def _with_measured_size(self, head: Request, validator: str) -> ObjectInfo:
+    async def _with_measured_size(self, head: Request, validator: str) -> ObjectRef:
         """Return an object whose size its head does not tell: a request for a byte of it may.
 
         `validator` is that of its head.
@@ -175,18 +159,23 @@ class ObjectMetadata:
                 f"the store does not say how many bytes {head.subject} has; have it, or the proxy"
                 " in front of it, send Content-Length and Content-Range",
             )
-        return ObjectInfo(head.key, size, validators.from_headers(response.headers) or validator)
+        return ObjectRef(
+            head.key,
+            size,
+            validators.from_headers(response.headers) or validator,
+            validators.modified_from_headers(response.headers),
+        )
 
     async def _checksum(
         self, head: Request, headers: Mapping[str, str], expected: Expected, size: int
     ) -> Expected | None:
         """Return a checksum with all that is needed to check it, if the store tells that."""
-        etag = validators.from_headers(headers)
+        validator = validators.from_headers(headers)
         counted = _COUNTED.fullmatch(expected.value)
         if not counted:
-            return expected if _is_full(headers, etag) else None
+            return expected if _is_full(headers, validator) else None
         expected = msgspec.structs.replace(expected, composite=True)
-        detailed = await self._with_parts(head, expected, etag)
+        detailed = await self._with_parts(head, expected, validator)
         if detailed.layout(size) is None:
             detailed = await self._with_part_size(head, expected, int(counted[2]), size)
         if detailed.layout(size) is None:
@@ -194,7 +183,7 @@ class ObjectMetadata:
             return None
         return detailed
 
-    async def _with_parts(self, head: Request, expected: Expected, etag: str) -> Expected:
+    async def _with_parts(self, head: Request, expected: Expected, validator: str) -> Expected:
         """Add the sizes and checksums of the parts, where the policy allows to ask for them."""
         if head.bucket in self._refused:
             return expected
@@ -216,7 +205,7 @@ class ObjectMetadata:
                         head.subject, response.status, response.headers
                     ) from error
                 return expected
-            if page.etag and not validators.same(page.etag, etag):
+            if page.validator and not validators.same(page.validator, validator):
                 raise _changed(head)
             sizes += page.sizes
             parts += page.checksums
@@ -249,7 +238,7 @@ class _PartsPage:
 
     def __init__(self, body: bytes, algorithm: str) -> None:
         root = documents.parse(body)
-        self.etag = validators.from_headers({"etag": documents.child(root, "ETag") or ""})
+        self.validator = validators.from_headers({"etag": documents.child(root, "ETag") or ""})
         self.sizes: list[int] = []
         self.checksums: list[str] = []
         self.is_truncated = False
@@ -277,7 +266,7 @@ def _attributes(head: Request, marker: int) -> Request:
     )
 
 
-def checksum_from_headers(headers: Mapping[str, str], etag: str, size: int) -> Expected | None:
+def checksum_from_headers(headers: Mapping[str, str], validator: str, size: int) -> Expected | None:
     """Return what an answer tells by itself of the bytes of its object, None for nothing.
 
     That is a checksum of them all, which it was asked for with CHECKSUM_MODE, or their MD5.
@@ -286,18 +275,18 @@ def checksum_from_headers(headers: Mapping[str, str], etag: str, size: int) -> E
         value = headers.get(f"x-amz-checksum-{algorithm.lower()}", "")
         if value.endswith("-1"):
             return Expected(algorithm=algorithm, value=value, composite=True, part_size=size)
-        if value and "-" not in value and _is_full(headers, etag):
+        if value and "-" not in value and _is_full(headers, validator):
             return Expected(algorithm=algorithm, value=value)
-    return None if _is_encrypted(headers) else md5_etag(etag)
+    return None if _is_encrypted(headers) else md5_etag(validator)
 
 
-def _is_full(headers: Mapping[str, str], etag: str) -> bool:
+def _is_full(headers: Mapping[str, str], validator: str) -> bool:
     """Tell whether a checksum is that of the object's bytes, though it may not say so.
 
     Of an object uploaded in parts, whose ETag has a `-`, it may be the checksum of checksums.
     """
     kind = headers.get("x-amz-checksum-type")
-    return kind == "FULL_OBJECT" or (kind is None and "-" not in etag)
+    return kind == "FULL_OBJECT" or (kind is None and "-" not in validator)
 
 
 def _is_encrypted(headers: Mapping[str, str]) -> bool:
@@ -306,21 +295,22 @@ def _is_encrypted(headers: Mapping[str, str]) -> bool:
     return encryption.startswith("aws:kms") or any(name in headers for name in _ENCRYPTED_ETAG)
 
 
-def _check_same(response: Response, request: Request, etag: str, size: int) -> None:
-    """Raise unless an answer is of the object with that validator, of `size` bytes."""
-    _check_object(response, request, etag)
-    is_other = bool(etag) and not responses.agrees(response.headers, etag)
-    if is_other or responses.length(response.headers) not in (None, size):
+def _check_same(response: Response, request: Request, wanted: ObjectRef) -> None:
+    """Raise unless an answer is of the object with that validator and size."""
+    validator = wanted.validator
+    _check_object(response, request, validator)
+    is_other = bool(validator) and not responses.agrees(response.headers, validator)
+    if is_other or responses.length(response.headers) not in (None, wanted.size):
         raise _changed(request)
 
 
-def _check_object(response: Response, request: Request, etag: str = "") -> None:
+def _check_object(response: Response, request: Request, validator: str = "") -> None:
     """Raise NETWORK_UNREACHABLE where an answer is not the store's."""
     responses.check_object(
         response.status,
         response.headers,
         request.subject,
-        validator=etag,
+        validator=validator,
         head=response.body[:_SNIFFED],
     )
 

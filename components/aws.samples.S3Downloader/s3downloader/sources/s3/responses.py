@@ -76,8 +76,8 @@ def agrees(headers: Mapping[str, str], validator: str) -> bool:
 
 def contradicts_empty(headers: Mapping[str, str]) -> bool:
     """Tell whether an object that is said to be empty has the MD5 of something else as its ETag."""
-    etag = validators.from_headers(headers).lower()
-    return re.fullmatch("[0-9a-f]{32}", etag) is not None and etag != EMPTY_MD5
+    validator = validators.from_headers(headers).lower()
+    return re.fullmatch("[0-9a-f]{32}", validator) is not None and validator != EMPTY_MD5
 
 
 def is_from_store(headers: Mapping[str, str]) -> bool:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from typing import TypeVar
 
+from ...core import validators
 from ...core.aio import run_all
 from ...core.backoff import backoff
+from ...core.checksums import Expected
 from ...core.clock import Clock
 from ...core.errors import TRANSIENT, DownloaderError, ErrorCode
+from ...core.objects import ObjectRef, SourceRef
 from .client import Request
 from .listing import MOST_KEYS, Listed, Listing, Page, page_of
-from .object_metadata import ObjectInfo, ObjectMetadata
+from .object_metadata import ObjectMetadata, checksum_from_headers
 from .refusals import Refusal, explained
 
-__all__ = ["ObjectInfo", "S3Source"]
+__all__ = ["S3Source"]
 
 T = TypeVar("T")
 
@@ -23,95 +26,121 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0
 
 
 class S3Source:
-    """Buckets of S3, listed and read over connections that are kept, with a page in memory.
+    """A bucket of S3, listed and read over connections that are kept, with a page in memory.
 
     A request that fails in passing is repeated `retry_count` times, with pauses that grow from a
     quarter of a second to two seconds: few, so that an absent network shows within seconds. `page`
-    is how many objects are listed at once.
+    is how many objects are listed at once. `accelerate` is of `request`, see Request.
     """
 
     def __init__(
-        self, heads: ObjectMetadata, clock: Clock, *, retry_count: int = 3, page: int = MOST_KEYS
+        self,
+        metadata: ObjectMetadata,
+        clock: Clock,
+        ref: SourceRef,
+        *,
+        retry_count: int = 3,
+        page: int = MOST_KEYS,
+        accelerate: bool = False,
     ) -> None:
-        self._heads = heads
+        self.ref = ref
+        self._metadata = metadata
         self._clock = clock
         self._retry_count = retry_count
         self._page = page
+        self._accelerate = accelerate
 
-    async def list(self, bucket: str, prefix: str) -> AsyncIterator[ObjectInfo]:
-        """Go through the objects under `prefix`, without empty folder markers.
+    async def list(self, *, after: str = "", page: int | None = None) -> AsyncIterator[ObjectRef]:
+        """Go through the objects under the prefix that the path of `ref` is.
 
-        A folder marker is an object whose key ends in `/`. Raises LISTING_INCOMPLETE before its
-        end rather than end too early.
+        Leaves out empty folder markers, which are objects whose key ends in `/`. Raises
+        LISTING_INCOMPLETE before its end rather than end too early.
         """
-        listing = Listing(self._ask, bucket, prefix, most=self._page)
+        most = min(page or self._page, self._page)
+        listing = Listing(
+            self._ask, self.ref.authority, self.ref.path, start_after=after, most=most
+        )
         async for objects in listing.pages():
-            for info in await self._complete(bucket, objects):
-                yield info
+            for found in await self._complete(objects):
+                yield found
 
-    async def head(self, bucket: str, key: str) -> ObjectInfo:
+    async def stat(self, name: str) -> ObjectRef:
         """Return one object. Needs s3:GetObject only; tells an absent bucket from an absent key.
 
         For that it asks for the bucket where the store names neither.
         """
         try:
-            return await self._with_retries(lambda: self._heads.head(bucket, key))
+            return await self._with_retries(lambda: self._metadata.head(self.ref.authority, name))
         except DownloaderError as error:
             is_unnamed = (
                 error.code is ErrorCode.OBJECT_NOT_FOUND and "store_code" not in error.details
             )
-            if not is_unnamed or await self._is_bucket(bucket):
+            if not is_unnamed or await self._is_bucket():
                 raise
-        raise explained(Refusal(404, "NoSuchBucket"), f"s3://{bucket}/{key}")
+        raise explained(Refusal(404, "NoSuchBucket"), self.ref.uri_of(name))
 
-    async def read(self, bucket: str, key: str, etag: str, size: int) -> bytes:
-        """Return an object of `size` bytes; raise SOURCE_CHANGED if it is another one."""
-        return await self._with_retries(lambda: self._heads.read(bucket, key, etag, size))
+    async def read_small(self, wanted: ObjectRef) -> bytes:
+        """Return the bytes of an object; raise SOURCE_CHANGED if it is another one."""
+        return await self._with_retries(lambda: self._metadata.read(self.ref.authority, wanted))
 
-    async def checksum(self, bucket: str, key: str, etag: str, size: int) -> str:
-        """Return the checksum that the store has of an object, such as `CRC64NVME:` with base64.
+    async def checksum(self, wanted: ObjectRef) -> Expected | None:
+        """Return the checksum that the store has of an object, None where it has none.
 
-        Empty where it has none. Raises SOURCE_CHANGED where the object has another ETag.
+        Raises SOURCE_CHANGED where the object has another validator or size.
         """
-        expected = await self._with_retries(lambda: self._heads.expected(bucket, key, etag, size))
-        return expected.label if expected else ""
+        return await self._with_retries(lambda: self._metadata.expected(self.ref.authority, wanted))
 
-    async def browse(
-        self, bucket: str, prefix: str, start_after: str | None, limit: int
-    ) -> tuple[Sequence[ObjectInfo], bool]:
-        """Return up to `limit` objects after the key `start_after`, and whether there are more."""
-        found: list[ObjectInfo] = []
-        listing = Listing(
-            self._ask,
-            bucket,
-            prefix,
-            start_after=start_after or "",
-            most=min(limit + 1, self._page),
+    def checksum_in(self, headers: Mapping[str, str], wanted: ObjectRef) -> Expected | None:
+        """Return the checksum in the headers of a response with all of the object."""
+        return checksum_from_headers(headers, wanted.validator, wanted.size)
+
+    def request(
+        self, wanted: ObjectRef, span: tuple[int, int] | None, *, with_checksum: bool = False
+    ) -> Request:
+        """Return the GET of an object, or of a range of it, pinned to its validator."""
+        headers = validators.conditions(wanted.validator)
+        if span:
+            headers["range"] = f"bytes={span[0]}-{span[1] - 1}"
+        if with_checksum:
+            headers |= self._metadata.checksum_mode.headers
+        return Request(
+            method="GET",
+            bucket=self.ref.authority,
+            key=wanted.name,
+            headers=headers,
+            accelerate=self._accelerate,
         )
-        async for objects in listing.pages():
-            found += await self._complete(bucket, objects)
-            if len(found) > limit:
-                break
-        return found[:limit], len(found) > limit
 
-    async def _complete(self, bucket: str, objects: Sequence[Listed]) -> Sequence[ObjectInfo]:
+    def plainer(self, request: Request, error: DownloaderError) -> Request | None:
+        """Return a refused request without asking for a checksum, if that may be why."""
+        mode = self._metadata.checksum_mode
+        return mode.without_checksums(request) if mode.may_cause(request, error) else None
+
+    def plainer_succeeded(self) -> None:
+        """Ask for no checksums any more."""
+        self._metadata.checksum_mode.confirm_unsupported()
+
+    async def _complete(self, objects: Sequence[Listed]) -> Sequence[ObjectRef]:
         """Return what is listed, with what its heads tell where the listing does not.
 
         Raises OBJECT_NOT_FOUND where one contradicts the listing: it may be what is to be fetched.
         """
         found = [o for o in objects if not o.key.endswith("/") or o.size != 0]
-        heads: dict[str, ObjectInfo] = {}
+        heads: dict[str, ObjectRef] = {}
 
         async def ask(key: str) -> None:
-            heads[key] = await self._with_retries(lambda: self._heads.head(bucket, key))
+            heads[key] = await self._with_retries(
+                lambda: self._metadata.head(self.ref.authority, key)
+            )
 
-        await run_all(*(ask(o.key) for o in found if o.size is None or not o.etag))
-        objects_found = (heads.get(o.key) or _info(o) for o in found)
-        return [info for info in objects_found if not _is_marker(info)]
+        await run_all(*(ask(o.key) for o in found if o.size is None or not o.validator))
+        objects_found = (heads.get(o.key) or _object(o) for o in found)
+        return [each for each in objects_found if not _is_marker(each)]
 
-    async def _is_bucket(self, bucket: str) -> bool:
+    async def _is_bucket(self) -> bool:
         try:
-            await self._heads.client.send(Request(method="HEAD", bucket=bucket, key=""))
+            request = Request(method="HEAD", bucket=self.ref.authority, key="")
+            await self._metadata.client.send(request)
         except DownloaderError as error:
             return error.code is not ErrorCode.BUCKET_NOT_FOUND
         return True
@@ -120,7 +149,7 @@ class S3Source:
         """Return the page of a listing that `request` asks for."""
 
         async def ask() -> Page:
-            return page_of(await self._heads.client.send(request), request)
+            return page_of(await self._metadata.client.send(request), request)
 
         return await self._with_retries(ask)
 
@@ -136,12 +165,12 @@ class S3Source:
         return await ask()
 
 
-def _info(listed: Listed) -> ObjectInfo:
-    return ObjectInfo(listed.key, listed.size or 0, listed.etag)
+def _object(listed: Listed) -> ObjectRef:
+    return ObjectRef(listed.key, listed.size or 0, listed.validator, listed.modified)
 
 
-def _is_marker(info: ObjectInfo) -> bool:
-    return info.key.endswith("/") and not info.size
+def _is_marker(listed: ObjectRef) -> bool:
+    return listed.name.endswith("/") and not listed.size
 
 
 def _may_pass(error: DownloaderError) -> bool:

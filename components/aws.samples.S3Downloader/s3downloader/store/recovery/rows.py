@@ -14,7 +14,7 @@ from ...core.decoding import DECODE_ERRORS
 from ...core.records import STAGING, State
 from .. import bodies
 from . import sealing, state_format
-from .sealing import is_sealed, unseal
+from .sealing import is_sealed, message_key, unseal
 from .tables import Column, Table
 
 __all__ = [
@@ -93,7 +93,8 @@ _BODIES = {
 
 
 _LONG = {
-    "files": "size < 0 OR number < 1 OR done NOT IN (0, 1) OR instr(path, '..')",
+    "files": "size < 0 OR number < 1 OR attempts < 0 OR done NOT IN (0, 1)"
+    " OR skipped NOT IN (0, 1) OR instr(path, '..')",
     "published": "size < 0 OR instr(file, '..')",
 }
 _TYPE_OF = {"TEXT": "text", "INTEGER": "integer", "REAL": "real", "BLOB": "blob"}
@@ -139,7 +140,8 @@ def suspicious(table: Table) -> str:
     terms = [_LONG[table.name]]
     for column in table.columns:
         stored = _TYPE_OF.get(column.type, "")
-        terms.append(f"typeof(\"{column.name}\") <> '{stored}'")
+        allowed = f"'{stored}'" if column.required else f"'{stored}', 'null'"
+        terms.append(f'typeof("{column.name}") NOT IN ({allowed})')
         if stored == "text":  # what is not plain ASCII may be no UTF-8
             terms.append(f"\"{column.name}\" GLOB '*[^ -~]*'")
     return " OR ".join(terms)
@@ -193,7 +195,7 @@ def _check_body(table: Table, row: Row, column: str) -> None:
 
 def _sealed_with(table: Table, row: Row) -> str:
     """Return what goes into the check sum of a row's text beside that."""
-    return "" if table.name == "outbox" else name(table.name, row)
+    return message_key(row["channel"]) if table.name == "outbox" else name(table.name, row)
 
 
 def _check_download(row: Row) -> None:
@@ -241,10 +243,16 @@ def _check_model(row: Row) -> None:
 
 
 def _check_file(row: Row) -> None:
-    _require(row["number"] > 0 and row["size"] >= 0, "a number is negative")
+    _require(row["number"] > 0, "its number is none that was given")
+    _require(row["size"] >= 0 and row["attempts"] >= 0, "a number is negative")
     _require(row["done"] in (0, 1), "it is neither done nor not done")
+    _require(row["skipped"] in (0, 1), "it is neither skipped nor not skipped")
     parts = row["path"].split("/")
     _require(not {"", ".", "..", STAGING} & set(parts), "its path leads elsewhere")
+
+
+def _check_message(row: Row) -> None:
+    _require(row["number"] > 0, "its number is none that was given")
 
 
 def _check_published(row: Row) -> None:
@@ -273,5 +281,7 @@ _CHECKS: dict[str, Callable[[Row], None]] = {
     "models": _check_model,
     "versions": _check_version,
     "published": _check_published,
+    "inbox": _check_message,
+    "outbox": _check_message,
     state_format.TABLE: _check_format,
 }

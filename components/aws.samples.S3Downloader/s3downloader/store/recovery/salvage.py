@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
+from ..earlier import upgraded
 from ..migrations import Schema
 from . import state_format
 from .errors import is_damage
@@ -57,10 +58,12 @@ def _copy(
             yield values
             continue
         row = dict(zip(names, values, strict=True))
+        if table.name == "downloads":
+            row["body"] = upgraded(row["download_id"], row["body"])
         if why := check(known, row):
             remains.check_legible(known, row, why)
         else:
-            why = _put(into, insert, values[:kept])
+            why = _put(into, insert, tuple(row.values())[:kept])
         if why:
             yield Lost(table.name, row, why)
         elif any(value is not None for value in values[kept:]):

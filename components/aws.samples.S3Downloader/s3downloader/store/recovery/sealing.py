@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import zlib
 
-__all__ = ["is_intact", "is_sealed", "seal", "unseal"]
+__all__ = ["RESPONSES", "is_intact", "is_sealed", "message_key", "seal", "unseal"]
+
+RESPONSES = "responses"
+"""The channel of messages that answer commands, and of events: the topic `responses`."""
 
 _BITS = 32
 _MARKS = bytes.maketrans(b"01", b" \t")
@@ -33,6 +36,14 @@ def is_sealed(text: bytes) -> bool:
 def is_intact(key: str, sealed: bytes) -> bool:
     """Tell whether a text with a seal, and its key, are those that were sealed."""
     return sealed[-_BITS:] == _mark(key, unseal(sealed))
+
+
+def message_key(channel: str) -> str:
+    """Return the key with which a message of the outbox is sealed.
+
+    Up to version 3 there was one channel, and no key.
+    """
+    return "" if channel == RESPONSES else channel
 
 
 def _mark(key: str, body: bytes) -> bytes:
