@@ -146,4 +146,9 @@ def connection_on(disk: Disk) -> type[sqlite3.Connection]:
             self.doomed = self.doomed or disk.refuses(f"{sql} {values!r}")
             return super().execute(sql, values)
 
+        def executemany(self, sql: str, rows: Any) -> sqlite3.Cursor:
+            rows = list(rows)
+            self.doomed = self.doomed or disk.refuses(f"{sql} {rows!r}")
+            return super().executemany(sql, rows)
+
     return Connection

@@ -156,6 +156,32 @@ async def test_a_lie_leaves_the_good_model_where_it_is(
     assert device.published == NEW
 
 
+@pytest.mark.parametrize(("lie", "status", "code"), LIES, ids=[lie.__name__ for lie, *_ in LIES])
+async def test_details_tell_why_a_file_has_not_arrived(
+    device: Device, lie: Lie, status: str, code: str
+) -> None:
+    harness = device.harness
+    new = Served(NEW, etag="new")
+    device.serve(new)
+    async with harness.running():
+        device.server.answer = lie(new)
+        await device.download("x")
+        await harness.until(lambda: harness.status_of("x")["status"] == status)
+        [file] = (await harness.ask("details", download_id="x"))["files"]
+        assert (file["done"], file["error_code"]) == (False, code)
+        assert "s3://models/model" in file["error"]
+        assert file["attempts"] > 0
+        device.server.answer = new
+        if status == "waiting":
+            device.clock.leap(60)
+        else:
+            await harness.ask("resume", download_id="x")
+        await harness.completed("x")
+        [file] = (await harness.ask("details", download_id="x"))["files"]
+    assert file["done"]
+    assert not {"error", "error_code", "next_attempt"} & file.keys()
+
+
 async def test_an_object_without_an_etag_that_is_replaced_is_not_mixed(device: Device) -> None:
     harness = device.harness
     old = Served(GOOD, etag=None)

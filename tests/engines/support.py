@@ -9,9 +9,10 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from s3downloader.core.clock import Clock, SystemClock
+from s3downloader.core.errors import ErrorCode
 from s3downloader.core.objects import SourceRef
 from s3downloader.core.records import FileRecord, Options
 from s3downloader.core.throttle import Share, Throttle
@@ -35,11 +36,21 @@ to_close = ExitStack()
 """What is left to be closed after a test."""
 
 
+class Failed(NamedTuple):
+    """What a sink hears of an attempt that failed."""
+
+    number: int
+    code: ErrorCode
+    message: str
+    next_attempt: float | None
+
+
 class Recorder:
     """A sink that holds the engine to its promise: progress and finished bytes only grow."""
 
     def __init__(self) -> None:
         self.files: list[FileRecord] = []
+        self.failures: list[Failed] = []
         self.total = 0
         self._in_flight = 0
 
@@ -56,6 +67,11 @@ class Recorder:
     async def finished(self, files: list[FileRecord]) -> None:
         assert sum(file.size for file in files) <= self._in_flight
         self.files += files
+
+    def failed(
+        self, file: FileRecord, code: ErrorCode, message: str, *, next_attempt: float | None = None
+    ) -> None:
+        self.failures.append(Failed(file.number, code, message, next_attempt))
 
 
 class ForgivingRecorder(Recorder):

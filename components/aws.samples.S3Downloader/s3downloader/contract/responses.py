@@ -101,8 +101,11 @@ class DetailsView(DownloadView, frozen=True, kw_only=True):
 class FileView(msgspec.Struct, frozen=True, kw_only=True):
     """A file of a download: the object `key` of `size` bytes.
 
-    `path` is the file's path relative to the destination. `done` is true when the file is complete
-    and verified. `checksum` names the checksum that was compared.
+    `path` is the file's path relative to the destination, `modified` the time of the object's last
+    change. `done` is true when the file is complete and verified. `checksum` names the checksum
+    that was compared. `attempts` is how many attempts at the file have failed, the last one with
+    `error_code` and `error`. `next_attempt` is when the engine tries again. Times are seconds since
+    the epoch.
     """
 
     number: int
@@ -111,15 +114,21 @@ class FileView(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     etag: str
     done: bool
+    modified: float | UnsetType = UNSET
     checksum: str | UnsetType = UNSET
+    attempts: int | UnsetType = UNSET
+    error_code: ErrorCode | UnsetType = UNSET
+    error: str | UnsetType = UNSET
+    next_attempt: float | UnsetType = UNSET
 
 
 class ObjectView(msgspec.Struct, frozen=True, kw_only=True):
-    """An object in a bucket, `size` in bytes."""
+    """An object in a bucket, `size` in bytes, `modified` in seconds since the epoch."""
 
     key: str
     size: int
     etag: str
+    modified: float | UnsetType = UNSET
 
 
 class DiskUsage(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from ..core.records import FileRecord
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from ..core.errors import ErrorCode
+from ..core.records import FailedAttempt, FileRecord
 from ..store import Store
 from .active_download import ActiveDownload
+from .failed_attempts import FailedAttempts
 from .state_machine import StateMachine
 
 __all__ = ["ProgressSink"]
@@ -17,11 +22,15 @@ class ProgressSink:
         self._active = active
         self._store = store
         self._state_machine = state_machine
+        self._failed = FailedAttempts(store)
         self._fetch_begins = False
 
-    def begin_fetch(self) -> None:
-        """Leave what the next report tells of earlier fetches out of the rate."""
+    @asynccontextmanager
+    async def fetching(self) -> AsyncIterator[None]:
+        """Record failed attempts meanwhile. The rate leaves out what earlier fetches brought."""
         self._fetch_begins = True
+        async with self._failed.recording():
+            yield
 
     def progress(self, in_flight: int) -> None:
         """Take an engine's report of bytes that belong to no finished file yet."""
@@ -32,7 +41,14 @@ class ProgressSink:
 
     async def finished(self, files: list[FileRecord]) -> None:
         """Take an engine's report of files that are whole and synced."""
+        await self._failed.flush()  # or an error would be recorded after it was cleared
         await self._store.mark_done(files)
         self._active.meter.settle(sum(file.size for file in files))
         self._active.failures_in_a_row = 0
         self._state_machine.files_done(self._active, len(files))
+
+    def failed(
+        self, file: FileRecord, code: ErrorCode, message: str, *, next_attempt: float | None = None
+    ) -> None:
+        """Take an engine's report of an attempt that failed."""
+        self._failed.add(FailedAttempt(file.number, code, message, next_attempt))

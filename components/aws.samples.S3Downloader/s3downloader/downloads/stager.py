@@ -105,9 +105,9 @@ class Stager:
 
     async def _fetch(self) -> DownloaderError | None:
         """Fetch what is missing; return what is not there as planned, for the next plan to show."""
-        self._sink.begin_fetch()
         try:
-            await self._session.fetch(self._files.missing(), relisted=self._relisted)
+            async with self._sink.fetching():
+                await self._session.fetch(self._files.missing(), relisted=self._relisted)
         except DownloaderError as error:
             if error.code not in _MAY_BE_TOLD_BY_THE_NEXT_PLAN:
                 raise

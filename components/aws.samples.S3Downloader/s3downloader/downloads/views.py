@@ -57,7 +57,12 @@ def file_view(file: FileRecord) -> FileView:
         size=file.size,
         etag=file.validator,
         done=file.done,
+        modified=UNSET if file.modified is None else file.modified,
         checksum=file.checksum or UNSET,
+        attempts=file.attempts or UNSET,
+        error_code=file.error_code or UNSET,
+        error=file.error or UNSET,
+        next_attempt=UNSET if file.next_attempt is None else file.next_attempt,
     )
 
 
@@ -67,6 +72,7 @@ def object_view(found: ObjectRef) -> ObjectView:
         key=found.name,
         size=found.size,
         etag=found.validator,
+        modified=UNSET if found.modified is None else found.modified,
     )
 
 

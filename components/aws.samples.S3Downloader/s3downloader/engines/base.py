@@ -72,6 +72,15 @@ class Sink(Protocol):
         by what it was verified.
         """
 
+    def failed(
+        self, file: FileRecord, code: ErrorCode, message: str, *, next_attempt: float | None = None
+    ) -> None:
+        """An attempt at a file failed, or a request for it.
+
+        `next_attempt` is when the engine tries again, in seconds since the epoch, None where it
+        does not.
+        """
+
 
 class FetchSession(Protocol):
     """Fetches files into the staging folder that an engine has recovered."""

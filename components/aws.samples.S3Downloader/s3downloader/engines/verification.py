@@ -47,8 +47,8 @@ class VerifiedFiles(NamedTuple):
 
     good: list[FileRecord]
     damaged: list[tuple[FileRecord, Mismatch]]
-    gone: list[DownloaderError]
-    """Of those whose objects are others by now."""
+    gone: list[tuple[FileRecord, DownloaderError]]
+    """Those whose objects are others by now, or not there any more."""
 
 
 class Verifier:
@@ -137,7 +137,7 @@ class Verifier:
                     raise
                 log.warning("%s is not kept: %s", file.name, error)
                 path.unlink()
-                verified.gone.append(error)
+                verified.gone.append((file, error))
                 continue
             if mismatch:
                 log.warning("%s has a wrong checksum: %s", file.name, mismatch)

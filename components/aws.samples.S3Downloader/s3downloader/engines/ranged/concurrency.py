@@ -114,9 +114,16 @@ class ConcurrencyLimiter:
 class Retries:
     """Decides what becomes of a request that failed, try after try without progress."""
 
-    def __init__(self, retry_count: int, clock: Clock) -> None:
+    def __init__(
+        self,
+        retry_count: int,
+        clock: Clock,
+        on_wait: Callable[[DownloaderError, float], None] = lambda *_: None,
+    ) -> None:
+        """`on_wait` is told of each fault that is worth another try, and of the seconds to it."""
         self._retry_count = retry_count
         self._clock = clock
+        self._on_wait = on_wait
         self._tries = 0
 
     def progress(self) -> None:
@@ -136,7 +143,9 @@ class Retries:
             raise error
         wait = pause_after(self._tries, _SHORTEST_WAIT, _LONGEST_WAIT)
         asked_for = min(_LONGEST_WAIT, error.details.get("retry_after", 0.0))
-        await self._clock.sleep(max(wait, asked_for))
+        seconds = max(wait, asked_for)
+        self._on_wait(error, seconds)
+        await self._clock.sleep(seconds)
 
     async def until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask until there is an answer, or raise the error that is left."""

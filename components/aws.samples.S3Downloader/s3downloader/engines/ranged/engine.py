@@ -28,7 +28,6 @@ from ..verification import Verifier
 from .checkpointer import Checkpointer
 from .fetch import Fetch
 from .journal import Journal
-from .pins import Pins
 from .range_reader import SourceReader
 from .server_features import ServerFeatures
 
@@ -103,16 +102,11 @@ class RangedEngine:
             checkpointer=Checkpointer(
                 staging, sink, self._clock, {number: left.size for number, left in partial.items()}
             ),
+            sink=sink,
             clock=self._clock,
             threads=self._threads,
             features=self._features,
-            pins=Pins(
-                job,
-                verifier,
-                self._features,
-                self._clock,
-                {number: left.own for number, left in partial.items() if left.own},
-            ),
+            own_validators={number: left.own for number, left in partial.items() if left.own},
         )
         try:
             await fetch.run(files)

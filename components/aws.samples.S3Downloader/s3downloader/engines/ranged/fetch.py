@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from ...core.clock import Clock
 from ...core.errors import DownloaderError, ErrorCode, from_os_error
 from ...core.records import FileRecord
 from ...core.request_timeouts import LEAST_BYTES
-from ..base import OF_ONE_OBJECT, FetchJob
+from ..base import OF_ONE_OBJECT, FetchJob, Sink
 from ..disk import Disk
 from ..faults import Faults
 from ..staging import Staging
@@ -61,21 +61,24 @@ class Fetch:
         reader: SourceReader,
         verifier: Verifier,
         checkpointer: Checkpointer,
+        sink: Sink,
         clock: Clock,
         threads: ThreadPoolExecutor,
         features: ServerFeatures,
-        pins: Pins,
+        own_validators: Mapping[int, str],
     ) -> None:
+        """`own_validators` are those that differ from the listing, by the numbers of files."""
         self._job = job
         self._staging = staging
         self._disk = disk
         self._reader = reader
         self._verifier = verifier
         self._checkpointer = checkpointer
+        self._sink = sink
         self._clock = clock
         self._threads = threads
         self._features = features
-        self._pins = pins
+        self._pins = Pins(job, verifier, features, self._retries, own_validators)
         self._blocking: set[Future[Any]] = set()
         self._limiter = ConcurrencyLimiter(job.options.numworkers, clock)
         self._working: asyncio.Task[None] | None = None
@@ -138,6 +141,7 @@ class Fetch:
         except DownloaderError as error:
             if error.code in _VOIDING:
                 await self._give_up(file)
+            self._sink.failed(file, error.code, error.message)
             if error.code not in OF_ONE_OBJECT:
                 raise
             log.warning("%s: %s", self._job.download_id, error)
@@ -187,6 +191,7 @@ class Fetch:
         label, mismatch = await self._download_small(pinned)
         if mismatch:
             log.warning("%s: %s is fetched again: %s", *self._of(file), mismatch)
+            self._mismatched(file, mismatch)
             self._checkpointer.dropped(file.size)
             label, mismatch = await self._download_small(pinned)
         if mismatch:
@@ -199,7 +204,7 @@ class Fetch:
         """Fetch and write a file; return by what it is verified, and what does not fit."""
         path = self._staging.target(file.number)
         small = SmallFile(file, path, self._disk, self._verifier)
-        retries = Retries(self._job.options.retry_count, self._clock)
+        retries = self._retries(file)
         is_here = False
         while not is_here:
             if small.arrived and not self._can_continue(file):
@@ -223,7 +228,7 @@ class Fetch:
         self, file: FileRecord, pinned: FileRecord, *, queued: asyncio.Event
     ) -> None:
         """Fetch a file part by part; `queued` is set once its requests stand in line."""
-        retries = Retries(self._job.options.retry_count, self._clock)
+        retries = self._retries(file)
         expected = await retries.until_answered(lambda: self._verifier.expected(pinned))
         transfer = await uninterrupted(self._open(pinned, file.validator, expected))
         await self._fetch_missing(transfer, queued)
@@ -231,6 +236,7 @@ class Fetch:
         if mismatch:
             again = await self._in_thread(transfer.reset_damaged, mismatch)
             log.warning("%s: %s: %s; %d bytes are fetched again", *self._of(file), mismatch, again)
+            self._mismatched(file, mismatch)
             if not self._can_continue(pinned):
                 self._count_restart(file)
             await self._fetch_missing(transfer, queued)
@@ -277,7 +283,7 @@ class Fetch:
         same object.
         """
         file = transfer.file
-        retries = Retries(self._job.options.retry_count, self._clock)
+        retries = self._retries(file)
         asyncio.get_running_loop().call_soon(queued.set)
         nothing = dict.fromkeys(transfer.states(), PartState())
         offset = 0
@@ -308,7 +314,7 @@ class Fetch:
 
     async def _fetch_some(self, transfer: Transfer) -> None:
         """Fetch parts of a file, one after the other, until none is left."""
-        retries = Retries(self._job.options.retry_count, self._clock)
+        retries = self._retries(transfer.file)
         while (index := transfer.claim()) is not None:
 
             def on_chunk(chunk: memoryview, index: int = index) -> None:
@@ -361,6 +367,20 @@ class Fetch:
         retries.progress()
         self._limiter.on_success(first_byte)
         return True
+
+    def _retries(self, file: FileRecord) -> Retries:
+        """Return what decides on further requests for a file, and reports those that failed."""
+
+        def report(error: DownloaderError, seconds: float) -> None:
+            due = self._clock.now() + seconds
+            self._sink.failed(file, error.code, error.message, next_attempt=due)
+
+        return Retries(self._job.options.retry_count, self._clock, report)
+
+    def _mismatched(self, file: FileRecord, mismatch: Mismatch) -> None:
+        """Report a file that arrived damaged, and is fetched again at once."""
+        now = self._clock.now()
+        self._sink.failed(file, ErrorCode.CHECKSUM_MISMATCH, str(mismatch), next_attempt=now)
 
     async def _give_up(self, file: FileRecord) -> None:
         """Keep nothing of a file."""

@@ -8,12 +8,11 @@ changed is still told by its listing, which is compared with the listing before.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from ...core import validators
-from ...core.clock import Clock
 from ...core.errors import DownloaderError, ErrorCode
 from ...core.records import FileRecord
 from ..base import FetchJob
@@ -34,14 +33,17 @@ class Pins:
         job: FetchJob,
         verifier: Verifier,
         features: ServerFeatures,
-        clock: Clock,
+        retries: Callable[[FileRecord], Retries],
         own: Mapping[int, str],
     ) -> None:
-        """`own` are those, by the files' numbers, that are known to differ from the listing."""
+        """`own` are those, by the files' numbers, that are known to differ from the listing.
+
+        `retries` makes what decides on further requests for a file.
+        """
         self._job = job
         self._verifier = verifier
         self._features = features
-        self._clock = clock
+        self._retries = retries
         self._own = dict(own)
 
     async def of(self, file: FileRecord) -> FileRecord:
@@ -90,5 +92,4 @@ class Pins:
         )
 
     async def _ask(self, file: FileRecord) -> str:
-        retries = Retries(self._job.options.retry_count, self._clock)
-        return await retries.until_answered(lambda: self._verifier.own_validator(file))
+        return await self._retries(file).until_answered(lambda: self._verifier.own_validator(file))

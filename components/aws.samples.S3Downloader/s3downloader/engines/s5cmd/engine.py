@@ -67,8 +67,10 @@ class S5cmdEngine:
         try:
             damaged = await self._run(job, files, sink, staging, verifier)
             if damaged:
+                _report_damaged(sink, damaged, next_attempt=self._clock.now())
                 again = _stream(file for file, _ in damaged)
                 damaged = await self._run(job, again, sink, staging, verifier)
+            _report_damaged(sink, damaged)
             for file, mismatch in damaged:
                 raise mismatch_error(job, file, mismatch)
         finally:
@@ -95,6 +97,14 @@ class S5cmdEngine:
 
     def _verifier(self, job: FetchJob) -> Verifier:
         return Verifier(job, self._sources.open(job.source, retry_count=0))
+
+
+def _report_damaged(
+    sink: Sink, damaged: Iterable[Damaged], next_attempt: float | None = None
+) -> None:
+    for file, mismatch in damaged:
+        code = ErrorCode.CHECKSUM_MISMATCH
+        sink.failed(file, code, str(mismatch), next_attempt=next_attempt)
 
 
 def _staging(job: FetchJob) -> Staging:
@@ -137,6 +147,7 @@ class _Fetch:
         self._arrived: list[FileRecord] = []
         self._arrived_bytes = 0
         self._faults = Faults()
+        self._is_killed = False
 
     async def run(self, files: AsyncIterable[FileRecord]) -> None:
         feeding = asyncio.create_task(self._guarded(self._feed(files)))
@@ -156,6 +167,7 @@ class _Fetch:
             await work
         except Exception as error:
             self._faults.ending(error)
+            self._is_killed = True
             self._process.kill()
 
     async def _feed(self, files: AsyncIterable[FileRecord]) -> None:
@@ -168,7 +180,7 @@ class _Fetch:
                 break
             if not file.validator and file.size > _PART:
                 why = "tells neither ETag nor date of it: it could be replaced"
-                raise self._unsupported(file, why)
+                raise self._reported(file, self._unsupported(file, why))
             self._outstanding[file.number] = file
             self._requests += self._weight(file)
             await self._process.write(
@@ -192,11 +204,12 @@ class _Fetch:
             self._room.set()
         problem = await self._process.wait()
         if self._outstanding or (problem and not self._faults.decisive):
-            raise DownloaderError(
+            error = DownloaderError(
                 ErrorCode.ENGINE_FAILED,
                 f"{problem or 's5cmd ended'} before all was fetched; where the device runs out of "
                 "memory, lower numworkers",
             )
+            raise error if self._is_killed else self._reported_of_outstanding(error)
 
     def _on_line(self, line: Line) -> None:
         number = number_in(line.destination or line.command)
@@ -214,6 +227,8 @@ class _Fetch:
         error = explain(text, self._source.uri_of(file.name if file else ""))
         if file and text == _MORE_THAN_ASKED:
             error = self._unsupported(file, "sends more bytes than s5cmd asks for")
+        if file:
+            self._reported(file, error)
         if not file or error.code not in OF_ONE_OBJECT:
             raise error
         self._faults.of_object(error)
@@ -231,7 +246,7 @@ class _Fetch:
             if not is_drip or [*self._outstanding] != outstanding or not outstanding:
                 before, outstanding, moved = self._in_flight, [*self._outstanding], now
             elif now - moved >= self._stall_timeout:
-                raise self._stalled()
+                raise self._reported_of_outstanding(self._stalled())
             if self._arrived_bytes >= _SAVE_BYTES or now - saved >= _SAVE_INTERVAL:
                 await uninterrupted(self._save())
                 saved = self._clock.monotonic()
@@ -244,17 +259,28 @@ class _Fetch:
         moved = await asyncio.to_thread(self._staging.move_arrived, files)
         verified = await self._verifier.verify_staged(self._staging, moved.whole)
         self.damaged += verified.damaged
-        for error in verified.gone:
-            self._faults.of_object(error)
+        for file, error in verified.gone:
+            self._faults.of_object(self._reported(file, error))
         self._report()
         if verified.good:
             await self._sink.finished(verified.good)
         self._arrived_bytes -= sum(file.size for file in files)
         if moved.gone:
             raise vanished()
-        if len(moved.whole) < len(files):
-            broken = next(file for file in files if file not in moved.whole)
-            self._faults.of_object(self._mismatch(broken))
+        numbers = {file.number for file in moved.whole}
+        for file in (file for file in files if file.number not in numbers):
+            self._faults.of_object(self._reported(file, self._mismatch(file)))
+
+    def _reported(self, file: FileRecord, error: DownloaderError) -> DownloaderError:
+        """Report a file that failed; return its error."""
+        self._sink.failed(file, error.code, error.message)
+        return error
+
+    def _reported_of_outstanding(self, error: DownloaderError) -> DownloaderError:
+        """Report all files under way as failed; return their error."""
+        for file in self._outstanding.values():
+            self._reported(file, error)
+        return error
 
     @property
     def _in_flight(self) -> int:
