@@ -102,7 +102,7 @@ def test_a_connection_below_the_least_rate_is_a_drip() -> None:
     rate = MinimumRate(30.0)
     for _ in range(29):
         rate.add(LEAST_BYTES // 31, 1.0)
-    with pytest.raises(TimeoutError, match="bytes came in 30 s"):
+    with pytest.raises(TimeoutError, match="bytes arrived in 30 s"):
         rate.add(LEAST_BYTES // 31, 1.0)
 
 

@@ -1,1 +1,1 @@
-"""Where objects come from."""
+"""Sources: what lists, reads and describes objects."""

@@ -1,1 +1,1 @@
-"""What requests over HTTP have in common, whatever the source they go to."""
+"""Sends HTTP requests to any server. It knows nothing of S3."""

@@ -1,7 +1,8 @@
-"""The connections to all servers: one place that opens, keeps, checks and closes them.
+"""Opens, keeps, checks and closes the connections to all servers.
 
-Proxies are those of the environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY), as urllib.request reads
-it, reached with CONNECT. Certificates are those of the system, or of AWS_CA_BUNDLE.
+Proxies are taken from the environment (HTTPS_PROXY, HTTP_PROXY, NO_PROXY), as urllib.request reads
+it. Requests pass a proxy through a tunnel, which CONNECT opens. A server's certificate is checked
+against the certificates of the system, or against those in the file that AWS_CA_BUNDLE names.
 """
 
 from __future__ import annotations
@@ -27,23 +28,26 @@ from .streaming import CompleteHeadResponse, StreamingResponse
 __all__ = ["Connections", "Route"]
 
 _CONNECT_SECONDS = 10.0
-_IDLE_SECONDS = 15.0  # servers close a connection after some more
+_IDLE_SECONDS = 15.0  # shorter than the idle timeout of common servers
 
 Watch = Callable[[socket.socket | None], None]
-"""Gets the socket before anything is awaited from it, each time that another is used; None before
-one is connected. What it raises ends the request."""
+"""Is called with the socket of a request before anything is read from it.
+
+It is called again when the request changes to another socket, and with None before a socket is
+connected. An exception that it raises ends the request.
+"""
 
 
 class Route(NamedTuple):
-    """The way to a server. Connections of one route serve each other's requests."""
+    """The way to a server. A connection can be used for all requests of the same route."""
 
     scheme: str
     host: str
-    """With the port, where the URL names one."""
+    """The name of the server, with the port if the URL has one."""
     proxy: str
-    """The proxy's URL, empty for none."""
+    """The URL of the proxy, empty for none."""
     ca_bundle: str
-    """The file of the certificates that are trusted, empty for the system's."""
+    """The path of the file with the trusted certificates, empty for those of the system."""
 
 
 class _Idle(NamedTuple):
@@ -52,16 +56,17 @@ class _Idle(NamedTuple):
 
 
 class Connections:
-    """Connections that are kept between requests; for any number of threads."""
+    """Keeps connections open between requests. Safe for use by several threads."""
 
     def __init__(self) -> None:
         self._routes: dict[tuple[str, str], Route] = {}
         self._idle: dict[Route, list[_Idle]] = {}
         self._contexts: dict[str, ssl.SSLContext] = {}
-        self._making_context = Lock()  # which takes a while: many connections begin at once
+        # Making a context is slow, and many connections are opened at once.
+        self._making_context = Lock()
 
     def close_idle(self) -> None:
-        """Close the connections that are kept for later."""
+        """Close the connections that no request uses now."""
         for idle in list(self._idle.values()):
             while idle:
                 idle.pop().connection.close()
@@ -69,10 +74,11 @@ class Connections:
     def send(
         self, request: HttpRequest, *, patience: float, watch: Watch = lambda _: None
     ) -> StreamingResponse:
-        """Send a request, and return its response as far as its head; blocks.
+        """Send a request, and return the response when its head has been read. Blocks.
 
-        It goes over a connection that is kept, or else over a new one. The server may be silent for
-        `patience` seconds. Raises as http.client does, and what `watch` raises.
+        Uses a connection that was kept, or else opens a new one. A read that waits for more than
+        `patience` seconds raises TimeoutError. Also raises OSError and http.client.HTTPException,
+        DownloaderError (ENGINE_FAILED) if AWS_CA_BUNDLE cannot be read, and what `watch` raises.
         """
         route = self._route(request.scheme, request.host)
         for connection in self._kept(route):
@@ -95,7 +101,7 @@ class Connections:
                 connection.connect()
                 watch(connection.sock)
             connection.sock.settimeout(patience)
-            # Not signed, since proxies change it: the signature would be wrong.
+            # Not part of the signature: a proxy may change it, and the signature would be wrong.
             headers = {**request.headers, "accept-encoding": "identity"}
             connection.request(request.method, request.path, headers=headers)
             response = connection.getresponse()
@@ -108,20 +114,23 @@ class Connections:
         self._idle.setdefault(route, []).append(_Idle(connection, time.monotonic()))
 
     def _kept(self, route: Route) -> Iterator[HTTPConnection]:
-        """Take the connections that are kept, one by one, the one used last first."""
+        """Yield the usable connections that were kept, beginning with the one used last.
+
+        A connection is removed from those kept when it is yielded. Unusable ones are closed.
+        """
         idle = self._idle.setdefault(route, [])
         while True:
             try:
                 connection, since = idle.pop()
             except IndexError:
                 return
-            if time.monotonic() - since < _IDLE_SECONDS and _is_quiet(connection.sock):
+            if time.monotonic() - since < _IDLE_SECONDS and _is_usable(connection.sock):
                 yield connection
             else:
                 connection.close()
 
     def _route(self, scheme: str, host: str) -> Route:
-        """Return the way to a server, which the environment is asked for once."""
+        """Return the way to a server. The environment is read once for each server."""
         if not (route := self._routes.get((scheme, host))):
             proxy = "" if proxy_bypass(host) else getproxies().get(scheme, "")
             if proxy and "://" not in proxy:
@@ -131,7 +140,7 @@ class Connections:
         return route
 
     def _new(self, route: Route, seconds: float) -> HTTPConnection:
-        """Return a connection that is still to be opened, in `seconds` for each of its steps."""
+        """Return a connection that is not open yet. Each step of opening it may take `seconds`."""
         via = urlsplit(route.proxy).netloc.rpartition("@")[2] or route.host
         connection = (
             HTTPSConnection(via, timeout=seconds, context=self._context(route.ca_bundle))
@@ -156,21 +165,21 @@ def _new_context(ca_bundle: str) -> ssl.SSLContext:
     except OSError as error:
         raise DownloaderError(
             ErrorCode.ENGINE_FAILED,
-            f"the certificates of AWS_CA_BUNDLE, {ca_bundle}, cannot be read; name a file with"
-            " certificates in PEM format, or leave the variable out",
+            f"the certificates of AWS_CA_BUNDLE, {ca_bundle}, cannot be read; set it to a file with"
+            " certificates in PEM format, or remove the variable",
             cause=str(error),
         ) from error
 
 
-def _is_quiet(connected: socket.socket) -> bool:
-    """Return whether nothing has come on an idle connection, as its end, or what nobody asked."""
+def _is_usable(connected: socket.socket) -> bool:
+    """Return whether an idle connection is usable: it is not closed, and has no unread bytes."""
     poll = select.poll()
     poll.register(connected, select.POLLIN)
     return not poll.poll(0)
 
 
 def _proxy_authorization(proxy: str) -> dict[str, str]:
-    """Return the credentials that a proxy's URL has, as a header."""
+    """Return the header with the user and password of a proxy's URL, or no header."""
     url = urlsplit(proxy)
     if not url.username:
         return {}

@@ -1,4 +1,4 @@
-"""What a failed request means: from the exceptions of Python's HTTP client to our errors."""
+"""Converts exceptions of Python's HTTP client to DownloaderError."""
 
 from __future__ import annotations
 
@@ -9,36 +9,41 @@ from ...core.errors import DownloaderError, ErrorCode, from_system
 
 __all__ = ["SilenceError", "broken_off", "connection_error"]
 
-_UNREACHABLE = "the store of {} cannot be reached; check the network and EndpointUrl"
+_UNREACHABLE = "the object store of {} cannot be reached; check the network and EndpointUrl"
 _UNTRUSTED = (
-    "the store of {} shows a certificate that is not trusted; check EndpointUrl, the device's clock"
-    " and AWS_CA_BUNDLE"
+    "the object store of {} has a certificate that is not trusted; check EndpointUrl, the device's"
+    " clock and AWS_CA_BUNDLE"
 )
 
 
 class SilenceError(DownloaderError):
-    """A server was silent for too long: TIMEOUT. `received` says what came of its response."""
+    """A server was silent for too long. Its code is TIMEOUT.
+
+    `received` is the subject of a sentence, and says how much of the response arrived.
+    """
 
     def __init__(self, subject: str, received: str, cause: str) -> None:
         super().__init__(
             ErrorCode.TIMEOUT,
-            f"the store did not answer in time for {subject}; check the network",
+            f"the object store did not respond in time for {subject}; check the network",
             cause=cause,
         )
         self.received = received
 
 
 def connection_error(error: Exception, subject: str) -> DownloaderError:
-    """Return what it means that a request failed before its response was complete.
+    """Return the error for a request that failed before its response was complete.
 
-    `subject` is what the error names, such as `s3://bucket/key`; `error` an OSError, HTTPException
-    or ValueError. It is a SilenceError for a TimeoutError, RESOURCES_EXHAUSTED where the device
-    lacks open files or memory, and NETWORK_UNREACHABLE for all else. The details have the error as
-    `cause`.
+    `error` is an OSError, an HTTPException or a ValueError. `subject` is what was requested, such
+    as `s3://bucket/key`.
+
+    For a TimeoutError it is a SilenceError. If the device is out of open files or memory, its code
+    is RESOURCES_EXHAUSTED. Otherwise it is NETWORK_UNREACHABLE. The details contain `error` as
+    `cause`, without secrets.
     """
     cause = without_secrets(f"{type(error).__name__}: {error}")
     if isinstance(error, TimeoutError):
-        return SilenceError(subject, "next to nothing", cause)
+        return SilenceError(subject, "almost nothing", cause)
     lack = from_system(error)
     if lack and lack.code is ErrorCode.RESOURCES_EXHAUSTED:
         return DownloaderError(lack.code, f"{subject}: {lack.message}", cause=cause)
@@ -48,7 +53,7 @@ def connection_error(error: Exception, subject: str) -> DownloaderError:
 
 
 def broken_off(subject: str, missing: int) -> DownloaderError:
-    """Return the error for a response that ends `missing` bytes too early, without a word."""
+    """Return the error for a response whose connection ended `missing` bytes too early."""
     return DownloaderError(
         ErrorCode.NETWORK_UNREACHABLE,
         _UNREACHABLE.format(subject),

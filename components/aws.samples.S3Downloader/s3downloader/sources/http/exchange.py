@@ -1,7 +1,7 @@
-"""One request and its response, in a thread of its own while it lasts.
+"""Sends one request and reads its response, in one thread.
 
-The thread waits in the kernel, which puts what arrives straight into the thread's buffer; from
-there it is handed over. No byte is copied in between, as client libraries do two or three times.
+The thread reads from the socket into its own buffer, and passes parts of this buffer to the
+callback. Bytes are not copied in between; client libraries copy them two or three times.
 """
 
 from __future__ import annotations
@@ -25,16 +25,24 @@ from .timeouts import Deadline, MinimumRate, shut_down
 __all__ = ["Exchange", "OnChunk", "OnHeaders"]
 
 OnHeaders = Callable[[ResponseHead], None]
+"""Is called once, with the head of the response."""
 OnChunk = Callable[[memoryview], None]
+"""Is called with each chunk of the body. The memory is reused after the call."""
 
-_GATHERING = 0.05
-"""Seconds for which a chunk is gathered at most: a death costs no more of each connection."""
+_GATHER_SECONDS = 0.05
+"""The longest time in seconds in which a chunk is gathered.
 
-_of_thread = local()
+If the process is killed, the chunk that each connection is gathering is lost.
+"""
+
+_thread_local = local()
 
 
 class Exchange:
-    """Sends a request and hands its response over: `run` is for a thread, the rest for the loop."""
+    """Sends a request and passes its response to callbacks.
+
+    `run` must be called in a thread, everything else in the thread of the event loop.
+    """
 
     def __init__(
         self,
@@ -56,13 +64,16 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._rate = MinimumRate(patience)
         self._waited = 0.0
-        self._lock = Lock()  # for what follows
+        self._lock = Lock()  # protects the attributes below
         self._is_aborted = False
         self._socket: socket.socket | None = None
         self._throttling: Future[None] | None = None
 
     def run(self) -> Completion:
-        """Carry it out. Raises DownloaderError, and what the callbacks raise."""
+        """Send the request and read the response. Blocks.
+
+        Raises DownloaderError, and what the callbacks raise, except StopReading.
+        """
         began = time.monotonic()
         response = self._send()
         first_byte = time.monotonic() - began
@@ -79,9 +90,10 @@ class Exchange:
         return Completion(first_byte, is_delimited)
 
     def abort(self) -> bool:
-        """Let nothing more arrive, and wake the thread from whatever it waits for.
+        """Stop receiving, and wake the thread if it is waiting.
 
-        Returns whether it has a connection, and so hands over what has arrived, if anything has.
+        Returns whether the thread has a connection. If so, it passes on what has already arrived
+        before `run` ends.
         """
         with self._lock:
             self._is_aborted = True
@@ -98,7 +110,7 @@ class Exchange:
                 self._request, patience=self._patience, watch=self._watch
             )
         except (OSError, HTTPException) as error:
-            raise self._explained(error) from error
+            raise self._to_error(error) from error
         self.deadline.on_response()
         return response
 
@@ -110,7 +122,7 @@ class Exchange:
         self.deadline.watch(connected)
 
     def _release(self) -> None:
-        """Forget the socket: it may be another request's in a moment."""
+        """Clear the socket, because another request may use it soon."""
         with self._lock:
             self._socket = None
 
@@ -127,26 +139,29 @@ class Exchange:
         try:
             check(*values)
         except (OSError, HTTPException) as error:
-            raise self._explained(error) from error
+            raise self._to_error(error) from error
 
     def _gather(self, response: StreamingResponse) -> memoryview:
-        """Return a chunk, or as much of it as comes in a while; nothing is the end."""
+        """Return the next chunk, which is empty at the end of the body.
+
+        It is shorter than the buffer if the buffer is not full after `_GATHER_SECONDS` seconds.
+        """
         buffer = _buffer(self._request.chunk_bytes)
         count, since = 0, time.monotonic()
         try:
             while count < len(buffer):
                 got = response.read_some(buffer[count:])
                 count += got
-                if not got or time.monotonic() - since > _GATHERING:
+                if not got or time.monotonic() - since > _GATHER_SECONDS:
                     break
         except (OSError, HTTPException, ValueError) as error:
             if not count:
-                raise self._explained(error) from error
+                raise self._to_error(error) from error
         self._waited = time.monotonic() - since
         return buffer[:count]
 
     def _throttle(self, size: int) -> None:
-        """Wait until the bandwidth allows to read on."""
+        """Wait until the bandwidth limit allows reading more."""
         if not self._share or not self._share.limited:
             return
         with self._lock:
@@ -158,16 +173,16 @@ class Exchange:
         except CancelledError:
             return
 
-    def _explained(self, error: Exception) -> DownloaderError:
+    def _to_error(self, error: Exception) -> DownloaderError:
         if self.deadline.is_over:
             cause = f"{type(error).__name__}: {error}"
-            return SilenceError(self._request.subject, "no whole head of a response", cause)
+            return SilenceError(self._request.subject, "no complete head of a response", cause)
         return connection_error(error, self._request.subject)
 
 
 def _buffer(size: int) -> memoryview:
-    """Return the buffer of this thread, `size` bytes of it."""
-    buffer: memoryview | None = getattr(_of_thread, "buffer", None)
+    """Return the first `size` bytes of this thread's buffer, which is enlarged if needed."""
+    buffer: memoryview | None = getattr(_thread_local, "buffer", None)
     if buffer is None or len(buffer) < size:
-        buffer = _of_thread.buffer = memoryview(bytearray(size))
+        buffer = _thread_local.buffer = memoryview(bytearray(size))
     return buffer[:size]

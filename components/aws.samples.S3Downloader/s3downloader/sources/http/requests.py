@@ -1,4 +1,4 @@
-"""A request over HTTP and what comes of it: what a source and the transport tell each other."""
+"""HTTP requests and the parts of their responses, as sources and the transport exchange them."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ import msgspec
 __all__ = ["CHUNK_BYTES", "Collector", "Completion", "HttpRequest", "ResponseHead", "StopReading"]
 
 CHUNK_BYTES = 96 << 10
-"""The bytes that are handed over at once at most, unless a request says otherwise: what the caches
-of a processor hold for a few connections."""
+"""The largest chunk of a body in bytes, unless a request sets another.
+
+Chunks of a few connections fit into the caches of a processor.
+"""
 
 
 class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A request that is ready to be sent.
 
-    `host` has the port where the URL names one; `path` has the query, both percent-encoded;
-    `headers` are signed, if they need to be. Errors name it by its `subject`, such as
-    `s3://bucket/key`. Its body is handed over in chunks of at most `chunk_bytes`.
+    - `host` includes the port if the URL has one.
+    - `path` includes the query. Both are percent-encoded.
+    - `headers` include the signature if the server needs one.
+    - `subject` is what errors name, such as `s3://bucket/key`.
+    - `chunk_bytes` is the largest size of a chunk in which the response's body is passed on.
     """
 
     method: str
@@ -32,32 +36,32 @@ class HttpRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResponseHead(NamedTuple):
-    """The status of a response, and its headers with their names in lower case."""
+    """The status and the headers of a response. Names of headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
 
 
 class Completion(NamedTuple):
-    """How a response came to its end."""
+    """How a response began and ended."""
 
     first_byte: float
-    """The seconds from the request to the head of the response."""
+    """The seconds from sending the request to the end of the response's head."""
     is_delimited: bool
-    """Whether the body ended where the response says, rather than with the connection."""
+    """Whether the response itself said where its body ends. If not, the connection's end did."""
 
 
 class StopReading(Exception):
-    """Raised where nothing more of a body is wanted; the request ends as if it had come to its end.
+    """Is raised by a callback that needs no more of the body.
 
-    Its connection is not kept.
+    The request then ends without an error. Its connection is closed.
     """
 
 
 class Collector:
-    """Keeps a response in memory, and stops reading a body of more than `limit` bytes.
+    """Collects a response in memory, and stops reading after more than `limit` bytes of its body.
 
-    The body may have up to a chunk more than that.
+    `body` may exceed the limit by one chunk.
     """
 
     def __init__(self, limit: int) -> None:
@@ -66,11 +70,11 @@ class Collector:
         self._limit = limit
 
     def on_headers(self, head: ResponseHead) -> None:
-        """Keep the status and the headers."""
+        """Store the status and the headers."""
         self.head = head
 
     def on_chunk(self, chunk: memoryview) -> None:
-        """Keep more of the body. Raises StopReading."""
+        """Append a chunk to the body. Raises StopReading if the body exceeds the limit."""
         self.body += chunk
         if len(self.body) > self._limit:
             raise StopReading

@@ -1,4 +1,4 @@
-"""How long a server may take: until a response begins, and for the least that must come of it."""
+"""Limits on time: until a response begins, and for the least number of bytes that must arrive."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ __all__ = ["Deadline", "MinimumRate", "shut_down"]
 
 
 class MinimumRate:
-    """Tells a connection that drips from one that is slow.
+    """Detects a connection that delivers almost nothing.
 
-    Only time spent waiting for bytes counts, not that for the disk or for the bandwidth.
+    Only time spent waiting for bytes counts. Time spent waiting for the disk or for a bandwidth
+    limit does not.
     """
 
     def __init__(self, patience: float) -> None:
@@ -24,45 +25,46 @@ class MinimumRate:
         self._count = 0
 
     def add(self, count: int, waited: float) -> None:
-        """Note that `count` bytes came after `waited` seconds.
+        """Record that `count` bytes arrived after `waited` seconds of waiting.
 
-        Raises TimeoutError where fewer than LEAST_BYTES came in `patience` seconds.
+        Raises TimeoutError if fewer than LEAST_BYTES arrived in `patience` seconds.
         """
         self._count += count
         self._waited += waited
         if self._count >= LEAST_BYTES:
             self._count, self._waited = 0, 0.0
         elif self._waited >= self._patience:
-            raise TimeoutError(f"{self._count} bytes came in {self._waited:.0f} s")
+            raise TimeoutError(f"{self._count} bytes arrived in {self._waited:.0f} s")
 
 
 class Deadline:
-    """Ends a request whose response has not begun after `seconds`, however its head drips.
+    """Ends a request if the complete head of its response has not arrived after `seconds`.
 
-    `start` and `stop` are for the event loop's thread, the rest for the request's.
+    `start` and `stop` must be called in the thread of the event loop, `watch` and `on_response` in
+    the thread of the request.
     """
 
     def __init__(self, seconds: float) -> None:
         self.is_over = False
         self._seconds = seconds
         self._timer: asyncio.TimerHandle | None = None
-        self._lock = Lock()  # for what follows, and `is_over`
+        self._lock = Lock()  # protects `is_over` and the attributes below
         self._has_begun = False
         self._socket: socket.socket | None = None
 
     def start(self) -> None:
-        """Let the time begin."""
+        """Start the timer."""
         self._timer = asyncio.get_running_loop().call_later(self._seconds, self._end)
 
     def stop(self) -> None:
-        """The request is over."""
+        """Stop the timer, because the request has ended."""
         if self._timer:
             self._timer.cancel()
 
     def watch(self, connected: socket.socket | None) -> None:
-        """A response is awaited from this socket, None while there is none yet.
+        """Set the socket to shut down when the time is over, None while there is none.
 
-        Raises TimeoutError where the time is over already.
+        Raises TimeoutError if the time is already over.
         """
         with self._lock:
             if self.is_over:
@@ -70,7 +72,7 @@ class Deadline:
             self._socket = connected
 
     def on_response(self) -> None:
-        """The response has begun in time."""
+        """Record that the head of the response has arrived. The time no longer matters."""
         with self._lock:
             self._has_begun = True
 
@@ -83,10 +85,10 @@ class Deadline:
 
 
 def shut_down(connected: socket.socket) -> None:
-    """Let nothing more arrive on a socket that another thread may read from.
+    """Stop receiving on a socket that another thread may be reading from.
 
-    Below TLS, whose own shutdown would touch what that thread uses. What has arrived can still be
-    read, and no read waits any more.
+    What has arrived can still be read. A read that waits returns. This works below TLS: the
+    shutdown of TLS would change state that the other thread uses.
     """
-    with contextlib.suppress(OSError):  # it is closed already
+    with contextlib.suppress(OSError):  # the socket is already closed
         socket.socket.shutdown(connected, socket.SHUT_RDWR)

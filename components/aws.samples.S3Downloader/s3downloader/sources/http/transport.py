@@ -1,7 +1,7 @@
-"""What carries requests over HTTP to all servers and back: the one place that knows how.
+"""Sends HTTP requests to all servers.
 
-Nothing else here or in the engines knows of connections, proxies, TLS or threads that wait for a
-network: they make a request (`requests.py`) and get the parts of its response.
+Only this package knows of connections, proxies, TLS, and threads that wait for a network. Sources
+and engines pass a request (`requests.py`) and get the parts of its response.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from .requests import Collector, Completion, HttpRequest
 __all__ = ["REQUESTS", "Transport"]
 
 REQUESTS = 512
-"""How many requests are under way at most, each with a connection and a thread; others wait."""
+"""The most requests that run at once. Others wait. Each has a connection and a thread."""
 
 
 class Transport:
-    """Sends requests over connections that are kept for the next one.
+    """Sends requests, and keeps connections for later requests.
 
-    A server may be silent for `patience` seconds, while it is connected to and until its response
-    begins; of the body at least LEAST_BYTES must come in that time.
+    `patience` is the time limit in seconds. Connecting takes at most that long (and at most ten
+    seconds), and the head of the response must arrive within that time. Of the body, LEAST_BYTES
+    must arrive in each such period of waiting.
     """
 
     def __init__(
@@ -42,9 +43,9 @@ class Transport:
         self._threads: ThreadPoolExecutor | None = None
 
     def close_idle(self) -> None:
-        """Close the connections that are kept, and let the threads end that have nothing to do.
+        """Close the connections that no request uses, and end idle threads.
 
-        Those of requests under way follow them. The transport can be used again.
+        Threads of running requests end after their requests. The transport can be used again.
         """
         if self._threads:
             self._threads.shutdown(wait=False)
@@ -58,16 +59,18 @@ class Transport:
         on_chunk: OnChunk,
         share: Share | None = None,
     ) -> Completion:
-        """Send a request; hand over the head of its response, then its body in chunks.
+        """Send a request, and pass the head of its response and then its body to callbacks.
 
-        The callbacks are called in a thread, one after the other. A chunk is theirs for the call.
-        Where they raise, the request ends and that is raised here, but for StopReading. `share`
-        is asked for the bytes of each chunk before more is read.
+        `on_headers` is called once, then `on_chunk` for each chunk of the body, all in one thread
+        and never at the same time. A chunk is valid only during the call. If a callback raises, the
+        request ends and the exception is raised here; StopReading only ends the request. `share`
+        limits the bandwidth: each chunk is taken from it before more is read.
 
-        Raises TIMEOUT, as SilenceError, NETWORK_UNREACHABLE, also where a body ends before it
-        should, RESOURCES_EXHAUSTED, and ENGINE_FAILED where AWS_CA_BUNDLE cannot be read. When it
-        is cancelled it hands over what has arrived until then, in the kernel too. When it has
-        returned, raised or been cancelled, no callback is called any more.
+        When cancelled, it first passes on all bytes that have arrived, including those that the
+        kernel still holds. After `fetch` has returned or raised, no callback is called.
+
+        Raises DownloaderError: TIMEOUT as SilenceError; NETWORK_UNREACHABLE, also for a body that
+        ends too early; RESOURCES_EXHAUSTED; ENGINE_FAILED if AWS_CA_BUNDLE cannot be read.
         """
         async with self._slots:
             exchange = Exchange(
@@ -81,7 +84,10 @@ class Transport:
             return await self._run(exchange)
 
     async def collect(self, request: HttpRequest, limit: int) -> Collector:
-        """Return the whole response, of a longer body the first `limit` bytes and some more."""
+        """Return the complete response, or of a longer body about the first `limit` bytes.
+
+        The result may exceed the limit by one chunk. Raises as `fetch`.
+        """
         response = Collector(limit)
         await self.fetch(request, response.on_headers, response.on_chunk)
         return response
@@ -94,7 +100,7 @@ class Transport:
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
-            running.add_done_callback(_forget)
+            running.add_done_callback(_consume_exception)
             if exchange.abort():
                 await uninterrupted(asyncio.wait([running]))
             raise
@@ -102,6 +108,6 @@ class Transport:
             exchange.deadline.stop()
 
 
-def _forget(running: asyncio.Future[Completion]) -> None:
+def _consume_exception(running: asyncio.Future[Completion]) -> None:
     if not running.cancelled():
         running.exception()
