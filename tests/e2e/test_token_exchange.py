@@ -105,7 +105,7 @@ async def test_a_download_waits_for_an_exchange_that_is_away(
     pid = exchanging.device.pid
     await exchange.crash()
     await start_download(exchanging, engine)
-    assert "is not there" in await waits_for_credentials(exchanging)
+    assert "no token exchange service listens" in await waits_for_credentials(exchanging)
     await exchange.start()
     await completes(exchanging, pid)
 

@@ -124,7 +124,7 @@ async def test_a_store_that_points_in_a_circle_is_given_up() -> None:
     regions = itertools.cycle(["ap-south-1", "eu-central-1"])
     async with LyingServer(lambda _: Reply(301, {"x-amz-bucket-region": next(regions)})) as server:
         client = Diverted(server.endpoint)
-        with pytest.raises(DownloaderError, match="lies in another region, "):
+        with pytest.raises(DownloaderError, match="is in another region, "):
             await client.send(LIST)
         assert len(server.requests) == 3
         client.transport.close_idle()

@@ -50,9 +50,9 @@ WITHOUT_KEYS = "has no credentials now"
         (lambda: answer(200, ACCESS % b"tomorrow"), ITS_ADDRESS),
         (lambda: answer(200, b" " * (1 << 17)), "is not the token exchange service"),
         (lambda: answer(302, b"", "Location: http://127.0.0.1:1/"), ITS_ADDRESS),
-        (lambda: answer(200, ACCESS % b"2100-01-01T00:00:00Z")[:-9], "broke off"),
-        (lambda: b"SSH-2.0-OpenSSH_9.6\r\n", "did not answer"),
-        (lambda: b"", "did not answer"),
+        (lambda: answer(200, ACCESS % b"2100-01-01T00:00:00Z")[:-9], "an incomplete response"),
+        (lambda: b"SSH-2.0-OpenSSH_9.6\r\n", "did not respond"),
+        (lambda: b"", "did not respond"),
     ],
 )
 async def test_an_answer_without_keys_says_what_it_is(
@@ -86,25 +86,25 @@ async def test_a_service_that_waits_for_aws_has_half_a_minute(
     assert (
         container_credentials._CONNECT_SECONDS
         < 30
-        < container_credentials._ANSWER_SECONDS
-        < credentials_module._LONGEST
+        < container_credentials._RESPONSE_SECONDS
+        < credentials_module._REQUEST_TIMEOUT
     )
-    monkeypatch.setattr(container_credentials, "_ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(container_credentials, "_RESPONSE_SECONDS", 0.05)
     async with Answering(None) as service:
         error = await refusal(Credentials(service.environment, clock))
-    assert "has not answered in time" in error.message
+    assert "did not respond in time" in error.message
 
 
 async def test_an_answer_that_drips_is_given_up(
     clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(credentials_module, "_LONGEST", 0.05)
+    monkeypatch.setattr(credentials_module, "_REQUEST_TIMEOUT", 0.05)
     monkeypatch.setattr(
-        container_credentials, "_ANSWER_SECONDS", 1.0
+        container_credentials, "_RESPONSE_SECONDS", 1.0
     )  # of one byte, after which another comes
     async with Answering(None) as service:
         error = await refusal(Credentials(service.environment, clock))
-    assert "came in time" in error.message
+    assert "arrived in time" in error.message
 
 
 async def test_keys_that_do_not_say_when_they_end_are_renewed(clock: ManualClock) -> None:
@@ -175,10 +175,10 @@ async def test_a_service_that_is_not_there(clock: ManualClock) -> None:
 )
 async def test_keys_never_come_in_the_clear_over_a_network(uri: str, clock: ManualClock) -> None:
     error = await refusal(Credentials({"AWS_CONTAINER_CREDENTIALS_FULL_URI": uri}, clock))
-    assert "must be https" in error.message
+    assert "must use https" in error.message
 
 
 @pytest.mark.parametrize("uri", ["http://[::1/keys", "http://127.0.0.1:99999/keys"])
 async def test_what_is_no_address_is_refused(uri: str, clock: ManualClock) -> None:
     error = await refusal(Credentials({"AWS_CONTAINER_CREDENTIALS_FULL_URI": uri}, clock))
-    assert "is no address" in error.message
+    assert "is not a valid URL" in error.message

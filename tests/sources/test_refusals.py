@@ -20,28 +20,28 @@ MEANINGS = [
     (403, "RequestTimeTooSkewed", "credentials_unavailable", "set the clock"),
     (400, "ExpiredToken", "credentials_unavailable", "token exchange role"),
     (403, "InvalidObjectState", "access_denied", "restore it first"),
-    (403, "DownloadCapExceeded", "access_denied", "its own words say why"),
-    (403, "SecondLevelDomainForbidden", "access_denied", "its own words say why"),
-    (400, "", "access_denied", "its own words say why"),
-    (405, "MethodNotAllowed", "access_denied", "its own words say why"),
+    (403, "DownloadCapExceeded", "access_denied", "its message says why"),
+    (403, "SecondLevelDomainForbidden", "access_denied", "its message says why"),
+    (400, "", "access_denied", "its message says why"),
+    (405, "MethodNotAllowed", "access_denied", "its message says why"),
     (404, "NoSuchKey", "object_not_found", "upper and lower case"),
     (404, "", "object_not_found", "upper and lower case"),
     (404, "Odd", "object_not_found", "upper and lower case"),
     (404, "NoSuchBucket", "bucket_not_found", "check its name"),
     (301, "PermanentRedirect", "bucket_not_found", "AWS_REGION"),
     (301, "", "bucket_not_found", "AWS_REGION"),
-    (304, "", "access_denied", "its own words say why"),
-    (400, "AuthorizationHeaderMalformed", "access_denied", "its own words say why"),
+    (304, "", "access_denied", "its message says why"),
+    (400, "AuthorizationHeaderMalformed", "access_denied", "its message says why"),
     (412, "", "source_changed", "resume"),
     (416, "InvalidRange", "size_mismatch", "resume"),
-    (429, "", "timeout", "asked again later"),
-    (408, "", "timeout", "asked again later"),
-    (500, "InternalError", "timeout", "asked again later"),
-    (502, "", "timeout", "asked again later"),
-    (503, "SlowDown", "timeout", "asked again later"),
-    (501, "NotImplemented", "engine_failed", "its own words say what"),
-    (501, "", "engine_failed", "its own words say what"),
-    (407, "", "network_unreachable", "address of the proxy"),
+    (429, "", "timeout", "repeated later"),
+    (408, "", "timeout", "repeated later"),
+    (500, "InternalError", "timeout", "repeated later"),
+    (502, "", "timeout", "repeated later"),
+    (503, "SlowDown", "timeout", "repeated later"),
+    (501, "NotImplemented", "engine_failed", "its message says what"),
+    (501, "", "engine_failed", "its message says what"),
+    (407, "", "network_unreachable", "URL of the proxy"),
 ]
 
 
@@ -130,7 +130,7 @@ def test_a_region_is_learnt_from_wherever_it_is_told(
     assert refused.region == "ap-south-1"
     error = explained(refused, S3)
     assert error.code is ErrorCode.BUCKET_NOT_FOUND
-    assert "lies in another region, ap-south-1 (" in error.message
+    assert "is in another region, ap-south-1 (" in error.message
 
 
 @pytest.mark.parametrize("region", ["evil.example/", "a b", "x" * 41, "EU", "evil.example#"])

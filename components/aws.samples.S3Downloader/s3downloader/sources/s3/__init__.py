@@ -1,1 +1,1 @@
-"""S3 and stores that speak its API: listing, metadata, credentials, what an answer proves."""
+"""The source for S3 and compatible object stores: listing, metadata, credentials, responses."""

@@ -1,4 +1,4 @@
-"""Requests to S3, signed, and asked again where a refusal tells how.
+"""Sends signed requests to S3, and repeats a request if the refusal says how.
 
 Source: "Error responses" in the Amazon S3 API reference.
 """
@@ -22,20 +22,22 @@ from .signing import address, signed
 __all__ = ["REFUSAL_BYTES", "TRIES", "Request", "Response", "S3Client"]
 
 TRIES = 3
-"""How often a request is made, where each response tells how to make the next."""
+"""How often a request is sent at most, if each refusal says how to repeat it."""
 
 REFUSAL_BYTES = 1 << 16
-"""As much is read at most of what a store says when it refuses."""
+"""How many bytes of a refusal are read at most."""
 
 _AT_ONCE = 8
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for an object, or for the bucket itself where `key` is empty.
+    """A request for an object, or for the bucket itself if `key` is empty.
 
-    `query` is encoded already. Of an answer longer than `limit` bytes the rest is not read.
-    `accelerate` takes the way of S3 Transfer Acceleration, which AWS alone has. `prefix` is what a
-    listing asks for, for errors to name.
+    - `query` is the part of the URL after `?`, percent-encoded.
+    - `limit` is how many bytes of the response's body are read; of a refusal, at least
+      REFUSAL_BYTES are.
+    - `accelerate` uses S3 Transfer Acceleration, which only AWS has.
+    - `prefix` is that of a listing; only errors use it, to name what was requested.
     """
 
     method: str
@@ -53,9 +55,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Response(NamedTuple):
-    """What the store answered; the names of `headers` are in lower case.
+    """The response of the object store. Names of `headers` are in lower case.
 
-    The body ends soon after the request's limit where it is longer.
+    A body that is longer than the request's limit is cut off at most one chunk after the limit.
     """
 
     status: int
@@ -68,24 +70,24 @@ class Response(NamedTuple):
 
     @property
     def code(self) -> str:
-        """The name that the store gives its error, empty for none."""
+        """The object store's code of the error, such as `NoSuchKey`, empty for none."""
         return self.refusal.code
 
     @property
     def refusal(self) -> Refusal:
-        """What an answer that is no success says."""
+        """What the response says. Only for a response without success."""
         return refusal(self.status, self.headers, self.body)
 
     def explained(self, request: Request) -> DownloaderError:
-        """Return what an answer that is no success means."""
+        """Return the error for a response without success."""
         return explained(self.refusal, request.subject, of_bucket=not request.key)
 
 
 class S3Client:
-    """Signs requests and sends them by a transport, which others may use too.
+    """Signs requests, and sends them by a transport, which others may use too.
 
-    Without `endpoint_url` the store is AWS's, in the region of the bucket. Of the requests whose
-    answer is kept in memory, `at_once` are under way at most.
+    Without `endpoint_url`, requests go to AWS, to the region of the bucket. Up to `at_once`
+    requests whose responses are collected in memory run at once.
     """
 
     def __init__(
@@ -103,13 +105,16 @@ class S3Client:
         self._regions: dict[str, str] = {}
 
     def region(self, bucket: str) -> str:
-        """Return the region of `bucket`, as far as its answers told."""
+        """Return the region that a response gave for `bucket`, or else the configured region."""
         return self._regions.get(bucket, self.credentials.region)
 
     def http_request(
         self, request: Request, keys: Keys, chunk_bytes: int = CHUNK_BYTES
     ) -> HttpRequest:
-        """Return a request as it goes over HTTP, signed. Raises CREDENTIALS_UNAVAILABLE."""
+        """Return the signed HTTP request for `request`.
+
+        Raises CREDENTIALS_UNAVAILABLE if it cannot be signed with `keys`.
+        """
         region = self.region(request.bucket)
         scheme, host, path = address(
             self._endpoint_url, region, request.bucket, request.key, request.accelerate
@@ -126,37 +131,43 @@ class S3Client:
         return msgspec.structs.replace(unsigned, headers=signed(unsigned, keys, region))
 
     async def send(self, request: Request) -> Response:
-        """Return the answer to `request`; raise what an answer that is no success means."""
+        """Send a request, and return its response if it is a success.
+
+        Raises the DownloaderError for a refusal, and as `ask`.
+        """
         response = await self.ask(request)
         if not response.is_success:
             raise with_retry_after(response.explained(request), response.headers)
         return response
 
     async def ask(self, request: Request) -> Response:
-        """Return the answer to `request`, also where it is no success.
+        """Send a request, and return its response, also if it is a refusal.
 
-        New credentials are fetched where the store says that they have expired, and the bucket's
-        own region is asked where that is another one; nothing else is tried again.
+        The request is repeated with new keys if the object store says that they have expired, and
+        in the region that the refusal gives if that is another one. It is not repeated for other
+        reasons. Raises CREDENTIALS_UNAVAILABLE, and as `Transport.fetch`.
         """
         keys = await self.credentials.get()
         for _ in range(TRIES):
             response = await self._send(request, keys)
-            learned = (
+            renewed = (
                 None
                 if response.is_success
                 else await self.refresh_from_error(request, response, keys)
             )
-            if learned is None:
+            if renewed is None:
                 break
-            keys = learned
+            keys = renewed
         return response
 
     async def refresh_from_error(
         self, request: Request, response: Response, keys: Keys
     ) -> Keys | None:
-        """Return the keys to ask again with, where the answer taught something; else None.
+        """Return the keys with which to repeat a refused request, or None if that is of no use.
 
-        The same keys would be refused as those that have expired. Raises CREDENTIALS_UNAVAILABLE.
+        If the keys have expired, they are renewed; None if the renewed keys are the same. If the
+        bucket is in another region, that region is remembered, and the keys stay the same. Raises
+        CREDENTIALS_UNAVAILABLE.
         """
         refusal = response.refusal
         if refusal.code in EXPIRED:
@@ -172,16 +183,16 @@ class S3Client:
         response = await self._exchange(request, keys)
         if request.method != "HEAD" or response.is_success:
             return response
-        # An answer to HEAD has no body, so the error has no name: this one has.
-        asking = msgspec.structs.replace(
+        # A response to HEAD has no body, and so no code of the error. One to GET has.
+        get = msgspec.structs.replace(
             request, method="GET", headers={**request.headers, "range": "bytes=0-0"}
         )
-        named = await self._exchange(asking, keys)
-        return response if named.is_success else named
+        with_code = await self._exchange(get, keys)
+        return response if with_code.is_success else with_code
 
     async def _exchange(self, request: Request, keys: Keys) -> Response:
         async with self._slots:
-            given = await self.transport.collect(
+            collected = await self.transport.collect(
                 self.http_request(request, keys), max(request.limit, REFUSAL_BYTES)
             )
-        return Response(*given.head, bytes(given.body))
+        return Response(*collected.head, bytes(collected.body))

@@ -1,7 +1,7 @@
-"""Keys from a container credential provider, which Greengrass's token exchange service is.
+"""Gets keys from a container credential provider, such as Greengrass's token exchange service.
 
-Sources: "Container credential provider" in the AWS SDKs and Tools reference guide; for what is
-answered instead of keys CredentialRequestHandler of the Java nucleus, tes-serverd of nucleus lite.
+Sources: "Container credential provider" in the AWS SDKs and Tools reference guide. For responses
+without keys: CredentialRequestHandler of the Java nucleus, and tes-serverd of nucleus lite.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from ...core.errors import DownloaderError, ErrorCode
 __all__ = ["Keys", "NotListeningError", "ask", "configured_url", "unavailable"]
 
 _CONNECT_SECONDS = 5.0
-_ANSWER_SECONDS = 35.0  # the Java nucleus asks AWS for up to 30
+_RESPONSE_SECONDS = 35.0  # the Java nucleus waits up to 30 seconds for AWS
 _RESPONSE_BYTES = 1 << 16
 _CAUSE_CHARACTERS = 300
-_HOST = "169.254.170.2"  # of RELATIVE_URI, on Amazon ECS
+_HOST = "169.254.170.2"  # the host of a RELATIVE_URI, on Amazon ECS
 _HOSTS = {_HOST, "169.254.170.23", "[fd00:ec2::23]", "localhost"}
-_OF_AWS = "TES responded"  # so begins what the Java nucleus hands on of a refusal by AWS
+_REFUSED_BY_AWS = "TES responded"  # how the Java nucleus begins a refusal that comes from AWS
 
 
 class Keys(msgspec.Struct, frozen=True):
-    """What signs a request. `expires_at` is None where nothing says that they end."""
+    """The keys that sign a request. `expires_at` is None if no time of expiry is known."""
 
     access_key_id: str
     secret_access_key: str = ""
@@ -43,22 +43,24 @@ class Keys(msgspec.Struct, frozen=True):
 
 
 class NotListeningError(DownloaderError):
-    """Nobody listens at the provider's address."""
+    """No process listens at the provider's address. Its code is CREDENTIALS_UNAVAILABLE."""
 
 
 def configured_url(environment: Mapping[str, str]) -> str:
-    """Return the provider's address that the variables of AWS name, empty where they name none."""
+    """Return the provider's URL according to AWS's environment variables, empty for none."""
     if relative := environment.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):
         return f"http://{_HOST}{relative}"
     return environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI") or ""
 
 
 def ask(url: str, environment: Mapping[str, str]) -> Keys:
-    """Return the keys that the provider at `url` gives; blocks.
+    """Request keys from the provider at `url`, and return them. Blocks.
 
-    The token for it is in AWS_CONTAINER_AUTHORIZATION_TOKEN, or in the file that _TOKEN_FILE
-    names, which is read each time. No redirect is followed: the token is for that address alone.
-    Raises CREDENTIALS_UNAVAILABLE, as NobodyThereError where nobody listens.
+    The token for the request is taken from AWS_CONTAINER_AUTHORIZATION_TOKEN, or from the file that
+    AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE names, which is read each time. Redirects are not
+    followed, because the token must not be sent to another address.
+
+    Raises CREDENTIALS_UNAVAILABLE; as NotListeningError if no process listens there.
     """
     where = _checked(url)
     headers = _headers(environment)
@@ -66,7 +68,7 @@ def ask(url: str, environment: Mapping[str, str]) -> Keys:
     try:
         with contextlib.closing(connect(where.netloc, timeout=_CONNECT_SECONDS)) as connection:
             connection.connect()
-            connection.sock.settimeout(_ANSWER_SECONDS)
+            connection.sock.settimeout(_RESPONSE_SECONDS)
             path = where.path + (f"?{where.query}" if where.query else "")
             connection.request("GET", path or "/", headers=headers)
             response = connection.getresponse()
@@ -74,24 +76,24 @@ def ask(url: str, environment: Mapping[str, str]) -> Keys:
     except ConnectionRefusedError as error:
         raise NotListeningError(
             ErrorCode.CREDENTIALS_UNAVAILABLE,
-            f"the token exchange service is not there, at {_origin(where)}; see that it runs",
+            f"no token exchange service listens at {_origin(where)}; make sure that it runs",
             cause=str(error),
         ) from error
     except TimeoutError as error:
         raise unavailable(
-            "the token exchange service has not answered in time, as when AWS does not answer it;"
-            " check the device's connection",
+            "the token exchange service did not respond in time, perhaps because AWS did not"
+            " respond to it; check the device's connection",
             error,
         ) from error
     except (OSError, HTTPException, ValueError) as error:
         raise unavailable(
-            "the token exchange service did not answer; see that it runs", error
+            "the token exchange service did not respond; make sure that it runs", error
         ) from error
     if len(body) > _RESPONSE_BYTES:
         raise _not_the_service(where, f"more than {_RESPONSE_BYTES} bytes")
     if response.length:
         raise unavailable(
-            "the token exchange service broke off its answer; see that it runs",
+            "the token exchange service sent an incomplete response; make sure that it runs",
             f"{response.length} bytes are missing",
         )
     if response.status != 200:
@@ -100,7 +102,7 @@ def ask(url: str, environment: Mapping[str, str]) -> Keys:
 
 
 def unavailable(message: str, cause: object) -> DownloaderError:
-    """Return the error for keys that cannot be had."""
+    """Return the error CREDENTIALS_UNAVAILABLE. Its details contain `cause`."""
     return DownloaderError(ErrorCode.CREDENTIALS_UNAVAILABLE, message, cause=str(cause))
 
 
@@ -111,33 +113,33 @@ def _headers(environment: Mapping[str, str]) -> dict[str, str]:
             token = Path(file).read_text().strip()
         except (OSError, ValueError) as error:
             raise unavailable(
-                "the file that AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE names cannot be read; let"
-                " the component's user read it",
+                "the file that AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE names cannot be read; make it"
+                " readable for the component's user",
                 f"{file}: {type(error).__name__}",
             ) from error
     if not token.isprintable() or not token.isascii():
         raise unavailable(
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN must be one line of ASCII; set it as the provider"
-            " gave it",
-            "the token has other characters",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN must be one line of ASCII; set it to exactly what"
+            " the provider gave",
+            "the token contains other characters",
         )
     return {"Accept": "application/json", **({"Authorization": token} if token else {})}
 
 
 def _refusal(status: int, body: bytes, where: SplitResult) -> DownloaderError:
-    """Return the error for an answer without keys, by who has refused."""
+    """Return the error for a response with an error status, depending on who refused."""
     cause = body[:_CAUSE_CHARACTERS].decode(errors="replace")
     if any(word in cause.lower() for word in ("secret", "accesskey")):
-        cause = "left out: it may hold keys"
-    if 400 <= status < 500 and cause.startswith(_OF_AWS):
+        cause = "left out: it may contain keys"
+    if 400 <= status < 500 and cause.startswith(_REFUSED_BY_AWS):
         message = (
-            f"AWS gives this device no credentials, status {status}; check its role alias and its"
-            " certificate's policy; the nucleus keeps a refusal for two minutes"
+            f"AWS gives this device no credentials, status {status}; check the device's role alias"
+            " and its certificate's policy; the nucleus remembers a refusal for two minutes"
         )
     elif 400 <= status < 500:
         message = (
-            f"the token exchange service refuses the component, status {status}; start the"
-            " component again, which gives it a new token"
+            f"the token exchange service refuses the component, status {status}; restart the"
+            " component, so that it gets a new token"
         )
     elif status >= 500:
         message = (
@@ -153,20 +155,22 @@ def _keys_in(body: bytes, where: SplitResult) -> Keys:
     try:
         document = msgspec.json.decode(body, type=_KeysDocument | None)
     except DECODE_ERRORS as error:
-        raise _not_the_service(where, error) from None  # not the answer: it may hold secrets
+        # The response is not quoted, because it may contain secrets.
+        raise _not_the_service(where, error) from None
     if document is None or not document.access_key_id or not document.secret_access_key:
-        raise unavailable(  # what nucleus lite answers, with status 200, where AWS gave it none
+        # Nucleus lite responds so, with status 200, if AWS gave it no keys.
+        raise unavailable(
             "the token exchange service has no credentials now; check the device's connection, and"
             " its role alias",
-            "an answer without keys",
+            "a response without keys",
         )
     return document.keys
 
 
 def _not_the_service(where: SplitResult, cause: object) -> DownloaderError:
     return unavailable(
-        f"what answers at {_origin(where)} is not the token exchange service; see that it runs, and"
-        " that AWS_CONTAINER_CREDENTIALS_FULL_URI is its address",
+        f"what responds at {_origin(where)} is not the token exchange service; make sure that it"
+        " runs, and that AWS_CONTAINER_CREDENTIALS_FULL_URI is its address",
         cause,
     )
 
@@ -186,25 +190,28 @@ class _KeysDocument(msgspec.Struct, rename="pascal"):
 
 
 def _checked(url: str) -> SplitResult:
-    """Take the address apart; keys are not fetched in the clear but from this machine."""
+    """Return the parts of a URL. It must use https, or refer to this machine.
+
+    Raises CREDENTIALS_UNAVAILABLE, so that no keys are transferred unencrypted over a network.
+    """
     try:
         where = urlsplit(url)
         safe = where.scheme == "https" or (where.scheme == "http" and _is_loopback(where))
-        _ = where.port  # raises ValueError for one that cannot be
+        _ = where.port  # raises ValueError for an invalid port
     except ValueError as error:
         raise unavailable(
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI is no address; correct it", error
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI is not a valid URL; correct it", error
         ) from error
     if not safe:
         raise unavailable(
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI must be https, or an address of this machine",
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI must use https, or be an address of this machine",
             _origin(where),
         )
     return where
 
 
 def _origin(url: SplitResult) -> str:
-    """Return host and port, without the password that may stand before them."""
+    """Return host and port, without a user and password in front of them."""
     return url.netloc.rpartition("@")[2]
 
 

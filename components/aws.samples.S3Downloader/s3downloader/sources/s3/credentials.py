@@ -1,4 +1,4 @@
-"""Credentials for the store, renewed while downloads go on."""
+"""Provides the credentials for requests to S3, and renews them before they expire."""
 
 from __future__ import annotations
 
@@ -17,27 +17,31 @@ from .container_credentials import Keys, NotListeningError, unavailable
 __all__ = ["Credentials", "Keys", "Locate"]
 
 Locate = Callable[[], Awaitable[str | None]]
-"""Gives the address of the token exchange service as it is now, None where nobody tells."""
+"""Returns the present URL of the token exchange service, or None if it is not known."""
 
-_RENEW_BEFORE = 300.0  # seconds; the nucleus has new ones from then on
-_AGAIN_AFTER = 10.0  # seconds; where there are none yet
-_UNDATED = 900.0  # seconds; the shortest that AWS gives, for keys that do not say when they expire
-_LONGEST = 60.0  # seconds that a look for keys may take
-_FRESH = 60.0  # seconds; an answer this young tells that the service gives keys
-_GONE_FOR = 120.0  # seconds; a service that is started again is back by then
+# All in seconds.
+_RENEW_BEFORE = 300.0  # the nucleus has new keys this long before the old ones expire
+_RETRY_AFTER = 10.0  # between two attempts, if the nucleus has no new keys yet
+_UNDATED_LIFETIME = 900.0  # of keys without a time of expiry: the shortest that AWS gives
+_REQUEST_TIMEOUT = 60.0  # for all that getting keys may need
+_RECENT = 60.0  # if the service gave keys so recently, it is taken to be working
+_GONE_AFTER = 120.0  # by then a service that is being restarted is back
 
 
 class Credentials:
-    """The keys of the environment, of the token exchange service, or of what boto3 finds.
+    """Gets keys from the environment, from the token exchange service, or by boto3's chain.
 
-    The first of these that is configured counts: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY;
-    AWS_CONTAINER_CREDENTIALS_FULL_URI or _RELATIVE_URI, or the address that `locate` gives; else
-    boto3's chain of files, profiles and instance roles. boto3, with its 40 MiB, is loaded in the
-    last case only.
+    The first of these that is configured is used:
 
-    The token exchange service of nucleus lite has another port after each of its starts, so the
-    address is asked for anew with each renewal. It replaces one of that service only: an address
-    with another path is somebody's own choice.
+    1. AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+    2. The service at the URL that `locate` returns, or that AWS_CONTAINER_CREDENTIALS_FULL_URI or
+       AWS_CONTAINER_CREDENTIALS_RELATIVE_URI has.
+    3. boto3's chain of files, profiles and instance roles. boto3 is loaded only in this case,
+       because it needs 40 MiB.
+
+    The token exchange service of nucleus lite gets another port at each of its starts, so `locate`
+    is called at each renewal. A configured URL with another path is not that service's, and is not
+    replaced.
     """
 
     def __init__(
@@ -47,31 +51,31 @@ class Credentials:
         locate: Locate | None = None,
         may_end: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`may_end` tells whether the process, if it ended now, would be started again."""
+        """`may_end` returns whether the process would be started again if it ended now."""
         self._environment = environment
         self._clock = clock
         self._locate = locate
         self._may_end = may_end
         self._keys: Keys | None = None
-        self._asked_at = -_AGAIN_AFTER
+        self._asked_at = -_RETRY_AFTER
         self._looking: asyncio.Task[Keys] | None = None
         self._region: str | None = None
-        self._answered: tuple[str, float] | None = None  # at which address keys came last, and when
-        self._is_located = False  # whether the address is one that the nucleus tells
+        self._answered: tuple[str, float] | None = None  # the URL that gave the last keys, and when
+        self._is_located = False  # whether the URL is the one that `locate` returned
         self._gone_since: float | None = None
         self._lost = asyncio.Event()
 
     @property
     def region(self) -> str:
-        """The region to sign for, AWS's default where none is configured.
+        """The region for signatures: that of the environment, of boto3's files, or `us-east-1`.
 
-        What boto3 finds in its files counts once it was asked for keys.
+        The region in boto3's files is known only after boto3 has been used to get keys.
         """
         named = (self._environment.get(name) for name in ("AWS_REGION", "AWS_DEFAULT_REGION"))
         return next(filter(None, named), None) or self._region or "us-east-1"
 
     async def get(self) -> Keys:
-        """Return keys that are good now; callers at one time share one look for them.
+        """Return keys that are valid now. Calls at the same time share one request for them.
 
         Raises CREDENTIALS_UNAVAILABLE.
         """
@@ -82,43 +86,45 @@ class Credentials:
         except DownloaderError:
             if self._keys is None or self._ends_within(self._keys, 0.0):
                 raise
-            return self._keys  # still good for a while
+            return self._keys  # still valid
 
     def forget(self, expired: Keys | None = None) -> None:
-        """Ask again next time: the store said that the keys `expired` have, or whatever is here.
+        """Discard the keys `expired`, so that the next `get` requests new ones.
 
-        Where others have replaced them meanwhile, those are kept.
+        If newer keys have replaced them meanwhile, those are kept. Without an argument, the present
+        keys are discarded.
         """
         if expired is None or expired is self._keys:
             self._keys = None
 
     async def environment(self) -> dict[str, str]:
-        """Return the environment for a program that looks for its keys itself, as s5cmd does.
+        """Return the environment for a program that gets its keys by itself, as s5cmd does.
 
-        It has the address of the token exchange service as it is now. Raises
-        CREDENTIALS_UNAVAILABLE where that gives no keys: s5cmd takes an answer without keys for
-        keys, and tells of all else that there is no provider.
+        It contains the present URL of the token exchange service. Raises CREDENTIALS_UNAVAILABLE
+        if the service gives no keys. This is checked here, because s5cmd accepts a response without
+        keys, and reports any other failure only as a missing provider.
         """
         environment = dict(self._environment)
         if _has_keys(environment) or not (url := await self._container_url()):
             return environment
-        if not self._has_answered(url, _FRESH):
+        if not self._has_answered(url, _RECENT):
             await self._look()
         if self._is_located:
             environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = url
         return environment
 
     async def wait_lost(self) -> None:
-        """Raise CREDENTIALS_UNAVAILABLE once only another start of the process can bring keys.
+        """Wait until only a restart of the process can provide keys. Then raise.
 
-        That is where the token exchange service has answered before, nobody has listened at its
-        address for two minutes, and nobody tells another one: the nucleus gives it with the
-        environment. It is not raised while the nucleus might not start the component again.
+        That is the case if the token exchange service has given keys before, nothing has listened
+        at its address for two minutes, and the nucleus does not return another one: then a new
+        address comes only with the environment of a new process. Does not raise while the nucleus
+        might not start the component again. Raises CREDENTIALS_UNAVAILABLE.
         """
         await self._lost.wait()
         raise unavailable(
-            "the token exchange service has gone from its address, and the nucleus tells no other:"
-            " the component must be started again",
+            "the token exchange service is no longer at its address, and the nucleus gives no other"
+            " address; the component must be started again",
             container_credentials.configured_url(self._environment),
         )
 
@@ -130,11 +136,11 @@ class Credentials:
     def _should_renew(self, keys: Keys) -> bool:
         since = self._clock.monotonic() - self._asked_at
         if keys.expires_at is None:
-            return self._answered is not None and since >= _UNDATED
-        return self._ends_within(keys, 0.0 if since < _AGAIN_AFTER else _RENEW_BEFORE)
+            return self._answered is not None and since >= _UNDATED_LIFETIME
+        return self._ends_within(keys, 0.0 if since < _RETRY_AFTER else _RENEW_BEFORE)
 
     async def _look(self) -> Keys:
-        """Return what the look for new keys finds that is under way, or else begins now."""
+        """Wait for the running request for new keys, or start one, and return its keys."""
         if self._looking is None:
             self._looking = asyncio.create_task(self._look_once())
             self._looking.add_done_callback(self._on_found)
@@ -148,7 +154,7 @@ class Credentials:
     def _on_found(self, task: asyncio.Task[Keys]) -> None:
         self._looking = None
         if not task.cancelled():
-            task.exception()  # whoever waited has it; if nobody did, it does not matter
+            task.exception()  # marks it as retrieved: those that waited have got it
 
     def _ends_within(self, keys: Keys, seconds: float) -> bool:
         if keys.expires_at is None:
@@ -156,7 +162,7 @@ class Credentials:
         return keys.expires_at.timestamp() - self._clock.now() < seconds
 
     async def _find(self) -> Keys:
-        """Return new keys, which have not expired."""
+        """Request new keys, and return them if they have not expired."""
         if _has_keys(self._environment):
             return _from_environment(self._environment)
         url = await self._container_url()
@@ -164,12 +170,12 @@ class Credentials:
             partial(container_credentials.ask, url, self._environment) if url else self._from_boto3
         )
         try:
-            async with timeout(_LONGEST):
+            async with timeout(_REQUEST_TIMEOUT):
                 keys = await asyncio.to_thread(find)
         except TimeoutError:
             raise unavailable(
-                "no credentials came in time; check the device's connection",
-                f"no whole answer within {_LONGEST:g} s",
+                "no credentials arrived in time; check the device's connection",
+                f"no complete response within {_REQUEST_TIMEOUT:g} s",
             ) from None
         except NotListeningError:
             self._check_address()
@@ -179,14 +185,17 @@ class Credentials:
             self._answered = url, self._clock.monotonic()
         if self._ends_within(keys, 0.0):
             raise unavailable(
-                "the credentials that came have expired already; see that the device's clock is"
+                "the new credentials have already expired; make sure that the device's clock is"
                 " right",
-                f"they were good until {keys.expires_at}",
+                f"they were valid until {keys.expires_at}",
             )
         return keys
 
     async def _container_url(self) -> str:
-        """Return where the token exchange service is now, empty where keys come from elsewhere."""
+        """Return the present URL of the token exchange service, empty if there is none.
+
+        Sets `_is_located`.
+        """
         configured = container_credentials.configured_url(self._environment)
         address = (await self._locate() if self._locate else None) or ""
         is_of_the_service = not configured or configured.endswith(urlsplit(address).path)
@@ -194,16 +203,16 @@ class Credentials:
         return address if self._is_located else configured
 
     def _check_address(self) -> None:
-        """Find out whether the address is one of the service's past."""
+        """Record that nothing listens at the address, and set `_lost` if that is final."""
         now = self._clock.monotonic()
         if self._gone_since is None:
             self._gone_since = now
-        is_past = self._answered and self._locate and not self._is_located
-        if is_past and now - self._gone_since >= _GONE_FOR and self._may_end():
+        is_outdated = self._answered and self._locate and not self._is_located
+        if is_outdated and now - self._gone_since >= _GONE_AFTER and self._may_end():
             self._lost.set()
 
     def _from_boto3(self) -> Keys:
-        from botocore.exceptions import BotoCoreError  # see the class
+        from botocore.exceptions import BotoCoreError  # imported late: it needs 40 MiB
         from botocore.session import Session
 
         try:
@@ -213,7 +222,7 @@ class Credentials:
             frozen = found.get_frozen_credentials() if found else None
         except BotoCoreError as error:
             raise unavailable(
-                "AWS's files and profiles have no valid credentials; check them", error
+                "the files and profiles of AWS contain no valid credentials; check them", error
             ) from error
         if frozen is None or not frozen.access_key or not frozen.secret_key:
             raise unavailable(
@@ -221,7 +230,8 @@ class Credentials:
                 " Greengrass the device's token exchange role",
                 "Unable to locate credentials",
             )
-        expires_at: datetime | None = getattr(found, "_expiry_time", None)  # no public name
+        # botocore has no public attribute for it.
+        expires_at: datetime | None = getattr(found, "_expiry_time", None)
         return Keys(frozen.access_key, frozen.secret_key, frozen.token or None, expires_at)
 
 

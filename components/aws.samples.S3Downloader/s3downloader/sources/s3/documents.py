@@ -1,4 +1,4 @@
-"""The XML documents of stores: listings, errors, attributes of objects.
+"""Parses the XML documents of object stores: listings, errors, attributes of objects.
 
 Source: "Actions" and "Error responses" in the Amazon S3 API reference.
 """
@@ -15,13 +15,13 @@ _NAMESPACE = " "  # between a namespace and a name
 
 
 class NotXmlError(ValueError):
-    """What should be a store's document is no XML, or has a DTD, as none of a store has."""
+    """The text is not XML, or has a DTD, which documents of object stores do not have."""
 
 
 def parse(body: bytes) -> Element:
-    """Return the document's root element; raise NotXmlError.
+    """Return the root element of a document. Raises NotXmlError.
 
-    Names come without their namespaces, on which stores do not agree.
+    Names of elements have no namespace, because object stores differ in it.
     """
     builder = TreeBuilder()
     parser = expat.ParserCreate(namespace_separator=_NAMESPACE)
@@ -38,12 +38,12 @@ def parse(body: bytes) -> Element:
 
 
 def children(element: Element, name: str) -> Iterator[Element]:
-    """Go through the elements of that name right below `element`."""
+    """Yield the direct children of `element` that have this name."""
     return (below for below in element if below.tag == name)
 
 
 def child(element: Element, name: str) -> str | None:
-    """Return the text of the first element of that name right below, None where there is none."""
+    """Return the text of the first direct child with this name, or None if there is none."""
     return next((below.text or "" for below in children(element, name)), None)
 
 
@@ -52,5 +52,7 @@ def _local(name: str) -> str:
 
 
 def _refuse(*_: object) -> None:
-    """Refuse a document type before any entity of it is declared."""
-    raise NotXmlError("it has a document type, as pages have and a store's answers have not")
+    """Refuse a document type definition before it can declare entities."""
+    raise NotXmlError(
+        "it has a document type, as web pages have, but not the documents of an object store"
+    )

@@ -1,6 +1,7 @@
-"""What a store's refusal means: from its code, its message and its status to one of our errors.
+"""Converts refusals of an object store to DownloaderError, by their code, message and status.
 
-Source: "Error responses" in the Amazon S3 API reference, and the codes that other stores add.
+Source: "Error responses" in the Amazon S3 API reference, and the codes that other object stores
+add.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ __all__ = ["EXPIRED", "Refusal", "explained", "refusal"]
 EXPIRED = frozenset(
     {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
 )
-"""The codes that say that the session token is good no more."""
+"""The codes of an object store that say that the session token is no longer valid."""
 
 _LONGEST_CODE, _LONGEST_MESSAGE, _LONGEST_BODY = 80, 400, 160
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -28,48 +29,51 @@ _REGION_OF = re.compile(r"\bs3[.-](?:dualstack\.)?([a-z]{2}(?:-[a-z]+)+-\d)\.ama
 
 
 class Refusal(NamedTuple):
-    """What an answer that is no success says; a text is empty where it says nothing of it."""
+    """What a response without success says. Texts that it does not have are empty."""
 
     status: int
     code: str = ""
     message: str = ""
     region: str = ""
-    """The region that the store points to."""
+    """The region to which the object store refers."""
     location: str = ""
-    """Where a redirect points."""
+    """The target of a redirect, without user, query and fragment."""
     size: int | None = None
-    """The bytes of the object that a range was asked of."""
+    """The size in bytes of the object of which a range was requested, None if not given."""
     foreign: bool = False
-    """Whether it cannot be the store's own."""
+    """Whether the response cannot come from the object store."""
 
     @property
     def name(self) -> str:
-        """The code, or what S3 would have called a refusal of that status."""
+        """The code, or without one the code that S3 uses for this status. Empty if none fits."""
         return self.code or _NAMELESS.get(self.status, "")
 
     @property
     def words(self) -> str:
-        """What the store said, in its own words."""
+        """Code, message and status in one text, as an error quotes them."""
         words = ": ".join(filter(None, (self.code, self.message)))
         return f"{words}, status {self.status}" if words else f"status {self.status}"
 
 
 class _Meaning(NamedTuple):
+    """An error, with what happened and what to do."""
+
     code: ErrorCode
     what: str
+    """May contain `{subject}` and `{where}`."""
     advice: str
 
 
 _POLICY = _Meaning(
     ErrorCode.ACCESS_DENIED,
-    "the store refused access to {subject}",
-    "see that the policy of its credentials allows s3:GetObject and, for a prefix or a key that is"
-    " not there, s3:ListBucket",
+    "the object store refused access to {subject}",
+    "make sure that the policy of the credentials allows s3:GetObject and, for a prefix or a key"
+    " that does not exist, s3:ListBucket",
 )
 _BUSY = _Meaning(
     ErrorCode.TIMEOUT,
-    "the store was too busy to serve {subject}",
-    "it is asked again later",
+    "the object store was too busy to serve {subject}",
+    "the request is repeated later",
 )
 _EXPIRED = _Meaning(
     ErrorCode.CREDENTIALS_UNAVAILABLE,
@@ -78,13 +82,13 @@ _EXPIRED = _Meaning(
 )
 _CLOCK = _Meaning(
     ErrorCode.CREDENTIALS_UNAVAILABLE,
-    "the store refused {subject} because the device's clock is wrong",
+    "the object store refused {subject} because the device's clock is wrong",
     "set the clock",
 )
 _ELSEWHERE = _Meaning(
     ErrorCode.BUCKET_NOT_FOUND,
-    "the bucket of {subject} lies in another region{where}",
-    "set AWS_REGION to that, and EndpointUrl to the store of that region if one is set",
+    "the bucket of {subject} is in another region{where}",
+    "set AWS_REGION to that region, and if EndpointUrl is set, set it to the object store there",
 )
 _NO_BUCKET = _Meaning(
     ErrorCode.BUCKET_NOT_FOUND,
@@ -94,7 +98,7 @@ _NO_BUCKET = _Meaning(
 _NO_OBJECT = _Meaning(
     ErrorCode.OBJECT_NOT_FOUND,
     "there is no object {subject}",
-    "check the key, upper and lower case matter",
+    "check the key; upper and lower case matter",
 )
 _CHANGED = _Meaning(
     ErrorCode.SOURCE_CHANGED,
@@ -103,38 +107,38 @@ _CHANGED = _Meaning(
 )
 _SHORTER = _Meaning(
     ErrorCode.SIZE_MISMATCH,
-    "{subject} is smaller than its listing said",
+    "{subject} is smaller than in its listing",
     "resume to list it again",
 )
 _ARCHIVED = _Meaning(
     ErrorCode.ACCESS_DENIED,
-    "{subject} lies in an archive storage class",
+    "{subject} is in an archive storage class",
     "restore it first",
 )
 _UNKNOWN_KEY = _Meaning(
     ErrorCode.ACCESS_DENIED,
-    "the store of {subject} does not know the access key",
-    "check AWS_ACCESS_KEY_ID or the role, and that EndpointUrl names the store they are for",
+    "the object store of {subject} does not know the access key",
+    "check AWS_ACCESS_KEY_ID or the role, and that EndpointUrl is the object store they belong to",
 )
 _WRONG_KEY = _Meaning(
     ErrorCode.ACCESS_DENIED,
-    "the store refused the signature of the request for {subject}",
-    "check AWS_SECRET_ACCESS_KEY, and that no proxy changes requests on their way",
+    "the object store refused the signature of the request for {subject}",
+    "check AWS_SECRET_ACCESS_KEY, and that no proxy changes requests",
 )
 _NOT_SUPPORTED = _Meaning(
     ErrorCode.ENGINE_FAILED,
-    "the store does not support what was asked of {subject}",
-    "its own words say what",
+    "the object store does not support the request for {subject}",
+    "its message says what is missing",
 )
 _PROXY = _Meaning(
     ErrorCode.NETWORK_UNREACHABLE,
-    "a proxy wants credentials before it passes requests for {subject} on",
-    "put them into the address of the proxy in the environment",
+    "a proxy requires credentials to pass on requests for {subject}",
+    "put them into the URL of the proxy in the environment",
 )
 _REFUSED = _Meaning(
     ErrorCode.ACCESS_DENIED,
-    "the store refused {subject}",
-    "its own words say why",
+    "the object store refused the request for {subject}",
+    "its message says why",
 )
 
 _BY_CODE = {
@@ -181,7 +185,7 @@ _BY_STATUS = {407: _PROXY, 408: _BUSY, 429: _BUSY, 501: _NOT_SUPPORTED}
 
 
 def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
-    """Return what an answer that is no success says. Secrets are removed, texts bounded."""
+    """Return what a response without success says. Secrets are removed, long texts are cut."""
     try:
         root = documents.parse(body)
     except documents.NotXmlError:
@@ -202,11 +206,11 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
 
 
 def explained(refused: Refusal, subject: str, *, of_bucket: bool = False) -> DownloaderError:
-    """Return the error for a refusal of `subject`, such as `s3://bucket/key`.
+    """Return the error for a refused request for `subject`, such as `s3://bucket/key`.
 
-    The sentence has the store's own words. `of_bucket` says that the bucket itself was asked, not
-    one of its objects. The details have those words as `cause`, the `status`, and the `store_code`
-    where there is one.
+    `of_bucket` says that the bucket itself was requested, not one of its objects. The message
+    quotes the object store. The details contain that text as `cause`, the HTTP `status`, and the
+    object store's code as `store_code` if it has one.
     """
     if refused.foreign:
         return responses.foreign(subject, refused.status, {"location": refused.location})
@@ -239,7 +243,7 @@ def _meaning(refused: Refusal, of_bucket: bool) -> _Meaning:
 
 
 def _without_document(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
-    """Return what an answer says that is no document of a store: JSON, plain text, or nothing."""
+    """Return what a refusal says whose body is not XML: JSON, plain text, a page, or nothing."""
     is_text = not responses.is_page(headers, body)
     return Refusal(
         status,
@@ -252,9 +256,10 @@ def _without_document(status: int, headers: Mapping[str, str], body: bytes) -> R
 
 
 def _region(headers: Mapping[str, str], endpoint: str = "", named: str = "") -> str:
-    """Return the region that an answer points to, by its name or by an address there.
+    """Return the region to which a response refers, by name or by an address in it.
 
-    It becomes part of a host's name, so nothing else than a region's name is taken.
+    Only a well-formed name of a region is accepted, because it becomes part of a host name. Empty
+    if there is none.
     """
     if region := headers.get("x-amz-bucket-region") or named:
         return region if _REGION.fullmatch(region) else ""

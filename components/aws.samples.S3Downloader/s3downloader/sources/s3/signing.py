@@ -1,4 +1,4 @@
-"""Addresses of objects, and what signs a request for one.
+"""Makes the address of an object, and signs requests for it.
 
 Sources: "Virtual hosting of buckets" and "Signature Version 4" in the Amazon S3 API reference.
 """
@@ -29,16 +29,17 @@ from .credentials import Keys
 __all__ = ["address", "signed"]
 
 _SECONDS = 5.0
-"""For a signature, which takes some microseconds."""
+"""Time limit for a signature, which usually takes some microseconds."""
 
 
 def address(
     endpoint_url: str | None, region: str, bucket: str, key: str, accelerate: bool = False
 ) -> tuple[str, str, str]:
-    """Return scheme, host and path of an object, the path encoded once and not normalised.
+    """Return scheme, host and path of an object, or of the bucket itself if `key` is empty.
 
-    Of the bucket itself where `key` is empty. AWS's own endpoint has the bucket in the host, unless
-    it has a dot, which no certificate matches; others have it in the path.
+    The path is percent-encoded once and not normalised. With AWS, the host contains the bucket,
+    unless the bucket's name contains a dot, because then no certificate matches the host. With
+    another endpoint, the path contains the bucket.
     """
     path = "/" + quote(key, safe="/")
     below = path if key else ""
@@ -54,9 +55,9 @@ def address(
 
 
 def signed(request: HttpRequest, keys: Keys, region: str) -> Mapping[str, str]:
-    """Return the headers of a request with its host and its signature, by Signature Version 4.
+    """Return the headers of a request, with its host and its signature (Signature Version 4).
 
-    Raises CREDENTIALS_UNAVAILABLE for keys that sign nothing.
+    Raises CREDENTIALS_UNAVAILABLE if nothing can be signed with `keys`.
     """
     headers = HttpHeaders([("host", request.host), *request.headers.items()])
     unsigned = UnsignedRequest(request.method, request.path, headers)
@@ -78,7 +79,7 @@ def signed(request: HttpRequest, keys: Keys, region: str) -> Mapping[str, str]:
     except AwsCrtError as error:
         raise DownloaderError(
             ErrorCode.CREDENTIALS_UNAVAILABLE,
-            f"the credentials for {request.subject} sign no request; check the device's token"
-            " exchange role, or the AWS variables in the environment",
+            f"the request for {request.subject} cannot be signed with the credentials; check the"
+            " device's token exchange role, or the AWS variables in the environment",
             cause=without_secrets(str(error)),
         ) from error
