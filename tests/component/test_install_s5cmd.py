@@ -194,7 +194,7 @@ async def test_the_bundled_s5cmd_serves_until_another_is_installed(
     assert_backs_off(waits, 60.0, 3_600.0)
     assert (await version_of(tool)).startswith("v2.3.0")
     warning = caplog.messages[0]
-    assert warning.startswith("S5cmdVersion asks for 2.9.1, and s5cmd 2.3.0 is what runs: ")
+    assert warning.startswith("S5cmdVersion requests 2.9.1, but s5cmd 2.3.0 is still used: ")
     assert "there is no s5cmd 2.9.1" in warning
     releases.publish("2.9.1")
     clock.wake()
@@ -229,7 +229,7 @@ async def test_the_daemon_works_with_the_version_that_is_asked_for(
         bench.device.environment["S5CMD_RELEASES"] = releases.url
         await bench.device.start()
         await bench.up()
-        await eventually(lambda: "s5cmd 2.9.1 runs from now on" in bench.device.log)
+        await eventually(lambda: "s5cmd 2.9.1 is used from now on" in bench.device.log)
         await bench.operator.ask("download", bucket="models", key="other-s5cmd/", download_id="d")
         await bench.operator.event("download_completed", "d")
         assert (bench.downloads / "model").stat().st_size == 1 << 20

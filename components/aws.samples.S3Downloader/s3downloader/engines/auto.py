@@ -1,4 +1,4 @@
-"""The engine that chooses what a download is fetched with."""
+"""Chooses the engine of each download: ranged or s5cmd."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["AutoEngine"]
 
 
 class AutoEngine:
-    """Fetches by ranges, unless the download asks for s5cmd and no bandwidth limit is in force.
+    """Uses ranged, unless the download asks for s5cmd and no bandwidth limit is in force.
 
-    Ranges go on inside a file, and cost less than s5cmd at every size (docs/performance.md): fed a
-    list, s5cmd asks for the head of each object before its body.
+    ranged continues inside a file, and costs less than s5cmd for objects of every size, see
+    docs/performance.md: s5cmd sends a HEAD before each object of a list.
     """
 
     def __init__(self, *, s5cmd: Engine, ranged: Engine) -> None:
@@ -26,14 +26,14 @@ class AutoEngine:
     async def recover(
         self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink
     ) -> FetchSession:
-        """Report those of `files` that an earlier fetch left whole, whichever engine it was."""
+        """Recover what an earlier fetch of either engine left, see `Engine.recover`."""
         s5cmd = await self._s5cmd.recover(job, files, sink)
         ranged = await self._ranged.recover(job, files, sink)
         return _AutoSession(job, s5cmd, ranged)
 
 
 class _AutoSession:
-    """Chooses the engine for each fetch, as the limits on the bandwidth are then."""
+    """Chooses the engine at the start of each fetch, by the bandwidth limit then in force."""
 
     def __init__(self, job: FetchJob, s5cmd: FetchSession, ranged: FetchSession) -> None:
         self._job = job
@@ -41,9 +41,10 @@ class _AutoSession:
         self._ranged = ranged
 
     async def fetch(self, files: AsyncIterable[FileRecord], *, relisted: bool = False) -> None:
-        """Fetch and verify every file, or raise DownloaderError for the first that cannot be had.
+        """Fetch and verify every file, see `FetchSession.fetch`.
 
-        A limit that is set meanwhile takes the files that s5cmd still has away from it.
+        If a bandwidth limit is set while s5cmd is running, s5cmd is stopped, and ranged fetches the
+        files that are left.
         """
         share = self._job.share
         if not resumes_inside_files(self._job.options, share):

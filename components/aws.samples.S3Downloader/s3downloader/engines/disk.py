@@ -1,4 +1,4 @@
-"""The edge to the file system: what a power loss takes, and tests therefore stand in for."""
+"""Wraps the file system calls, which tests replace to simulate a loss of power."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ _libc.sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, 
 
 
 class Disk:
-    """Writes that are lost with the power until their file is synced. All methods raise OSError."""
+    """Writes and syncs files. What is not synced is lost with the power.
+
+    All methods block and raise OSError. A `descriptor` is that of an open file.
+    """
 
     @property
     def boot_id(self) -> str:
-        """What is the same for as long as the kernel runs, and with it the page cache."""
+        """The ID of the running kernel's boot. While it is the same, the page cache is intact."""
         return _BOOT_ID.read_text().strip()
 
     def allocate(self, descriptor: int, size: int) -> None:
-        """Make a file `size` bytes long, with its blocks reserved where the file system can.
+        """Give a file a size of `size` bytes, and reserve its blocks if the file system can.
 
-        (posix_fallocate would write all of them where it cannot.)
+        posix_fallocate is not used: if the file system cannot reserve blocks, it writes them all.
         """
         if _libc.fallocate(descriptor, 0, 0, size) == 0:
             return
@@ -47,15 +50,15 @@ class Disk:
             view = view[written:]
 
     def sync(self, descriptor: int) -> None:
-        """Return once what was written to the file survives a loss of power."""
+        """Write the file's data to the disk, so that it survives a loss of power."""
         os.fdatasync(descriptor)
 
     def sync_all(self, descriptor: int) -> None:
-        """The same for everything on the file system that `descriptor` lies on."""
+        """Write everything on the file system of `descriptor` to the disk."""
         if _libc.syncfs(descriptor) != 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
 
     def write_back(self, descriptor: int) -> None:
-        """Let the kernel begin to write the file to the disk, so that its sync is short."""
+        """Make the kernel start writing the file to the disk, so that a later sync is short."""
         _libc.sync_file_range(descriptor, 0, 0, _SYNC_FILE_RANGE_WRITE)

@@ -1,4 +1,4 @@
-"""What both engines do with the whole files that an earlier fetch left."""
+"""Reports the complete files that an earlier fetch left in the staging folder, for both engines."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ async def report_leftovers(
     *,
     excluded: Container[int] = (),
 ) -> None:
-    """Report those of `files` that lie whole in `staging` and pass `verifier`.
+    """Report to `sink` those of `files` that are complete in `staging` and pass `verifier`.
 
-    Files whose numbers are `excluded` are left as they are. What arrived of a file that is not
-    whole, and cannot be continued, is removed.
+    `excluded` are numbers of files that are not touched. Files that are neither complete nor can
+    be continued are removed. Raises OSError, and DownloaderError if a checksum is needed and cannot
+    be requested.
     """
     left = await asyncio.to_thread(staging.leftovers)
     if not left:

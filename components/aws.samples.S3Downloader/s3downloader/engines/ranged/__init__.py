@@ -1,1 +1,1 @@
-"""The engine that fetches ranges of objects and goes on inside a file."""
+"""The engine ranged: requests ranges of objects, and continues inside a file."""

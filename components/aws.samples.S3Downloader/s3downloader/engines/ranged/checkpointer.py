@@ -1,6 +1,6 @@
-"""Brings what arrives to safety, in batches: data first, then what is known of it, then the word.
+"""Syncs what has arrived, in batches: first the data, then the journal, then the database.
 
-About every second, or 64 MiB, so that a loss of power costs no more than that.
+This happens about every second, or every 64 MiB. A loss of power costs at most one batch.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ _SAVE_BYTES = 64 << 20
 
 
 class Checkpointer:
-    """The files of one fetch that are on their way, or have arrived but are not synced yet."""
+    """Syncs and reports the files of one fetch: those in transit, and complete ones.
+
+    A large file has a Transfer. A small one has none: it is written to disk when it is complete.
+    Methods without `async` do not block.
+    """
 
     def __init__(
         self, staging: Staging, sink: Sink, clock: Clock, waiting: Mapping[int, int]
     ) -> None:
-        """`waiting` are the bytes that are here of files that are not open yet, by number."""
+        """`waiting` are the bytes on disk of files whose transfers are not open yet, by number."""
         self._staging = staging
         self._sink = sink
         self._clock = clock
@@ -41,33 +45,36 @@ class Checkpointer:
         self._arrived: list[tuple[FileRecord, Transfer | None]] = []
 
     def opened(self, transfer: Transfer) -> None:
-        """A file is on its way from now on."""
+        """Record that the transfer of a large file has been opened."""
         self._waiting.pop(transfer.file.number, None)
         self._transfers[transfer.file.number] = transfer
 
     def arrived(self, file: FileRecord, transfer: Transfer | None = None) -> None:
-        """A file is whole and verified; one without a transfer lies where files arrive."""
+        """Record that a file is complete and verified.
+
+        A file without a transfer is at `Staging.target`.
+        """
         self._arrived.append((file, transfer))
 
     def received(self, size: int) -> None:
-        """So many bytes of a file without a transfer have come."""
+        """Record that `size` bytes of a small file have been written."""
         self._unsynced += size
         self._small_bytes += size
         if self._unsynced >= _SAVE_BYTES:
             self._much_unsynced.set()
 
     def written(self, size: int) -> None:
-        """So many bytes of a file with a transfer have been written; for any thread."""
-        self._unsynced += size  # threads may miss each other here: it need not be exact
+        """Record that `size` bytes of a large file have been written. For any thread."""
+        self._unsynced += size  # not atomic; the sum need not be exact
         if self._unsynced >= _SAVE_BYTES:
             self._loop.call_soon_threadsafe(self._much_unsynced.set)
 
     def dropped(self, size: int) -> None:
-        """So many bytes of a small file were of no use."""
+        """Record that `size` bytes of a small file, recorded by `received`, were discarded."""
         self._small_bytes -= size
 
     async def give_up(self, file: FileRecord) -> None:
-        """Keep nothing of a file."""
+        """Delete all that is on disk of a file."""
         self._waiting.pop(file.number, None)
         if transfer := self._transfers.pop(file.number, None):
             transfer.close()
@@ -75,7 +82,7 @@ class Checkpointer:
         self._staging.target(file.number).unlink(missing_ok=True)
 
     async def run(self) -> None:
-        """Report progress and bring what arrived to safety, until cancelled."""
+        """Report progress, and sync in batches, until cancelled."""
         self._report()
         saved = self._clock.monotonic()
         while True:
@@ -87,7 +94,7 @@ class Checkpointer:
                 saved = self._clock.monotonic()
 
     async def finish(self) -> None:
-        """Bring everything to safety and let go of it; nothing may be written any more."""
+        """Sync everything and close all transfers. Nothing may be written after this."""
         try:
             await self._save()
             self._report()
@@ -96,11 +103,14 @@ class Checkpointer:
                 transfer.close()
 
     async def _save(self) -> None:
-        """Sync what is on its way, then move, sync and report what arrived."""
+        """Sync files in transit, then move, sync and report complete files.
+
+        Raises Vanished if complete files have been removed.
+        """
         arrived, self._arrived = self._arrived, []
         self._unsynced = 0
-        on_their_way = {t for t in self._transfers.values() if t.bytes_unsynced}
-        for transfer in on_their_way - {transfer for _, transfer in arrived}:
+        unsynced = {t for t in self._transfers.values() if t.bytes_unsynced}
+        for transfer in unsynced - {transfer for _, transfer in arrived}:
             await asyncio.to_thread(transfer.sync)
         if arrived:
             await self._report_arrived(arrived)

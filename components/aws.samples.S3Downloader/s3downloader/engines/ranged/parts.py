@@ -1,4 +1,4 @@
-"""How an object is cut into the parts that are asked for one by one."""
+"""Divides an object into parts, each of which is requested by itself."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ __all__ = ["Layout", "PartState", "layout_of"]
 
 _MIB = 1 << 20
 _SMALLEST, _LARGEST = 8 * _MIB, 64 * _MIB
-_PARTS = 256  # as many parts as keep a journal small and connections long
+_PARTS = 256  # few enough for a small journal, and for long requests
 
 
 class PartState(msgspec.Struct, frozen=True):
-    """How far a part has come: `done` bytes from its start, and their running CRC."""
+    """How much of a part is on disk: `done` bytes from its start, with their running CRC."""
 
     done: int = 0
     crc: int = 0
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """An object of `size` bytes, more than 0, in parts of at most `part` bytes.
+    """Divides an object of `size` bytes, at least 1, into parts of at most `part` bytes.
 
-    A part never crosses a border of the object's own blocks of `block` bytes, those in which it
-    was uploaded: where the store has a checksum of each, it can be compared with that of our parts.
+    The object was uploaded in blocks of `block` bytes. A part is always inside one block. So if
+    the object store has a checksum of each block, it can be compared with those of the parts.
     """
 
     size: int
@@ -34,20 +34,20 @@ class Layout(msgspec.Struct, frozen=True):
         return blocks * self._parts_per_block + -(-rest // self.part)
 
     def index(self, offset: int) -> int:
-        """Return the part that the byte at `offset` is in."""
+        """Return the index of the part that contains the byte at `offset`."""
         block, within = divmod(offset, self.block)
         return block * self._parts_per_block + within // self.part
 
     def start(self, index: int) -> int:
-        """Return the offset of a part in the object."""
+        """Return the offset of a part in the object, in bytes."""
         block, within = divmod(index, self._parts_per_block)
         return block * self.block + within * self.part
 
     def length(self, index: int) -> int:
-        """Return the bytes of a part."""
+        """Return the length of a part in bytes."""
         start = self.start(index)
-        border = (start // self.block + 1) * self.block
-        return min(start + self.part, border, self.size) - start
+        block_end = (start // self.block + 1) * self.block
+        return min(start + self.part, block_end, self.size) - start
 
     @property
     def _parts_per_block(self) -> int:
@@ -55,7 +55,11 @@ class Layout(msgspec.Struct, frozen=True):
 
 
 def layout_of(size: int, *, part_size: int | None = None, block: int | None = None) -> Layout:
-    """Cut an object of `size` bytes; without `part_size`, into parts of 8 to 64 MiB by its size."""
+    """Return the parts of an object of `size` bytes, uploaded in blocks of `block` bytes.
+
+    Without `part_size`, parts have 8 to 64 MiB, larger ones for larger objects. Parts are made
+    smaller if that divides each block into equal parts.
+    """
     block = min(block or size, size)
     if part_size is None:
         wanted = -(-size // _PARTS // _MIB) * _MIB

@@ -1,4 +1,4 @@
-"""What becomes of the response to a request for bytes of an object."""
+"""Receives the response to a request for bytes of an object."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from .server_features import ServerFeatures
 __all__ = ["SMALL_OBJECT_BYTES", "RangeReceiver", "ResponseHandler"]
 
 SMALL_OBJECT_BYTES = 256 << 10
-"""Objects up to this size are gathered whole, then handed over."""
+"""The largest size in bytes of a small object. It is held in memory until it is complete."""
 
 
 class ResponseHandler(NamedTuple):
-    """What is called with the parts of a response, in the thread that reads it.
+    """Callbacks for the parts of a response, called in the thread that reads it.
 
-    `on_chunk` gets at most CHUNK_BYTES, which are its own for the call. `on_discard` follows where
-    they turn out not to be the object's: all that `on_chunk` got of this response is void. With
-    `on_headers` the object has up to SMALL_OBJECT_BYTES, and its checksum is asked for in the same
-    request: it gets the headers of the response, then `on_chunk` gets all that comes.
+    - `on_chunk` gets a chunk of the object's bytes, of at most `chunk_bytes`. The memory is reused
+      after the call.
+    - `on_discard` is called if the bytes turn out not to be the object's. All that `on_chunk` got
+      of this response must then be discarded.
+    - `on_headers` is for objects of up to SMALL_OBJECT_BYTES. It gets the headers of the response
+      before the first chunk. With it, the request also asks for the object's checksum.
     """
 
     on_chunk: Callable[[memoryview], None]
@@ -33,15 +35,16 @@ class ResponseHandler(NamedTuple):
 
     @property
     def chunk_bytes(self) -> int:
-        """The largest chunk that it takes."""
+        """The largest chunk in bytes."""
         return SMALL_OBJECT_BYTES if self.on_headers else CHUNK_BYTES
 
 
 class RangeReceiver:
-    """Checks the response to one request, and hands its bytes to a handler.
+    """Checks the response to one request, and passes its bytes on to a handler.
 
-    `on_headers` and `on_chunk` are for the transport. When the response has ended, `finish` is
-    called unless `is_finished`; when it failed, `discard` if `is_void`. Both may write to the disk.
+    The transport calls `on_headers` and `on_chunk`. When the response has ended, the caller must
+    call `finish`, unless `is_finished`. If the request failed, the caller must call `discard` if
+    `is_void`. Both may block on the disk.
     """
 
     def __init__(
@@ -58,23 +61,23 @@ class RangeReceiver:
 
     @property
     def refusal(self) -> Response | None:
-        """The response, if the object store refused the request."""
+        """The response if the object store refused the request, else None."""
         if self._refusal is None:
             return None
         return Response(*self._refusal.head, bytes(self._refusal.body))
 
     @property
     def is_finished(self) -> bool:
-        """Whether all bytes were handed over, or the request was refused."""
+        """Whether all bytes have been passed on, or the request was refused."""
         return not self._missing and self._held is None
 
     @property
     def is_void(self) -> bool:
-        """Whether a part of the body is of no use: nothing tells which bytes it is."""
+        """Whether an incomplete body is useless, because its position in the object is unknown."""
         return self._body is not None and not self._body.is_placed
 
     def on_headers(self, head: ResponseHead) -> None:
-        """Check the head of the response; one without success is kept as a refusal.
+        """Check the head of the response. Keep a response without success as a refusal.
 
         Raises as `check_response`.
         """
@@ -90,9 +93,9 @@ class RangeReceiver:
             self._handler.on_headers(head.headers)
 
     def on_chunk(self, chunk: memoryview) -> None:
-        """Hand bytes over; hold the last of a body of untold length until it has ended.
+        """Pass a chunk on. Hold back the last one of a body without a length until the body ends.
 
-        Raises SIZE_MISMATCH for more bytes than were asked for.
+        Raises SIZE_MISMATCH if there are more bytes than were requested.
         """
         if self._refusal:
             self._refusal.on_chunk(chunk)
@@ -108,10 +111,10 @@ class RangeReceiver:
             self._held = bytes(chunk)
 
     def finish(self, completion: Completion) -> None:
-        """Hand over what was held.
+        """Pass on the chunk that was held back.
 
-        Raises SIZE_MISMATCH where the body says that it ends too early, NETWORK_UNREACHABLE where
-        it broke off.
+        Raises SIZE_MISMATCH if the body has ended too early by its own framing, and
+        NETWORK_UNREACHABLE if the connection broke.
         """
         if self._missing and completion.is_delimited:
             self._handler.on_discard()
@@ -122,5 +125,5 @@ class RangeReceiver:
             self._handler.on_chunk(memoryview(self._held))
 
     def discard(self) -> None:
-        """Take back what was handed over."""
+        """Make the handler discard what it got."""
         self._handler.on_discard()

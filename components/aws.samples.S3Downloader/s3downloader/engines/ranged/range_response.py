@@ -1,7 +1,7 @@
-"""Whether the answer to a GET of an object is what was asked for, told from status and headers.
+"""Checks from status and headers whether the response to a GET of an object is the one requested.
 
-What an answer leaves out is never taken for agreement: it must name the object by its validator,
-and say which bytes of it follow, or be a whole answer that comes to its end with the right size.
+Missing information never counts as agreement. The response must carry the requested validator. It
+must also say which bytes it contains, or contain the complete object and end with the right size.
 
 Sources: RFC 9110, sections 8.4 (content codings), 8.6 (Content-Length), 14.4 (Content-Range) and
 15.3.7 (206); RFC 9112, section 6.3 (the length of a body).
@@ -31,14 +31,17 @@ __all__ = [
 
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
 _HTML_KEYS = (".html", ".htm", ".xhtml")
-_CODES_OF_PORTALS = {301, 302, 303, 307, 308, 511}
+_LOGIN_STATUSES = {301, 302, 303, 307, 308, 511}  # of a network that requires a login
 
 
 class ObjectRequest(msgspec.Struct, frozen=True):
-    """A GET of the object `subject`, such as `s3://bucket/key`, of `size` bytes by its listing.
+    """A GET of an object.
 
-    `validator` is what it must have, empty for nothing. `span` are the first byte that was asked
-    for and the one after the last; None without a Range.
+    - `subject` names the object, such as `s3://bucket/key`.
+    - `validator` is the validator that the response must have, empty for any.
+    - `size` is the size of the object in its listing, in bytes.
+    - `span` is the requested range: the offset of its first byte, and the offset after its last
+      byte. None requests the complete object, without Range.
     """
 
     subject: str
@@ -48,39 +51,43 @@ class ObjectRequest(msgspec.Struct, frozen=True):
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """The first byte that the answer is to bring, and the one after the last."""
+        """The offset of the first requested byte, and the offset after the last one."""
         return self.span or (0, self.size)
 
 
 class Body(NamedTuple):
-    """What the body of a good answer is: `length` bytes, exactly those that were asked for."""
+    """The body of a valid response: exactly the requested bytes."""
 
     length: int
+    """The number of bytes."""
     is_framed: bool
-    """Whether the length is told before the body, so that its end shows by itself."""
+    """Whether the response gives the length of the body before the body."""
     is_placed: bool
-    """Whether the answer tells which bytes of the object these are, so that a part is of use."""
+    """Whether the position of each byte in the object is known, also in an incomplete body."""
 
 
 class RangesIgnoredError(DownloaderError):
-    """The store answers a request for a range with other bytes than those."""
+    """The object store responds to a request for a range with other bytes (ENGINE_FAILED)."""
 
     def __init__(self, requested: ObjectRequest, cause: str) -> None:
         super().__init__(
             ErrorCode.ENGINE_FAILED,
-            f"the store answers a request for a range of {requested.subject} with other bytes; it"
-            " must heed Range, or be asked for whole objects only",
+            f"the object store responds to a request for a range of {requested.subject} with other"
+            " bytes; configure it to support Range",
             cause=cause,
         )
 
 
 def check_response(status: int, headers: Mapping[str, str], requested: ObjectRequest) -> Body:
-    """Return what the body of an answer with status 200 or 206 is.
+    """Return the properties of the body of a response with status 200 or 206.
 
-    `headers` have their names in lower case. Raises NETWORK_UNREACHABLE where something else than
-    the store answers, SOURCE_CHANGED for another object or version, ENCODING_CHANGED for bytes in
-    another form than the object's, SIZE_MISMATCH for a size that is not the listed one, and
-    RangesIgnoredError for other bytes than those asked for.
+    Names of `headers` are in lower case. Raises:
+
+    - NETWORK_UNREACHABLE if something other than the object store responds
+    - SOURCE_CHANGED for another validator
+    - ENCODING_CHANGED for an encoding that is not the object's own
+    - SIZE_MISMATCH for a size that differs from the listing
+    - RangesIgnoredError for other bytes than the requested ones
     """
     _check_origin(status, headers, requested)
     if requested.validator and not responses.agrees(headers, requested.validator):
@@ -101,26 +108,29 @@ def check_response(status: int, headers: Mapping[str, str], requested: ObjectReq
 
 
 def check_refusal(status: int, code: str, requested: ObjectRequest) -> None:
-    """Raise NETWORK_UNREACHABLE for an answer without success that is no store's.
+    """Raise NETWORK_UNREACHABLE for a refusal that does not come from the object store.
 
-    `code` is the name that it gives its error, empty for none.
+    `code` is the object store's code of the error, empty for none.
     """
-    if status in _CODES_OF_PORTALS and not code:
+    if status in _LOGIN_STATUSES and not code:
         raise responses.foreign(requested.subject, status)
 
 
 def too_long(requested: ObjectRequest) -> DownloaderError:
-    """Return the error for a body with more bytes than were asked for."""
-    return _size_mismatch(requested, "more bytes than were asked for")
+    """Return the error for a body with more bytes than were requested."""
+    return _size_mismatch(requested, "more bytes than were requested")
 
 
 def too_short(requested: ObjectRequest, missing: int) -> DownloaderError:
-    """Return the error for a body that ends, and says so, before it should."""
+    """Return the error for a body that ends `missing` bytes too early by its own framing."""
     return _size_mismatch(requested, f"{missing} bytes too few")
 
 
 def _check_origin(status: int, headers: Mapping[str, str], requested: ObjectRequest) -> None:
-    """A page to log in at has a status of success, and none of what a store tells of an object."""
+    """Raise NETWORK_UNREACHABLE if the response has none of the headers of an object.
+
+    A login page has a status of success, so the status alone does not show it.
+    """
     is_named = bool(validators.from_headers(headers))
     is_page = responses.is_page(headers) and not requested.subject.lower().endswith(_HTML_KEYS)
     if requested.validator:
@@ -144,9 +154,10 @@ def _content_length(
 def _check_encoding(
     headers: Mapping[str, str], requested: ObjectRequest, length: int | None, expected: int
 ) -> None:
-    """Bytes that were stored in an encoding have the listed size; what is encoded on the way not.
+    """Raise ENCODING_CHANGED if the body was encoded in transit.
 
-    The metadata of an object may name the encoding in which it was stored.
+    An object may be stored in an encoding, which its headers name. Then the body has the listed
+    size. If it was encoded in transit, it has another size, or no known size.
     """
     encoding = headers.get("content-encoding", "").strip().lower()
     transfer = headers.get("transfer-encoding", "").strip().lower()
@@ -156,8 +167,8 @@ def _check_encoding(
         return
     raise DownloaderError(
         ErrorCode.ENCODING_CHANGED,
-        f"{requested.subject} comes encoded as {encoding[:40]}, and not with the bytes that its"
-        " listing tells of; see that no proxy between the device and the store compresses",
+        f"{requested.subject} arrives encoded as {encoding[:40]}, with other bytes than the object"
+        " has; make sure that no proxy between the device and the object store compresses it",
         encoding=encoding[:40],
     )
 
@@ -176,14 +187,14 @@ def _check_range(headers: Mapping[str, str], requested: ObjectRequest) -> None:
 def _changed(requested: ObjectRequest) -> DownloaderError:
     return DownloaderError(
         ErrorCode.SOURCE_CHANGED,
-        f"{requested.subject} was replaced while it was fetched; what is there of it is given up",
+        f"{requested.subject} was replaced while it was fetched; what has arrived of it is deleted",
     )
 
 
 def _size_mismatch(requested: ObjectRequest, cause: str) -> DownloaderError:
     return DownloaderError(
         ErrorCode.SIZE_MISMATCH,
-        f"the store answers for {requested.subject} with {cause}, and by its listing the object has"
-        f" {requested.size}; see that no proxy changes it, then resume",
+        f"the object store responds for {requested.subject} with {cause}, but the object has"
+        f" {requested.size} bytes in its listing; make sure that no proxy changes it, then resume",
         cause=cause,
     )

