@@ -113,7 +113,7 @@ async def test_a_download_waits_for_an_exchange_that_is_away(
 async def test_a_process_ends_where_nobody_tells_the_new_address(exchanging: Bench) -> None:
     nucleus = nucleus_of(exchanging)
     nucleus.register(TOKEN_EXCHANGE, configuration={})
-    run_without_patience(exchanging.device)
+    run_without_waiting(exchanging.device)
     await exchanging.device.start()
     await exchanging.up()
     await start_download(exchanging, "s5cmd")
@@ -133,7 +133,7 @@ async def test_a_process_ends_where_nobody_tells_the_new_address(exchanging: Ben
     await exchanging.operator.event("download_completed", "y")
 
 
-def run_without_patience(device: Device) -> None:
+def run_without_waiting(device: Device) -> None:
     """Let the daemon of a device find at once that the exchange is gone for good."""
     artifact = device.directory / "artifacts" / "main-artifact"
     artifact.unlink()
@@ -141,7 +141,7 @@ def run_without_patience(device: Device) -> None:
     (artifact / "main.py").write_text(
         "import runpy\n"
         "from s3downloader.sources.s3 import credentials\n"
-        "credentials._GONE_FOR = credentials._FRESH = 0\n"
+        "credentials._GONE_AFTER = credentials._RECENT = 0\n"
         f"runpy.run_path({str(SOURCE / 'main.py')!r}, run_name='__main__')\n"
     )
 

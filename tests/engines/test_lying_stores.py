@@ -195,7 +195,7 @@ async def test_a_page_to_log_in_at_is_no_object(tmp_path: Path, bytes_: bytes, s
 
     error = await refused(portal, tmp_path, file_of(served))
     assert error.code is ErrorCode.NETWORK_UNREACHABLE
-    assert "something between the device and the store" in error.message
+    assert "something between the device and the object store" in error.message
 
 
 async def test_a_page_as_long_as_the_object_is_none(tmp_path: Path) -> None:

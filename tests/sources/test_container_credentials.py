@@ -77,7 +77,7 @@ async def test_keys_in_an_error_are_told_to_nobody(clock: ManualClock) -> None:
     body = b'Bad TES response: {"credentials": {"accessKeyId": "a", "secretAccessKey": "hush"}}'
     async with Answering(answer(500, body)) as service:
         error = await refusal(Credentials(service.environment, clock))
-    assert error.details["cause"] == "left out: it may hold keys"
+    assert error.details["cause"] == "left out: it may contain keys"
 
 
 async def test_a_service_that_waits_for_aws_has_half_a_minute(

@@ -120,7 +120,7 @@ async def test_keys_that_have_expired_already_are_refused(
     exchange.lifetime = timedelta(minutes=-1)
     error = await refusal(Credentials(environment(exchange), clock))
     assert "clock is right" in error.message
-    assert "they were good until 20" in error.details["cause"]
+    assert "they were valid until 20" in error.details["cause"]
 
 
 async def test_what_the_store_calls_expired_is_forgotten(

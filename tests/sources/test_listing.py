@@ -316,7 +316,7 @@ async def test_what_is_no_listing_is_not_the_store(
 ) -> None:
     error = await refusal_of(answer)
     assert error.code is ErrorCode.NETWORK_UNREACHABLE
-    assert "something between the device and the store answers" in error.message
+    assert "something between the device and the object store responds" in error.message
 
 
 async def test_an_error_in_the_place_of_a_listing() -> None:
@@ -454,7 +454,9 @@ async def test_a_page_is_one_request_over_one_connection(object_server: ObjectSe
 
 async def test_browsing_a_deaf_store_does_not_go_in_a_circle() -> None:
     async with lying(lambda _: page(KEYS[:3])) as source:
-        with pytest.raises(DownloaderError, match="does not go on after the key 'm/01'") as caught:
+        with pytest.raises(
+            DownloaderError, match="does not continue after the key 'm/01'"
+        ) as caught:
             await anext(source.list(after="m/01", page=10))
     assert caught.value.code is ErrorCode.LISTING_INCOMPLETE
 

@@ -124,7 +124,10 @@ async def test_a_chunked_body_without_end_is_not_read() -> None:
 async def test_a_login_page_is_no_object(status: int) -> None:
     error = await refusal_of(lambda _: login_page(status, Location="https://login.example/"))
     assert error.code is ErrorCode.NETWORK_UNREACHABLE
-    assert "something between the device and the store answers for s3://models/k" in error.message
+    assert (
+        "something between the device and the object store responds for s3://models/k"
+        in error.message
+    )
 
 
 async def test_a_page_in_the_place_of_a_size() -> None:

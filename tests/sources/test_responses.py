@@ -75,9 +75,9 @@ def test_the_error_says_where_to_look_and_keeps_secrets() -> None:
         responses.check_object(302, headers, "s3://b/k")
     assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE
     assert caught.value.message == (
-        "something between the device and the store answers for s3://b/k (status 302, pointing to"
-        " https://login.example/in, text/html); look for a network that wants a login, a proxy, or"
-        " an EndpointUrl that is no store's"
+        "something between the device and the object store responds for s3://b/k (status 302,"
+        " pointing to https://login.example/in, text/html); check for a network that requires a"
+        " login, a proxy, or an EndpointUrl of another server"
     )
 
 

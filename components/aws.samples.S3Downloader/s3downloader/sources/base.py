@@ -1,4 +1,4 @@
-"""What a source is: objects to list, to describe and to fetch, whatever kind of server has them."""
+"""The interface of a source: it lists, describes and reads the objects of one kind of server."""
 
 from __future__ import annotations
 
@@ -14,60 +14,61 @@ __all__ = ["Source"]
 
 
 class Source(Protocol):
-    """The objects at one SourceRef, and others of the same authority by their names.
+    """Access to the objects at one SourceRef, and to other objects of its authority by name.
 
-    Its methods raise DownloaderError: among others OBJECT_NOT_FOUND, ACCESS_DENIED,
-    CREDENTIALS_UNAVAILABLE, NETWORK_UNREACHABLE and TIMEOUT.
+    All methods that send a request raise DownloaderError: among others OBJECT_NOT_FOUND,
+    ACCESS_DENIED, CREDENTIALS_UNAVAILABLE, NETWORK_UNREACHABLE and TIMEOUT.
     """
 
     @property
     def ref(self) -> SourceRef:
-        """Where the source is."""
+        """The place of the source."""
 
     def list(self, *, after: str = "", page: int | None = None) -> AsyncIterator[ObjectRef]:
-        """Go through the objects whose names begin with the path of `ref`, in the server's order.
+        """Yield the objects whose names begin with the path of `ref`, in the server's order.
 
-        Empty objects that stand for folders are left out. Begins after the name `after`; asks for
-        `page` objects at once, None for as many as the server lists. Raises LISTING_INCOMPLETE
-        rather than leave objects out.
+        Empty objects that represent folders are left out. The listing begins after the name
+        `after`. Each request asks for `page` objects; None asks for as many as the server allows.
+        Raises LISTING_INCOMPLETE if the server does not list all objects.
         """
 
     async def stat(self, name: str) -> ObjectRef:
-        """Return one object; raise BUCKET_NOT_FOUND or OBJECT_NOT_FOUND where it is not there."""
+        """Return one object. Raises BUCKET_NOT_FOUND or OBJECT_NOT_FOUND if it does not exist."""
 
     async def read_small(self, wanted: ObjectRef) -> bytes:
         """Return the bytes of a small object.
 
-        Raises SOURCE_CHANGED where it has another validator or size by now.
+        Raises SOURCE_CHANGED if its validator or size has changed.
         """
 
     async def checksum(self, wanted: ObjectRef) -> Expected | None:
-        """Return the checksum that the server keeps of an object, the cheapest to compute.
+        """Return the server's checksum of an object, the one that is cheapest to compute.
 
-        None where it keeps none that can be compared. Raises SOURCE_CHANGED where the object has
-        another validator or size by now.
+        None if the server has no checksum that can be compared. Raises SOURCE_CHANGED if the
+        object's validator or size has changed.
         """
 
     def checksum_in(self, headers: Mapping[str, str], wanted: ObjectRef) -> Expected | None:
-        """Return the checksum of all of an object that a response with it has in its headers.
+        """Return the checksum of the complete object from the headers of a response with it.
 
-        The names of `headers` are in lower case.
+        Names of `headers` are in lower case. None if they contain no checksum.
         """
 
     def request(
         self, wanted: ObjectRef, span: tuple[int, int] | None, *, with_checksum: bool = False
     ) -> Request:
-        """Return the GET of an object, pinned to its validator.
+        """Return a GET request for an object, pinned to its validator.
 
-        `span` are the first byte to ask for and the one after the last, None for all of them.
-        `with_checksum` has the server tell the checksum of all of the object in the headers.
+        `span` is the requested range: the offset of its first byte, and the offset after its last
+        byte. None requests the complete object. `with_checksum` asks the server to send the
+        checksum of the complete object in the headers.
         """
 
     def plainer(self, request: Request, error: DownloaderError) -> Request | None:
-        """Return a refused request without what the server may have refused it for.
+        """Return a refused request without the headers that may have caused the refusal.
 
-        None where it has nothing of that kind, or `error` does not look like it.
+        None if it has no such headers, or if they do not explain `error`.
         """
 
     def plainer_succeeded(self) -> None:
-        """Remember that a plainer request succeeded, so that the next begins that way."""
+        """Record that a plainer request succeeded. Later requests then omit these headers."""

@@ -1,4 +1,4 @@
-"""Which kind of source serves which scheme: the one table of them."""
+"""Opens the source for a URI. Has the table of URI schemes and sources."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .s3.source import S3Source
 __all__ = ["RETRIES", "Open", "Sources", "sources_over"]
 
 RETRIES = 3
-"""How often a source repeats a request that failed in passing, where nobody else repeats it."""
+"""How often a source repeats a request after a transient error, if its user does not."""
 
 
 class Open(Protocol):
-    """Makes a source of one kind."""
+    """Creates a source of one kind."""
 
     def __call__(self, ref: SourceRef, *, accelerate: bool, retry_count: int) -> Source: ...
 
 
 class Sources:
-    """Opens sources by the scheme of their URIs."""
+    """Opens sources. `by_scheme` has the kind of source for each URI scheme."""
 
     def __init__(self, by_scheme: Mapping[str, Open]) -> None:
         self._by_scheme = by_scheme
@@ -34,10 +34,10 @@ class Sources:
     def open(
         self, ref: SourceRef, *, accelerate: bool = False, retry_count: int = RETRIES
     ) -> Source:
-        """Return the source at `ref`; nothing is asked of it yet.
+        """Return the source at `ref`, without sending a request.
 
-        `accelerate` fetches objects by S3 Transfer Acceleration. `retry_count` is how often it
-        repeats a request that failed in passing, 0 where its user does so. Raises
+        `accelerate` fetches objects by S3 Transfer Acceleration. `retry_count` is how often the
+        source repeats a request after a transient error; 0 if the caller repeats it. Raises
         UNSUPPORTED_SOURCE for a scheme that is not in the table.
         """
         if opener := self._by_scheme.get(ref.scheme):

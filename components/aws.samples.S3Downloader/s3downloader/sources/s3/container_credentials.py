@@ -204,7 +204,8 @@ def _checked(url: str) -> SplitResult:
         ) from error
     if not safe:
         raise unavailable(
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI must use https, or be an address of this machine",
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI must use https, or be an address of this machine;"
+            " correct it",
             _origin(where),
         )
     return where

@@ -1,11 +1,12 @@
-"""What lies under a prefix: ListObjectsV2, page by page, until the store says that this is all.
+"""Lists the objects under a prefix with ListObjectsV2, page by page.
 
-A page that does not lead on is no end: a plan made from a part of a listing would publish a part
-of a model. Where a store's tokens lead nowhere the last key does, in stores that list in order;
-where neither helps, LISTING_INCOMPLETE tells so.
+A listing ends only when the object store says that it is complete. Otherwise a plan could miss
+objects, and an incomplete model would be published. If a continuation token does not work, the
+listing continues after the last key, provided that keys came in order. If that does not work
+either, LISTING_INCOMPLETE is raised.
 
-Source: ListObjectsV2 in the Amazon S3 API reference, with its differences for directory buckets,
-which list in no order and know no StartAfter.
+Source: ListObjectsV2 in the Amazon S3 API reference. Directory buckets differ: they list in no
+order, and do not support StartAfter.
 """
 
 from __future__ import annotations
@@ -27,22 +28,22 @@ __all__ = ["MOST_KEYS", "Listed", "Listing", "Page", "page_of"]
 log = logging.getLogger(__name__)
 
 MOST_KEYS = 1_000
-"""The most keys that S3 lists at once."""
+"""The most keys on one page of S3."""
 
-_PAGE_BYTES = 8 << 20  # a thousand keys of 1,024 bytes, each byte encoded as three, and the rest
-_MOST_EMPTY = 100  # empty pages in a row, as of a store that skips what was deleted
+_PAGE_BYTES = 8 << 20  # 1,000 keys of 1,024 bytes, percent-encoded as three bytes each, and more
+_MOST_EMPTY = 100  # empty pages in a row, which an object store may send that skips deleted objects
 _DAMAGED = "\N{REPLACEMENT CHARACTER}"
 
 
 class Listed(NamedTuple):
-    """An object as a listing tells of it; its validator may be empty."""
+    """An object in a listing. Its validator is empty if the listing has none."""
 
     key: str
     size: int | None
-    """None where the listing has no proper size."""
+    """In bytes; None if the listing has no valid size."""
     validator: str
     modified: float | None = None
-    """Seconds since the epoch; None where the listing has no proper date."""
+    """Seconds since the epoch; None if the listing has no valid date."""
 
 
 class Page(NamedTuple):
@@ -50,15 +51,16 @@ class Page(NamedTuple):
 
     objects: list[Listed]
     is_truncated: bool | None
-    """Whether there is more; None where the page does not say."""
+    """Whether there are more pages; None if the page does not say."""
     token: str
-    """What asks for the next page, empty for none."""
+    """The continuation token for the next page, empty for none."""
 
 
 class Listing:
-    """One way through the objects under a prefix. Holds a page, and 200 bytes for each before it.
+    """Reads one listing of the objects under a prefix.
 
-    `ask` returns the page that a request asks for.
+    `ask` sends a request and returns the page. Keeps one page in memory, and about 200 bytes for
+    each earlier page.
     """
 
     def __init__(
@@ -80,10 +82,10 @@ class Listing:
         self._is_ordered = True
         self._empty = 0
         self._seen: set[int] = set()
-        """Hashes of the tokens and pages that there were."""
+        """Hashes of all earlier tokens, and of the first and last keys of all earlier pages."""
 
     async def pages(self) -> AsyncIterator[list[Listed]]:
-        """Go through the pages; raise LISTING_INCOMPLETE, and what `ask` raises."""
+        """Yield the pages. Raises LISTING_INCOMPLETE, and what `ask` raises."""
         more = True
         while more:
             page = await self._next_page()
@@ -93,14 +95,14 @@ class Listing:
             yield objects
 
     async def _next_page(self) -> Page:
-        """Return the next page; where the store does not take its own token, by the last key."""
+        """Return the next page, by the token, or by the last key if the token is refused."""
         request = self._request()
         try:
             return await self._ask(request)
         except DownloaderError as error:
             if not (self._token and _is_bad_request(error) and self._continue_after_last()):
                 raise
-            log.warning("%s: the store refused its own token: %s", request.subject, error)
+            log.warning("%s: the object store refused its own token: %s", request.subject, error)
         return await self._ask(self._request())
 
     def _request(self) -> Request:
@@ -125,13 +127,16 @@ class Listing:
         )
 
     def _take(self, objects: list[Listed]) -> list[Listed]:
-        """Return the objects of a page but for the one that it was to begin after."""
+        """Return the objects of a page, without the one after which it should begin.
+
+        Raises LISTING_INCOMPLETE for a key that cannot be on this page.
+        """
         taken = []
         for listed in objects:
             if not listed.key.startswith(self._prefix):
-                raise self._incomplete(f"it tells of {listed.key!r}, which is not under the prefix")
+                raise self._incomplete(f"it lists {listed.key!r}, which is not under the prefix")
             if listed.key < self._start_after:
-                raise self._incomplete(f"it does not go on after the key {self._start_after!r}")
+                raise self._incomplete(f"it does not continue after the key {self._start_after!r}")
             if listed.key == self._last:
                 continue
             self._is_ordered = self._is_ordered and listed.key > self._last
@@ -140,7 +145,10 @@ class Listing:
         return taken
 
     def _has_next(self, page: Page, repeats: bool) -> bool:
-        """Tell whether there are more pages, and be ready for the next."""
+        """Return whether there is another page, and prepare the request for it.
+
+        Raises LISTING_INCOMPLETE if the listing has not ended, and cannot be continued.
+        """
         says_nothing = page.is_truncated is None and not page.objects and not page.token
         if not repeats and (page.is_truncated is False or says_nothing):
             return False
@@ -150,25 +158,31 @@ class Listing:
             return True
         if self._continue_after_last():
             return True
-        why = "its pages repeat, or do not lead to the next"
+        why = "its pages repeat, or give no way to the next page"
         raise self._incomplete(f"{why}, after the key {self._last!r}" if self._last else why)
 
     def _is_sound(self, token: str) -> bool:
-        """Tell whether a token is one that can lead on, and was not there before.
+        """Return whether a token can be used: it is not empty, not damaged, and not repeated.
 
-        A store may put the replacement character for what its XML cannot carry: such a token
-        would lead past keys.
+        Some object stores write the replacement character for characters that XML cannot contain.
+        Such a damaged token would skip keys.
         """
         return bool(token) and _DAMAGED not in token and not self._is_repeated(token)
 
     def _is_repeated(self, *marks: str) -> bool:
-        """Tell whether a token, or the ends of a page, were there before, and remember them."""
+        """Return whether these marks have been seen before, and remember them.
+
+        The marks are a token, or the first and last keys of a page.
+        """
         seen = bool(marks) and hash(marks) in self._seen
         self._seen.add(hash(marks))
         return seen
 
     def _continue_after_last(self) -> bool:
-        """Have the next page begin after the last key, if there is one that was not tried yet."""
+        """Make the next page begin after the last key. Return whether that is possible.
+
+        It is not, if keys did not come in order, or if the last key has already been tried.
+        """
         if not self._is_ordered or self._last == self._start_after:
             return False
         self._token, self._start_after = "", self._last
@@ -179,10 +193,11 @@ class Listing:
 
 
 def page_of(response: Response, request: Request) -> Page:
-    """Return the page that is an answer.
+    """Return the page in a response.
 
-    Raises NETWORK_UNREACHABLE where it is none of a store, what an error in its place means,
-    LISTING_INCOMPLETE where it cannot be read to its end, and UNSAFE_KEY.
+    Raises NETWORK_UNREACHABLE if the response does not come from the object store,
+    LISTING_INCOMPLETE if the page cannot be read completely, UNSAFE_KEY for a key that is not
+    UTF-8, and the error of an `Error` document with status 200.
     """
     if response.status != 200:
         raise responses.foreign(request.subject, response.status, response.headers)
@@ -217,7 +232,7 @@ def _first_and_last(objects: list[Listed]) -> tuple[str, ...]:
 
 
 def _listed(element: Element, encoded: bool, request: Request) -> Listed:
-    """Return what a listing tells of an object."""
+    """Return the object in an element `Contents`."""
     fields = {below.tag: below.text or "" for below in element}
     name = fields.get("Key", "")
     try:
@@ -225,12 +240,12 @@ def _listed(element: Element, encoded: bool, request: Request) -> Listed:
     except UnicodeDecodeError:
         raise DownloaderError(
             ErrorCode.UNSAFE_KEY,
-            f"the key {name!r} under {request.subject} is not UTF-8; rename the object or leave it"
-            " out of the prefix",
+            f"the key {name!r} under {request.subject} is not UTF-8; rename the object, or choose a"
+            " prefix without it",
             key=name,
         ) from None
     if not key:
-        raise _incomplete(request.subject, "it tells of an object without a key")
+        raise _incomplete(request.subject, "it lists an object without a key")
     modified = fields.get("LastModified", "")
     return Listed(
         key,
@@ -243,6 +258,6 @@ def _listed(element: Element, encoded: bool, request: Request) -> Listed:
 def _incomplete(subject: str, why: str) -> DownloaderError:
     return DownloaderError(
         ErrorCode.LISTING_INCOMPLETE,
-        f"the store does not list all of {subject}: {why}; have the store mended, or fetch the"
-        " objects one by one",
+        f"the object store does not list all of {subject}: {why}; have the object store corrected,"
+        " or fetch the objects one by one",
     )

@@ -1,4 +1,4 @@
-"""What the store says of an object: its size and validator, its checksum, or its MD5.
+"""Requests the metadata of objects: size, validator and checksum.
 
 Sources: HeadObject, GetObjectAttributes and Object (on ETag) in the Amazon S3 API reference.
 """
@@ -23,12 +23,12 @@ __all__ = ["CHECKSUM_MODE", "ChecksumMode", "ObjectMetadata", "checksum_from_hea
 log = logging.getLogger(__name__)
 
 CHECKSUM_MODE = {"x-amz-checksum-mode": "ENABLED"}
-"""What asks the store to tell an object's checksum, of a HEAD or of a GET of the whole object."""
+"""The header that asks for an object's checksum, in a HEAD or a GET of the complete object."""
 
-_PAGE = 1_000  # parts that GetObjectAttributes tells at once
+_PAGE = 1_000  # parts in one response of GetObjectAttributes
 _PAGE_BYTES = 1 << 20
 _MOST_PARTS = 10_000
-_SNIFFED = 512  # bytes of a body that tell whether it is a page
+_SNIFFED = 512  # bytes of a body that show whether it is a web page
 _MAY_REFUSE_CHECKSUMS = {400, 403, 501}
 _COUNTED = re.compile(r"(.+)-([1-9]\d{0,4})")
 _ENCRYPTED_ETAG = (
@@ -38,9 +38,10 @@ _ENCRYPTED_ETAG = (
 
 
 class ChecksumMode:
-    """Whether the store takes requests that ask for checksums; all that ask it share one of these.
+    """Whether the object store accepts requests that ask for checksums.
 
-    Some stores refuse the header that asks, as one that they do not know, or that is signed.
+    Some object stores refuse the header, because they do not know it, or because it is signed. All
+    requests to one object store share one ChecksumMode.
     """
 
     def __init__(self) -> None:
@@ -48,11 +49,11 @@ class ChecksumMode:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What goes along with a request, nothing once the store has refused it."""
+        """The headers that ask for a checksum. Empty after the object store has refused them."""
         return {} if self._is_unsupported else dict(CHECKSUM_MODE)
 
     def may_cause(self, request: Request, error: DownloaderError) -> bool:
-        """Tell whether the same request may succeed without these headers."""
+        """Return whether `request` may succeed without these headers, judging from `error`."""
         asks = request.headers.keys() >= CHECKSUM_MODE.keys()
         is_refused = error.code in {ErrorCode.ACCESS_DENIED, ErrorCode.ENGINE_FAILED}
         return asks and is_refused and error.details.get("status") in _MAY_REFUSE_CHECKSUMS
@@ -63,29 +64,31 @@ class ChecksumMode:
         return msgspec.structs.replace(request, headers=headers)
 
     def confirm_unsupported(self) -> None:
-        """Remember that a request without these headers succeeded where one with them had not."""
+        """Record that a request failed with these headers, and succeeded without them."""
         if not self._is_unsupported:
-            log.warning("the store refuses to be asked for checksums, and is not asked any more")
+            log.warning(
+                "the object store refuses requests for checksums; they are not requested any more"
+            )
         self._is_unsupported = True
 
 
 class ObjectMetadata:
-    """The heads of objects, asked of the store one by one.
+    """Requests the metadata of single objects.
 
-    boto3 could tell the same, and costs half a second and 40 MiB. Nothing is tried again but what
-    expired credentials, another region or a store that does not know of checksums explain.
+    boto3 is not used, because it costs half a second and 40 MiB. A request is repeated only if the
+    credentials have expired, the bucket is in another region, or checksums are refused.
     """
 
     def __init__(self, client: S3Client) -> None:
         self.client = client
         self.checksum_mode = ChecksumMode()
-        self._refused: set[str] = set()  # buckets that do not tell their objects' attributes
+        self._refused: set[str] = set()  # buckets that refuse GetObjectAttributes
 
     async def head(self, bucket: str, key: str) -> ObjectRef:
-        """Return what the store tells of an object; its validator is empty where it tells none.
+        """Return an object. Its validator is empty if the object store gives none.
 
-        Raises OBJECT_NOT_FOUND, SIZE_UNKNOWN, ACCESS_DENIED, CREDENTIALS_UNAVAILABLE,
-        NETWORK_UNREACHABLE, also where the answer is not the store's, and TIMEOUT.
+        Raises OBJECT_NOT_FOUND, SIZE_UNKNOWN, ACCESS_DENIED, CREDENTIALS_UNAVAILABLE, TIMEOUT, and
+        NETWORK_UNREACHABLE, also if the response does not come from the object store.
         """
         request = Request(method="HEAD", bucket=bucket, key=key)
         response = await self.client.send(request)
@@ -97,11 +100,10 @@ class ObjectMetadata:
         return ObjectRef(key, size, validator, validators.modified_from_headers(response.headers))
 
     async def expected(self, bucket: str, wanted: ObjectRef) -> Expected | None:
-        """Return the checksum that an object must have, the one that costs least to compute.
+        """Return the checksum that an object must have, the one that is cheapest to compute.
 
-        None where the store tells none that can be checked. Raises SOURCE_CHANGED where the
-        object is not the one of that validator and size, OBJECT_NOT_FOUND, ACCESS_DENIED,
-        CREDENTIALS_UNAVAILABLE, and what tells of the network.
+        None if the object store has no checksum that can be compared. Raises SOURCE_CHANGED if the
+        object has another validator or size than `wanted`, and otherwise as `head`.
         """
         headers = self.checksum_mode.headers
         head = Request(method="HEAD", bucket=bucket, key=wanted.name, headers=headers)
@@ -115,10 +117,10 @@ class ObjectMetadata:
         return None if _is_encrypted(response.headers) else md5_etag(own)
 
     async def read(self, bucket: str, wanted: ObjectRef) -> bytes:
-        """Return the bytes of an object, which are all in memory.
+        """Return the bytes of an object. All of them are in memory.
 
-        Raises SOURCE_CHANGED where it is not the one of that validator and size; else as
-        `expected`.
+        Raises SOURCE_CHANGED if the object has another validator or size than `wanted`, and
+        otherwise as `head`.
         """
         request = Request(method="GET", bucket=bucket, key=wanted.name, limit=wanted.size)
         response = await self.client.send(request)
@@ -128,7 +130,7 @@ class ObjectMetadata:
         return response.body
 
     async def _send(self, request: Request) -> Response:
-        """Send a request that asks for checksums; once more without, where that may be refused."""
+        """Send a request that asks for a checksum. If that may be refused, repeat it without."""
         try:
             return await self.client.send(request)
         except DownloaderError as error:
@@ -139,9 +141,9 @@ class ObjectMetadata:
         return response
 
     async def _with_measured_size(self, head: Request, validator: str) -> ObjectRef:
-        """Return an object whose size its head does not tell: a request for a byte of it may.
+        """Return an object whose HEAD has no size: request its first byte, and use Content-Range.
 
-        `validator` is that of its head.
+        `validator` is that of the HEAD. Raises SIZE_UNKNOWN if this response has no size either.
         """
         request = msgspec.structs.replace(head, method="GET", headers={"range": "bytes=0-0"})
         response = await self.client.ask(request)
@@ -156,8 +158,8 @@ class ObjectMetadata:
         if size is None:
             raise DownloaderError(
                 ErrorCode.SIZE_UNKNOWN,
-                f"the store does not say how many bytes {head.subject} has; have it, or the proxy"
-                " in front of it, send Content-Length and Content-Range",
+                f"the object store does not say how many bytes {head.subject} has; configure it, or"
+                " the proxy in front of it, to send Content-Length and Content-Range",
             )
         return ObjectRef(
             head.key,
@@ -169,7 +171,10 @@ class ObjectMetadata:
     async def _checksum(
         self, head: Request, headers: Mapping[str, str], expected: Expected, size: int
     ) -> Expected | None:
-        """Return a checksum with all that is needed to check it, if the store tells that."""
+        """Return a checksum with what is needed to compare it, or None if that is not known.
+
+        A composite checksum needs the sizes of the parts in which the object was uploaded.
+        """
         validator = validators.from_headers(headers)
         counted = _COUNTED.fullmatch(expected.value)
         if not counted:
@@ -184,7 +189,7 @@ class ObjectMetadata:
         return detailed
 
     async def _with_parts(self, head: Request, expected: Expected, validator: str) -> Expected:
-        """Add the sizes and checksums of the parts, where the policy allows to ask for them."""
+        """Add the sizes and checksums of the parts, if the policy allows GetObjectAttributes."""
         if head.bucket in self._refused:
             return expected
         sizes: list[int] = []
@@ -218,23 +223,27 @@ class ObjectMetadata:
     async def _with_part_size(
         self, head: Request, expected: Expected, count: int, size: int
     ) -> Expected:
-        """Add the size of the parts, if the first and the last agree that all have the same."""
+        """Add the size of the parts, if the first and the last show that all have the same size."""
         first, last = [await self._part_length(head, number, count) for number in (1, count)]
         if first is None or last is None or first * (count - 1) + last != size:
             return expected
         return msgspec.structs.replace(expected, part_size=first)
 
     async def _part_length(self, head: Request, number: int, count: int) -> int | None:
-        asking = msgspec.structs.replace(head, query=f"partNumber={number}")
-        response = await self.client.send(asking)
-        _check_object(response, asking)
+        """Return the size of a part in bytes, None if the object does not have `count` parts."""
+        head_of_part = msgspec.structs.replace(head, query=f"partNumber={number}")
+        response = await self.client.send(head_of_part)
+        _check_object(response, head_of_part)
         if response.headers.get("x-amz-mp-parts-count") != str(count):
             return None
         return responses.length(response.headers)
 
 
 class _PartsPage:
-    """A page of an object's parts: their sizes, and checksums, which may be empty."""
+    """A page of an object's parts: their sizes, and their checksums, which may be empty texts.
+
+    Raises NotXmlError.
+    """
 
     def __init__(self, body: bytes, algorithm: str) -> None:
         root = documents.parse(body)
@@ -267,9 +276,10 @@ def _attributes(head: Request, marker: int) -> Request:
 
 
 def checksum_from_headers(headers: Mapping[str, str], validator: str, size: int) -> Expected | None:
-    """Return what an answer tells by itself of the bytes of its object, None for nothing.
+    """Return the checksum in the headers of a response with a complete object, None for none.
 
-    That is a checksum of them all, which it was asked for with CHECKSUM_MODE, or their MD5.
+    That is the checksum of all its bytes, if the request asked for it with CHECKSUM_MODE, or else
+    the MD5 in its ETag.
     """
     for algorithm in ALGORITHMS:
         value = headers.get(f"x-amz-checksum-{algorithm.lower()}", "")
@@ -281,22 +291,26 @@ def checksum_from_headers(headers: Mapping[str, str], validator: str, size: int)
 
 
 def _is_full(headers: Mapping[str, str], validator: str) -> bool:
-    """Tell whether a checksum is that of the object's bytes, though it may not say so.
+    """Return whether a checksum is that of the object's bytes.
 
-    Of an object uploaded in parts, whose ETag has a `-`, it may be the checksum of checksums.
+    If the headers do not say so, it depends on the ETag: one with a `-` is of an object uploaded in
+    parts, and then the checksum may be composite, a checksum of checksums.
     """
     kind = headers.get("x-amz-checksum-type")
     return kind == "FULL_OBJECT" or (kind is None and "-" not in validator)
 
 
 def _is_encrypted(headers: Mapping[str, str]) -> bool:
-    """Tell whether the ETag is something else than an MD5, though it may look like one."""
+    """Return whether the object is encrypted with a key whose objects have no MD5 as ETag."""
     encryption = headers.get("x-amz-server-side-encryption", "")
     return encryption.startswith("aws:kms") or any(name in headers for name in _ENCRYPTED_ETAG)
 
 
 def _check_same(response: Response, request: Request, wanted: ObjectRef) -> None:
-    """Raise unless an answer is of the object with that validator and size."""
+    """Raise SOURCE_CHANGED if a response is of an object with another validator or size.
+
+    Raises NETWORK_UNREACHABLE if it does not come from the object store.
+    """
     validator = wanted.validator
     _check_object(response, request, validator)
     is_other = bool(validator) and not responses.agrees(response.headers, validator)
@@ -305,7 +319,7 @@ def _check_same(response: Response, request: Request, wanted: ObjectRef) -> None
 
 
 def _check_object(response: Response, request: Request, validator: str = "") -> None:
-    """Raise NETWORK_UNREACHABLE where an answer is not the store's."""
+    """Raise NETWORK_UNREACHABLE if a response does not come from the object store."""
     responses.check_object(
         response.status,
         response.headers,

@@ -1,10 +1,10 @@
-"""What a store's answer proves, by its status, its headers and its first bytes.
+"""Decides what a response proves, by its status, its headers and its first bytes.
 
-Here, above whatever carries the requests, and without any input or output. Nothing that an answer
-leaves out counts as agreement. Names of headers are in lower case.
+These are pure functions. Missing information never counts as agreement. Names of headers are in
+lower case.
 
 Sources: HeadObject and GetObject in the Amazon S3 API reference; RFC 9110, sections 8.6
-(Content-Length) and 14.4 (Content-Range); RFC 6585, section 6 (a network that wants a login).
+(Content-Length) and 14.4 (Content-Range); RFC 6585, section 6 (a network that requires a login).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ __all__ = [
 ]
 
 EMPTY_MD5 = "d41d8cd98f00b204e9800998ecf8427e"
-"""The MD5 of nothing, which the ETag of an empty object is in most stores."""
+"""The MD5 of no bytes. Most object stores give it as the ETag of an empty object."""
 
 _OBJECT = (200, 206)
-_WANTS_LOGIN = 511
+_LOGIN_REQUIRED = 511
 _LARGEST = (1 << 63) - 1
 _DIGEST = re.compile(r"[0-9a-f]{32}(-\d+)?", re.IGNORECASE)
 _CONTENT_RANGE = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)", re.IGNORECASE)
@@ -45,7 +45,7 @@ _PAGE_BEGINS = re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html)\b", r
 
 
 def number(text: str | None) -> int | None:
-    """Return a size in bytes from its decimal digits; None for anything else."""
+    """Return the size in bytes that `text` has as decimal digits, None for any other text."""
     if not text or not text.isascii() or not text.isdigit() or len(text) > len(str(_LARGEST)):
         return None
     value = int(text)
@@ -53,20 +53,20 @@ def number(text: str | None) -> int | None:
 
 
 def length(headers: Mapping[str, str]) -> int | None:
-    """Return the bytes of the answer's body, None where it does not tell them properly."""
+    """Return the length of the body in bytes, None if Content-Length is missing or invalid."""
     return number(headers.get("content-length", "").strip())
 
 
 def total(headers: Mapping[str, str]) -> int | None:
-    """Return the bytes of the whole object as Content-Range tells them, None where it does not."""
+    """Return the size of the object in bytes, None if Content-Range is missing or has no size."""
     match = _CONTENT_RANGE.fullmatch(headers.get("content-range", "").strip())
     return number(match[1]) if match else None
 
 
 def agrees(headers: Mapping[str, str], validator: str) -> bool:
-    """Tell whether an answer is of the state of the object that has `validator`, and says so.
+    """Return whether a response has the validator `validator`.
 
-    False for an empty validator, by which nothing can be compared.
+    False if `validator` is empty, because then there is nothing to compare.
     """
     if validators.is_date(validator):
         date = headers.get("last-modified", "")
@@ -75,40 +75,40 @@ def agrees(headers: Mapping[str, str], validator: str) -> bool:
 
 
 def contradicts_empty(headers: Mapping[str, str]) -> bool:
-    """Tell whether an object that is said to be empty has the MD5 of something else as its ETag."""
+    """Return whether the ETag is an MD5 of at least one byte, so that the object is not empty."""
     validator = validators.from_headers(headers).lower()
     return re.fullmatch("[0-9a-f]{32}", validator) is not None and validator != EMPTY_MD5
 
 
 def is_from_store(headers: Mapping[str, str]) -> bool:
-    """Tell whether an answer has a header that only stores give, such as x-amz-request-id.
+    """Return whether a response has a header of an object store, such as x-amz-request-id.
 
-    A store that gives none may still be one.
+    Not every object store sends such headers.
     """
     return any(name.startswith("x-amz") for name in headers)
 
 
 def is_page(headers: Mapping[str, str], head: bytes = b"") -> bool:
-    """Tell whether an answer is a page for people, by its type or the `head` of its body."""
+    """Return whether a response is a web page, by its type or by the `head` of its body."""
     kind = headers.get("content-type", "").strip().lower()
     return kind.startswith(_PAGE_TYPES) or _PAGE_BEGINS.match(head) is not None
 
 
 def _is_text(headers: Mapping[str, str]) -> bool:
-    """Tell whether an answer is of a kind that a server of another kind may give to anything."""
+    """Return whether a response is text, which servers of any kind may send to any request."""
     return headers.get("content-type", "").strip().lower().startswith(_TEXT_TYPES)
 
 
 def is_foreign(
     status: int, headers: Mapping[str, str], *, validator: str = "", head: bytes = b""
 ) -> bool:
-    """Tell whether the answer to a request for an object cannot be the store's own.
+    """Return whether the response to a request for an object cannot come from the object store.
 
-    Such are the pages of a network that wants a login, of a proxy and of a server of another kind.
-    `validator` is what is known of the object from its listing: an object may be a page, and is
-    one where the listing says the same. `head` is the beginning of the body, as far as it is there.
+    Such responses come from a network that requires a login, from a proxy, or from another server.
+    `validator` is that of the object in its listing, empty if not known. An object may be a web
+    page; it is accepted if the response has the validator. `head` is the beginning of the body.
     """
-    if status == _WANTS_LOGIN:
+    if status == _LOGIN_REQUIRED:
         return True
     if is_from_store(headers):
         return False
@@ -126,28 +126,37 @@ def is_foreign(
 def check_object(
     status: int, headers: Mapping[str, str], subject: str, *, validator: str = "", head: bytes = b""
 ) -> None:
-    """Raise NETWORK_UNREACHABLE unless the answer is an object of the store, or a part of one."""
+    """Raise NETWORK_UNREACHABLE if the response is not an object, or a part of one.
+
+    The parameters are those of `is_foreign`; `subject` names the object in the error.
+    """
     if status not in _OBJECT or is_foreign(status, headers, validator=validator, head=head):
         raise foreign(subject, status, headers)
 
 
 def foreign(subject: str, status: int, headers: Mapping[str, str] | None = None) -> DownloaderError:
-    """Return the error for an answer on `subject` that is not the store's."""
+    """Return the error for a response that does not come from the object store.
+
+    `subject` is what was requested, such as `s3://bucket/key`.
+    """
     where = redirect_target(headers or {})
     cause = f"status {status}" + (f", pointing to {where}" if where else "")
     kind = (headers or {}).get("content-type", "").partition(";")[0].strip()
     cause += f", {kind[:60]}" if kind else ""
     return DownloaderError(
         ErrorCode.NETWORK_UNREACHABLE,
-        f"something between the device and the store answers for {subject} ({cause}); look for a"
-        " network that wants a login, a proxy, or an EndpointUrl that is no store's",
+        f"something between the device and the object store responds for {subject} ({cause}); check"
+        " for a network that requires a login, a proxy, or an EndpointUrl of another server",
         cause=cause,
         status=status,
     )
 
 
 def redirect_target(headers: Mapping[str, str]) -> str:
-    """Return where a redirect points, without user, query and fragment, which may be secret."""
+    """Return the target of a redirect, empty for none.
+
+    Without user, query and fragment, because they may contain secrets.
+    """
     try:
         url = urlsplit(headers.get("location", ""))
         host = url.netloc.rpartition("@")[2]

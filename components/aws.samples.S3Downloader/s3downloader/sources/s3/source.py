@@ -1,4 +1,4 @@
-"""What a bucket holds: listings and heads of objects."""
+"""The source for S3: lists, describes and reads the objects of a bucket."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.25, 2.0
 
 
 class S3Source:
-    """A bucket of S3, listed and read over connections that are kept, with a page in memory.
+    """Lists, describes and reads the objects of a bucket.
 
-    A request that fails in passing is repeated `retry_count` times, with pauses that grow from a
-    quarter of a second to two seconds: few, so that an absent network shows within seconds. `page`
-    is how many objects are listed at once. `accelerate` is of `request`, see Request.
+    After a transient error a request is repeated up to `retry_count` times, with pauses that grow
+    from 0.25 to 2 seconds. So a missing network is noticed within seconds. `page` is how many
+    objects are listed per request; one page is in memory. `accelerate` is used by `request`, see
+    `Request`.
     """
 
     def __init__(
@@ -51,10 +52,9 @@ class S3Source:
         self._accelerate = accelerate
 
     async def list(self, *, after: str = "", page: int | None = None) -> AsyncIterator[ObjectRef]:
-        """Go through the objects under the prefix that the path of `ref` is.
+        """Yield the objects under the prefix, which is the path of `ref`.
 
-        Leaves out empty folder markers, which are objects whose key ends in `/`. Raises
-        LISTING_INCOMPLETE before its end rather than end too early.
+        Leaves out folder markers: empty objects whose key ends in `/`. See `Source.list`.
         """
         most = min(page or self._page, self._page)
         listing = Listing(
@@ -65,9 +65,10 @@ class S3Source:
                 yield found
 
     async def stat(self, name: str) -> ObjectRef:
-        """Return one object. Needs s3:GetObject only; tells an absent bucket from an absent key.
+        """Return one object, see `Source.stat`. Needs only s3:GetObject.
 
-        For that it asks for the bucket where the store names neither.
+        If the object store does not say whether the bucket or the key is missing, the bucket is
+        requested too.
         """
         try:
             return await self._with_retries(lambda: self._metadata.head(self.ref.authority, name))
@@ -80,24 +81,21 @@ class S3Source:
         raise explained(Refusal(404, "NoSuchBucket"), self.ref.uri_of(name))
 
     async def read_small(self, wanted: ObjectRef) -> bytes:
-        """Return the bytes of an object; raise SOURCE_CHANGED if it is another one."""
+        """Return the bytes of an object, see `Source.read_small`."""
         return await self._with_retries(lambda: self._metadata.read(self.ref.authority, wanted))
 
     async def checksum(self, wanted: ObjectRef) -> Expected | None:
-        """Return the checksum that the store has of an object, None where it has none.
-
-        Raises SOURCE_CHANGED where the object has another validator or size.
-        """
+        """Return the object store's checksum of an object, see `Source.checksum`."""
         return await self._with_retries(lambda: self._metadata.expected(self.ref.authority, wanted))
 
     def checksum_in(self, headers: Mapping[str, str], wanted: ObjectRef) -> Expected | None:
-        """Return the checksum in the headers of a response with all of the object."""
+        """Return the checksum in the headers of a response with the complete object."""
         return checksum_from_headers(headers, wanted.validator, wanted.size)
 
     def request(
         self, wanted: ObjectRef, span: tuple[int, int] | None, *, with_checksum: bool = False
     ) -> Request:
-        """Return the GET of an object, or of a range of it, pinned to its validator."""
+        """Return a GET request for an object or a range of it, see `Source.request`."""
         headers = validators.conditions(wanted.validator)
         if span:
             headers["range"] = f"bytes={span[0]}-{span[1] - 1}"
@@ -112,18 +110,19 @@ class S3Source:
         )
 
     def plainer(self, request: Request, error: DownloaderError) -> Request | None:
-        """Return a refused request without asking for a checksum, if that may be why."""
+        """Return a refused request without asking for a checksum, if that may be the cause."""
         mode = self._metadata.checksum_mode
         return mode.without_checksums(request) if mode.may_cause(request, error) else None
 
     def plainer_succeeded(self) -> None:
-        """Ask for no checksums any more."""
+        """Stop asking for checksums."""
         self._metadata.checksum_mode.confirm_unsupported()
 
     async def _complete(self, objects: Sequence[Listed]) -> Sequence[ObjectRef]:
-        """Return what is listed, with what its heads tell where the listing does not.
+        """Return the listed objects without folder markers.
 
-        Raises OBJECT_NOT_FOUND where one contradicts the listing: it may be what is to be fetched.
+        A missing size or validator is taken from the HEAD of the object. Raises as
+        `ObjectMetadata.head`, also for an object that is listed but does not exist.
         """
         found = [o for o in objects if not o.key.endswith("/") or o.size != 0]
         heads: dict[str, ObjectRef] = {}
@@ -146,7 +145,7 @@ class S3Source:
         return True
 
     async def _ask(self, request: Request) -> Page:
-        """Return the page of a listing that `request` asks for."""
+        """Send a request for a page of a listing, and return the page."""
 
         async def ask() -> Page:
             return page_of(await self._metadata.client.send(request), request)
@@ -154,7 +153,7 @@ class S3Source:
         return await self._with_retries(ask)
 
     async def _with_retries(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Return what `ask` returns, in as many tries as there may be."""
+        """Return what `ask` returns. Call it again after a transient error, see the class."""
         for pause in islice(backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE), self._retry_count):
             try:
                 return await ask()
@@ -174,6 +173,9 @@ def _is_marker(listed: ObjectRef) -> bool:
 
 
 def _may_pass(error: DownloaderError) -> bool:
-    """Tell whether the same request may succeed soon; silence was waited for long enough."""
+    """Return whether the same request may soon succeed.
+
+    It is not repeated after a TIMEOUT without a response, because that has taken long enough.
+    """
     is_silent = error.code is ErrorCode.TIMEOUT and "status" not in error.details
     return not is_silent and error.code in TRANSIENT | {ErrorCode.LISTING_INCOMPLETE}
