@@ -1,0 +1,1 @@
+"""Engines: fetch the files of a download into its staging folder."""

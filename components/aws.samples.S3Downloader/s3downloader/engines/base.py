@@ -1,4 +1,4 @@
-"""What a download engine is: it moves bytes and reports, and knows nothing else."""
+"""The interface of an engine, which fetches files into the staging folder and reports them."""
 
 from __future__ import annotations
 
@@ -34,16 +34,18 @@ OF_ONE_OBJECT = frozenset(
         ErrorCode.ENGINE_FAILED,
     }
 )
-"""Faults that leave hope for the other files."""
+"""Codes of errors that concern one object only. The other files can still be fetched."""
 
 
 class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to fetch from and to. Finished files go to `staging/"files"/path`, whole and named.
+    """What to fetch, and where to.
 
-    `relisted` is set for each fetch, see `FetchSession.fetch`.
-    `share` is the bandwidth that the fetch may take; an engine that heeds limits asks it first.
-    A file that lies there already may share its inode with a published one: it is never written
-    into, a new one is renamed over it.
+    - `staging` is the staging folder. An engine moves a complete file to `staging/files/PATH`. A
+      file that is already there may be a hard link to a published one. It must not be written to;
+      a new file replaces it by a rename.
+    - `share` is the bandwidth of this fetch. An engine that obeys limits takes bytes from it before
+      it reads on.
+    - `relisted` is set for each fetch, see `FetchSession.fetch`.
     """
 
     download_id: str
@@ -55,66 +57,67 @@ class FetchJob(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def resumes_inside_files(options: Options, share: Share) -> bool:
-    """Whether a fetch that is broken off loses nothing: it is done by ranges, not by s5cmd."""
+    """Return whether an interrupted fetch continues inside files. Only ranged does."""
     return options.engine != "s5cmd" or share.limited
 
 
 class Sink(Protocol):
-    """Takes an engine's reports, on the event loop's thread."""
+    """Receives the reports of an engine, in the thread of the event loop."""
 
     def progress(self, in_flight: int) -> None:
-        """So many bytes of files that have not been reported as finished are here now."""
+        """Report how many bytes have arrived of files that are not reported as finished yet."""
 
     async def finished(self, files: list[FileRecord]) -> None:
-        """These files lie whole, synced to disk, under `staging/files`.
+        """Report that these files are complete and synced in `staging/files`.
 
-        Their bytes were in the last `progress`, and leave it with this. `checksum` of each tells
-        by what it was verified.
+        The last `progress` contains their bytes, the next one does not. Each file's `checksum` says
+        with what it was compared.
         """
 
     def failed(
         self, file: FileRecord, code: ErrorCode, message: str, *, next_attempt: float | None = None
     ) -> None:
-        """An attempt at a file failed, or a request for it.
+        """Report that fetching a file, or a request for it, has failed.
 
-        `next_attempt` is when the engine tries again, in seconds since the epoch, None where it
-        does not.
+        `next_attempt` is the time of the engine's next attempt in seconds since the epoch, None if
+        there is none.
         """
 
 
 class FetchSession(Protocol):
-    """Fetches files into the staging folder that an engine has recovered."""
+    """Fetches files into a staging folder that has been recovered."""
 
     async def fetch(self, files: AsyncIterable[FileRecord], *, relisted: bool = False) -> None:
-        """Fetch and verify every file, or raise DownloaderError for the first that cannot be had.
+        """Fetch and verify all files.
 
-        `files` can be gone through more than once. `relisted` says that a request had found an
-        object changed, and that the source, listed again, is as it was: then an object's own
-        validator counts, where its listing tells another.
+        `files` must allow more than one iteration. `relisted` says that a request found an object
+        changed, but a new listing showed no change. Then the object's own validator is used, even
+        if the listing gives another one.
 
-        A fault of one object lets the files already under way finish; if another fault ends the
-        fetch meanwhile, that is the one that is raised. Cancelling the task stops all traffic and
-        removes what is not kept for later; when `fetch` has returned or raised, nothing of it runs
-        any more.
+        Raises DownloaderError. After an error of one object (see OF_ONE_OBJECT), files that have
+        been started are still fetched, and then this error is raised. Any other error ends the
+        fetch, and is raised instead. Cancelling stops all requests, and deletes what cannot be
+        continued later. After `fetch` has returned or raised, nothing of it is still running.
         """
 
 
 class Engine(Protocol):
-    """A way to fetch objects. Only `recover` leads to a fetch."""
+    """A way to fetch objects. Only `recover` gives a session that can fetch."""
 
     async def recover(
         self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink
     ) -> FetchSession:
-        """Report those of `files` that an earlier fetch left whole; return what fetches the others.
+        """Recover what an earlier fetch left, and return the session that fetches the other files.
 
-        That fetch was cancelled, failed, or died with the daemon. `files` must have the validators
-        that they had then, so the source is listed again only afterwards. What else is left and
-        cannot be continued is removed. A staging folder that does not exist has nothing to recover.
+        The earlier fetch was cancelled, failed, or was killed. Complete files are verified and
+        reported to `sink`. What can be continued is kept, everything else is deleted. `files` must
+        have the validators of the earlier fetch, so list the source again only afterwards. The
+        staging folder need not exist.
         """
 
 
 class StagingSession:
-    """The FetchSession of one engine: calls `fetch` of the engine with what `recover` was given."""
+    """The FetchSession of one engine. Calls `fetch` with the arguments that `recover` got."""
 
     def __init__(
         self,
@@ -127,6 +130,6 @@ class StagingSession:
         self._fetch = fetch
 
     async def fetch(self, files: AsyncIterable[FileRecord], *, relisted: bool = False) -> None:
-        """Fetch and verify every file; see FetchSession."""
+        """Fetch and verify all files, see `FetchSession.fetch`."""
         job = msgspec.structs.replace(self._job, relisted=relisted)
         await self._fetch(job, files, self._sink)

@@ -1,4 +1,4 @@
-"""Which fault a fetch ends with, where several occur."""
+"""Decides which error a fetch raises if several occur."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["Faults"]
 
 
 class Faults:
-    """Keeps the first fault of each kind: of one object, or one that ends the whole fetch."""
+    """Stores the first error of each kind: of one object, or one that ends the fetch."""
 
     def __init__(self) -> None:
         self._of_object: Exception | None = None
@@ -14,17 +14,17 @@ class Faults:
 
     @property
     def decisive(self) -> Exception | None:
-        """The first fault that ends the fetch, else the first of one object, else None.
+        """The error to raise: the first that ends the fetch, else the first of one object, or None.
 
-        Whoever hears of a missing object may list the source again and go on, which is of no use
-        where the disk was full afterwards.
+        An error that ends the fetch has priority. After an error of one object the source may be
+        listed and fetched again, which does not help if, for example, the disk is full.
         """
         return self._ending or self._of_object
 
     def of_object(self, error: Exception) -> None:
-        """Take a fault of one object; the files under way are still fetched."""
+        """Add an error of one object. Files that have been started are still fetched."""
         self._of_object = self._of_object or error
 
     def ending(self, error: Exception) -> None:
-        """Take a fault after which nothing more is fetched."""
+        """Add an error that ends the fetch."""
         self._ending = self._ending or error

@@ -1,4 +1,4 @@
-"""The staging folder of a download: files on their way, whole ones, and what a death leaves."""
+"""The staging folder of a download: files in transit, complete files, and recovery after a kill."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ __all__ = ["Moved", "Staging", "is_left", "mode_by_umask", "number_in", "vanishe
 _ARRIVED = ".object"
 _CONTINUED = (".part", ".journal")
 _NUMBER = re.compile(r"(?:^|/)(\d+)\.object\d*$")
-_FEW = 8  # up to here syncing file by file is as quick as one syncfs, and disturbs nobody else
+_FEW = 8  # up to so many files, syncing each is as quick as syncfs, and only concerns these files
 _WRITEBACK = 8 << 20
 
 
 class _Journal(msgspec.Struct, frozen=True):
-    """Tells which files that outlived the daemon can be kept.
+    """Says which files can be kept after the process was killed.
 
-    After another boot none: a loss of power may have taken their bytes. `moved` has the validators
-    of the files moved last, by number: without it, a file there may be of an older object.
+    `boot_id` is that of the boot in which it was written. In another boot no file is kept, because
+    a loss of power may have damaged it. `moved` has the validators of the files that were moved
+    last, by number. A file that is not in `moved` may be of an older version of its object.
     """
 
     boot_id: str
@@ -39,19 +40,24 @@ class _Journal(msgspec.Struct, frozen=True):
 
 
 class Moved(NamedTuple):
-    """What became of files that had arrived; those of another size than planned are in neither."""
+    """The result of moving files: complete ones, and missing ones.
+
+    Files of another size than planned were deleted, and are in neither list.
+    """
 
     whole: list[FileRecord]
     gone: list[FileRecord]
 
 
 class Staging:
-    """A staging folder. Its methods block on the disk and raise OSError.
+    """A staging folder. All methods block on the disk and raise OSError.
 
-    - `in-flight/NUMBER.object` is a file that arrived; with digits behind, one on its way
-    - `in-flight/NUMBER.part` is one on its way that can be continued, by `NUMBER.journal`
-    - `files/PATH` is a whole file, staged
-    - `in-flight.json` is for `leftovers`
+    - `in-flight/NUMBER.object` is a complete file. With digits after it, it is s5cmd's temporary
+      file, which is in transit.
+    - `in-flight/NUMBER.part` is a file in transit that can be continued. `NUMBER.journal` belongs
+      to it.
+    - `files/PATH` is a complete file that was moved there.
+    - `in-flight.json` says which files can be kept after a kill.
     """
 
     def __init__(
@@ -62,9 +68,9 @@ class Staging:
         *,
         file_mode: int | None = None,
     ) -> None:
-        """`name` tells the files of one engine from those of another.
+        """`name` is a folder name, in place of `in-flight`. Each engine uses its own.
 
-        `file_mode` is for files that a program has made which gives them a mode of its own.
+        `file_mode` is set on complete files, if the program that wrote them sets another mode.
         """
         self._root = root
         self._disk = disk or Disk()
@@ -76,26 +82,26 @@ class Staging:
         self._written_back: dict[str, int] = {}
 
     def make(self) -> None:
-        """Make the folder where it is missing."""
+        """Create the folder if it does not exist."""
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._in_flight.mkdir(exist_ok=True)
         self._files.mkdir(exist_ok=True)
         self._record(())
 
     def target(self, number: int) -> Path:
-        """Return where a file is to arrive."""
+        """Return the path to which an engine writes a file."""
         return self._in_flight / f"{number}{_ARRIVED}"
 
     def staged_path(self, file: FileRecord) -> Path:
-        """Return where a whole file lies."""
+        """Return the path of a complete file that was moved to `files`."""
         return self._files / file.path
 
     def partial(self, number: int) -> tuple[Path, Path]:
-        """Return where a file that can be continued is on its way, and its journal."""
+        """Return the paths of a file in transit that can be continued, and of its journal."""
         return self._in_flight / f"{number}.part", self._in_flight / f"{number}.journal"
 
     def mark_arrived(self, number: int) -> None:
-        """A file that could be continued has arrived."""
+        """Rename a file that could be continued to `target`, because it is complete."""
         self.partial(number)[0].replace(self.target(number))
 
     def continued(self) -> set[int]:
@@ -105,7 +111,10 @@ class Staging:
         return {int(entry.stem) for entry in self._in_flight.glob("*.journal")}
 
     def reclaim(self, file: FileRecord, inode: int) -> None:
-        """Bring a file that can be continued back from wherever its arrival had brought it."""
+        """Move the file with this inode back, so that it can be continued.
+
+        It has another name if the process was killed after the file was complete.
+        """
         partial, _ = self.partial(file.number)
         for path in (self.target(file.number), self.staged_path(file)):
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -113,30 +122,30 @@ class Staging:
                     path.replace(partial)
 
     def forget(self, *numbers: int) -> None:
-        """Remove what there is of files that could be continued, and their journals."""
+        """Delete files that could be continued, and their journals."""
         for number in numbers:
             for path in self.partial(number):
                 path.unlink(missing_ok=True)
 
     def measure(self) -> dict[int, int]:
-        """Return how many bytes of each file in flight are there, by number.
+        """Return the bytes on disk of each file in transit, by number.
 
-        Lets the kernel begin to write large ones to disk, so that their sync is short.
+        Also makes the kernel start writing large files to the disk, so that a later sync is short.
         """
         sizes: dict[int, int] = {}
         for entry in os.scandir(self._in_flight):
             with contextlib.suppress(FileNotFoundError):
                 stat = entry.stat()
-                size = min(stat.st_size, stat.st_blocks * 512)  # a file on its way is sparse
+                size = min(stat.st_size, stat.st_blocks * 512)  # a file in transit is sparse
                 if (number := number_in(entry.name)) is not None:
                     sizes[number] = size
                 self._write_back(entry, size)
         return sizes
 
     def move_arrived(self, files: list[FileRecord]) -> Moved:
-        """Move files that arrived to `files`, and sync them there.
+        """Move complete files from `target` to `files`, and sync them.
 
-        A file of another size than planned is removed.
+        A file of another size than planned is deleted.
         """
         self._record(files)
         moved = Moved([], [])
@@ -150,15 +159,16 @@ class Staging:
         return moved
 
     def remove_partial(self) -> None:
-        """Remove the files that have not arrived."""
+        """Delete the temporary files of s5cmd, which cannot be continued."""
         for entry in os.scandir(self._in_flight):
             if not entry.name.endswith((_ARRIVED, *_CONTINUED)):
                 _remove(entry)
 
     def leftovers(self) -> dict[int, str | None]:
-        """Return the numbers of files that an earlier fetch left whole; remove those it did not.
+        """Return the numbers of complete files that an earlier fetch left. Delete incomplete ones.
 
-        With a number comes the validator that its file must have, None for any; see `is_left`.
+        The value of each number is the validator that the file must have, None for any, see
+        `is_left`. Files that can be continued are neither returned nor deleted.
         """
         if not self._in_flight.exists():
             return {}
@@ -182,24 +192,24 @@ class Staging:
             return _Journal("", {})
 
     def _record(self, files: Iterable[FileRecord]) -> None:
-        """Write the journal in one step; it need not outlive the boot."""
+        """Write the journal in one step. It is not synced, because it is valid in one boot only."""
         journal = _Journal(self._disk.boot_id, {file.number: file.validator for file in files})
         draft = self._journal.with_suffix(".new")
         draft.write_bytes(msgspec.json.encode(journal))
         draft.replace(self._journal)
 
     def _move_to_files(self, file: FileRecord) -> bool | None:
-        """Return whether a file has its planned size, None where it is gone."""
+        """Move a file to `files`. Return whether it has its planned size, None if it is missing."""
         target, path = self.target(file.number), self._files / file.path
         try:
             size = target.stat().st_size
-        except FileNotFoundError:  # moved already, before the daemon died
+        except FileNotFoundError:  # perhaps it was already moved, before a kill
             return True if path.is_file() and path.stat().st_size == file.size else None
         if size != file.size:
             target.unlink()
             return False
         if self._file_mode is not None:
-            with contextlib.suppress(OSError):  # a file system that keeps no modes
+            with contextlib.suppress(OSError):  # some file systems have no modes
                 target.chmod(self._file_mode)
         if path.parent not in self._folders:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -224,29 +234,29 @@ class Staging:
 
 
 def is_left(file: FileRecord, validator: str | None) -> bool:
-    """Tell whether what is left, of an object with that validator, is the file that is planned."""
+    """Return whether a file from `leftovers`, with this validator there, is the planned file."""
     return validator is None or validators.same(file.validator, validator)
 
 
 def vanished() -> Vanished:
-    """Return the error of files that arrived and were removed before they were staged."""
+    """Return the error for complete files that somebody removed before they were staged."""
     return Vanished("files vanished from the staging folder; resume to fetch them again")
 
 
 def mode_by_umask() -> int:
-    """Return the mode that a new file has by the umask of this process: proc_pid_status(5)."""
+    """Return the mode of a new file by the umask of this process. Source: proc_pid_status(5)."""
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return 0o666 & ~int(status.get("Umask", "022"), 8)
 
 
 def number_in(path: str) -> int | None:
-    """Return the number of the file whose target, or temporary file, `path` ends with."""
+    """Return the number of the file in a path of its target or temporary file, else None."""
     match = _NUMBER.search(path)
     return int(match[1]) if match else None
 
 
 def _remove(entry: os.DirEntry[str]) -> None:
-    """Remove a file, or a folder that another version of the downloader has made."""
+    """Delete a file, or a folder that another version of the downloader has created."""
     if entry.is_dir(follow_symlinks=False):
         shutil.rmtree(entry)
     else:

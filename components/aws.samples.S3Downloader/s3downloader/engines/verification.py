@@ -1,4 +1,4 @@
-"""Whether the bytes that arrived are those of the object: what is compared, and how."""
+"""Verifies files: compares their bytes with checksums and sizes of their objects."""
 
 from __future__ import annotations
 
@@ -34,28 +34,30 @@ __all__ = ["Verifier", "block_of", "crc_for", "label_of", "mismatch_error"]
 log = logging.getLogger(__name__)
 
 _ASK_FROM = 16 << 20
-"""From this size on the store is asked for its checksum: a CRC costs no second read of the file.
+"""From this size in bytes on, the object store's checksum is requested, even if the ETag is an MD5.
 
-Below it, the MD5 that an ETag may be costs less than the request.
+A CRC needs no second read of the file. For smaller files, computing the MD5 costs less than a
+request.
 """
 
 _GONE = {ErrorCode.SOURCE_CHANGED, ErrorCode.OBJECT_NOT_FOUND}
 
 
 class VerifiedFiles(NamedTuple):
-    """Files that have been compared: the good ones, and why the others are not."""
+    """The result of verifying files. Only those in `good` are kept."""
 
     good: list[FileRecord]
     damaged: list[tuple[FileRecord, Mismatch]]
     gone: list[tuple[FileRecord, DownloaderError]]
-    """Those whose objects are others by now, or not there any more."""
+    """Files whose objects were replaced or removed in the meantime."""
 
 
 class Verifier:
-    """Compares the files of one fetch with what the command, or else the store, says of them.
+    """Verifies the files of one fetch.
 
-    A SHA-256 that was given decides by itself: a store's checksum may be none, such as an ETag that
-    only looks like an MD5.
+    If a SHA-256 was given for a file, it decides alone, because the object store may give something
+    that is not a checksum, such as an ETag that only looks like an MD5. Otherwise the object
+    store's checksum is compared. With `verify: false` only a given SHA-256 is.
     """
 
     def __init__(self, job: FetchJob, source: Source) -> None:
@@ -63,7 +65,10 @@ class Verifier:
         self._source = source
 
     async def expected(self, file: FileRecord) -> Expected | None:
-        """Return the checksum that the store has of a file, None where it has none to compare."""
+        """Return the object store's checksum of a file, None if there is nothing to compare.
+
+        Raises as `Source.checksum`.
+        """
         if not self._job.options.verify:
             return None
         md5 = md5_etag(file.validator)
@@ -74,15 +79,15 @@ class Verifier:
     def checksum_from_headers(
         self, file: FileRecord, headers: Mapping[str, str]
     ) -> Expected | None:
-        """Return what an answer with the whole object tells that its checksum is."""
+        """Return the checksum in the headers of a response with the complete object, or None."""
         if not self._job.options.verify:
             return None
         return self._source.checksum_in(headers, file.object)
 
     async def own_validator(self, file: FileRecord) -> str:
-        """Return the validator that the object itself has, whatever its listing tells.
+        """Request the object's own validator, which may differ from its listing.
 
-        Raises SOURCE_CHANGED where its size is not the listed one.
+        Raises SOURCE_CHANGED if its size differs from the listing, and as `Source.stat`.
         """
         found = await self._source.stat(file.name)
         if found.size != file.size:
@@ -96,7 +101,10 @@ class Verifier:
     async def check_transfer(
         self, transfer: Transfer, expected: Expected | None
     ) -> tuple[str, Mismatch | None]:
-        """Compare a file whose parts have arrived; without a second read where that can be."""
+        """Verify a file that arrived in parts, without a second read if possible.
+
+        Returns and raises as `check_file`.
+        """
         mismatch: Mismatch | None = None
         if expected and expected.algorithm == transfer.crc.name:
             lengths = [length for length, _ in transfer.ranges]
@@ -112,10 +120,11 @@ class Verifier:
     async def check_file(
         self, path: Path, file: FileRecord, expected: Expected | None
     ) -> tuple[str, Mismatch | None]:
-        """Read a file and compare it; return what it was compared with, and what does not fit.
+        """Read and verify a file. Return with what it was compared, and the mismatch, if any.
 
-        An MD5 that does not fit may be none: the ETag of an object that is encrypted with KMS only
-        looks like one. Then the store is asked.
+        If the MD5 from an ETag does not match, the checksum is requested, because the ETag of an
+        object that is encrypted with KMS only looks like an MD5. Raises OSError, and as
+        `Source.checksum`.
         """
         mismatch = await asyncio.to_thread(self.read, path, file, expected)
         if mismatch and mismatch.algorithm == "MD5" and expected == md5_etag(file.validator):
@@ -126,7 +135,7 @@ class Verifier:
         return label_of(file, expected), mismatch
 
     async def verify_staged(self, staging: Staging, files: Iterable[FileRecord]) -> VerifiedFiles:
-        """Compare staged files, and remove those that are not good."""
+        """Verify staged files, and delete those that are not good. Raises as `check_file`."""
         verified = VerifiedFiles([], [], [])
         for file in files:
             path = staging.staged_path(file)
@@ -135,7 +144,7 @@ class Verifier:
             except DownloaderError as error:
                 if error.code not in _GONE:
                     raise
-                log.warning("%s is not kept: %s", file.name, error)
+                log.warning("%s is deleted: %s", file.name, error)
                 path.unlink()
                 verified.gone.append((file, error))
                 continue
@@ -150,13 +159,13 @@ class Verifier:
     def check_body(
         self, body: bytearray | memoryview, file: FileRecord, expected: Expected | None
     ) -> Mismatch | None:
-        """Tell what does not fit of a file that is in memory."""
+        """Verify a file that is in memory. Return the mismatch, if any."""
         given = _compared_with(file, expected)
         mismatches = check_blocks([body], file.size, given, file.sha256)
         return mismatches[0] if mismatches else None
 
     def read(self, path: Path, file: FileRecord, expected: Expected | None) -> Mismatch | None:
-        """Read a file, and tell what does not fit. Blocks on the disk and raises OSError."""
+        """Read and verify a file. Return the mismatch, if any. Blocks, and raises OSError."""
         given = _compared_with(file, expected)
         if not given and not file.sha256:
             return None
@@ -175,12 +184,15 @@ class Verifier:
 
 
 def _compared_with(file: FileRecord, expected: Expected | None) -> list[Expected]:
-    """Return what a file is compared with beside its SHA-256: nothing where that was given."""
+    """Return the checksums to compare besides a given SHA-256. With that, there are none."""
     return [expected] if expected and not file.sha256 else []
 
 
 def block_of(expected: Expected | None, size: int) -> int | None:
-    """Return the bytes of the blocks that a composite checksum is made of, where all are alike."""
+    """Return the size in bytes of the blocks of a composite checksum.
+
+    The last block may be smaller. None if the others differ, or if the checksum is not composite.
+    """
     layout = expected.layout(size) if expected and expected.composite else None
     if not layout or len({part.length for part in layout[:-1]} | {layout[0].length}) > 1:
         return None
@@ -188,29 +200,29 @@ def block_of(expected: Expected | None, size: int) -> int | None:
 
 
 def label_of(file: FileRecord, expected: Expected | None) -> str:
-    """Return by what a file is verified, as its record keeps it; empty for nothing."""
+    """Return the `checksum` of a file's record: what it is compared with, empty for nothing."""
     if file.sha256:
         return f"SHA256:{file.sha256}"
     return expected.label if expected else ""
 
 
 def crc_for(expected: Expected | None) -> Crc:
-    """Return the CRC to take of the parts of an object: the store's own, if it has one."""
+    """Return the CRC to compute for the parts of an object: that of `expected` if it is a CRC."""
     return CRCS.get(expected.algorithm, DEFAULT_CRC) if expected else DEFAULT_CRC
 
 
 def mismatch_error(job: FetchJob, file: FileRecord, mismatch: Mismatch) -> DownloaderError:
-    """Return the error for a file that does not fit, although it was fetched twice."""
-    advice = "compare the object with its origin, then resume"
+    """Return the error for a file with a wrong checksum that was fetched twice."""
+    advice = "compare the object with the original, then resume"
     if mismatch.algorithm == "MD5":
         advice = (
-            "either the object is damaged, or the store's ETag is no MD5: then give the sha256 of"
-            " the file, or set verify to false"
+            "either the object is damaged, or the object store's ETag is not an MD5; in that case"
+            " give the sha256 of the file, or set verify to false"
         )
     return DownloaderError(
         ErrorCode.CHECKSUM_MISMATCH,
-        f"{job.source.uri_of(file.name)} arrived twice with a wrong checksum: {mismatch}; nothing"
-        f" of it is kept; {advice}",
+        f"{job.source.uri_of(file.name)} arrived twice with a wrong checksum: {mismatch}; the file"
+        f" is deleted; {advice}",
         algorithm=mismatch.algorithm,
         wanted=mismatch.wanted,
         got=mismatch.got,

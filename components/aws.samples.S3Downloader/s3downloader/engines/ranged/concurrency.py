@@ -1,4 +1,4 @@
-"""How many requests are under way at once, and how long one that failed waits for the next."""
+"""Limits how many requests run at once, and decides when a failed request is repeated."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ __all__ = ["REQUESTS", "ConcurrencyLimiter", "Retries"]
 T = TypeVar("T")
 
 REQUESTS = 64
-"""More requests than this are never under way for one download: each has a thread and a buffer."""
+"""The most requests that one download runs at once. Each has a thread and a buffer."""
 
 _AT_FIRST = 16
-_LATE = 0.05  # seconds to the first byte that leave room on the link for another request
+_LATE = 0.05  # seconds to the first byte; if it takes longer, one more request uses the link better
 _THROTTLE_INTERVAL = 1.0
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.1, 60.0
 _MOST_TRIES = {
@@ -29,13 +29,14 @@ _MOST_TRIES = {
     ErrorCode.CREDENTIALS_UNAVAILABLE: 1,
     ErrorCode.TIMEOUT: 100,
 }
-"""How often a fault is worth another try, if `retry_count` allows it; any other is not."""
+"""How often a request is repeated after each error, if `retry_count` allows it. Others: never."""
 
 
 class ConcurrencyLimiter:
-    """Slots for requests: at first few, more while the store is slow to begin, fewer when it balks.
+    """Limits the number of requests that run at once. Each request needs a slot.
 
-    There are never more than `ceiling`.
+    There are few slots at first. Their number grows while responses begin late, and is halved when
+    the object store is too busy. It is at most `ceiling`.
     """
 
     def __init__(self, ceiling: int, clock: Clock) -> None:
@@ -50,7 +51,7 @@ class ConcurrencyLimiter:
 
     @asynccontextmanager
     async def slot(self) -> AsyncIterator[None]:
-        """Hold a slot, once it is this one's turn."""
+        """Wait for a slot, and hold it while the context is active. First come, first served."""
         if self._waiting or self._in_use >= self.limit:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
@@ -59,7 +60,7 @@ class ConcurrencyLimiter:
             except asyncio.CancelledError:
                 if waiter.done() and not waiter.cancelled():
                     self.release()
-                elif waiter in self._waiting:  # or it was passed over meanwhile
+                elif waiter in self._waiting:  # it is not if _wake_waiters has removed it
                     self._waiting.remove(waiter)
                 raise
         else:
@@ -70,22 +71,22 @@ class ConcurrencyLimiter:
             self.release()
 
     async def wait_for_slot(self) -> None:
-        """Return once a slot is free and nobody waits for it."""
+        """Wait until a slot is free that no other request waits for."""
         while self._waiting or self._in_use >= self.limit:
             self._vacant.clear()
             await self._vacant.wait()
 
     def acquire(self) -> None:
-        """Take a vacant slot, to be released later."""
+        """Take a slot that is free. It must be released later."""
         self._in_use += 1
 
     def release(self) -> None:
-        """Give a slot back."""
+        """Release a slot."""
         self._in_use -= 1
         self._wake_waiters()
 
     def on_throttled(self) -> None:
-        """The store is too busy: let half as many requests go on, at most once a second."""
+        """Halve the number of slots, at most once a second: the object store is too busy."""
         now = self._clock.monotonic()
         if now - self._throttled_at >= _THROTTLE_INTERVAL:
             self._throttled_at = now
@@ -93,7 +94,10 @@ class ConcurrencyLimiter:
             self._successes = 0
 
     def on_success(self, first_byte: float) -> None:
-        """A request went well; its first byte came after so many seconds."""
+        """Record that a request succeeded, whose first byte came after `first_byte` seconds.
+
+        After enough successes, there is one more slot.
+        """
         if self.limit < min(self._ceiling, _AT_FIRST) or first_byte > _LATE:
             self._successes += 1
         if self._successes > self.limit and self.limit < self._ceiling:
@@ -112,7 +116,7 @@ class ConcurrencyLimiter:
 
 
 class Retries:
-    """Decides what becomes of a request that failed, try after try without progress."""
+    """Decides whether and when a failed request is repeated. Counts attempts without progress."""
 
     def __init__(
         self,
@@ -120,22 +124,22 @@ class Retries:
         clock: Clock,
         on_wait: Callable[[DownloaderError, float], None] = lambda *_: None,
     ) -> None:
-        """`on_wait` is told of each fault that is worth another try, and of the seconds to it."""
+        """`on_wait` is called before each pause, with the error and the seconds of the pause."""
         self._retry_count = retry_count
         self._clock = clock
         self._on_wait = on_wait
         self._tries = 0
 
     def progress(self) -> None:
-        """Something has arrived: the tries count anew."""
+        """Record that bytes have arrived, and count attempts from 0 again."""
         self._tries = 0
 
     async def after(self, error: DownloaderError) -> None:
-        """Return when it is time to ask again, or raise `error` where that would be in vain.
+        """Wait until the request may be repeated, or raise `error` if it should not be.
 
-        The waits double with each try, with jitter, to at most a minute; a store that asks for
-        more time gets that, to at most a minute too. Where the network is away, a few tries show
-        it: then the download waits as a whole.
+        Pauses double with each attempt, with jitter, up to a minute. A Retry-After of the object
+        store makes a pause longer, also up to a minute. After a few failures of the network,
+        `error` is raised, and the download waits as a whole.
         """
         self._tries += 1
         most = min(self._retry_count, _MOST_TRIES.get(error.code, 0))
@@ -148,7 +152,7 @@ class Retries:
         await self._clock.sleep(seconds)
 
     async def until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask until there is an answer, or raise the error that is left."""
+        """Call `ask` until it succeeds, and return its result. Raises as `after`."""
         while True:
             try:
                 return await ask()

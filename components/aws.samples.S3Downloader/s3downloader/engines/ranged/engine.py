@@ -1,10 +1,11 @@
-"""The engine that goes on inside a file: ranges of objects, pinned, journaled and verified.
+"""The engine ranged: requests ranges of objects, and continues inside files.
 
-Memory, whatever the size of the objects: requests x (2 x `SMALL_OBJECT_BYTES` + about 0.1 MiB).
-A request in flight has a thread, a buffer of `SMALL_OBJECT_BYTES` (256 KiB), and for a small file
-that comes in pieces its body of at most as much again. There are 16 requests at first and never
-more than `REQUESTS` (64). Beside it, 56 bytes for each part of the files that are under way, and a
-record of a few hundred bytes for each small file that waits to be synced.
+Memory does not depend on the size of the objects. It is the number of requests times
+(2 x `SMALL_OBJECT_BYTES` + about 0.1 MiB). Each request has a thread, a buffer of up to
+`SMALL_OBJECT_BYTES` (256 KiB), and for a small file that arrives in pieces, a body of up to the
+same size. There are 16 requests at first, and never more than `REQUESTS` (64). In addition, each
+part of a file in transit needs 56 bytes, and each small file that waits for its sync needs a record
+of a few hundred bytes.
 """
 
 from __future__ import annotations
@@ -38,10 +39,10 @@ _NAME = "ranged"
 
 
 class RangedEngine:
-    """Fetches ranges over HTTP. What has arrived is kept through pause, kill and power loss.
+    """Fetches files in ranges. What has arrived is kept after a pause, a kill and a loss of power.
 
-    A request that brings no byte for the patience of the client's transport is dropped and made
-    again.
+    A request that delivers almost nothing in the time limit of the client's transport is dropped
+    and repeated.
     """
 
     def __init__(
@@ -62,10 +63,10 @@ class RangedEngine:
     async def recover(
         self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink
     ) -> StagingSession:
-        """Report those of `files` that an earlier fetch left whole; keep what can be continued.
+        """Recover complete files, and keep what can be continued, see `Engine.recover`.
 
-        A file that arrived but was not brought to safety when the power failed is continued from
-        what its journal knows.
+        A file that was complete but not reported yet is also continued from its journal: bytes
+        that were not synced before a loss of power are fetched again.
         """
         staging = self._staging(job)
         continued = await asyncio.to_thread(staging.continued)
@@ -78,9 +79,9 @@ class RangedEngine:
         return StagingSession(job, sink, self._fetch)
 
     async def _fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
-        """Fetch and verify every file, or raise DownloaderError for the first that cannot be had.
+        """Fetch and verify all files, see `FetchSession.fetch`.
 
-        What is on its way when it is cancelled or raises is kept, and continued by the next fetch.
+        If it is cancelled or raises, files in transit are kept, and the next fetch continues them.
         """
         staging = self._staging(job)
         await asyncio.to_thread(staging.make)
@@ -115,7 +116,7 @@ class RangedEngine:
             trim()
 
     def _source(self, job: FetchJob) -> Source:
-        """Open the source of a job, whose requests are repeated by the rules of the fetch."""
+        """Open the source of a job. It repeats no requests, because the fetch does that."""
         accelerate = job.options.s3_transfer_acceleration
         return self._sources.open(job.source, accelerate=accelerate, retry_count=0)
 
@@ -131,9 +132,9 @@ class RangedEngine:
     async def _partial_files(
         self, staging: Staging, files: AsyncIterable[FileRecord]
     ) -> dict[int, _Left]:
-        """Return what is here of the files that can be continued, by number.
+        """Return what is on disk of the files that can be continued, by number.
 
-        Removes what belongs to files that are not planned any more.
+        Deletes files that are no longer planned.
         """
         partial: dict[int, _Left] = {}
         continued = await asyncio.to_thread(staging.continued)
@@ -158,7 +159,10 @@ class RangedEngine:
 
 
 class _Left(NamedTuple):
-    """How many bytes are here of a file, and the validator of their object if it is not listed."""
+    """A file that can be continued: its bytes on disk, and its object's own validator.
+
+    `own` is empty if the listing has the same validator.
+    """
 
     size: int = 0
     own: str = ""

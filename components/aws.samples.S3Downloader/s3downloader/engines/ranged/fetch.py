@@ -1,4 +1,4 @@
-"""One fetch by ranges: small files with one request each, large ones part by part."""
+"""Runs one fetch: small files with one request each, large files in parts."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _FetchFile = Callable[[FileRecord, FileRecord], Awaitable[None]]
-"""Fetches a file, which comes first as it is listed, then with its object's own validator."""
+"""Fetches a file. Gets it twice: as it is listed, and with the validator to pin requests to."""
 
 _MOST_WHOLE = 2
-"""How often a file that cannot be continued comes over the wire."""
+"""How often a file that cannot be continued is fetched at most."""
 
-_VOIDING = {ErrorCode.SOURCE_CHANGED, ErrorCode.CHECKSUM_MISMATCH, ErrorCode.OBJECT_NOT_FOUND}
-"""Faults after which nothing that is there of a file is worth keeping."""
+_DELETING = {ErrorCode.SOURCE_CHANGED, ErrorCode.CHECKSUM_MISMATCH, ErrorCode.OBJECT_NOT_FOUND}
+"""Codes of errors after which all that has arrived of a file is deleted."""
 
 
 class Fetch:
-    """One fetch: files are begun while there is room for requests, then fetched side by side."""
+    """Fetches the files of a job. Starts files while request slots are free."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Fetch:
         features: ServerFeatures,
         own_validators: Mapping[int, str],
     ) -> None:
-        """`own_validators` are those that differ from the listing, by the numbers of files."""
+        """`own_validators` are those that differ from the listing, by file number."""
         self._job = job
         self._staging = staging
         self._disk = disk
@@ -85,7 +85,7 @@ class Fetch:
         self._faults = Faults()
 
     async def run(self, files: AsyncIterable[FileRecord]) -> None:
-        """Go through `files`; raise DownloaderError for the first that cannot be had."""
+        """Fetch and verify all files, see `FetchSession.fetch`."""
         self._working = asyncio.create_task(self._guarded(self._work(files)))
         checkpointing = asyncio.create_task(self._guarded(self._checkpointer.run()))
         try:
@@ -102,7 +102,7 @@ class Fetch:
         await self._guarded(self._checkpointer.finish())
 
     def _fail(self, error: Exception) -> None:
-        """Let `error` end the fetch."""
+        """End the fetch with `error`."""
         self._faults.ending(error)
         if self._working:
             self._working.cancel()
@@ -120,7 +120,7 @@ class Fetch:
             await self._guarded(self._feed(group, files))
 
     async def _feed(self, group: TaskGroup, files: AsyncIterable[FileRecord]) -> None:
-        """Begin one file after the other, as long as those before leave room for a request."""
+        """Start one file after the other, whenever earlier files leave a request slot free."""
         async for file in files:
             await self._limiter.wait_for_slot()
             if file.size <= SMALL_OBJECT_BYTES:
@@ -134,12 +134,12 @@ class Fetch:
                 await queued.wait()
 
     async def _attempt(self, file: FileRecord, fetch: _FetchFile) -> None:
-        """Fetch a file; a fault of its object alone waits until the other files are through."""
+        """Fetch a file. An error of its object alone is recorded, and raised after other files."""
         try:
             await self._fetch_pinned(file, fetch)
             self._features.broken.pop(self._name(file), None)
         except DownloaderError as error:
-            if error.code in _VOIDING:
+            if error.code in _DELETING:
                 await self._give_up(file)
             self._sink.failed(file, error.code, error.message)
             if error.code not in OF_ONE_OBJECT:
@@ -148,7 +148,7 @@ class Fetch:
             self._faults.of_object(error)
 
     async def _fetch_pinned(self, file: FileRecord, fetch: _FetchFile) -> None:
-        """Fetch a file by the validator that its listing tells, or else by its object's own."""
+        """Fetch a file with its listed validator, or else with its object's own."""
         pinned = await self._pins.of(file)
         try:
             await fetch(file, pinned)
@@ -163,25 +163,28 @@ class Fetch:
             await fetch(file, fallback)
 
     def _can_continue(self, pinned: FileRecord) -> bool:
-        """Whether a request for a file that breaks off can be followed by one for the rest."""
+        """Return whether the rest of a file can be requested after a request breaks off."""
         return bool(pinned.validator) and not self._features.ranges.is_ignored
 
     def _count_restart(self, file: FileRecord) -> None:
-        """Let a file that cannot be continued be fetched anew, once."""
+        """Count that a file that cannot be continued is fetched again.
+
+        Raises ENGINE_FAILED if it has been fetched _MOST_WHOLE times.
+        """
         self._features.broken[self._name(file)] += 1
         if self._features.broken[self._name(file)] < _MOST_WHOLE:
             return
         del self._features.broken[self._name(file)]
         raise DownloaderError(
             ErrorCode.ENGINE_FAILED,
-            f"{self._job.source.uri_of(file.name)} broke off twice, and cannot be continued: its"
-            " store does not heed Range, or tells neither ETag nor date; resume to fetch it anew",
+            f"{self._job.source.uri_of(file.name)} broke off twice and cannot be continued: the"
+            " object store ignores Range, or gives neither ETag nor date; resume to fetch it again",
         )
 
-    # --- Small files: one request, in memory until they are whole --------------------------------
+    # --- Small files: one request, in memory until they are complete -----------------------------
 
     async def _attempt_small(self, file: FileRecord) -> None:
-        """Fetch a file with the slot that was taken for it."""
+        """Fetch a small file. Its request slot has already been taken, and is released here."""
         try:
             await self._attempt(file, self._fetch_small)
         finally:
@@ -201,7 +204,7 @@ class Fetch:
         self._checkpointer.arrived(msgspec.structs.replace(file, checksum=label))
 
     async def _download_small(self, file: FileRecord) -> tuple[str, Mismatch | None]:
-        """Fetch and write a file; return by what it is verified, and what does not fit."""
+        """Fetch and write a small file. Return as `Verifier.check_file`."""
         path = self._staging.target(file.number)
         small = SmallFile(file, path, self._disk, self._verifier)
         retries = self._retries(file)
@@ -213,7 +216,7 @@ class Fetch:
             try:
                 is_here = await self._ask(file, small.missing, small.handler(), retries)
             except RangesIgnoredError:
-                if not small.arrived:  # all of it was asked for
+                if not small.arrived:  # the request was for the complete object
                     raise
         if not file.size:
             await self._in_thread(small.put_empty)
@@ -222,12 +225,12 @@ class Fetch:
             return await self._verifier.check_file(path, file, small.expected)
         return label_of(file, small.expected), None
 
-    # --- Large files: parts, journaled -----------------------------------------------------------
+    # --- Large files: in parts, with a journal ---------------------------------------------------
 
     async def _fetch_large(
         self, file: FileRecord, pinned: FileRecord, *, queued: asyncio.Event
     ) -> None:
-        """Fetch a file part by part; `queued` is set once its requests stand in line."""
+        """Fetch a large file in parts. Sets `queued` when its requests wait for slots."""
         retries = self._retries(file)
         expected = await retries.until_answered(lambda: self._verifier.expected(pinned))
         transfer = await uninterrupted(self._open(pinned, file.validator, expected))
@@ -269,18 +272,18 @@ class Fetch:
         return transfer
 
     async def _fetch_missing(self, transfer: Transfer, queued: asyncio.Event) -> None:
-        """Fetch what is missing of a file: by ranges, or else all of it with one request."""
+        """Fetch what is missing of a file in ranges, or the complete object in one request."""
         if self._can_continue(transfer.file):
-            with contextlib.suppress(RangesIgnoredError):  # which is heeded from now on
+            with contextlib.suppress(RangesIgnoredError):  # _can_continue is false from now on
                 await self._fetch_parts(transfer, queued)
                 return
         await self._fetch_whole(transfer, queued)
 
     async def _fetch_whole(self, transfer: Transfer, queued: asyncio.Event) -> None:
-        """Fetch a file from its first byte to its last over one connection.
+        """Fetch a file in one request, from its first byte to its last.
 
-        What is there already is passed over, or given up where nothing tells that it is of the
-        same object.
+        Bytes that have already arrived are skipped. Without a validator they are discarded,
+        because nothing shows that they belong to the same version of the object.
         """
         file = transfer.file
         retries = self._retries(file)
@@ -305,7 +308,7 @@ class Fetch:
                 await self._ask(file, None, handler, retries)
 
     async def _fetch_parts(self, transfer: Transfer, queued: asyncio.Event) -> None:
-        """Fetch what is missing of a file, over as many connections as it may have."""
+        """Fetch what is missing of a file in ranges, with up to `concurrency` requests at once."""
         count = min(self._job.options.concurrency, transfer.parts_waiting)
         connections = [self._fetch_some(transfer) for _ in range(count)]
         if connections:
@@ -313,7 +316,7 @@ class Fetch:
             await run_all(*connections)
 
     async def _fetch_some(self, transfer: Transfer) -> None:
-        """Fetch parts of a file, one after the other, until none is left."""
+        """Fetch parts of a file one after the other, until none is left."""
         retries = self._retries(transfer.file)
         while (index := transfer.claim()) is not None:
 
@@ -327,7 +330,7 @@ class Fetch:
                     handler = ResponseHandler(on_chunk, partial(transfer.rewind, before))
                     await self._ask(transfer.file, transfer.missing(index), handler, retries)
 
-    # --- What both have in common ----------------------------------------------------------------
+    # --- Both ------------------------------------------------------------------------------------
 
     async def _ask(
         self,
@@ -336,10 +339,10 @@ class Fetch:
         handler: ResponseHandler,
         retries: Retries,
     ) -> bool:
-        """Make one request, and tell whether it brought all that it asked for.
+        """Send one request. Return whether it delivered all that was requested.
 
-        If it did not, return when it is time for the next. What came is progress where it is more
-        than a drip, and was not undone.
+        If it did not, wait until the next attempt, then return False. At least LEAST_BYTES that
+        were not discarded count as progress. Raises if there should be no other attempt.
         """
         count = 0
 
@@ -369,7 +372,7 @@ class Fetch:
         return True
 
     def _retries(self, file: FileRecord) -> Retries:
-        """Return what decides on further requests for a file, and reports those that failed."""
+        """Return the Retries for requests of a file. It reports failed requests to the sink."""
 
         def report(error: DownloaderError, seconds: float) -> None:
             due = self._clock.now() + seconds
@@ -378,17 +381,17 @@ class Fetch:
         return Retries(self._job.options.retry_count, self._clock, report)
 
     def _mismatched(self, file: FileRecord, mismatch: Mismatch) -> None:
-        """Report a file that arrived damaged, and is fetched again at once."""
+        """Report that a file arrived with a wrong checksum, and is fetched again at once."""
         now = self._clock.now()
         self._sink.failed(file, ErrorCode.CHECKSUM_MISMATCH, str(mismatch), next_attempt=now)
 
     async def _give_up(self, file: FileRecord) -> None:
-        """Keep nothing of a file."""
+        """Delete all that has arrived of a file."""
         await self._wait_for_threads()
         await uninterrupted(self._checkpointer.give_up(file))
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
-        """Run what blocks on the disk. Once it has begun it ends, whoever is cancelled."""
+        """Run a function that blocks on the disk. It runs to its end, even after cancellation."""
         future = self._threads.submit(function, *arguments)
         self._blocking.add(future)
         future.add_done_callback(self._blocking.discard)

@@ -1,15 +1,19 @@
-"""What is known of a file that is under way, kept beside it: one record for each way to die.
+"""The journal of a file in transit, stored beside it. It records how much of each part has arrived.
 
-- The live record has a slot for each part, written after each chunk and never synced. It survives
-  the process, as the chunk in the page cache does, and counts under the boot that wrote it alone.
-- The synced record is written after the data that it tells of was synced. It survives a loss of
-  power. There are two copies, written in turn: a loss of power can damage only the newer one.
+It has one record for each kind of failure:
 
-Both have a check sum for every unit that is written at once. The head says what the file is of.
+- The live record has a slot for each part. A slot is written after each chunk and never synced.
+  Like the chunk in the page cache, it survives kill -9. It is valid only in the boot in which it
+  was written.
+- The synced record is written after its data was synced. It survives a loss of power. There are two
+  copies, written in turn, so a loss of power can damage only the newer one.
 
-Another version of the downloader may have written it. Fields that are added to the head are passed
-over by an earlier one, which never writes a head again. Whatever it may not pass over raises the
-head's `version`: then the file is begun anew. It is too where the head names an unknown CRC.
+Each slot and each copy has a checksum. The head says to which object the file belongs.
+
+Another version of the downloader may have written the journal. Unknown fields of the head are
+ignored, and a head is never written again. If ignoring a new field would be wrong, the head's
+`version` is raised. A file whose journal has another version, or an unknown CRC, is fetched from
+its beginning.
 """
 
 from __future__ import annotations
@@ -32,17 +36,20 @@ __all__ = ["Head", "Journal"]
 
 _VERSION = 1
 _HEAD_BYTES = 4_096
-_PREFIX = struct.Struct("<II")  # length and check sum of the head
-_SLOT = struct.Struct("<QQQI4x")  # done, CRC, boot, check sum
-_COPY = struct.Struct("<QI4x")  # sequence number and check sum of a copy
+_PREFIX = struct.Struct("<II")  # length and checksum of the head
+_SLOT = struct.Struct("<QQQI4x")  # done, CRC, boot, checksum
+_COPY = struct.Struct("<QI4x")  # sequence number and checksum of a copy
 _PART = struct.Struct("<QQ")  # done, CRC
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What a file is of: the object's version, how it is cut, and which CRC its parts have.
+    """Describes a file in transit.
 
-    `validator` is the one that its listing tells, `own` the one that the object itself has where
-    that is another. `inode` is that of the file on disk.
+    - `validator` is that of the listing.
+    - `layout` is how the object is divided into parts.
+    - `crc` is the name of the CRC that is computed for each part.
+    - `inode` is that of the file on disk.
+    - `own` is the object's own validator, empty if it does not differ from the listing.
     """
 
     validator: str = msgspec.field(name="etag")
@@ -54,25 +61,25 @@ class Head(msgspec.Struct, frozen=True):
 
     @property
     def pin(self) -> str:
-        """The validator of the object that the bytes are of, empty for none."""
+        """The validator of the object to which the bytes belong, empty for none."""
         return self.own or self.validator
 
     def continues(self, validator: str) -> bool:
-        """Tell whether the file can be continued where the listing tells `validator`.
+        """Return whether the file can be continued if the listing has `validator`.
 
-        Without any validator it cannot: nothing tells that the object is the same.
+        Without any validator it cannot, because nothing shows that the object is the same.
         """
         is_listed = validators.same(self.validator, validator) or not (self.validator or validator)
         return bool(self.pin) and is_listed
 
 
 class Journal:
-    """The journal of one file, open. Its methods block on the disk and raise OSError."""
+    """The open journal of one file. Its methods block on the disk and raise OSError."""
 
     def __init__(self, descriptor: int, head: Head, disk: Disk, sequence: int = 0) -> None:
         self.head = head
         self.synced = [PartState()] * len(head.layout)
-        """How far the parts were when that was last written down for good."""
+        """The states of the parts in the synced record."""
         self._descriptor = descriptor
         self._disk = disk
         self._sequence = sequence
@@ -82,7 +89,7 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path, head: Head, disk: Disk) -> Journal:
-        """Make the journal of a file of which nothing is there yet."""
+        """Create the journal of a file of which nothing has arrived yet."""
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             journal = cls(descriptor, head, disk)
@@ -98,7 +105,7 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path, disk: Disk) -> tuple[Journal, list[PartState]] | None:
-        """Return the journal and how far its parts are; None where it cannot be read."""
+        """Return the journal and the states of its parts, None if it is missing or invalid."""
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -115,15 +122,15 @@ class Journal:
         return None
 
     def record(self, index: int, state: PartState) -> None:
-        """Write down how far a part is, for as long as this boot lasts.
+        """Write the state of a part to the live record, without a sync.
 
-        One slot is written at once: a kill comes before or after it, never within.
+        The slot is written in one call, so a kill cannot leave a part of it.
         """
         packed = _SLOT.pack(state.done, state.crc, self._boot, _slot_check(state, self._boot))
         self._disk.write(self._descriptor, packed, self._slots + index * _SLOT.size)
 
     def commit(self, states: Sequence[PartState]) -> None:
-        """Write down how far all parts are, for good. What they tell of must be synced already."""
+        """Write the states of all parts to the synced record. Their data must be synced before."""
         self._sequence += 1
         body = b"".join(_PART.pack(state.done, state.crc) for state in states)
         check = zlib.crc32(body, self._sequence)
@@ -133,7 +140,7 @@ class Journal:
         self.synced = list(states)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the journal."""
         os.close(self._descriptor)
 
     @property
@@ -164,13 +171,13 @@ class Journal:
         ]
 
     def _read_copy(self, number: int) -> tuple[int, list[PartState]]:
-        """Return the sequence number and the states of a copy; 0 for one that is damaged."""
+        """Return the sequence number and the states of a copy. The number is 0 if it is damaged."""
         offset = self._copies + number * self._copy_bytes
         raw = os.pread(self._descriptor, self._copy_bytes, offset)
         body = raw[_COPY.size :]
         if len(raw) == self._copy_bytes:
             sequence, check = _COPY.unpack_from(raw)
-            # The check sum has room for 32 bits of the number, which never needs more.
+            # The checksum includes 32 bits of the number, which are always enough.
             if 0 < sequence <= 0xFFFFFFFF and check == zlib.crc32(body, sequence):
                 return sequence, [PartState(*part) for part in _PART.iter_unpack(body)]
         return 0, [PartState()] * len(self.head.layout)

@@ -1,8 +1,9 @@
-"""The validator that the requests for a file are pinned to: that of its listing, or its object's.
+"""Chooses the validator to which the requests for a file are pinned.
 
-A store may list other validators than its objects have, for good: another ETag, or none. Then the
-object's own one counts, so that all bytes of a file are of one state of it; whether the source has
-changed is still told by its listing, which is compared with the listing before.
+Usually that is the validator in the listing. But some object stores permanently list other
+validators than their objects have, or none. Then requests are pinned to the object's own validator,
+so that all bytes of a file are from one version of the object. Changes of the source are still
+noticed, because listings are compared with each other.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Pins:
-    """The validators of the files of one fetch."""
+    """The validators of the files of one fetch. Methods with requests raise DownloaderError."""
 
     def __init__(
         self,
@@ -36,9 +37,9 @@ class Pins:
         retries: Callable[[FileRecord], Retries],
         own: Mapping[int, str],
     ) -> None:
-        """`own` are those, by the files' numbers, that are known to differ from the listing.
+        """`own` has the objects' own validators that differ from the listing, by file number.
 
-        `retries` makes what decides on further requests for a file.
+        `retries` returns the Retries for requests of a file.
         """
         self._job = job
         self._verifier = verifier
@@ -47,38 +48,45 @@ class Pins:
         self._own = dict(own)
 
     async def of(self, file: FileRecord) -> FileRecord:
-        """Return a file with the validator of its object, empty where neither tells one."""
+        """Return a file with the validator to which its requests are pinned.
+
+        It is empty if neither the listing nor the object has one.
+        """
         if not file.validator and file.number not in self._own:
             self._own[file.number] = await self._ask(file)
         own = self._own.get(file.number)
         return file if own is None else msgspec.structs.replace(file, validator=own)
 
     async def fallback(self, file: FileRecord, refused: FileRecord) -> FileRecord | None:
-        """Return the file by its object's own validator, where another one was refused.
+        """Return the file with its object's own validator, after the listed one was refused.
 
-        None where the object has changed, for all that is known: the source is to be listed again.
+        None if the object may have changed. Then the source must be listed again.
         """
         root = self._job.source.root
         may_differ = self._job.relisted or root in self._features.unlike_listed
         if refused is not file or not may_differ:
             return None
         own = await self._ask(file)
-        if own == file.validator:  # to the letter: a weak one is refused for a strong one
+        if own == file.validator:  # not a weak comparison: If-Match refuses a weak ETag
             return None
-        log.info("%s: %s is fetched as %r, not as listed", self._job.download_id, file.name, own)
+        name = f"{self._job.download_id}: {file.name}"
+        log.info("%s is fetched with its own validator %r", name, own)
         self._features.unlike_listed.add(root)
         self._own[file.number] = own
         return msgspec.structs.replace(file, validator=own)
 
     def confirm(self, file: FileRecord, fetched: FileRecord) -> None:
-        """Note that a file has been fetched: by the listed validator, its source's are the own."""
+        """Record that a file was fetched, and with which validator.
+
+        If it was the listed one, objects of this source have the validators of their listing.
+        """
         if fetched is file:
             self._features.unlike_listed.discard(self._job.source.root)
 
     async def check_unchanged(self, file: FileRecord, fetched: FileRecord) -> None:
-        """See that an object whose listing tells no validator is still the one that was fetched.
+        """Check that an object without a listed validator is still the one that was fetched.
 
-        Raises SOURCE_CHANGED.
+        Raises SOURCE_CHANGED if it is not.
         """
         if file.validator:
             return
@@ -87,8 +95,8 @@ class Pins:
             return
         raise DownloaderError(
             ErrorCode.SOURCE_CHANGED,
-            f"{self._job.source.uri_of(file.name)} was replaced while it was fetched; what is there"
-            " of it is given up",
+            f"{self._job.source.uri_of(file.name)} was replaced while it was fetched; what has"
+            " arrived of it is deleted",
         )
 
     async def _ask(self, file: FileRecord) -> str:

@@ -1,4 +1,4 @@
-"""Requests for the bytes of the objects of a source, asked again only where a refusal tells how."""
+"""Requests bytes of the objects of a source. Repeats a request only if the refusal says how."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ __all__ = ["SourceReader"]
 
 
 class SourceReader:
-    """Reads objects of one source, pinned to a validator each; tries nothing again by itself."""
+    """Reads objects of one source. Each request is pinned to the object's validator.
+
+    After other errors than a refusal that says how, repeating is up to the caller.
+    """
 
     def __init__(
         self,
@@ -39,16 +42,19 @@ class SourceReader:
     async def read(
         self, file: FileRecord, span: tuple[int, int] | None, handler: ResponseHandler
     ) -> float:
-        """Hand the bytes of `span`, from its start to before its end, to `handler`, as they come.
+        """Request a range of an object, and pass its bytes to `handler` as they arrive.
 
-        Without a span the whole object is asked for. `file.validator` is the one that it must
-        have, empty for any.
+        `span` is the requested range: the offset of its first byte, and the offset after its last
+        byte. None requests the complete object. The object must have the validator
+        `file.validator`, if that is not empty.
 
-        Returns the seconds until the store began to answer. Raises RangesIgnoredError where the
-        store answers with other bytes, SOURCE_CHANGED where the object is another one now,
-        NETWORK_UNREACHABLE, TIMEOUT, STALLED, ACCESS_DENIED and the like, and what `handler`
-        raises. Cancelled, it hands over what has arrived until then, in the kernel too. When it has
-        returned, raised or been cancelled, `handler` is not called any more.
+        Returns the seconds until the response began. When cancelled, it first passes on all bytes
+        that have arrived, including those that the kernel still holds. After `read` has returned or
+        raised, `handler` is not called.
+
+        Raises RangesIgnoredError if the object store sends other bytes, SOURCE_CHANGED if the
+        object has changed, NETWORK_UNREACHABLE, TIMEOUT, STALLED, the error of a refusal, such as
+        ACCESS_DENIED, and what `handler` raises.
         """
         ranges = self._features.ranges
         is_first = bool(span) and await ranges.acquire()
@@ -57,7 +63,7 @@ class SourceReader:
         )
         try:
             if span and ranges.is_ignored:
-                raise RangesIgnoredError(requested, "known of the store")
+                raise RangesIgnoredError(requested, "known from an earlier response")
             with_checksum = bool(handler.on_headers) and not span
             request = self._source.request(file.object, span, with_checksum=with_checksum)
             return await self._ask(requested, request, handler)
@@ -71,7 +77,10 @@ class SourceReader:
     async def _ask(
         self, requested: ObjectRequest, request: Request, handler: ResponseHandler
     ) -> float:
-        """Make one request, a few times where a refusal tells how."""
+        """Send a request. Repeat it, up to TRIES times in all, if the refusal says how.
+
+        Returns the seconds until the response began.
+        """
         keys = await self._client.credentials.get()
         is_plain = False
         for _ in range(TRIES):
@@ -95,7 +104,7 @@ class SourceReader:
         raise with_retry_after(error, refusal.headers)
 
     async def _receive(self, request: HttpRequest, receiver: RangeReceiver) -> Completion:
-        """Make one request; nothing is left of a response that turns out to be of no use."""
+        """Send one request and receive its response. Discard a response that is useless."""
         try:
             completion = await self._fetch(request, receiver)
             if not receiver.is_finished:

@@ -1,4 +1,4 @@
-"""What the responses of a server have shown of it, for as long as the engine lives."""
+"""Remembers what responses have shown of a server, for as long as the engine exists."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["RangeSupport", "ServerFeatures"]
 log = logging.getLogger(__name__)
 
 _REMEMBERED = 3_600.0
-"""Seconds after which a store is asked for ranges again: a proxy before it may be gone."""
+"""Seconds after which ranges are requested again. A proxy that ignored them may be gone by then."""
 
 
 class RangeSupport:
-    """Whether a server honors Range. Until that is known, one request for a range goes alone."""
+    """Whether a server honors Range. Until that is known, the first range request runs alone."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -27,13 +27,13 @@ class RangeSupport:
 
     @property
     def is_ignored(self) -> bool:
-        """Whether the store is to be asked for whole objects only."""
+        """Whether only complete objects should be requested, because Range is ignored."""
         return self._clock.monotonic() < self._ignored_until
 
     async def acquire(self) -> bool:
-        """Return when a range may be asked for, and whether this is the request that finds out.
+        """Wait until a range may be requested. Return whether this is the first such request.
 
-        That one calls `release` when it is over.
+        If it is, the caller must call `release` when the request has ended.
         """
         if self._is_honored or self.is_ignored:
             return False
@@ -44,30 +44,32 @@ class RangeSupport:
         return True
 
     def release(self) -> None:
-        """Let the requests go that wait for this one, whatever it found out."""
+        """Start the requests that wait for the first one, whatever its result was."""
         if self._first:
             self._first.set()
             self._first = None
 
     def on_honored(self) -> None:
-        """A response had the range that was asked for."""
+        """Record that a response had the requested range."""
         self._is_honored = True
         self.release()
 
     def on_ignored(self) -> None:
-        """A response had other bytes."""
+        """Record that a response had other bytes than the requested range."""
         if not self.is_ignored:
-            log.warning("the store does not heed Range: objects come whole, one request each")
+            log.warning(
+                "the object store ignores Range; each object is fetched completely in one request"
+            )
         self._is_honored = False
         self._ignored_until = self._clock.monotonic() + _REMEMBERED
 
 
 class ServerFeatures:
-    """What all fetches of an engine share."""
+    """What is known of the servers, shared by all fetches of an engine."""
 
     def __init__(self, clock: Clock) -> None:
         self.ranges = RangeSupport(clock)
         self.unlike_listed: set[str] = set()
-        """Roots of sources whose objects have other validators than their listing tells."""
+        """Roots of sources whose objects have other validators than their listing."""
         self.broken: Counter[tuple[str, int]] = Counter()
-        """How often a file could not be continued, by download and number."""
+        """How often a file that cannot be continued broke off, by download_id and file number."""

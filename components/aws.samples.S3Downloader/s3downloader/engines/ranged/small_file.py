@@ -1,4 +1,4 @@
-"""A small file on its way: in memory until it is whole, then written and compared."""
+"""A small file in transit: in memory until it is complete, then written and verified."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ __all__ = ["SmallFile"]
 
 
 class SmallFile:
-    """Takes the bytes of a small file in a thread, and puts them at `path`.
+    """Collects the bytes of a small file, and writes them to `path` when it is complete.
 
-    `file.validator` is the validator of its object. Errors of the disk are OSError.
+    `file.validator` is the object's own validator. The callbacks of `handler` run in the thread
+    that reads the response, may block on the disk, and raise OSError.
     """
 
     def __init__(self, file: FileRecord, path: Path, disk: Disk, verifier: Verifier) -> None:
         self.arrived = 0
-        """How many bytes are here."""
+        """How many bytes have arrived."""
         self.expected: Expected | None = None
-        """What the store told of its bytes."""
+        """The object store's checksum, from the headers of the response."""
         self.mismatch: Mismatch | None = None
-        """What does not fit, once it is written."""
+        """The mismatch that was found after writing the file, if any."""
         self._file = file
         self._path = path
         self._disk = disk
@@ -36,21 +37,21 @@ class SmallFile:
 
     @property
     def missing(self) -> tuple[int, int] | None:
-        """The range to ask for, None for all of it."""
+        """The range to request (first offset, offset after the last byte), None for all."""
         return (self.arrived, self._file.size) if self.arrived else None
 
     def handler(self) -> ResponseHandler:
-        """Return what takes the response to a request for what is missing."""
+        """Return the callbacks for the response to a request for `missing`."""
         on_headers = None if self.arrived else self._on_headers
         return ResponseHandler(self._on_chunk, self.drop, on_headers)
 
     def drop(self) -> None:
-        """Forget what is here."""
+        """Discard what has arrived."""
         self.arrived = 0
         self._body.clear()
 
     def put_empty(self) -> None:
-        """Write a file of no bytes, which no answer brings."""
+        """Write an empty file. A response without bytes does not call `on_chunk`."""
         self._put(self._body)
 
     def _on_headers(self, headers: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""A file whose parts arrive one by one, in any order, through any number of interruptions."""
+"""A large file in transit: writes chunks in their places, and continues after interruptions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _BLOCK = 1 << 20
 
 
 class Transfer:
-    """The file on disk, its journal, and how far each part is.
+    """A large file on disk, its journal, and the state of each part.
 
-    `file.validator` is the validator of the object that the bytes are of.
+    `file.validator` is the validator of the object to which the bytes belong.
 
-    `write`, `rewind`, `sync`, `reset_damaged`, `finish` and `close` block on the disk and raise
-    OSError; they are for threads, `write` for several at once, each with a part of its own. A file
-    that is closed is not synced any more. What a sync that failed was to bring to safety counts as
-    missing from then on.
+    `write`, `rewind`, `sync`, `reset_damaged`, `finish` and `close` block on the disk, raise
+    OSError, and should run in threads. Several threads may call `write` at once for different
+    parts. `sync` does nothing after `close`. If a sync fails, the bytes that it should have synced
+    count as missing from then on.
     """
 
     def __init__(
@@ -55,50 +55,50 @@ class Transfer:
 
     @property
     def layout(self) -> Layout:
-        """How the object is cut."""
+        """How the object is divided into parts."""
         return self._journal.head.layout
 
     @property
     def crc(self) -> Crc:
-        """The CRC that is taken of each part."""
+        """The CRC that is computed for each part."""
         return CRCS[self._journal.head.crc]
 
     @property
     def bytes_done(self) -> int:
-        """How many bytes are here."""
+        """How many bytes have arrived."""
         return sum(state.done for state in self._states)
 
     @property
     def is_complete(self) -> bool:
-        """Whether all bytes are here."""
+        """Whether all bytes have arrived."""
         return self.bytes_done == self.layout.size
 
     @property
     def bytes_unsynced(self) -> int:
-        """How many bytes a loss of power would take."""
+        """How many bytes would be lost with the power."""
         return self.bytes_done - sum(state.done for state in self._journal.synced)
 
     @property
     def parts_waiting(self) -> int:
-        """How many parts nobody has claimed yet."""
+        """How many parts have not been claimed yet."""
         return len(self._waiting)
 
     @property
     def ranges(self) -> list[tuple[int, int]]:
-        """The length and the CRC of each part, in order, once all have arrived."""
+        """The length in bytes and the CRC of each part, in order. Valid when all have arrived."""
         return [(state.done, state.crc) for state in self._states]
 
     def claim(self) -> int | None:
-        """Hand out a part that is to be fetched, None when there is none left."""
+        """Return the index of the next part to fetch, None if there is none left."""
         return self._waiting.popleft() if self._waiting else None
 
     def missing(self, index: int) -> tuple[int, int]:
-        """Return the range of a part that is still missing: the start, and the end after it."""
+        """Return the missing range of a part: its first offset, and the one after its last byte."""
         start = self.layout.start(index)
         return start + self._states[index].done, start + self.layout.length(index)
 
     def write(self, index: int, data: bytes | memoryview) -> None:
-        """Put the next bytes of a part in their place, then into the journal."""
+        """Write the next bytes of a part to the file, then record them in the journal."""
         state = self._states[index]
         self._disk.write(self._descriptor, data, self.layout.start(index) + state.done)
         state = PartState(state.done + len(data), self.crc.extend(state.crc, data))
@@ -106,9 +106,9 @@ class Transfer:
         self._journal.record(index, state)
 
     def write_through(self, offset: int, data: memoryview) -> None:
-        """Put bytes of an answer that began at the first byte in their places, by their offset.
+        """Write bytes of a response with the complete object, at their `offset` in the object.
 
-        Those that are there already are passed over.
+        Bytes that have already arrived are skipped.
         """
         while data:
             index = self.layout.index(offset)
@@ -120,15 +120,15 @@ class Transfer:
             offset, data = offset + count, data[count:]
 
     def state(self, index: int) -> PartState:
-        """Return how far a part is, for `rewind`."""
+        """Return the state of a part, for `rewind`."""
         return self._states[index]
 
     def states(self) -> dict[int, PartState]:
-        """Return how far all parts are, for `rewind`."""
+        """Return the states of all parts by index, for `rewind`."""
         return dict(enumerate(self._states))
 
     def rewind(self, states: Mapping[int, PartState]) -> None:
-        """Forget what has come of these parts since they were so far."""
+        """Set parts back to earlier states, and discard what has arrived since then."""
         with self._lock:
             synced = list(self._journal.synced)
             for index, state in states.items():
@@ -138,9 +138,9 @@ class Transfer:
             self._journal.commit(synced)
 
     def sync(self) -> None:
-        """Bring what is here to safety: first the data, then the journal that tells of it.
+        """Sync the data, then the journal. Does nothing if the file is closed or a sync failed.
 
-        Raises FileNotFoundError where the file has lost its name: nobody could ever use it.
+        Raises FileNotFoundError if somebody has removed or replaced the file.
         """
         with self._lock:
             if not self._is_open or not self._is_sound:
@@ -151,30 +151,31 @@ class Transfer:
             try:
                 self._disk.sync(self._descriptor)
             except OSError:
-                self._is_sound = False  # the kernel has dropped what it told of: fsync(2)
+                self._is_sound = False  # the kernel has dropped the unsynced pages: fsync(2)
                 self._forget_unsynced()
                 raise
             self._journal.commit(states)
 
     def reset_damaged(self, mismatch: Mismatch) -> int:
-        """Have what may be damaged fetched again; return how many bytes that are.
+        """Reset the parts that may be damaged, so that they are fetched again.
 
-        These are the parts that the store's own checksums blame, else those that the disk does not
-        hold as they arrived, else all.
+        These are the parts with which the object store's checksums do not match; if it has none of
+        parts, those whose bytes on disk differ from what arrived; if there are none, all. Returns
+        the number of bytes to fetch.
         """
-        damaged = self._parts_blamed(mismatch) or self._crc_mismatches()
+        damaged = self._parts_mismatched(mismatch) or self._crc_mismatches()
         self._reset(damaged or range(len(self.layout)))
         return sum(self.layout.length(index) for index in self._waiting)
 
     def check(self) -> None:
-        """Have those parts fetched again that the disk does not hold as the journal says."""
+        """Reset the parts whose bytes on disk differ from the CRC in the journal."""
         self._reset(self._crc_mismatches())
 
     def finish(self) -> None:
-        """Bring a file that is whole to safety, and let go of it.
+        """Sync and close a complete file.
 
-        Raises OSError where that fails, or has failed before: then the journal tells of what is
-        missing, which a sync of the file by its name would not see to.
+        Raises OSError if this sync or an earlier one failed. Then the journal has which bytes are
+        missing. A later sync of the file would not report them.
         """
         if self.bytes_unsynced:
             self.sync()
@@ -183,7 +184,7 @@ class Transfer:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files; everything stays as it is."""
+        """Close the file and its journal. Both stay on disk."""
         with self._lock:
             if not self._is_open:
                 return
@@ -212,15 +213,16 @@ class Transfer:
             self._journal.commit(synced)
         self._waiting = deque(self._incomplete())
 
-    def _parts_blamed(self, mismatch: Mismatch) -> list[int]:
+    def _parts_mismatched(self, mismatch: Mismatch) -> list[int]:
+        """Return the indices of the parts that overlap with the damaged ranges of `mismatch`."""
         layout = self.layout
         return [
             index
             for index in range(len(layout))
             if any(
-                blamed.offset < layout.start(index) + layout.length(index)
-                and layout.start(index) < blamed.offset + blamed.length
-                for blamed in mismatch.damaged
+                damaged.offset < layout.start(index) + layout.length(index)
+                and layout.start(index) < damaged.offset + damaged.length
+                for damaged in mismatch.damaged
             )
         ]
 
@@ -233,7 +235,7 @@ class Transfer:
         crc = 0
         while at < end:
             block = os.pread(self._descriptor, min(_BLOCK, end - at), at)
-            if not block:  # the file is shorter than it was
+            if not block:  # the file was cut
                 return -1
             crc = self.crc.extend(crc, block)
             at += len(block)
@@ -250,12 +252,12 @@ def begin_or_continue(
     crc: Crc,
     disk: Disk,
 ) -> Transfer:
-    """Open the transfer of `file` to `path`, from where it was left or from its beginning.
+    """Open the transfer of `file` to `path`. Continue an earlier one if possible.
 
-    `file.validator` is the validator of the object, `listed` the one in its listing, where that is
-    another. Another validator, or none, voids what is there. What is there but does not fit the
-    journal, because the file was replaced or cut, is checked part by part. `layout` and `crc` are
-    for a new beginning.
+    `file.validator` is the validator of the object; `listed` is the one in its listing, if that
+    differs. An earlier transfer with another validator, or with none, is discarded. If the file on
+    disk was replaced or cut, each part is compared with its CRC in the journal. `layout` and `crc`
+    are used for a new transfer only. Blocks on the disk and raises OSError.
     """
     listed = file.validator if listed is None else listed
     found = Journal.open(journal_path, disk)
@@ -265,7 +267,8 @@ def begin_or_continue(
             if _is_of(journal.head, file, listed):
                 return _continue(file, path, journal, states, disk)
         journal.close()
-    journal_path.unlink(missing_ok=True)  # a new file may get the inode of which that tells
+    # First, because the new file may get the inode that the old journal names.
+    journal_path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
         disk.allocate(descriptor, file.size)
@@ -275,7 +278,7 @@ def begin_or_continue(
     except BaseException:
         os.close(descriptor)
         journal_path.unlink(missing_ok=True)
-        path.unlink()  # on a full disk it has what was left
+        path.unlink()  # it occupies the last free space of a full disk
         raise
     return Transfer(file, path, descriptor, journal, [PartState()] * len(layout), disk)
 

@@ -1,4 +1,4 @@
-"""The engine: one `s5cmd run` a download, fed file by file."""
+"""Fetches with s5cmd: runs one `s5cmd run` per fetch, and gives it one file after the other."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ __all__ = ["S5cmdEngine"]
 
 Damaged = tuple[FileRecord, Mismatch]
 
-_PART = 50 << 20  # what s5cmd asks for at once
-_MORE_THAN_ASKED = "EOF"  # all that its SDK says of an answer with more bytes than a part has
+_PART = 50 << 20  # the size of s5cmd's range requests in bytes
+_TOO_MANY_BYTES = "EOF"  # the error text if a response has more bytes than the part
 _TICK = 0.5
 _SAVE_INTERVAL = 1.0
 _SAVE_BYTES = 64 << 20
 
 
 class S5cmdEngine:
-    """Fetches with s5cmd. A file that is whole survives every end; one that is not is begun anew.
+    """Fetches with s5cmd. Complete files survive an interruption. Others start again from 0.
 
-    Where next to nothing moves for `stall_timeout` seconds a fetch ends with STALLED: s5cmd itself
-    would wait for a silent store for ever.
+    If less than LEAST_BYTES arrives in `stall_timeout` seconds, the fetch ends with STALLED,
+    because s5cmd has no read timeout.
     """
 
     def __init__(
@@ -49,15 +49,15 @@ class S5cmdEngine:
     async def recover(
         self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink
     ) -> StagingSession:
-        """Report those of `files` that an earlier fetch left whole, and remove what else it left.
+        """Recover complete files, see `Engine.recover`. Delete all others.
 
-        Nothing of it runs any more: s5cmd dies with the daemon.
+        No s5cmd of an earlier process is still running, because the kernel ends it with the daemon.
         """
         await report_leftovers(_staging(job), files, self._verifier(job), sink)
         return StagingSession(job, sink, self._fetch)
 
     async def _fetch(self, job: FetchJob, files: AsyncIterable[FileRecord], sink: Sink) -> None:
-        """Fetch and verify every file, or raise DownloaderError for the first that cannot be had.
+        """Fetch and verify all files, see `FetchSession.fetch`.
 
         A file that arrives with a wrong checksum is fetched once more.
         """
@@ -84,7 +84,7 @@ class S5cmdEngine:
         staging: Staging,
         verifier: Verifier,
     ) -> list[Damaged]:
-        """Run s5cmd once; return the files that arrived with a wrong checksum."""
+        """Run s5cmd once. Return the files that arrived with a wrong checksum."""
         async with self._tool.run(
             "run",
             retry_count=job.options.retry_count,
@@ -108,7 +108,7 @@ def _report_damaged(
 
 
 def _staging(job: FetchJob) -> Staging:
-    """Return the folder, for files that s5cmd makes readable by all, whatever the umask."""
+    """Return the staging folder. It sets the mode of files, because s5cmd ignores the umask."""
     return Staging(job.staging, file_mode=mode_by_umask())
 
 
@@ -118,7 +118,7 @@ async def _stream(files: Iterable[FileRecord]) -> AsyncIterator[FileRecord]:
 
 
 class _Fetch:
-    """One fetch: hands files to s5cmd, takes its word for each, brings them to safety."""
+    """One run of s5cmd: gives it files, reads its results, and verifies and syncs the files."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class _Fetch:
             self._process.kill()
 
     async def _feed(self, files: AsyncIterable[FileRecord]) -> None:
-        """Hand the files out, as many at once as make `numworkers` requests."""
+        """Give files to s5cmd, so that it has at most `numworkers` requests at once."""
         async for file in files:
             while self._requests and self._requests + self._weight(file) > self._limit:
                 self._room.clear()
@@ -179,7 +179,7 @@ class _Fetch:
             if self._faults.decisive:
                 break
             if not file.validator and file.size > _PART:
-                why = "tells neither ETag nor date of it: it could be replaced"
+                why = "gives neither ETag nor date, so a replaced object would not be noticed"
                 raise self._reported(file, self._unsupported(file, why))
             self._outstanding[file.number] = file
             self._requests += self._weight(file)
@@ -193,11 +193,11 @@ class _Fetch:
         self._process.close_input()
 
     def _weight(self, file: FileRecord) -> int:
-        """Return how many requests s5cmd makes at once for a file."""
+        """Return how many requests s5cmd sends at once for a file."""
         return max(1, min(self._concurrency, -(-file.size // _PART)))
 
     async def _read(self) -> None:
-        """Take s5cmd's word for each file, until it has ended."""
+        """Read the results of s5cmd until it ends. Raises ENGINE_FAILED if files are missing."""
         while lines := await self._process.read():
             for line in lines:
                 self._on_line(line)
@@ -223,10 +223,10 @@ class _Fetch:
             self._arrived_bytes += file.size
 
     def _on_error(self, text: str, file: FileRecord | None) -> None:
-        """Remember the fault of one object until the others are through; raise any other."""
+        """Record an error of one object, to be raised later. Raise any other error at once."""
         error = explain(text, self._source.uri_of(file.name if file else ""))
-        if file and text == _MORE_THAN_ASKED:
-            error = self._unsupported(file, "sends more bytes than s5cmd asks for")
+        if file and text == _TOO_MANY_BYTES:
+            error = self._unsupported(file, "sends more bytes than s5cmd requests")
         if file:
             self._reported(file, error)
         if not file or error.code not in OF_ONE_OBJECT:
@@ -234,7 +234,7 @@ class _Fetch:
         self._faults.of_object(error)
 
     async def _checkpoint(self) -> None:
-        """Report progress, bring what arrived to safety, and watch for a stall."""
+        """Report progress, save complete files in batches, and raise STALLED if nothing arrives."""
         saved = moved = self._clock.monotonic()
         before, outstanding = 0, [*self._outstanding]
         while True:
@@ -252,7 +252,7 @@ class _Fetch:
                 saved = self._clock.monotonic()
 
     async def _save(self) -> None:
-        """Move, sync and report the files that arrived; not to be interrupted."""
+        """Move, verify, sync and report complete files. Must not be interrupted."""
         files, self._arrived = self._arrived, []
         if not files:
             return
@@ -272,19 +272,19 @@ class _Fetch:
             self._faults.of_object(self._reported(file, self._mismatch(file)))
 
     def _reported(self, file: FileRecord, error: DownloaderError) -> DownloaderError:
-        """Report a file that failed; return its error."""
+        """Report that a file failed. Return the error."""
         self._sink.failed(file, error.code, error.message)
         return error
 
     def _reported_of_outstanding(self, error: DownloaderError) -> DownloaderError:
-        """Report all files under way as failed; return their error."""
+        """Report that all files failed that s5cmd was fetching. Return the error."""
         for file in self._outstanding.values():
             self._reported(file, error)
         return error
 
     @property
     def _in_flight(self) -> int:
-        """How many bytes are here of files that are not reported as finished."""
+        """The bytes on disk of files that are not reported as finished yet."""
         sizes = self._sizes
         return self._arrived_bytes + sum(sizes.get(number, 0) for number in self._outstanding)
 
@@ -295,14 +295,14 @@ class _Fetch:
         return DownloaderError(
             ErrorCode.SIZE_MISMATCH,
             f"{self._source.uri_of(file.name)} did not arrive with its {file.size} bytes; it was "
-            "replaced meanwhile, so resume to fetch it as it is now",
+            "replaced meanwhile; resume to fetch the new one",
         )
 
     def _unsupported(self, file: FileRecord, why: str) -> DownloaderError:
         return DownloaderError(
             ErrorCode.ENGINE_FAILED,
-            f"s5cmd cannot fetch {self._source.uri_of(file.name)}: the store {why}; fetch it with"
-            " engine auto",
+            f"s5cmd cannot fetch {self._source.uri_of(file.name)}: the object store {why};"
+            " fetch it with engine auto",
         )
 
     def _stalled(self) -> DownloaderError:
