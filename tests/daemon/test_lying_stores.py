@@ -51,7 +51,7 @@ class Device:
         self.server = server
         self.source = ListedSource()
         self.clock = harness.clock = LeapingClock()
-        self.transport = Transport(patience=2.0)
+        self.transport = Transport(time_limit=2.0)
         client = S3Client(server.endpoint, Credentials(KEYS, self.clock), self.transport)
         sources = sources_over(ObjectMetadata(client), self.clock)
         ranged = RangedEngine(client=client, sources=sources, clock=self.clock)

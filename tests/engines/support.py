@@ -98,11 +98,11 @@ class FastClock:
 
 
 def client_at(
-    endpoint: str, credentials: Credentials | None = None, patience: float = 30.0
+    endpoint: str, credentials: Credentials | None = None, time_limit: float = 30.0
 ) -> S3Client:
     """Return what sends requests to `endpoint`."""
     credentials = credentials or Credentials(os.environ, SystemClock())
-    client = S3Client(endpoint, credentials, Transport(patience=patience))
+    client = S3Client(endpoint, credentials, Transport(time_limit=time_limit))
     to_close.callback(client.transport.close_idle)
     return client
 

@@ -184,7 +184,7 @@ async def waits(retries: Retries, clock: ManualClock, code: ErrorCode, times: in
     """Let a request fail so many times; return how long each waited for the next try."""
     slept = []
     for _ in range(times):
-        waiting = asyncio.create_task(retries.after(fault(code)))
+        waiting = asyncio.create_task(retries.wait_or_raise(fault(code)))
         slept.append(await clock.next_sleep())
         clock.wake()
         await waiting
@@ -220,9 +220,9 @@ async def test_a_fault_is_tried_again_as_often_as_that_can_help(
     for _ in "twice":
         await waits(retries, clock, code, tries)
         with pytest.raises(DownloaderError) as caught:
-            await retries.after(fault(code))
+            await retries.wait_or_raise(fault(code))
         assert caught.value.code is code
-        retries.progress()
+        retries.on_progress()
 
 
 @pytest.mark.parametrize(("asked_for", "waited"), [(7.0, 7.0), (3_600.0, 60.0)])
@@ -231,7 +231,7 @@ async def test_a_store_that_asks_for_time_gets_it_within_bounds(
 ) -> None:
     clock = ManualClock()
     busy = DownloaderError(ErrorCode.TIMEOUT, "busy", retry_after=asked_for)
-    waiting = asyncio.create_task(Retries(3, clock).after(busy))
+    waiting = asyncio.create_task(Retries(3, clock).wait_or_raise(busy))
     assert await clock.next_sleep() == waited
     clock.wake()
     await waiting
@@ -242,7 +242,7 @@ async def test_a_short_time_asked_for_does_not_shorten_the_wait() -> None:
     retries = Retries(10, clock)
     await waits(retries, clock, ErrorCode.TIMEOUT, 8)
     busy = DownloaderError(ErrorCode.TIMEOUT, "busy", retry_after=1.0)
-    waiting = asyncio.create_task(retries.after(busy))
+    waiting = asyncio.create_task(retries.wait_or_raise(busy))
     assert await clock.next_sleep() > 20
     clock.wake()
     await waiting

@@ -32,7 +32,7 @@ from .support import (
 MIB = 1 << 20
 LARGE = random.Random(1).randbytes(3 * MIB)
 SMALL = LARGE[: 100 << 10]
-PATIENCE = 0.3
+TIME_LIMIT = 0.3
 IN_THE_HEAD, IN_THE_BODY = 30, 50_000
 UNVERIFIED = Options(verify=False, part_size=MIB)
 
@@ -46,7 +46,7 @@ async def test_a_dripping_connection_is_dropped_and_replaced(
     async with DrippingServer(content) as server:
         server.drips = {1: place, 2: place}
         sink = Recorder()  # which sees to it that nothing that came is given up
-        engine = by_ranges(server.endpoint, FastClock(), stall_timeout=PATIENCE)
+        engine = by_ranges(server.endpoint, FastClock(), stall_timeout=TIME_LIMIT)
         await fetch_with(engine, job(tmp_path, UNVERIFIED), Files([file]), sink)
     assert (tmp_path / "files" / "model").read_bytes() == content
 
@@ -59,7 +59,7 @@ async def test_a_store_that_only_drips_is_told_and_what_came_is_kept(
     async with DrippingServer(LARGE) as server:
         server.always = place
         sink = ForgivingRecorder()
-        engine = by_ranges(server.endpoint, FastClock(), stall_timeout=PATIENCE)
+        engine = by_ranges(server.endpoint, FastClock(), stall_timeout=TIME_LIMIT)
         options = Options(verify=False, concurrency=1, retry_count=2)
         with pytest.raises(DownloaderError) as caught:
             await fetch_with(engine, job(tmp_path, options), Files([file]), sink)
@@ -84,7 +84,7 @@ async def test_an_answer_to_a_small_request_has_its_time_too(place: int) -> None
     async with DrippingServer(LARGE) as server:
         server.always = place
         keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
-        transport = Transport(patience=PATIENCE)
+        transport = Transport(time_limit=TIME_LIMIT)
         client = S3Client(server.endpoint, Credentials(keys, SystemClock()), transport)
         with pytest.raises(DownloaderError) as caught:
             await client.send(Request(method="GET", bucket="models", key="model"))

@@ -133,7 +133,7 @@ class TokenExchange(Credentials):
         self.issued = 0
         self.fault: DownloaderError | None = None
 
-    async def _find(self) -> Keys:
+    async def _request_keys(self) -> Keys:
         self.issued += 1
         if self.fault:
             raise self.fault

@@ -61,7 +61,7 @@ def left(tmp_path: Path) -> Staging:
     staging = Staging(tmp_path)
     staging.make()
     (tmp_path / "in-flight/3.object").write_bytes(b"three")
-    assert len(staging.move_arrived(PLAN[2:]).whole) == 1
+    assert len(staging.move_arrived(PLAN[2:]).complete) == 1
     (tmp_path / "in-flight/1.object").write_bytes(b"one")
     (tmp_path / "in-flight/2.object123").write_bytes(b"tw")
     return staging
@@ -118,7 +118,7 @@ async def test_a_file_in_place_without_a_validator_is_not_taken(
     staging = Staging(tmp_path)
     staging.make()
     (tmp_path / "in-flight/1.object").write_bytes(b"one")
-    assert staging.move_arrived([unknown]).whole
+    assert staging.move_arrived([unknown]).complete
     sink = Recorder()
     await engine.recover(job(tmp_path), stream([unknown]), sink)
     assert sink.numbers == []

@@ -50,10 +50,10 @@ class Buckets:
 
 
 def buckets_at(
-    endpoint: str, *, patience: float = 30.0, clock: Clock | None = None, **how: Any
+    endpoint: str, *, time_limit: float = 30.0, clock: Clock | None = None, **how: Any
 ) -> Buckets:
     clock = clock or SystemClock()
-    transport = Transport(patience=patience)
+    transport = Transport(time_limit=time_limit)
     _to_close.callback(transport.close_idle)
     client = S3Client(endpoint, Credentials(os.environ, clock), transport)
     return Buckets(partial(S3Source, ObjectMetadata(client), clock, **how))

@@ -129,7 +129,7 @@ async def test_what_the_store_calls_expired_is_forgotten(
     credentials = Credentials(environment(exchange), clock)
     await credentials.get()
     exchange.credentials["AWS_ACCESS_KEY_ID"] = "second"
-    credentials.forget()
+    credentials.invalidate()
     assert (await credentials.get()).access_key_id == "second"
 
 
@@ -140,7 +140,7 @@ async def test_keys_that_were_replaced_meanwhile_are_kept(
     expired = await credentials.get()
     exchange.credentials["AWS_ACCESS_KEY_ID"] = "second"
     for _ in range(3):
-        credentials.forget(expired)
+        credentials.invalidate(expired)
         assert (await credentials.get()).access_key_id == "second"
     assert exchange.requests == 2
 
@@ -233,11 +233,11 @@ async def test_another_provider_of_ones_own_choice_stays(
 ) -> None:
     urls: list[str] = []
 
-    def ask(url: str, _: object) -> Keys:
+    def request_keys(url: str, _: object) -> Keys:
         urls.append(url)
         return Keys("chosen", "s")
 
-    monkeypatch.setattr(container_credentials, "ask", ask)
+    monkeypatch.setattr(container_credentials, "request_keys", request_keys)
     chosen = {f"AWS_CONTAINER_CREDENTIALS_{variable}_URI": value}
     credentials = Credentials(chosen, clock, moving)
     assert (await credentials.get()).access_key_id == "chosen"

@@ -408,7 +408,7 @@ async def test_a_marker_whose_size_is_asked_for_is_one() -> None:
 async def test_a_silent_store_is_asked_once() -> None:
     never = asyncio.Event()
     async with LyingServer(lambda _: Reply(200, {"Content-Length": "1"}, [never])) as server:
-        source = source_at(server.endpoint, "m/", patience=0.2)
+        source = source_at(server.endpoint, "m/", time_limit=0.2)
         with pytest.raises(DownloaderError) as caught:
             await listed(source)
         assert caught.value.code is ErrorCode.TIMEOUT

@@ -254,7 +254,7 @@ async def test_a_store_that_is_not_there(ask: Asking, object_server: ObjectServe
 
 
 async def test_a_silent_store(link: Link, object_server: ObjectServer) -> None:
-    async with heads_of(link.endpoint, object_server.environment, patience=0.2) as heads:
+    async with heads_of(link.endpoint, object_server.environment, time_limit=0.2) as heads:
         link.freeze()
         assert await code_of(heads.expected(BUCKET, ObjectRef("a", 0, ""))) is ErrorCode.TIMEOUT
 

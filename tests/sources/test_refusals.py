@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from s3downloader.core.errors import ErrorCode
-from s3downloader.sources.s3.refusals import Refusal, explained, refusal
+from s3downloader.sources.s3.refusals import Refusal, refusal, refusal_error
 
 from .lying_server import LOGIN_PAGE, error_reply
 
@@ -47,7 +47,7 @@ MEANINGS = [
 
 @pytest.mark.parametrize(("status", "code", "meaning", "advice"), MEANINGS)
 def test_each_refusal_has_its_own_advice(status: int, code: str, meaning: str, advice: str) -> None:
-    error = explained(Refusal(status, code, "It says so."), S3)
+    error = refusal_error(Refusal(status, code, "It says so."), S3)
     assert error.code is ErrorCode(meaning)
     assert advice in error.message
     assert f"{code}: It says so., status {status}".removeprefix(": ") in error.message
@@ -55,7 +55,7 @@ def test_each_refusal_has_its_own_advice(status: int, code: str, meaning: str, a
 
 
 def test_a_bucket_that_is_not_there() -> None:
-    error = explained(Refusal(404), "s3://b/prefix/", of_bucket=True)
+    error = refusal_error(Refusal(404), "s3://b/prefix/", of_bucket=True)
     assert error.code is ErrorCode.BUCKET_NOT_FOUND
 
 
@@ -71,7 +71,7 @@ EXPLANATIONS = [
 def test_the_words_of_the_store_are_in_the_error(message: str) -> None:
     reply = error_reply(403, "AccessDenied", message)
     assert isinstance(reply.body, bytes)
-    error = explained(refusal(403, {"x-amz-request-id": "1"}, reply.body), S3)
+    error = refusal_error(refusal(403, {"x-amz-request-id": "1"}, reply.body), S3)
     assert f"(AccessDenied: {message}, status 403)" in error.message
 
 
@@ -79,7 +79,7 @@ def test_words_are_bounded_and_keep_no_secrets() -> None:
     message = "\n got  X-Amz-Signature=beef&x=1 Authorization: AWS4-HMAC-SHA256 Credential=AK/1, "
     body = error_reply(403, "AccessDenied" * 50, message + "long " * 500).body
     assert isinstance(body, bytes)
-    message = explained(refusal(403, {}, body), S3).message
+    message = refusal_error(refusal(403, {}, body), S3).message
     assert len(message) < 800
     assert "got X-Amz-Signature=...&x=1" in message
     assert not any(secret in message for secret in ("beef", "AK/1", "\n"))
@@ -96,7 +96,7 @@ def test_words_are_bounded_and_keep_no_secrets() -> None:
     ],
 )
 def test_what_is_no_document_is_quoted(body: bytes, words: str) -> None:
-    error = explained(refusal(403, {}, body), S3)
+    error = refusal_error(refusal(403, {}, body), S3)
     assert error.code is ErrorCode.ACCESS_DENIED
     assert words in error.message
 
@@ -104,7 +104,7 @@ def test_what_is_no_document_is_quoted(body: bytes, words: str) -> None:
 @pytest.mark.parametrize("status", [302, 403, 404])
 def test_a_page_is_of_something_between(status: int) -> None:
     refused = refusal(status, {"content-type": "text/html"}, LOGIN_PAGE)
-    error = explained(refused, S3)
+    error = refusal_error(refused, S3)
     assert error.code is ErrorCode.NETWORK_UNREACHABLE
     assert "something between" in error.message
 
@@ -128,7 +128,7 @@ def test_a_region_is_learnt_from_wherever_it_is_told(
     assert isinstance(body, bytes)
     refused = refusal(301, headers, body)
     assert refused.region == "ap-south-1"
-    error = explained(refused, S3)
+    error = refusal_error(refused, S3)
     assert error.code is ErrorCode.BUCKET_NOT_FOUND
     assert "is in another region, ap-south-1 (" in error.message
 
@@ -143,8 +143,11 @@ def test_nothing_but_a_region_becomes_part_of_a_host(region: str) -> None:
 
 def test_a_redirect_without_a_code_says_where_it_points() -> None:
     refused = refusal(301, {"location": "https://eu.store.example/b/k?X-Amz-Signature=beef"}, b"")
-    error = explained(refused, S3)
+    error = refusal_error(refused, S3)
     assert error.code is ErrorCode.NETWORK_UNREACHABLE
     assert "pointing to https://eu.store.example/b/k)" in error.message
     own = refusal(301, {"x-amz-id-2": "x", "location": "https://eu.store.example/b/k"}, b"")
-    assert "another region, https://eu.store.example/b/k (status 301)" in explained(own, S3).message
+    assert (
+        "another region, https://eu.store.example/b/k (status 301)"
+        in refusal_error(own, S3).message
+    )

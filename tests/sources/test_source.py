@@ -165,7 +165,7 @@ class FastClock(SystemClock):
 
 
 async def test_a_silent_store_is_not_waited_for(link: Link) -> None:
-    source = source_at(link.endpoint, patience=0.2)
+    source = source_at(link.endpoint, time_limit=0.2)
     link.freeze()
     assert await code_of(source.stat("a")) is ErrorCode.TIMEOUT
 

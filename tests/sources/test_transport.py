@@ -113,9 +113,12 @@ async def test_a_response_that_breaks_off_is_an_error(reply: Reply) -> None:
     assert "s3://b/k" in caught.value.message
 
 
-async def test_a_silent_server_is_given_up_after_the_patience() -> None:
+async def test_a_silent_server_is_given_up_after_the_time_limit() -> None:
     never = asyncio.Event()
-    async with serving(Reply(body=[b"begun", never, b"more"]), patience=0.3) as (server, transport):
+    async with serving(Reply(body=[b"begun", never, b"more"]), time_limit=0.3) as (
+        server,
+        transport,
+    ):
         receiver = Receiver()
         with pytest.raises(SilenceError) as caught:
             await transport.fetch(

@@ -14,7 +14,7 @@ from ..core.records import FileRecord, Options
 from ..core.throttle import Share
 
 __all__ = [
-    "OF_ONE_OBJECT",
+    "OBJECT_ERRORS",
     "Engine",
     "FetchJob",
     "FetchSession",
@@ -23,7 +23,7 @@ __all__ = [
     "resumes_inside_files",
 ]
 
-OF_ONE_OBJECT = frozenset(
+OBJECT_ERRORS = frozenset(
     {
         ErrorCode.OBJECT_NOT_FOUND,
         ErrorCode.ACCESS_DENIED,
@@ -94,7 +94,7 @@ class FetchSession(Protocol):
         changed, but a new listing showed no change. Then the object's own validator is used, even
         if the listing gives another one.
 
-        Raises DownloaderError. After an error of one object (see OF_ONE_OBJECT), files that have
+        Raises DownloaderError. After an error of one object (see OBJECT_ERRORS), files that have
         been started are still fetched, and then this error is raised. Any other error ends the
         fetch, and is raised instead. Cancelling stops all requests, and deletes what cannot be
         continued later. After `fetch` has returned or raised, nothing of it is still running.

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Container
 
 from ..core.records import FileRecord
 from .base import Sink
-from .staging import Staging, is_left
+from .staging import Staging, matches_leftover
 from .verification import Verifier
 
 __all__ = ["report_leftovers"]
@@ -33,10 +33,12 @@ async def report_leftovers(
     found = [
         file
         async for file in files
-        if file.number in left and file.number not in excluded and is_left(file, left[file.number])
+        if file.number in left
+        and file.number not in excluded
+        and matches_leftover(file, left[file.number])
     ]
-    here = (await asyncio.to_thread(staging.move_arrived, found)).whole
-    whole = (await verifier.verify_staged(staging, here)).good
-    if whole:
-        sink.progress(sum(file.size for file in whole))
-        await sink.finished(whole)
+    here = (await asyncio.to_thread(staging.move_arrived, found)).complete
+    complete = (await verifier.verify_staged(staging, here)).good
+    if complete:
+        sink.progress(sum(file.size for file in complete))
+        await sink.finished(complete)

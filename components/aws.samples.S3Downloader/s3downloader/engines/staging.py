@@ -18,7 +18,7 @@ from ..core.errors import Vanished
 from ..core.records import FileRecord
 from .disk import Disk
 
-__all__ = ["Moved", "Staging", "is_left", "mode_by_umask", "number_in", "vanished"]
+__all__ = ["Moved", "Staging", "matches_leftover", "mode_by_umask", "number_in", "vanished"]
 
 _ARRIVED = ".object"
 _CONTINUED = (".part", ".journal")
@@ -45,8 +45,8 @@ class Moved(NamedTuple):
     Files of another size than planned were deleted, and are in neither list.
     """
 
-    whole: list[FileRecord]
-    gone: list[FileRecord]
+    complete: list[FileRecord]
+    missing: list[FileRecord]
 
 
 class Staging:
@@ -104,7 +104,7 @@ class Staging:
         """Rename a file that could be continued to `target`, because it is complete."""
         self.partial(number)[0].replace(self.target(number))
 
-    def continued(self) -> set[int]:
+    def continuable(self) -> set[int]:
         """Return the numbers of the files that can be continued."""
         if not self._in_flight.exists():
             return set()
@@ -121,7 +121,7 @@ class Staging:
                 if path.stat().st_ino == inode:
                     path.replace(partial)
 
-    def forget(self, *numbers: int) -> None:
+    def delete_partial(self, *numbers: int) -> None:
         """Delete files that could be continued, and their journals."""
         for number in numbers:
             for path in self.partial(number):
@@ -152,13 +152,13 @@ class Staging:
         for file in files:
             has_size = self._move_to_files(file)
             if has_size is None:
-                moved.gone.append(file)
+                moved.missing.append(file)
             elif has_size:
-                moved.whole.append(file)
-        self._sync([self._files / file.path for file in moved.whole])
+                moved.complete.append(file)
+        self._sync([self._files / file.path for file in moved.complete])
         return moved
 
-    def remove_partial(self) -> None:
+    def delete_temporary(self) -> None:
         """Delete the temporary files of s5cmd, which cannot be continued."""
         for entry in os.scandir(self._in_flight):
             if not entry.name.endswith((_ARRIVED, *_CONTINUED)):
@@ -168,7 +168,7 @@ class Staging:
         """Return the numbers of complete files that an earlier fetch left. Delete incomplete ones.
 
         The value of each number is the validator that the file must have, None for any, see
-        `is_left`. Files that can be continued are neither returned nor deleted.
+        `matches_leftover`. Files that can be continued are neither returned nor deleted.
         """
         if not self._in_flight.exists():
             return {}
@@ -233,7 +233,7 @@ class Staging:
             _with(entry, self._disk.write_back)
 
 
-def is_left(file: FileRecord, validator: str | None) -> bool:
+def matches_leftover(file: FileRecord, validator: str | None) -> bool:
     """Return whether a file from `leftovers`, with this validator there, is the planned file."""
     return validator is None or validators.same(file.validator, validator)
 

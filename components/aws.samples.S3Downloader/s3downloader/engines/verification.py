@@ -33,7 +33,7 @@ __all__ = ["Verifier", "block_of", "crc_for", "label_of", "mismatch_error"]
 
 log = logging.getLogger(__name__)
 
-_ASK_FROM = 16 << 20
+_REQUEST_CHECKSUM_FROM = 16 << 20
 """From this size in bytes on, the object store's checksum is requested, even if the ETag is an MD5.
 
 A CRC needs no second read of the file. For smaller files, computing the MD5 costs less than a
@@ -72,9 +72,9 @@ class Verifier:
         if not self._job.options.verify:
             return None
         md5 = md5_etag(file.validator)
-        if not file.size or (md5 and file.size < _ASK_FROM):
+        if not file.size or (md5 and file.size < _REQUEST_CHECKSUM_FROM):
             return md5
-        return await self._ask(file)
+        return await self._request_checksum(file)
 
     def checksum_from_headers(
         self, file: FileRecord, headers: Mapping[str, str]
@@ -128,7 +128,7 @@ class Verifier:
         """
         mismatch = await asyncio.to_thread(self.read, path, file, expected)
         if mismatch and mismatch.algorithm == "MD5" and expected == md5_etag(file.validator):
-            expected = await self._ask(file)
+            expected = await self._request_checksum(file)
             if expected and expected.algorithm == "MD5":
                 return label_of(file, expected), mismatch
             mismatch = await asyncio.to_thread(self.read, path, file, expected)
@@ -172,7 +172,7 @@ class Verifier:
         mismatches = check_file(path, given, file.sha256)
         return mismatches[0] if mismatches else None
 
-    async def _ask(self, file: FileRecord) -> Expected | None:
+    async def _request_checksum(self, file: FileRecord) -> Expected | None:
         try:
             expected = await self._source.checksum(file.object)
         except DownloaderError as error:

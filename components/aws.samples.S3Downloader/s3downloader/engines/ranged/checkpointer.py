@@ -44,41 +44,41 @@ class Checkpointer:
         self._much_unsynced = asyncio.Event()
         self._arrived: list[tuple[FileRecord, Transfer | None]] = []
 
-    def opened(self, transfer: Transfer) -> None:
+    def on_opened(self, transfer: Transfer) -> None:
         """Record that the transfer of a large file has been opened."""
         self._waiting.pop(transfer.file.number, None)
         self._transfers[transfer.file.number] = transfer
 
-    def arrived(self, file: FileRecord, transfer: Transfer | None = None) -> None:
+    def on_complete(self, file: FileRecord, transfer: Transfer | None = None) -> None:
         """Record that a file is complete and verified.
 
         A file without a transfer is at `Staging.target`.
         """
         self._arrived.append((file, transfer))
 
-    def received(self, size: int) -> None:
+    def on_received(self, size: int) -> None:
         """Record that `size` bytes of a small file have been written."""
         self._unsynced += size
         self._small_bytes += size
         if self._unsynced >= _SAVE_BYTES:
             self._much_unsynced.set()
 
-    def written(self, size: int) -> None:
+    def on_written(self, size: int) -> None:
         """Record that `size` bytes of a large file have been written. For any thread."""
         self._unsynced += size  # not atomic; the sum need not be exact
         if self._unsynced >= _SAVE_BYTES:
             self._loop.call_soon_threadsafe(self._much_unsynced.set)
 
-    def dropped(self, size: int) -> None:
-        """Record that `size` bytes of a small file, recorded by `received`, were discarded."""
+    def on_discarded(self, size: int) -> None:
+        """Record that `size` bytes of a small file, recorded by `on_received`, were discarded."""
         self._small_bytes -= size
 
-    async def give_up(self, file: FileRecord) -> None:
+    async def delete(self, file: FileRecord) -> None:
         """Delete all that is on disk of a file."""
         self._waiting.pop(file.number, None)
         if transfer := self._transfers.pop(file.number, None):
             transfer.close()
-        await asyncio.to_thread(self._staging.forget, file.number)
+        await asyncio.to_thread(self._staging.delete_partial, file.number)
         self._staging.target(file.number).unlink(missing_ok=True)
 
     async def run(self) -> None:
@@ -116,14 +116,14 @@ class Checkpointer:
             await self._report_arrived(arrived)
 
     async def _report_arrived(self, arrived: list[tuple[FileRecord, Transfer | None]]) -> None:
-        whole = await asyncio.to_thread(self._move_to_staging, arrived)
+        complete = await asyncio.to_thread(self._move_to_staging, arrived)
         self._report()
         for file, _ in arrived:
             if not self._transfers.pop(file.number, None):
                 self._small_bytes -= file.size
-        await self._sink.finished(whole)
-        await asyncio.to_thread(self._staging.forget, *(f.number for f, t in arrived if t))
-        if len(whole) < len(arrived):
+        await self._sink.finished(complete)
+        await asyncio.to_thread(self._staging.delete_partial, *(f.number for f, t in arrived if t))
+        if len(complete) < len(arrived):
             raise vanished()
 
     def _move_to_staging(
@@ -133,7 +133,7 @@ class Checkpointer:
             if transfer:
                 transfer.finish()
                 self._staging.mark_arrived(file.number)
-        return self._staging.move_arrived([file for file, _ in arrived]).whole
+        return self._staging.move_arrived([file for file, _ in arrived]).complete
 
     def _report(self) -> None:
         open_ = sum(transfer.bytes_done for transfer in self._transfers.values())

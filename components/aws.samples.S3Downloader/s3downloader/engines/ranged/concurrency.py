@@ -130,11 +130,11 @@ class Retries:
         self._on_wait = on_wait
         self._tries = 0
 
-    def progress(self) -> None:
+    def on_progress(self) -> None:
         """Record that bytes have arrived, and count attempts from 0 again."""
         self._tries = 0
 
-    async def after(self, error: DownloaderError) -> None:
+    async def wait_or_raise(self, error: DownloaderError) -> None:
         """Wait until the request may be repeated, or raise `error` if it should not be.
 
         Pauses double with each attempt, with jitter, up to a minute. A Retry-After of the object
@@ -151,10 +151,10 @@ class Retries:
         self._on_wait(error, seconds)
         await self._clock.sleep(seconds)
 
-    async def until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Call `ask` until it succeeds, and return its result. Raises as `after`."""
+    async def until_success(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Call `ask` until it succeeds, and return its result. Raises as `wait_or_raise`."""
         while True:
             try:
                 return await ask()
             except DownloaderError as error:
-                await self.after(error)
+                await self.wait_or_raise(error)

@@ -69,7 +69,7 @@ class RangedEngine:
         that were not synced before a loss of power are fetched again.
         """
         staging = self._staging(job)
-        continued = await asyncio.to_thread(staging.continued)
+        continued = await asyncio.to_thread(staging.continuable)
         if continued:
             async for file in files:
                 if file.number in continued:
@@ -131,34 +131,36 @@ class RangedEngine:
 
     async def _partial_files(
         self, staging: Staging, files: AsyncIterable[FileRecord]
-    ) -> dict[int, _Left]:
+    ) -> dict[int, _PartialFile]:
         """Return what is on disk of the files that can be continued, by number.
 
         Deletes files that are no longer planned.
         """
-        partial: dict[int, _Left] = {}
-        continued = await asyncio.to_thread(staging.continued)
+        partial: dict[int, _PartialFile] = {}
+        continued = await asyncio.to_thread(staging.continuable)
         if continued:
             async for file in files:
                 if file.number in continued:
                     continued.discard(file.number)
-                    partial[file.number] = await asyncio.to_thread(self._left_of, staging, file)
-        await asyncio.to_thread(staging.forget, *continued)
+                    partial[file.number] = await asyncio.to_thread(
+                        self._read_partial, staging, file
+                    )
+        await asyncio.to_thread(staging.delete_partial, *continued)
         return partial
 
-    def _left_of(self, staging: Staging, file: FileRecord) -> _Left:
+    def _read_partial(self, staging: Staging, file: FileRecord) -> _PartialFile:
         path, journal_path = staging.partial(file.number)
         found = Journal.open(journal_path, self._disk)
         if not found:
-            return _Left()
+            return _PartialFile()
         journal, states = found
         journal.close()
         if not journal.head.continues(file.validator) or not path.exists():
-            return _Left()
-        return _Left(sum(state.done for state in states), journal.head.own)
+            return _PartialFile()
+        return _PartialFile(sum(state.done for state in states), journal.head.own)
 
 
-class _Left(NamedTuple):
+class _PartialFile(NamedTuple):
     """A file that can be continued: its bytes on disk, and its object's own validator.
 
     `own` is empty if the listing has the same validator.

@@ -18,9 +18,9 @@ from ...core.clock import Clock
 from ...core.errors import DownloaderError, ErrorCode, from_os_error
 from ...core.records import FileRecord
 from ...core.request_timeouts import LEAST_BYTES
-from ..base import OF_ONE_OBJECT, FetchJob, Sink
+from ..base import OBJECT_ERRORS, FetchJob, Sink
 from ..disk import Disk
-from ..faults import Faults
+from ..fetch_errors import FetchErrors
 from ..staging import Staging
 from ..verification import Verifier, block_of, crc_for, label_of, mismatch_error
 from .checkpointer import Checkpointer
@@ -42,7 +42,7 @@ T = TypeVar("T")
 _FetchFile = Callable[[FileRecord, FileRecord], Awaitable[None]]
 """Fetches a file. Gets it twice: as it is listed, and with the validator to pin requests to."""
 
-_MOST_WHOLE = 2
+_MAX_FETCHES = 2
 """How often a file that cannot be continued is fetched at most."""
 
 _DELETING = {ErrorCode.SOURCE_CHANGED, ErrorCode.CHECKSUM_MISMATCH, ErrorCode.OBJECT_NOT_FOUND}
@@ -82,7 +82,7 @@ class Fetch:
         self._blocking: set[Future[Any]] = set()
         self._limiter = ConcurrencyLimiter(job.options.numworkers, clock)
         self._working: asyncio.Task[None] | None = None
-        self._faults = Faults()
+        self._errors = FetchErrors()
 
     async def run(self, files: AsyncIterable[FileRecord]) -> None:
         """Fetch and verify all files, see `FetchSession.fetch`."""
@@ -92,8 +92,8 @@ class Fetch:
             await asyncio.wait([self._working])
         finally:
             await uninterrupted(self._end(self._working, checkpointing))
-        if fault := self._faults.decisive:
-            raise fault
+        if error := self._errors.decisive:
+            raise error
 
     async def _end(self, *tasks: asyncio.Task[None]) -> None:
         for task in tasks:
@@ -103,7 +103,7 @@ class Fetch:
 
     def _fail(self, error: Exception) -> None:
         """End the fetch with `error`."""
-        self._faults.ending(error)
+        self._errors.add_fatal_error(error)
         if self._working:
             self._working.cancel()
 
@@ -137,15 +137,15 @@ class Fetch:
         """Fetch a file. An error of its object alone is recorded, and raised after other files."""
         try:
             await self._fetch_pinned(file, fetch)
-            self._features.broken.pop(self._name(file), None)
+            self._features.restarts.pop(self._file_id(file), None)
         except DownloaderError as error:
             if error.code in _DELETING:
-                await self._give_up(file)
+                await self._delete(file)
             self._sink.failed(file, error.code, error.message)
-            if error.code not in OF_ONE_OBJECT:
+            if error.code not in OBJECT_ERRORS:
                 raise
             log.warning("%s: %s", self._job.download_id, error)
-            self._faults.of_object(error)
+            self._errors.add_object_error(error)
 
     async def _fetch_pinned(self, file: FileRecord, fetch: _FetchFile) -> None:
         """Fetch a file with its listed validator, or else with its object's own."""
@@ -159,7 +159,7 @@ class Fetch:
             fallback = await self._pins.fallback(file, pinned)
             if fallback is None:
                 raise
-            await self._give_up(file)
+            await self._delete(file)
             await fetch(file, fallback)
 
     def _can_continue(self, pinned: FileRecord) -> bool:
@@ -169,12 +169,12 @@ class Fetch:
     def _count_restart(self, file: FileRecord) -> None:
         """Count that a file that cannot be continued is fetched again.
 
-        Raises ENGINE_FAILED if it has been fetched _MOST_WHOLE times.
+        Raises ENGINE_FAILED if it has been fetched _MAX_FETCHES times.
         """
-        self._features.broken[self._name(file)] += 1
-        if self._features.broken[self._name(file)] < _MOST_WHOLE:
+        self._features.restarts[self._file_id(file)] += 1
+        if self._features.restarts[self._file_id(file)] < _MAX_FETCHES:
             return
-        del self._features.broken[self._name(file)]
+        del self._features.restarts[self._file_id(file)]
         raise DownloaderError(
             ErrorCode.ENGINE_FAILED,
             f"{self._job.source.uri_of(file.name)} broke off twice and cannot be continued: the"
@@ -193,15 +193,15 @@ class Fetch:
     async def _fetch_small(self, file: FileRecord, pinned: FileRecord) -> None:
         label, mismatch = await self._download_small(pinned)
         if mismatch:
-            log.warning("%s: %s is fetched again: %s", *self._of(file), mismatch)
+            log.warning("%s: %s is fetched again: %s", *self._log_names(file), mismatch)
             self._mismatched(file, mismatch)
-            self._checkpointer.dropped(file.size)
+            self._checkpointer.on_discarded(file.size)
             label, mismatch = await self._download_small(pinned)
         if mismatch:
-            self._checkpointer.dropped(file.size)
+            self._checkpointer.on_discarded(file.size)
             raise mismatch_error(self._job, file, mismatch)
         await self._pins.check_unchanged(file, pinned)
-        self._checkpointer.arrived(msgspec.structs.replace(file, checksum=label))
+        self._checkpointer.on_complete(msgspec.structs.replace(file, checksum=label))
 
     async def _download_small(self, file: FileRecord) -> tuple[str, Mismatch | None]:
         """Fetch and write a small file. Return as `Verifier.check_file`."""
@@ -212,15 +212,15 @@ class Fetch:
         while not is_here:
             if small.arrived and not self._can_continue(file):
                 self._count_restart(file)
-                small.drop()
+                small.discard()
             try:
-                is_here = await self._ask(file, small.missing, small.handler(), retries)
+                is_here = await self._send(file, small.missing, small.handler(), retries)
             except RangesIgnoredError:
                 if not small.arrived:  # the request was for the complete object
                     raise
         if not file.size:
-            await self._in_thread(small.put_empty)
-        self._checkpointer.received(file.size)
+            await self._in_thread(small.write_empty)
+        self._checkpointer.on_received(file.size)
         if small.mismatch:
             return await self._verifier.check_file(path, file, small.expected)
         return label_of(file, small.expected), None
@@ -232,13 +232,15 @@ class Fetch:
     ) -> None:
         """Fetch a large file in parts. Sets `queued` when its requests wait for slots."""
         retries = self._retries(file)
-        expected = await retries.until_answered(lambda: self._verifier.expected(pinned))
+        expected = await retries.until_success(lambda: self._verifier.expected(pinned))
         transfer = await uninterrupted(self._open(pinned, file.validator, expected))
         await self._fetch_missing(transfer, queued)
         label, mismatch = await self._verifier.check_transfer(transfer, expected)
         if mismatch:
             again = await self._in_thread(transfer.reset_damaged, mismatch)
-            log.warning("%s: %s: %s; %d bytes are fetched again", *self._of(file), mismatch, again)
+            log.warning(
+                "%s: %s: %s; %d bytes are fetched again", *self._log_names(file), mismatch, again
+            )
             self._mismatched(file, mismatch)
             if not self._can_continue(pinned):
                 self._count_restart(file)
@@ -247,7 +249,7 @@ class Fetch:
         if mismatch:
             raise mismatch_error(self._job, file, mismatch)
         await self._pins.check_unchanged(file, pinned)
-        self._checkpointer.arrived(msgspec.structs.replace(file, checksum=label), transfer)
+        self._checkpointer.on_complete(msgspec.structs.replace(file, checksum=label), transfer)
 
     async def _open(self, file: FileRecord, listed: str, expected: Expected | None) -> Transfer:
         path, journal = self._staging.partial(file.number)
@@ -268,7 +270,7 @@ class Fetch:
                 disk=self._disk,
             )
         )
-        self._checkpointer.opened(transfer)
+        self._checkpointer.on_opened(transfer)
         return transfer
 
     async def _fetch_missing(self, transfer: Transfer, queued: asyncio.Event) -> None:
@@ -295,7 +297,7 @@ class Fetch:
             nonlocal offset
             transfer.write_through(offset, chunk)
             offset += len(chunk)
-            self._checkpointer.written(len(chunk))
+            self._checkpointer.on_written(len(chunk))
 
         while not transfer.is_complete:
             if offset:
@@ -305,34 +307,34 @@ class Fetch:
                 await self._in_thread(transfer.rewind, nothing)
             handler = ResponseHandler(on_chunk, partial(transfer.rewind, transfer.states()))
             async with self._limiter.slot():
-                await self._ask(file, None, handler, retries)
+                await self._send(file, None, handler, retries)
 
     async def _fetch_parts(self, transfer: Transfer, queued: asyncio.Event) -> None:
         """Fetch what is missing of a file in ranges, with up to `concurrency` requests at once."""
         count = min(self._job.options.concurrency, transfer.parts_waiting)
-        connections = [self._fetch_some(transfer) for _ in range(count)]
+        connections = [self._fetch_next_parts(transfer) for _ in range(count)]
         if connections:
             asyncio.get_running_loop().call_soon(queued.set)
             await run_all(*connections)
 
-    async def _fetch_some(self, transfer: Transfer) -> None:
+    async def _fetch_next_parts(self, transfer: Transfer) -> None:
         """Fetch parts of a file one after the other, until none is left."""
         retries = self._retries(transfer.file)
         while (index := transfer.claim()) is not None:
 
             def on_chunk(chunk: memoryview, index: int = index) -> None:
                 transfer.write(index, chunk)
-                self._checkpointer.written(len(chunk))
+                self._checkpointer.on_written(len(chunk))
 
             while transfer.missing(index)[0] < transfer.missing(index)[1]:
                 async with self._limiter.slot():
                     before = {index: transfer.state(index)}
                     handler = ResponseHandler(on_chunk, partial(transfer.rewind, before))
-                    await self._ask(transfer.file, transfer.missing(index), handler, retries)
+                    await self._send(transfer.file, transfer.missing(index), handler, retries)
 
     # --- Both ------------------------------------------------------------------------------------
 
-    async def _ask(
+    async def _send(
         self,
         file: FileRecord,
         span: tuple[int, int] | None,
@@ -362,12 +364,12 @@ class Fetch:
             )
         except DownloaderError as error:
             if count >= LEAST_BYTES:
-                retries.progress()
+                retries.on_progress()
             if error.code is ErrorCode.TIMEOUT:
                 self._limiter.on_throttled()
-            await retries.after(error)
+            await retries.wait_or_raise(error)
             return False
-        retries.progress()
+        retries.on_progress()
         self._limiter.on_success(first_byte)
         return True
 
@@ -385,10 +387,10 @@ class Fetch:
         now = self._clock.now()
         self._sink.failed(file, ErrorCode.CHECKSUM_MISMATCH, str(mismatch), next_attempt=now)
 
-    async def _give_up(self, file: FileRecord) -> None:
+    async def _delete(self, file: FileRecord) -> None:
         """Delete all that has arrived of a file."""
         await self._wait_for_threads()
-        await uninterrupted(self._checkpointer.give_up(file))
+        await uninterrupted(self._checkpointer.delete(file))
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run a function that blocks on the disk. It runs to its end, even after cancellation."""
@@ -400,8 +402,8 @@ class Fetch:
     async def _wait_for_threads(self) -> None:
         await asyncio.to_thread(wait, list(self._blocking))
 
-    def _name(self, file: FileRecord) -> tuple[str, int]:
+    def _file_id(self, file: FileRecord) -> tuple[str, int]:
         return self._job.download_id, file.number
 
-    def _of(self, file: FileRecord) -> tuple[str, str]:
+    def _log_names(self, file: FileRecord) -> tuple[str, str]:
         return self._job.download_id, file.name

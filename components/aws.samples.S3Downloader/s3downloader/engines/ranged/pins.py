@@ -53,7 +53,7 @@ class Pins:
         It is empty if neither the listing nor the object has one.
         """
         if not file.validator and file.number not in self._own:
-            self._own[file.number] = await self._ask(file)
+            self._own[file.number] = await self._request_own(file)
         own = self._own.get(file.number)
         return file if own is None else msgspec.structs.replace(file, validator=own)
 
@@ -66,7 +66,7 @@ class Pins:
         may_differ = self._job.relisted or root in self._features.unlike_listed
         if refused is not file or not may_differ:
             return None
-        own = await self._ask(file)
+        own = await self._request_own(file)
         if own == file.validator:  # not a weak comparison: If-Match refuses a weak ETag
             return None
         name = f"{self._job.download_id}: {file.name}"
@@ -90,7 +90,7 @@ class Pins:
         """
         if file.validator:
             return
-        own = await self._ask(file)
+        own = await self._request_own(file)
         if validators.same(own, fetched.validator) or not (own or fetched.validator):
             return
         raise DownloaderError(
@@ -99,5 +99,5 @@ class Pins:
             " arrived of it is deleted",
         )
 
-    async def _ask(self, file: FileRecord) -> str:
-        return await self._retries(file).until_answered(lambda: self._verifier.own_validator(file))
+    async def _request_own(self, file: FileRecord) -> str:
+        return await self._retries(file).until_success(lambda: self._verifier.own_validator(file))

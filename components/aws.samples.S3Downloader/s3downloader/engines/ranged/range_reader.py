@@ -66,7 +66,7 @@ class SourceReader:
                 raise RangesIgnoredError(requested, "known from an earlier response")
             with_checksum = bool(handler.on_headers) and not span
             request = self._source.request(file.object, span, with_checksum=with_checksum)
-            return await self._ask(requested, request, handler)
+            return await self._send(requested, request, handler)
         except RangesIgnoredError:
             ranges.on_ignored()
             raise
@@ -74,7 +74,7 @@ class SourceReader:
             if is_first:
                 ranges.release()
 
-    async def _ask(
+    async def _send(
         self, requested: ObjectRequest, request: Request, handler: ResponseHandler
     ) -> float:
         """Send a request. Repeat it, up to TRIES times in all, if the refusal says how.
@@ -94,7 +94,7 @@ class SourceReader:
                 return completion.first_byte
             check_refusal(refusal.status, refusal.code, requested)
             renewed = await self._client.refresh_from_error(request, refusal, keys)
-            error = refusal.explained(request)
+            error = refusal.error(request)
             if renewed is None and (plainer := self._source.plainer(request, error)):
                 request, renewed, is_plain = plainer, keys, True
             if renewed is None:
@@ -110,7 +110,7 @@ class SourceReader:
             if not receiver.is_finished:
                 await uninterrupted(asyncio.to_thread(receiver.finish, completion))
         except BaseException:
-            if receiver.is_void:
+            if receiver.must_discard:
                 await uninterrupted(asyncio.to_thread(receiver.discard))
             raise
         return completion
@@ -124,6 +124,6 @@ class SourceReader:
         except SilenceError as silence:
             raise DownloaderError(
                 ErrorCode.STALLED,
-                f"{silence.received} arrived for {transport.patience:g} s while {request.subject}"
+                f"{silence.received} arrived for {transport.time_limit:g} s while {request.subject}"
                 " was fetched; check the network",
             ) from silence

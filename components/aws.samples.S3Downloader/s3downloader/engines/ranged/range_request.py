@@ -44,7 +44,7 @@ class RangeReceiver:
 
     The transport calls `on_headers` and `on_chunk`. When the response has ended, the caller must
     call `finish`, unless `is_finished`. If the request failed, the caller must call `discard` if
-    `is_void`. Both may block on the disk.
+    `must_discard`. Both may block on the disk.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class RangeReceiver:
         self._refusal: Collector | None = None
         self._body: Body | None = None
         self._missing = 0
-        self._held: bytes | None = None
+        self._last_chunk: bytes | None = None
 
     @property
     def refusal(self) -> Response | None:
@@ -69,12 +69,12 @@ class RangeReceiver:
     @property
     def is_finished(self) -> bool:
         """Whether all bytes have been passed on, or the request was refused."""
-        return not self._missing and self._held is None
+        return not self._missing and self._last_chunk is None
 
     @property
-    def is_void(self) -> bool:
+    def must_discard(self) -> bool:
         """Whether an incomplete body is useless, because its position in the object is unknown."""
-        return self._body is not None and not self._body.is_placed
+        return self._body is not None and not self._body.has_position
 
     def on_headers(self, head: ResponseHead) -> None:
         """Check the head of the response. Keep a response without success as a refusal.
@@ -105,10 +105,10 @@ class RangeReceiver:
             self._handler.on_discard()
             raise too_long(self._requested)
         self._missing -= len(chunk)
-        if self._missing or self._body.is_framed:
+        if self._missing or self._body.has_length:
             self._handler.on_chunk(chunk)
         else:
-            self._held = bytes(chunk)
+            self._last_chunk = bytes(chunk)
 
     def finish(self, completion: Completion) -> None:
         """Pass on the chunk that was held back.
@@ -121,8 +121,8 @@ class RangeReceiver:
             raise too_short(self._requested, self._missing)
         if self._missing:
             raise broken_off(self._requested.subject, self._missing)
-        if self._held is not None:
-            self._handler.on_chunk(memoryview(self._held))
+        if self._last_chunk is not None:
+            self._handler.on_chunk(memoryview(self._last_chunk))
 
     def discard(self) -> None:
         """Make the handler discard what it got."""

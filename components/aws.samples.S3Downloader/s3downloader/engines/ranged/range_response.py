@@ -60,9 +60,9 @@ class Body(NamedTuple):
 
     length: int
     """The number of bytes."""
-    is_framed: bool
+    has_length: bool
     """Whether the response gives the length of the body before the body."""
-    is_placed: bool
+    has_position: bool
     """Whether the position of each byte in the object is known, also in an incomplete body."""
 
 
@@ -90,7 +90,7 @@ def check_response(status: int, headers: Mapping[str, str], requested: ObjectReq
     - RangesIgnoredError for other bytes than the requested ones
     """
     _check_origin(status, headers, requested)
-    if requested.validator and not responses.agrees(headers, requested.validator):
+    if requested.validator and not responses.has_validator(headers, requested.validator):
         raise _changed(requested)
     length = _content_length(status, headers, requested)
     start, end = requested.bounds
@@ -103,8 +103,8 @@ def check_response(status: int, headers: Mapping[str, str], requested: ObjectReq
         raise _size_mismatch(requested, f"{length} instead of {expected} bytes")
     if is_whole:
         raise RangesIgnoredError(requested, f"status {status}")
-    is_framed = length is not None and "transfer-encoding" not in headers
-    return Body(expected, is_framed, is_framed or status == 206)
+    has_length = length is not None and "transfer-encoding" not in headers
+    return Body(expected, has_length, has_length or status == 206)
 
 
 def check_refusal(status: int, code: str, requested: ObjectRequest) -> None:
@@ -113,7 +113,7 @@ def check_refusal(status: int, code: str, requested: ObjectRequest) -> None:
     `code` is the object store's code of the error, empty for none.
     """
     if status in _LOGIN_STATUSES and not code:
-        raise responses.foreign(requested.subject, status)
+        raise responses.foreign_error(requested.subject, status)
 
 
 def too_long(requested: ObjectRequest) -> DownloaderError:
@@ -134,12 +134,12 @@ def _check_origin(status: int, headers: Mapping[str, str], requested: ObjectRequ
     is_named = bool(validators.from_headers(headers))
     is_page = responses.is_page(headers) and not requested.subject.lower().endswith(_HTML_KEYS)
     if requested.validator:
-        agrees = responses.agrees(headers, requested.validator)
-        is_strange = not is_named or (is_page and not agrees)
+        has_validator = responses.has_validator(headers, requested.validator)
+        is_strange = not is_named or (is_page and not has_validator)
     else:
         is_strange = is_page or not (is_named or headers.keys() & {"content-length"})
     if is_strange:
-        raise responses.foreign(requested.subject, status, headers)
+        raise responses.foreign_error(requested.subject, status, headers)
 
 
 def _content_length(
@@ -147,7 +147,7 @@ def _content_length(
 ) -> int | None:
     length = responses.length(headers)
     if length is None and "content-length" in headers:
-        raise responses.foreign(requested.subject, status, headers)
+        raise responses.foreign_error(requested.subject, status, headers)
     return length
 
 

@@ -71,5 +71,5 @@ class ServerFeatures:
         self.ranges = RangeSupport(clock)
         self.unlike_listed: set[str] = set()
         """Roots of sources whose objects have other validators than their listing."""
-        self.broken: Counter[tuple[str, int]] = Counter()
+        self.restarts: Counter[tuple[str, int]] = Counter()
         """How often a file that cannot be continued broke off, by download_id and file number."""

@@ -43,16 +43,16 @@ class SmallFile:
     def handler(self) -> ResponseHandler:
         """Return the callbacks for the response to a request for `missing`."""
         on_headers = None if self.arrived else self._on_headers
-        return ResponseHandler(self._on_chunk, self.drop, on_headers)
+        return ResponseHandler(self._on_chunk, self.discard, on_headers)
 
-    def drop(self) -> None:
+    def discard(self) -> None:
         """Discard what has arrived."""
         self.arrived = 0
         self._body.clear()
 
-    def put_empty(self) -> None:
+    def write_empty(self) -> None:
         """Write an empty file. A response without bytes does not call `on_chunk`."""
-        self._put(self._body)
+        self._write(self._body)
 
     def _on_headers(self, headers: Mapping[str, str]) -> None:
         self.expected = self._verifier.checksum_from_headers(self._file, headers)
@@ -62,9 +62,9 @@ class SmallFile:
         if self.arrived < self._file.size or self._body:
             self._body.extend(chunk)
         if self.arrived == self._file.size:
-            self._put(self._body or chunk)
+            self._write(self._body or chunk)
 
-    def _put(self, body: bytearray | memoryview) -> None:
+    def _write(self, body: bytearray | memoryview) -> None:
         descriptor = os.open(
             self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666
         )

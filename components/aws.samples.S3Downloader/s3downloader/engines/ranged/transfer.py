@@ -152,7 +152,7 @@ class Transfer:
                 self._disk.sync(self._descriptor)
             except OSError:
                 self._is_sound = False  # the kernel has dropped the unsynced pages: fsync(2)
-                self._forget_unsynced()
+                self._discard_unsynced()
                 raise
             self._journal.commit(states)
 
@@ -167,7 +167,7 @@ class Transfer:
         self._reset(damaged or range(len(self.layout)))
         return sum(self.layout.length(index) for index in self._waiting)
 
-    def check(self) -> None:
+    def reset_mismatched(self) -> None:
         """Reset the parts whose bytes on disk differ from the CRC in the journal."""
         self._reset(self._crc_mismatches())
 
@@ -191,12 +191,12 @@ class Transfer:
             self._is_open = False
             try:
                 if not self._is_sound:
-                    self._forget_unsynced()
+                    self._discard_unsynced()
             finally:
                 self._journal.close()
                 os.close(self._descriptor)
 
-    def _forget_unsynced(self) -> None:
+    def _discard_unsynced(self) -> None:
         for index, state in enumerate(self._journal.synced):
             self._journal.record(index, state)
 
@@ -295,7 +295,7 @@ def _continue(
     stat = os.fstat(descriptor)
     transfer = Transfer(file, path, descriptor, journal, states, disk)
     if (stat.st_size, stat.st_ino) != (file.size, journal.head.inode):
-        transfer.check()
+        transfer.reset_mismatched()
         disk.allocate(descriptor, file.size)
         os.ftruncate(descriptor, file.size)
     return transfer

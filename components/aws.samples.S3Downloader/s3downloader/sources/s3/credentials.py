@@ -58,7 +58,7 @@ class Credentials:
         self._may_end = may_end
         self._keys: Keys | None = None
         self._asked_at = -_RETRY_AFTER
-        self._looking: asyncio.Task[Keys] | None = None
+        self._renewing: asyncio.Task[Keys] | None = None
         self._region: str | None = None
         self._answered: tuple[str, float] | None = None  # the URL that gave the last keys, and when
         self._is_located = False  # whether the URL is the one that `locate` returned
@@ -82,13 +82,13 @@ class Credentials:
         if self._keys is not None and not self._should_renew(self._keys):
             return self._keys
         try:
-            return await self._look()
+            return await self._renew()
         except DownloaderError:
             if self._keys is None or self._ends_within(self._keys, 0.0):
                 raise
             return self._keys  # still valid
 
-    def forget(self, expired: Keys | None = None) -> None:
+    def invalidate(self, expired: Keys | None = None) -> None:
         """Discard the keys `expired`, so that the next `get` requests new ones.
 
         If newer keys have replaced them meanwhile, those are kept. Without an argument, the present
@@ -108,7 +108,7 @@ class Credentials:
         if _has_keys(environment) or not (url := await self._container_url()):
             return environment
         if not self._has_answered(url, _RECENT):
-            await self._look()
+            await self._renew()
         if self._is_located:
             environment["AWS_CONTAINER_CREDENTIALS_FULL_URI"] = url
         return environment
@@ -139,20 +139,20 @@ class Credentials:
             return self._answered is not None and since >= _UNDATED_LIFETIME
         return self._ends_within(keys, 0.0 if since < _RETRY_AFTER else _RENEW_BEFORE)
 
-    async def _look(self) -> Keys:
+    async def _renew(self) -> Keys:
         """Wait for the running request for new keys, or start one, and return its keys."""
-        if self._looking is None:
-            self._looking = asyncio.create_task(self._look_once())
-            self._looking.add_done_callback(self._on_found)
-        return await asyncio.shield(self._looking)
+        if self._renewing is None:
+            self._renewing = asyncio.create_task(self._renew_once())
+            self._renewing.add_done_callback(self._on_renewed)
+        return await asyncio.shield(self._renewing)
 
-    async def _look_once(self) -> Keys:
+    async def _renew_once(self) -> Keys:
         self._asked_at = self._clock.monotonic()
-        self._keys = await self._find()
+        self._keys = await self._request_keys()
         return self._keys
 
-    def _on_found(self, task: asyncio.Task[Keys]) -> None:
-        self._looking = None
+    def _on_renewed(self, task: asyncio.Task[Keys]) -> None:
+        self._renewing = None
         if not task.cancelled():
             task.exception()  # marks it as retrieved: those that waited have got it
 
@@ -161,17 +161,19 @@ class Credentials:
             return False
         return keys.expires_at.timestamp() - self._clock.now() < seconds
 
-    async def _find(self) -> Keys:
+    async def _request_keys(self) -> Keys:
         """Request new keys, and return them if they have not expired."""
         if _has_keys(self._environment):
             return _from_environment(self._environment)
         url = await self._container_url()
-        find = (
-            partial(container_credentials.ask, url, self._environment) if url else self._from_boto3
+        request = (
+            partial(container_credentials.request_keys, url, self._environment)
+            if url
+            else self._from_boto3
         )
         try:
             async with timeout(_REQUEST_TIMEOUT):
-                keys = await asyncio.to_thread(find)
+                keys = await asyncio.to_thread(request)
         except TimeoutError:
             raise unavailable(
                 "no credentials arrived in time; check the device's connection",

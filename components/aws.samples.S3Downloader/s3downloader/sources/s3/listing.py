@@ -21,7 +21,7 @@ from ...core import validators
 from ...core.errors import DownloaderError, ErrorCode
 from . import documents, responses
 from .client import Request, Response
-from .refusals import explained, refusal
+from .refusals import refusal, refusal_error
 
 __all__ = ["MOST_KEYS", "Listed", "Listing", "Page", "page_of"]
 
@@ -59,20 +59,20 @@ class Page(NamedTuple):
 class Listing:
     """Reads one listing of the objects under a prefix.
 
-    `ask` sends a request and returns the page. Keeps one page in memory, and about 200 bytes for
+    `send` sends a request and returns the page. Keeps one page in memory, and about 200 bytes for
     each earlier page.
     """
 
     def __init__(
         self,
-        ask: Callable[[Request], Awaitable[Page]],
+        send: Callable[[Request], Awaitable[Page]],
         bucket: str,
         prefix: str,
         *,
         start_after: str = "",
         most: int = MOST_KEYS,
     ) -> None:
-        self._ask = ask
+        self._send = send
         self._bucket = bucket
         self._prefix = prefix
         self._most = most
@@ -85,7 +85,7 @@ class Listing:
         """Hashes of all earlier tokens, and of the first and last keys of all earlier pages."""
 
     async def pages(self) -> AsyncIterator[list[Listed]]:
-        """Yield the pages. Raises LISTING_INCOMPLETE, and what `ask` raises."""
+        """Yield the pages. Raises LISTING_INCOMPLETE, and what `send` raises."""
         more = True
         while more:
             page = await self._next_page()
@@ -98,12 +98,12 @@ class Listing:
         """Return the next page, by the token, or by the last key if the token is refused."""
         request = self._request()
         try:
-            return await self._ask(request)
+            return await self._send(request)
         except DownloaderError as error:
             if not (self._token and _is_bad_request(error) and self._continue_after_last()):
                 raise
             log.warning("%s: the object store refused its own token: %s", request.subject, error)
-        return await self._ask(self._request())
+        return await self._send(self._request())
 
     def _request(self) -> Request:
         parameters = {
@@ -200,20 +200,22 @@ def page_of(response: Response, request: Request) -> Page:
     UTF-8, and the error of an `Error` document with status 200.
     """
     if response.status != 200:
-        raise responses.foreign(request.subject, response.status, response.headers)
+        raise responses.foreign_error(request.subject, response.status, response.headers)
     if len(response.body) > request.limit:
         raise _incomplete(request.subject, f"a page of it has more than {request.limit} bytes")
     try:
         root = documents.parse(response.body)
     except documents.NotXmlError as error:
         if b"ListBucketResult" not in response.body[:1_024]:
-            raise responses.foreign(request.subject, response.status, response.headers) from error
+            raise responses.foreign_error(
+                request.subject, response.status, response.headers
+            ) from error
         raise _incomplete(request.subject, f"a page of it cannot be read: {error}") from error
     if root.tag == "Error":
         refused = refusal(response.status, response.headers, response.body)
-        raise explained(refused, request.subject, of_bucket=True)
+        raise refusal_error(refused, request.subject, of_bucket=True)
     if root.tag != "ListBucketResult":
-        raise responses.foreign(request.subject, response.status, response.headers)
+        raise responses.foreign_error(request.subject, response.status, response.headers)
     encoded = (documents.child(root, "EncodingType") or "").lower() == "url"
     truncated = (documents.child(root, "IsTruncated") or "").strip().lower()
     return Page(

@@ -154,7 +154,7 @@ class ObjectMetadata:
         elif (refused := response.refusal).name == "InvalidRange" and not refused.foreign:
             size = None if refused.size else refused.size  # an empty object has no first byte
         else:
-            raise response.explained(request)
+            raise response.error(request)
         if size is None:
             raise DownloaderError(
                 ErrorCode.SIZE_UNKNOWN,
@@ -206,7 +206,7 @@ class ObjectMetadata:
                 raise
             except documents.NotXmlError as error:
                 if responses.is_page(response.headers, response.body[:_SNIFFED]):
-                    raise responses.foreign(
+                    raise responses.foreign_error(
                         head.subject, response.status, response.headers
                     ) from error
                 return expected
@@ -313,7 +313,7 @@ def _check_same(response: Response, request: Request, wanted: ObjectRef) -> None
     """
     validator = wanted.validator
     _check_object(response, request, validator)
-    is_other = bool(validator) and not responses.agrees(response.headers, validator)
+    is_other = bool(validator) and not responses.has_validator(response.headers, validator)
     if is_other or responses.length(response.headers) not in (None, wanted.size):
         raise _changed(request)
 

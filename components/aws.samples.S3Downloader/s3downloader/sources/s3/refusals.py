@@ -14,7 +14,7 @@ from ...core.error_mapping import clipped
 from ...core.errors import DownloaderError, ErrorCode
 from . import documents, responses
 
-__all__ = ["EXPIRED", "Refusal", "explained", "refusal"]
+__all__ = ["EXPIRED", "Refusal", "refusal", "refusal_error"]
 
 EXPIRED = frozenset(
     {"ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired"}
@@ -49,10 +49,10 @@ class Refusal(NamedTuple):
         return self.code or _NAMELESS.get(self.status, "")
 
     @property
-    def words(self) -> str:
+    def quote(self) -> str:
         """Code, message and status in one text, as an error quotes them."""
-        words = ": ".join(filter(None, (self.code, self.message)))
-        return f"{words}, status {self.status}" if words else f"status {self.status}"
+        quote = ": ".join(filter(None, (self.code, self.message)))
+        return f"{quote}, status {self.status}" if quote else f"status {self.status}"
 
 
 class _Meaning(NamedTuple):
@@ -205,7 +205,7 @@ def refusal(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
     )
 
 
-def explained(refused: Refusal, subject: str, *, of_bucket: bool = False) -> DownloaderError:
+def refusal_error(refused: Refusal, subject: str, *, of_bucket: bool = False) -> DownloaderError:
     """Return the error for a refused request for `subject`, such as `s3://bucket/key`.
 
     `of_bucket` says that the bucket itself was requested, not one of its objects. The message
@@ -213,14 +213,14 @@ def explained(refused: Refusal, subject: str, *, of_bucket: bool = False) -> Dow
     object store's code as `store_code` if it has one.
     """
     if refused.foreign:
-        return responses.foreign(subject, refused.status, {"location": refused.location})
+        return responses.foreign_error(subject, refused.status, {"location": refused.location})
     meaning = _meaning(refused, of_bucket)
     where = refused.region or refused.location
     what = meaning.what.format(subject=subject, where=f", {where}" if where else "")
     return DownloaderError(
         meaning.code,
-        f"{what} ({refused.words}); {meaning.advice}",
-        cause=refused.words,
+        f"{what} ({refused.quote}); {meaning.advice}",
+        cause=refused.quote,
         status=refused.status,
         **({"store_code": refused.code} if refused.code else {}),
     )

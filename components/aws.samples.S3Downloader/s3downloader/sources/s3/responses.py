@@ -18,10 +18,10 @@ from ...core.errors import DownloaderError, ErrorCode
 
 __all__ = [
     "EMPTY_MD5",
-    "agrees",
     "check_object",
     "contradicts_empty",
-    "foreign",
+    "foreign_error",
+    "has_validator",
     "is_foreign",
     "is_from_store",
     "is_page",
@@ -63,7 +63,7 @@ def total(headers: Mapping[str, str]) -> int | None:
     return number(match[1]) if match else None
 
 
-def agrees(headers: Mapping[str, str], validator: str) -> bool:
+def has_validator(headers: Mapping[str, str], validator: str) -> bool:
     """Return whether a response has the validator `validator`.
 
     False if `validator` is empty, because then there is nothing to compare.
@@ -114,7 +114,7 @@ def is_foreign(
         return False
     if status not in _OBJECT:
         return status < 400 or (status < 500 and is_page(headers, head))
-    if agrees(headers, validator):
+    if has_validator(headers, validator):
         return False
     own = validators.from_headers(headers)
     if is_page(headers, head):
@@ -131,10 +131,12 @@ def check_object(
     The parameters are those of `is_foreign`; `subject` names the object in the error.
     """
     if status not in _OBJECT or is_foreign(status, headers, validator=validator, head=head):
-        raise foreign(subject, status, headers)
+        raise foreign_error(subject, status, headers)
 
 
-def foreign(subject: str, status: int, headers: Mapping[str, str] | None = None) -> DownloaderError:
+def foreign_error(
+    subject: str, status: int, headers: Mapping[str, str] | None = None
+) -> DownloaderError:
     """Return the error for a response that does not come from the object store.
 
     `subject` is what was requested, such as `s3://bucket/key`.

@@ -16,7 +16,7 @@ from ...core.objects import ObjectRef, SourceRef
 from .client import Request
 from .listing import MOST_KEYS, Listed, Listing, Page, page_of
 from .object_metadata import ObjectMetadata, checksum_from_headers
-from .refusals import Refusal, explained
+from .refusals import Refusal, refusal_error
 
 __all__ = ["S3Source"]
 
@@ -58,7 +58,7 @@ class S3Source:
         """
         most = min(page or self._page, self._page)
         listing = Listing(
-            self._ask, self.ref.authority, self.ref.path, start_after=after, most=most
+            self._send, self.ref.authority, self.ref.path, start_after=after, most=most
         )
         async for objects in listing.pages():
             for found in await self._complete(objects):
@@ -78,7 +78,7 @@ class S3Source:
             )
             if not is_unnamed or await self._is_bucket():
                 raise
-        raise explained(Refusal(404, "NoSuchBucket"), self.ref.uri_of(name))
+        raise refusal_error(Refusal(404, "NoSuchBucket"), self.ref.uri_of(name))
 
     async def read_small(self, wanted: ObjectRef) -> bytes:
         """Return the bytes of an object, see `Source.read_small`."""
@@ -127,12 +127,12 @@ class S3Source:
         found = [o for o in objects if not o.key.endswith("/") or o.size != 0]
         heads: dict[str, ObjectRef] = {}
 
-        async def ask(key: str) -> None:
+        async def request(key: str) -> None:
             heads[key] = await self._with_retries(
                 lambda: self._metadata.head(self.ref.authority, key)
             )
 
-        await run_all(*(ask(o.key) for o in found if o.size is None or not o.validator))
+        await run_all(*(request(o.key) for o in found if o.size is None or not o.validator))
         objects_found = (heads.get(o.key) or _object(o) for o in found)
         return [each for each in objects_found if not _is_marker(each)]
 
@@ -144,24 +144,24 @@ class S3Source:
             return error.code is not ErrorCode.BUCKET_NOT_FOUND
         return True
 
-    async def _ask(self, request: Request) -> Page:
+    async def _send(self, request: Request) -> Page:
         """Send a request for a page of a listing, and return the page."""
 
-        async def ask() -> Page:
+        async def send() -> Page:
             return page_of(await self._metadata.client.send(request), request)
 
-        return await self._with_retries(ask)
+        return await self._with_retries(send)
 
-    async def _with_retries(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Return what `ask` returns. Call it again after a transient error, see the class."""
+    async def _with_retries(self, send: Callable[[], Awaitable[T]]) -> T:
+        """Return what `send` returns. Call it again after a transient error, see the class."""
         for pause in islice(backoff(_SHORTEST_PAUSE, _LONGEST_PAUSE), self._retry_count):
             try:
-                return await ask()
+                return await send()
             except DownloaderError as error:
                 if not _may_pass(error):
                     raise
             await self._clock.sleep(pause)
-        return await ask()
+        return await send()
 
 
 def _object(listed: Listed) -> ObjectRef:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["Faults"]
+__all__ = ["FetchErrors"]
 
 
-class Faults:
+class FetchErrors:
     """Stores the first error of each kind: of one object, or one that ends the fetch."""
 
     def __init__(self) -> None:
-        self._of_object: Exception | None = None
-        self._ending: Exception | None = None
+        self._object_error: Exception | None = None
+        self._fatal_error: Exception | None = None
 
     @property
     def decisive(self) -> Exception | None:
@@ -19,12 +19,12 @@ class Faults:
         An error that ends the fetch has priority. After an error of one object the source may be
         listed and fetched again, which does not help if, for example, the disk is full.
         """
-        return self._ending or self._of_object
+        return self._fatal_error or self._object_error
 
-    def of_object(self, error: Exception) -> None:
+    def add_object_error(self, error: Exception) -> None:
         """Add an error of one object. Files that have been started are still fetched."""
-        self._of_object = self._of_object or error
+        self._object_error = self._object_error or error
 
-    def ending(self, error: Exception) -> None:
+    def add_fatal_error(self, error: Exception) -> None:
         """Add an error that ends the fetch."""
-        self._ending = self._ending or error
+        self._fatal_error = self._fatal_error or error
