@@ -23,7 +23,7 @@ __all__ = ["Moved", "Staging", "matches_leftover", "mode_by_umask", "number_in",
 _ARRIVED = ".object"
 _CONTINUED = (".part", ".journal")
 _NUMBER = re.compile(r"(?:^|/)(\d+)\.object\d*$")
-_FEW = 8  # up to so many files, syncing each is as quick as syncfs, and only concerns these files
+_FEW = 8  # so many files can be synced as quickly as with syncfs, which syncs other files too
 _WRITEBACK = 8 << 20
 
 

@@ -191,6 +191,7 @@ class Fetch:
             self._limiter.release()
 
     async def _fetch_small(self, file: FileRecord, pinned: FileRecord) -> None:
+        """Fetch and verify a small file. Fetch it once more if its checksum is wrong."""
         label, mismatch = await self._download_small(pinned)
         if mismatch:
             log.warning("%s: %s is fetched again: %s", *self._log_names(file), mismatch)
@@ -230,7 +231,10 @@ class Fetch:
     async def _fetch_large(
         self, file: FileRecord, pinned: FileRecord, *, queued: asyncio.Event
     ) -> None:
-        """Fetch a large file in parts. Sets `queued` when its requests wait for slots."""
+        """Fetch and verify a large file in parts. Fetch damaged parts once more.
+
+        Sets `queued` when its requests wait for slots.
+        """
         retries = self._retries(file)
         expected = await retries.until_success(lambda: self._verifier.expected(pinned))
         transfer = await uninterrupted(self._open(pinned, file.validator, expected))

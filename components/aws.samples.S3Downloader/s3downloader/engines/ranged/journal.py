@@ -152,6 +152,7 @@ class Journal:
         return _COPY.size + len(self.head.layout) * _PART.size
 
     def _load(self) -> list[PartState]:
+        """Read both records. Return the live states where valid, else the synced ones."""
         copies = self._read_copy(0), self._read_copy(1)
         self._sequence, synced = max(copies, key=lambda copy: copy[0])
         self.synced = self._plausible(synced)
@@ -165,6 +166,7 @@ class Journal:
         return self._plausible(states)
 
     def _plausible(self, states: list[PartState]) -> list[PartState]:
+        """Return the states. A state with more bytes than its part has becomes empty."""
         return [
             state if state.done <= self.head.layout.length(index) else PartState()
             for index, state in enumerate(states)
@@ -184,6 +186,7 @@ class Journal:
 
 
 def _read_head(descriptor: int) -> Head | None:
+    """Return the head, None if it is damaged, or of an unknown version or CRC."""
     raw = os.pread(descriptor, _HEAD_BYTES, 0)
     if len(raw) < _HEAD_BYTES:
         return None

@@ -67,7 +67,8 @@ class Pins:
         if refused is not file or not may_differ:
             return None
         own = await self._request_own(file)
-        if own == file.validator:  # not a weak comparison: If-Match refuses a weak ETag
+        # Compared exactly: an object with a weak ETag refuses the strong one of its listing.
+        if own == file.validator:
             return None
         name = f"{self._job.download_id}: {file.name}"
         log.info("%s is fetched with its own validator %r", name, own)

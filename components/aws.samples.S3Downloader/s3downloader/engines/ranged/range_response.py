@@ -174,6 +174,7 @@ def _check_encoding(
 
 
 def _check_range(headers: Mapping[str, str], requested: ObjectRequest) -> None:
+    """Raise RangesIgnoredError for another range, SIZE_MISMATCH for another size of the object."""
     content_range = headers.get("content-range", "")
     match = _CONTENT_RANGE.fullmatch(content_range.strip())
     start, end = requested.bounds

@@ -230,12 +230,13 @@ class Transfer:
         return [i for i, state in enumerate(self._states) if self._crc_on_disk(i) != state.crc]
 
     def _crc_on_disk(self, index: int) -> int:
+        """Read a part from the disk and return its CRC, -1 if the file is too short."""
         at = self.layout.start(index)
         end = at + self._states[index].done
         crc = 0
         while at < end:
             block = os.pread(self._descriptor, min(_BLOCK, end - at), at)
-            if not block:  # the file was cut
+            if not block:
                 return -1
             crc = self.crc.extend(crc, block)
             at += len(block)
@@ -291,6 +292,7 @@ def _is_of(head: Head, file: FileRecord, listed: str) -> bool:
 def _continue(
     file: FileRecord, path: Path, journal: Journal, states: list[PartState], disk: Disk
 ) -> Transfer:
+    """Open an existing file. If it was replaced or cut, check each part."""
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     stat = os.fstat(descriptor)
     transfer = Transfer(file, path, descriptor, journal, states, disk)

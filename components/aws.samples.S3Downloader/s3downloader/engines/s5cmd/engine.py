@@ -212,6 +212,7 @@ class _Fetch:
             raise error if self._is_killed else self._reported_of_outstanding(error)
 
     def _on_line(self, line: Line) -> None:
+        """Process one result of s5cmd: a complete file, or an error."""
         number = number_in(line.destination or line.command)
         file = None if number is None else self._outstanding.pop(number, None)
         if file:

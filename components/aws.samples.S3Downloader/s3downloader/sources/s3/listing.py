@@ -31,7 +31,7 @@ MOST_KEYS = 1_000
 """The most keys on one page of S3."""
 
 _PAGE_BYTES = 8 << 20  # 1,000 keys of 1,024 bytes, percent-encoded as three bytes each, and more
-_MOST_EMPTY = 100  # empty pages in a row, which an object store may send that skips deleted objects
+_MOST_EMPTY = 100  # empty pages in a row, which an object store may send for deleted objects
 _DAMAGED = "\N{REPLACEMENT CHARACTER}"
 
 
