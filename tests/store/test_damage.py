@@ -323,7 +323,7 @@ async def test_what_a_damaged_log_loses_is_told(state: Path, tmp_path: Path) -> 
     with (left / "state.db-wal").open("r+b") as log:
         log.seek(32 + 100)
         log.write(b"nonsense")
-    assert "lost: what was recorded last" in str((await opened(left))[1])
+    assert "lost: perhaps the last changes" in str((await opened(left))[1])
 
 
 async def test_a_log_without_its_database_gives_back_what_it_has(
@@ -332,7 +332,7 @@ async def test_a_log_without_its_database_gives_back_what_it_has(
     left, _ = await killed(state, tmp_path)
     (left / "state.db").unlink()
     _, message = await opened(left)
-    assert "is gone" in str(message)
+    assert "the file is missing" in str(message)
 
 
 async def test_a_loss_of_power_at_any_step_loses_nothing(

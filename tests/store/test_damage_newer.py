@@ -127,7 +127,7 @@ async def test_a_name_that_cannot_be_read_leaves_additions_out(state: Path) -> N
 
 async def test_damage_that_hides_what_is_allowed_is_refused(state: Path) -> None:
     overwrite(state, page_of(state, "format"), bytes(4_096))
-    with pytest.raises(DownloaderError, match="damaged where it says") as caught:
+    with pytest.raises(DownloaderError, match="damage hides whether") as caught:
         Store(state)
     assert caught.value.code is ErrorCode.INVALID_STATE
     assert not times_damaged(state)

@@ -72,7 +72,7 @@ class Outbox:
     async def record(self, change: Change) -> None:
         """Write `change`, and publish its responses, then its events, as soon as possible."""
         for message in await self._store.record(change):
-            self._recorded.wrote(message)
+            self._recorded.add(message)
             self._create_by.set()
 
     async def respond(self, command_id: str, response: bytes) -> None:
@@ -165,8 +165,8 @@ class Outbox:
         return failures
 
     async def _read_on(self) -> None:
-        if self._recorded.goes_on:
-            await self._recorded.read_on()
+        if self._recorded.has_more:
+            await self._recorded.read_more()
         if not self._recorded.ready and not self._unrecorded:
             self._create_by.clear()
 

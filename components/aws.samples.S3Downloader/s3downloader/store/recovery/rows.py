@@ -260,7 +260,7 @@ def _check_published(row: Row) -> None:
 
 
 def _check_format(row: Row) -> None:
-    _require(state_format.believe(row["version"], row["body"]) is not None, "it says no version")
+    _require(state_format.from_row(row["version"], row["body"]) is not None, "it says no version")
 
 
 def _is_version_path(retained: Path, target: Path) -> bool:
