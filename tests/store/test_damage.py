@@ -24,7 +24,7 @@ from .full_state import a_download, read_everything, write_everything
 Everything = dict[str, dict[Any, Any]]
 
 COMPARED = ("files", "published")
-"""Their rows have no check sum: what is there is compared with the source by the next plan."""
+"""Their rows have no checksum: what is there is compared with the source by the next plan."""
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ async def test_damage_is_told_until_it_has_been(state: Path) -> None:
     assert "version 131" in str(message)
     assert "before that: the state was damaged (it has version 130" in str(message)
     store = Store(state)
-    await store.forget_damage()
+    await store.clear_damage()
     await store.close()
     assert (await opened(state))[1] is None
 

@@ -45,7 +45,7 @@ def times_damaged(directory: Path) -> int:
 
 
 def sealed(row: dict[str, Any]) -> dict[str, Any]:
-    """What of a row has a check sum: fields in JSON texts."""
+    """What of a row has a checksum: fields in JSON texts."""
     return {name: row[name] for name in row if name in FIELDS or name.endswith(".more")}
 
 
