@@ -50,12 +50,12 @@ def below_a_file(folder: Path) -> None:
     ("write", "advice"),
     [
         (into_itself, "moved"),
-        (over_a_full_directory, "something else stands there"),
+        (over_a_full_directory, "something else has that name"),
         (through_links_in_a_circle, "symbolic link"),
         (to_a_long_name, "shorter"),
         (to_what_is_gone, "removed it"),
         (to_another_file_system, "file system"),
-        (below_a_file, "something else stands there"),
+        (below_a_file, "something else has that name"),
     ],
 )
 def test_what_cannot_be_written_is_told_with_what_to_do(

@@ -74,9 +74,9 @@ class GatedStore(Store):
         await self._gate("versions", versions)
         return versions
 
-    async def forget_responses(self, *, before: float, most: int) -> None:
-        await super().forget_responses(before=before, most=most)
-        await self._gate("forget_responses", before)
+    async def delete_responses(self, *, before: float, most: int) -> None:
+        await super().delete_responses(before=before, most=most)
+        await self._gate("delete_responses", before)
 
     async def _gate(self, step: str, subject: Any) -> None:
         holds, gate = self._gates.get(step, (lambda _: False, None))

@@ -29,7 +29,7 @@ class WallClock(ManualClock):
 
 async def forgets(harness: Harness) -> Gate:
     """Return when the daemon has forgotten what is old, and hold it there."""
-    gate = harness.hold("forget_responses", lambda _: True)
+    gate = harness.hold("delete_responses", lambda _: True)
     await harness.while_time_passes(lambda: gate.is_reached)
     return gate
 
@@ -48,7 +48,7 @@ async def test_a_download_resumed_while_others_are_forgotten_stays(
 ) -> None:
     async with harness.running():
         await two_failed_downloads(harness)
-        forgetting = harness.hold("record", lambda change: change.forgotten == ["a"])
+        forgetting = harness.hold("record", lambda change: change.deleted_downloads == ["a"])
         harness.engine.hold("b")
         clock.time += 8 * DAY
         await harness.while_time_passes(lambda: forgetting.is_reached)
@@ -67,7 +67,7 @@ async def test_a_download_that_is_being_forgotten_cannot_be_resumed(
 ) -> None:
     async with harness.running():
         await two_failed_downloads(harness)
-        forgetting = harness.hold("record", lambda change: change.forgotten == ["a"])
+        forgetting = harness.hold("record", lambda change: change.deleted_downloads == ["a"])
         clock.time += 8 * DAY
         await harness.while_time_passes(lambda: forgetting.is_reached)
         late = await harness.send_and_wait("resume", download_id="a")

@@ -135,5 +135,5 @@ async def test_the_response_to_changed_options_is_as_old_as_they(bench: Bench) -
     context = CommandContext("limit", lambda d: msgspec.json.encode(d.options.max_bandwidth))
     await bench.machine.amend(bench.active, options, context)
     assert bench.active.download.options == options
-    await bench.store.forget_responses(before=5_000, most=100)
+    await bench.store.delete_responses(before=5_000, most=100)
     assert await bench.store.response("limit") == b"7"

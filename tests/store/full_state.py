@@ -101,7 +101,7 @@ async def write_everything(directory: Path) -> None:
         await store.mark_failed(
             [FailedAttempt(files[2].number, ErrorCode.TIMEOUT, "the store is silent", AT)]
         )
-    await store.publish(
+    await store.record_published(
         [
             Published(f"/data/d-5/weights-{n}.bin", 1_000, f'"e{n}"', "", "", n, n, "d-5")
             for n in range(30)

@@ -28,9 +28,9 @@ async def receive(store: Store, number: int) -> Arrived:
 
 async def take_all(backlog: Backlog[Arrived]) -> list[int]:
     taken = []
-    while backlog.ready or backlog.goes_on:
+    while backlog.ready or backlog.has_more:
         if not backlog.ready:
-            await backlog.read_on()
+            await backlog.read_more()
         while backlog.ready:
             taken.append(backlog.ready.popleft().number)
     return taken
@@ -40,7 +40,7 @@ async def test_what_an_earlier_process_left_comes_first(store: Store) -> None:
     for number in range(100):
         await receive(store, number)
     backlog = Backlog(store.arrived)
-    backlog.wrote(await receive(store, 100))
+    backlog.add(await receive(store, 100))
     assert await take_all(backlog) == list(range(1, 102))
 
 
@@ -48,7 +48,7 @@ async def test_few_are_in_memory_however_many_wait(store: Store) -> None:
     backlog = Backlog(store.arrived)
     assert await take_all(backlog) == []
     for number in range(500):
-        backlog.wrote(await receive(store, number))
+        backlog.add(await receive(store, number))
         assert len(backlog.ready) <= 32
     assert await take_all(backlog) == list(range(1, 501))
 
@@ -57,9 +57,9 @@ async def test_one_that_comes_alone_is_ready_without_a_read(store: Store) -> Non
     backlog = Backlog(store.arrived)
     assert await take_all(backlog) == []
     for number in range(3):
-        backlog.wrote(await receive(store, number))
+        backlog.add(await receive(store, number))
         assert [arrived.number for arrived in backlog.ready] == [number + 1]
-        assert not backlog.goes_on
+        assert not backlog.has_more
         backlog.ready.clear()
 
 
@@ -69,14 +69,14 @@ async def test_none_is_missed_or_doubled_while_many_come_and_go(store: Store) ->
 
     async def put(number: int) -> None:
         await asyncio.sleep(rng.random() / 20)
-        backlog.wrote(await receive(store, number))
+        backlog.add(await receive(store, number))
 
     async def take() -> None:
         while len(taken) < 1_000:
             if backlog.ready:
                 taken.append(backlog.ready.popleft().number)
-            elif backlog.goes_on:
-                await backlog.read_on()
+            elif backlog.has_more:
+                await backlog.read_more()
             await asyncio.sleep(0)
 
     await asyncio.wait_for(asyncio.gather(take(), *map(put, range(1_000))), 2 * PATIENCE)

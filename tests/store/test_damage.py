@@ -24,7 +24,7 @@ from .full_state import a_download, read_everything, write_everything
 Everything = dict[str, dict[Any, Any]]
 
 COMPARED = ("files", "published")
-"""Their rows have no check sum: what is there is compared with the source by the next plan."""
+"""Their rows have no checksum: what is there is compared with the source by the next plan."""
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ async def test_damage_is_told_until_it_has_been(state: Path) -> None:
     assert "version 131" in str(message)
     assert "before that: the state was damaged (it has version 130" in str(message)
     store = Store(state)
-    await store.forget_damage()
+    await store.clear_damage()
     await store.close()
     assert (await opened(state))[1] is None
 
@@ -323,7 +323,7 @@ async def test_what_a_damaged_log_loses_is_told(state: Path, tmp_path: Path) -> 
     with (left / "state.db-wal").open("r+b") as log:
         log.seek(32 + 100)
         log.write(b"nonsense")
-    assert "lost: what was recorded last" in str((await opened(left))[1])
+    assert "lost: perhaps the last changes" in str((await opened(left))[1])
 
 
 async def test_a_log_without_its_database_gives_back_what_it_has(
@@ -332,7 +332,7 @@ async def test_a_log_without_its_database_gives_back_what_it_has(
     left, _ = await killed(state, tmp_path)
     (left / "state.db").unlink()
     _, message = await opened(left)
-    assert "is gone" in str(message)
+    assert "the file is missing" in str(message)
 
 
 async def test_a_loss_of_power_at_any_step_loses_nothing(

@@ -45,7 +45,7 @@ def times_damaged(directory: Path) -> int:
 
 
 def sealed(row: dict[str, Any]) -> dict[str, Any]:
-    """What of a row has a check sum: fields in JSON texts."""
+    """What of a row has a checksum: fields in JSON texts."""
     return {name: row[name] for name in row if name in FIELDS or name.endswith(".more")}
 
 
@@ -127,7 +127,7 @@ async def test_a_name_that_cannot_be_read_leaves_additions_out(state: Path) -> N
 
 async def test_damage_that_hides_what_is_allowed_is_refused(state: Path) -> None:
     overwrite(state, page_of(state, "format"), bytes(4_096))
-    with pytest.raises(DownloaderError, match="damaged where it says") as caught:
+    with pytest.raises(DownloaderError, match="damage hides whether") as caught:
         Store(state)
     assert caught.value.code is ErrorCode.INVALID_STATE
     assert not times_damaged(state)

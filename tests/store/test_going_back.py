@@ -71,27 +71,27 @@ async def work_on(store: Store) -> None:
         Change(
             at=1_700_000_100.0,
             downloads=[resumed, limited, again, msgspec.structs.replace(downloads["d-2"], plan=2)],
-            forgotten=["d-9"],
+            deleted_downloads=["d-9"],
             clear_files=["d-5"],
             events=[b"event"],
             responses=[("c-100", b"answer")],
             models={"m-1": {"model_id": "m-1", "local_path": "/data/other"}, "m-2": None},
             metadata={"shadow": b'{"version":8,"reported":{}}'},
             versions=[msgspec.structs.replace(a_version(1), pending_delete=True)],
-            removed=[a_version(3)],
+            deleted_versions=[a_version(3)],
             moved=[("/data/d-5/weights-7.bin", "/data/d-6/weights-7.bin")],
         )
     )
     await store.plan("d-2", 2, [Item("weights-1.bin", ObjectRef("d-2/weights-1.bin", 9, '"e9"'))])
     await store.drop_outdated("d-2", 2)
     [file] = [file async for file in store.files("d-2")]
-    await store.expect([("5a", file.number)])
+    await store.set_sha256([("5a", file.number)])
     await store.mark_done([file])
     known = await store.published([f"/data/d-5/weights-{n}.bin" for n in (1, 2)])
-    await store.publish([known[0]._replace(checksum="MD5:1"), known[1]._replace(inode=99)])
-    await store.unpublish(["/data/d-5/weights-3.bin"])
-    await store.forget(published=[1], answered=[("c-101", 100)])
-    await store.forget_responses(before=0.0, most=20)
+    await store.record_published([known[0]._replace(checksum="MD5:1"), known[1]._replace(inode=99)])
+    await store.delete_published(["/data/d-5/weights-3.bin"])
+    await store.delete_messages(published=[1], answered=[("c-101", 100)])
+    await store.delete_responses(before=0.0, most=20)
 
 
 async def test_what_a_newer_downloader_added_outlives_the_work_of_this(state: Path) -> None:

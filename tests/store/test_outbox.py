@@ -274,12 +274,12 @@ async def test_an_answer_that_cannot_be_recorded_is_published(
     assert await store.arrived() == [], "the command is not carried out again"
 
 
-async def test_what_cannot_be_forgotten_is_forgotten_later(
+async def test_messages_that_cannot_be_deleted_are_deleted_later(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line, clock = Line(), ManualClock()
     with monkeypatch.context() as full:
-        full.setattr(store, "forget", refuse)
+        full.setattr(store, "delete_messages", refuse)
         async with publishing(store, line, clock) as outbox:
             await outbox.record(Change(events=[b"1", b"2"]))
             assert await clock.next_sleep() == 10

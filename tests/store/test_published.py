@@ -25,7 +25,9 @@ VERSION = Version(
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """A store in which each of `PATHS` has been published."""
     store = Store(tmp_path)
-    await store.publish([Published(path, 1, f"etag of {path}", "", "", 2, 3) for path in PATHS])
+    await store.record_published(
+        [Published(path, 1, f"etag of {path}", "", "", 2, 3) for path in PATHS]
+    )
     yield store
     await store.close()
 
@@ -50,7 +52,7 @@ async def test_a_file_is_known_with_the_download_that_wrote_it(store: Store) -> 
     [of_none] = await store.published(["/d/m/a"])
     assert of_none.download_id == ""
     written = of_none._replace(download_id="d1", mtime_ns=4)
-    await store.publish([written])
+    await store.record_published([written])
     await store.record(Change(moved=[("/d/m", "/d/n")]))
     assert await store.published(["/d/n/a"]) == [written._replace(file="/d/n/a")]
 
@@ -70,15 +72,15 @@ async def test_a_version_is_kept_with_its_details_until_it_is_removed(
     pending_delete = msgspec.structs.replace(VERSION, pending_delete=True, rollback=None)
     await store.record(Change(versions=[pending_delete]))
     assert await store.versions() == [pending_delete]
-    await store.record(Change(removed=[pending_delete]))
+    await store.record(Change(deleted_versions=[pending_delete]))
     assert await store.versions() == []
     assert set(await known(store)) == {"/d/m-2/a", "/d/m.a", "/d/m0", "/d/n/b"}
 
 
 async def test_a_file_that_is_published_again_is_known_as_it_is_now(store: Store) -> None:
-    await store.publish([Published("/d/m/a", 9, "new", "5a", "CRC32:x", 8, 7)])
+    await store.record_published([Published("/d/m/a", 9, "new", "5a", "CRC32:x", 8, 7)])
     assert await store.published(["/d/m/a", "/d/unknown"]) == [
         Published("/d/m/a", 9, "new", "5a", "CRC32:x", 8, 7)
     ]
-    await store.unpublish(["/d/m/a"])
+    await store.delete_published(["/d/m/a"])
     assert await store.published(["/d/m/a"]) == []

@@ -212,7 +212,7 @@ async def test_a_file_that_needs_no_sha256_any_more_stays_done(
     await store.plan("d1", 1, [Item("a", ObjectRef("vlm/a", 1, "e"), "a" * 64)])
     [file] = await all_files(store)
     await store.mark_done([file])
-    await store.expect([(wanted, file.number)])
+    await store.set_sha256([(wanted, file.number)])
     [file] = await all_files(store)
     assert (file.sha256, file.done) == (wanted, stays)
     await store.close()
@@ -265,7 +265,7 @@ async def test_forgetting_a_download_forgets_its_files(tmp_path: Path) -> None:
     store = Store(tmp_path)
     await store.record(Change(downloads=[a_download()]))
     await store.plan("d1", 1, [Item("a", ObjectRef("vlm/a", 1, "e"))])
-    await store.record(Change(forgotten=["d1"]))
+    await store.record(Change(deleted_downloads=["d1"]))
     await store.close()
     with sqlite3.connect(tmp_path / "state.db") as connection:
         assert connection.execute("SELECT count(*) FROM files").fetchone() == (0,)
@@ -275,11 +275,11 @@ async def test_forgetting_a_download_forgets_its_files(tmp_path: Path) -> None:
 async def test_messages_are_forgotten_by_number_answers_by_age(tmp_path: Path) -> None:
     store = Store(tmp_path)
     await store.record(Change(events=[b"1", b"2"]))
-    await store.forget(published=[1])
+    await store.delete_messages(published=[1])
     assert await store.outgoing() == [Outgoing(2, b"2", is_response=False)]
     await store.record(Change(at=10.0, responses=[("old", b"o")]))
     await store.record(Change(at=20.0, responses=[("new", b"n")]))
-    await store.forget_responses(before=15.0, most=10)
+    await store.delete_responses(before=15.0, most=10)
     assert (await store.response("old"), await store.response("new")) == (None, b"n")
     await store.close()
 
@@ -299,7 +299,7 @@ async def test_a_command_leaves_the_inbox_with_its_answer(tmp_path: Path) -> Non
     await store.record(Change(responses=[("c", b"yes")]))
     assert [(a.number, a.command_id) for a in await store.arrived()] == [(2, "d"), (3, "c")]
     await store.record(Change(responses=[("c", b"yes")]))
-    await store.forget(answered=[("d", 100), ("unknown", 100)])
+    await store.delete_messages(answered=[("d", 100), ("unknown", 100)])
     assert await store.arrived() == []
     await store.close()
 
@@ -362,8 +362,8 @@ async def test_a_command_that_came_later_is_not_forgotten(tmp_path: Path) -> Non
     store = Store(tmp_path)
     before = await store.newest_arrival()
     await store.receive("x", b"again")
-    await store.forget(answered=[("x", before)])
+    await store.delete_messages(answered=[("x", before)])
     assert [command.payload for command in await store.arrived()] == [b"again"]
-    await store.forget(answered=[("x", await store.newest_arrival())])
+    await store.delete_messages(answered=[("x", await store.newest_arrival())])
     assert await store.arrived() == []
     await store.close()

@@ -177,7 +177,7 @@ class Daemon:
 
     async def _on_damage_reported(self) -> None:
         try:
-            await self._store.forget_damage()
+            await self._store.clear_damage()
         except DownloaderError as error:
             log.warning("the damage is reported again after a restart: %s", error)
 

@@ -1,4 +1,4 @@
-"""Structured concurrency, under one name on every supported Python."""
+"""Task groups, timeouts and other helpers for asyncio tasks, the same on every supported Python."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ T = TypeVar("T")
 
 _CANCEL_AGAIN = 5.0
 _background: set[asyncio.Task[Any]] = set()
-"""What `background` has started and has not ended: the event loop keeps weak references only."""
+"""Tasks of `background` that have not ended. The event loop keeps only weak references to tasks."""
 
 
 def background(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Start `work` in a task whose end nobody waits for; log an error in it at once.
+    """Start `work` in a task that nobody awaits. If it raises, log the exception at once.
 
-    The task is kept until it ends. Stop it where its owner ends.
+    The task is kept until it ends. Its owner stops it.
     """
     task = asyncio.create_task(work)
     _background.add(task)
@@ -52,7 +52,7 @@ def _log_failure(task: asyncio.Task[Any]) -> None:
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end even if the caller is cancelled meanwhile; then be cancelled."""
+    """Run `work` to its end, even if the caller is cancelled. Then raise the cancellation."""
     task = asyncio.ensure_future(work)
     interruption: asyncio.CancelledError | None = None
     while not task.done():
@@ -71,8 +71,8 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
 async def stop(task: asyncio.Task[Any] | None) -> None:
     """Cancel `task` and wait until it has ended.
 
-    Once may not be enough: before Python 3.12 `asyncio.wait_for`, which libraries use, can swallow
-    a cancellation.
+    The cancellation is repeated every 5 seconds: before Python 3.12, `asyncio.wait_for`, which
+    libraries use, can swallow one.
     """
     while task is not None and not task.done():
         task.cancel()
@@ -80,7 +80,7 @@ async def stop(task: asyncio.Task[Any] | None) -> None:
 
 
 async def batches(items: AsyncIterable[T], size: int = 1_000) -> AsyncIterator[list[T]]:
-    """Gather `items` into lists of at most `size`; none of them is empty."""
+    """Yield `items` in lists of at most `size`. No list is empty."""
     batch: list[T] = []
     async for item in items:
         batch.append(item)
@@ -91,12 +91,12 @@ async def batches(items: AsyncIterable[T], size: int = 1_000) -> AsyncIterator[l
         yield batch
 
 
-async def first_of(*works: Coroutine[Any, Any, object]) -> None:
-    """Run all `works`; when the first has ended, cancel the others and wait until they ended.
+async def first_of(*coroutines: Coroutine[Any, Any, object]) -> None:
+    """Run all `coroutines` until one has ended. Cancel the others, and wait until they have ended.
 
-    Raises what the first raised.
+    Raises the exception of the one that ended first, if it raised one.
     """
-    tasks = [asyncio.ensure_future(work) for work in works]
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
@@ -105,11 +105,11 @@ async def first_of(*works: Coroutine[Any, Any, object]) -> None:
         await uninterrupted(_stop_all(tasks))
 
 
-async def run_all(*works: Coroutine[Any, Any, object]) -> None:
-    """Run all `works`, if any, to their end; when one raises, stop the others and raise that."""
-    if not works:
+async def run_all(*coroutines: Coroutine[Any, Any, object]) -> None:
+    """Run all `coroutines` to their end. If one raises, stop the others and raise its exception."""
+    if not coroutines:
         return
-    tasks = [asyncio.ensure_future(work) for work in works]
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         for task in done:
@@ -120,13 +120,13 @@ async def run_all(*works: Coroutine[Any, Any, object]) -> None:
         finally:
             for task in tasks:
                 if not task.cancelled():
-                    task.exception()  # one is told, and asyncio is not to complain of the others
+                    task.exception()  # asyncio logs an exception that is never retrieved
 
 
 async def unless(work: Coroutine[Any, Any, T], loss: Coroutine[Any, Any, object]) -> T:
-    """Run `work` in this task; when `loss` raises meanwhile, cancel `work` and raise that.
+    """Run `work` in this task. If `loss` raises meanwhile, cancel `work` and raise that exception.
 
-    Cancelled by others, it ends as `work` does.
+    If the task is cancelled for another reason, `work` receives the cancellation.
     """
     task = asyncio.current_task()
     assert task

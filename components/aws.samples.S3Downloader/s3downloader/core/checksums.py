@@ -1,4 +1,4 @@
-"""Checksums of objects: what the store says they are, and whether the bytes on disk have them.
+"""Compares bytes on disk with the checksums that the object store has of its objects.
 
 Source: "Checking object integrity" in the Amazon S3 user guide.
 """
@@ -39,11 +39,12 @@ Buffer = bytes | bytearray | memoryview
 
 
 class Crc(msgspec.Struct, frozen=True):
-    """A cyclic redundancy check as S3 computes it. Releases the GIL while it works.
+    """A cyclic redundancy check as S3 computes it. It releases the GIL while it works.
 
-    `extend` takes the CRC of some bytes, 0 for none, and the bytes that follow, and returns the
-    CRC of both. `combine` does so with the CRC and the length of what follows, in microseconds
-    whatever the length. `size` is that of the value in bytes.
+    `extend(crc, data)` returns the CRC of the bytes with the CRC `crc`, followed by `data`; `crc`
+    is 0 for no bytes. `combine(crc, next_crc, next_length)` does the same with the CRC and the
+    length of the bytes that follow, in microseconds for any length. `size` is the size of a CRC in
+    bytes.
     """
 
     name: str
@@ -52,7 +53,7 @@ class Crc(msgspec.Struct, frozen=True):
     combine: Callable[[int, int, int], int]
 
     def text(self, value: int) -> str:
-        """Return `value` as S3 writes it: the base64 of its bytes, the highest first."""
+        """Return `value` as S3 writes it: its bytes in base64, big-endian."""
         return _base64(value.to_bytes(self.size, "big"))
 
 
@@ -64,16 +65,16 @@ CRCS: Mapping[str, Crc] = {
         Crc("CRC32", 4, lambda crc, data: crt.crc32(data, crc), crt.combine_crc32),
     )
 }
-"""The CRCs of S3 by their names."""
+"""The CRCs of S3 by name."""
 
 DEFAULT_CRC = CRCS["CRC64NVME"]
 
 ALGORITHMS = (*CRCS, "SHA256", "SHA1")
-"""The checksums of S3, the cheapest first."""
+"""The names of S3's checksums. The cheapest to compute comes first."""
 
 
 class Part(NamedTuple):
-    """A part of a multipart upload: its number from 1, its place in the object in bytes."""
+    """A part of a multipart upload: its number from 1, its offset and length in bytes."""
 
     number: int
     offset: int
@@ -81,12 +82,12 @@ class Part(NamedTuple):
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
-    """What the store says that the checksum of an object is.
+    """The checksum that an object has according to the object store.
 
-    `algorithm` is one of ALGORITHMS, or MD5. `value` is base64, for MD5 hex. A `composite` value
-    is the checksum of the parts' checksums, and has `-` and their count behind it; the parts have
-    `part_size` bytes each, the last one fewer, or else the lengths `part_sizes`. `parts` are the
-    parts' own checksums, empty where they are not known.
+    `algorithm` is one of ALGORITHMS, or MD5. `value` is in base64, an MD5 in hex. A `composite`
+    value is the checksum of the parts' checksums, followed by `-` and the number of parts. The
+    parts have `part_size` bytes each, the last one fewer, or else the lengths `part_sizes`. `parts`
+    are the parts' own checksums; it is empty if they are not known.
     """
 
     algorithm: str
@@ -98,13 +99,13 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """The checksum as a file's record keeps it, such as `CRC64NVME:` with the value."""
+        """The checksum as in FileRecord.checksum: `CRC64NVME:` and the value, for example."""
         return f"{self.algorithm}:{self.value}"
 
     def layout(self, size: int) -> list[Part] | None:
-        """Return the parts that the checksum of an object of `size` bytes is made of.
+        """Return the parts from which the checksum of an object of `size` bytes is computed.
 
-        None where they are not known, or do not make up the object.
+        None if they are not known, or if they do not add up to the object.
         """
         sizes = self._sizes(size)
         count = int(self.value.rpartition("-")[2]) if self.composite else 1
@@ -125,9 +126,9 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Mismatch(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes that do not have the checksum that they should have.
+    """The bytes do not have the wanted checksum.
 
-    `damaged` are the parts that are to blame, empty where that cannot be told.
+    `damaged` are the parts that differ. It is empty if this cannot be determined.
     """
 
     algorithm: str
@@ -142,20 +143,20 @@ class Mismatch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def md5_etag(validator: str) -> Expected | None:
-    """Return what a validator says of its object's bytes: their MD5, where it is such an ETag.
+    """Return the MD5 of an object's bytes, if its validator is an ETag of that form.
 
-    Objects uploaded in parts, whose ETags have a `-`, have no such MD5. Nor have those encrypted
-    with SSE-KMS or SSE-C, which their ETags do not tell.
+    The ETag of an object uploaded in parts has a `-`, and is not an MD5. The ETag of an object
+    encrypted with SSE-KMS or SSE-C has the form of an MD5, but is not that of the bytes.
     """
     value = validator.strip('"').lower()
     return Expected(algorithm="MD5", value=value) if _MD5_ETAG.fullmatch(value) else None
 
 
 def check_file(path: Path, expected: Iterable[Expected], sha256: str = "") -> list[Mismatch]:
-    """Read a file once and return which of the checksums it does not have; none is good.
+    """Read a file once, and return a Mismatch for each checksum that it does not have.
 
-    `sha256` is in hex. Takes 1 MiB of memory. Raises OSError, and ValueError for a composite
-    checksum without a layout for the file's size.
+    `sha256` is in hex. Takes 1 MiB of memory. Raises OSError, and ValueError if a composite
+    checksum has no layout for the file's size.
     """
     with path.open("rb", buffering=0) as file:
         size = file.seek(0, 2)
@@ -166,7 +167,7 @@ def check_file(path: Path, expected: Iterable[Expected], sha256: str = "") -> li
 def check_blocks(
     blocks: Iterable[Buffer], size: int, expected: Iterable[Expected], sha256: str = ""
 ) -> list[Mismatch]:
-    """Do the same for `size` bytes that come in blocks."""
+    """Check `size` bytes that come in blocks. Otherwise the same as `check_file`."""
     checks: list[_Check] = [_ObjectCheck(each, size) for each in expected]
     if sha256:
         checks.append(_HexCheck(sha256))
@@ -183,10 +184,10 @@ def _blocks(file: io.FileIO, size: int) -> Iterator[memoryview]:
 
 
 def can_check_ranges(expected: Expected, lengths: Iterable[int]) -> bool:
-    """Tell whether the CRCs of consecutive ranges of these lengths tell the object's checksum.
+    """Tell whether an object's checksum can be computed from the CRCs of its consecutive ranges.
 
-    They do where the checksum is a CRC and, if it is composite, every border of a part is one of
-    a range.
+    `lengths` are those of the ranges. The checksum must be a CRC. If it is composite, a range must
+    end wherever a part ends.
     """
     ends = set(accumulate(lengths))
     layout = expected.layout(max(ends, default=0))
@@ -198,10 +199,10 @@ def can_check_ranges(expected: Expected, lengths: Iterable[int]) -> bool:
 
 
 def check_ranges(expected: Expected, ranges: Sequence[tuple[int, int]]) -> Mismatch | None:
-    """Compare the checksum of an object with the (length, CRC) of its consecutive ranges.
+    """Compare an object's checksum with the (length, CRC) of its consecutive ranges.
 
-    The CRCs are those of `expected.algorithm`. None is good. Raises ValueError where
-    `can_check_ranges` is false.
+    The CRCs are of the algorithm `expected.algorithm`. Returns None if the checksum matches. Raises
+    ValueError if `can_check_ranges` is false.
     """
     if not can_check_ranges(expected, (length for length, _ in ranges)):
         raise ValueError(f"ranges do not fit {expected.label}")
@@ -223,7 +224,7 @@ def _combined(crc: Crc, length: int, ranges: Iterator[tuple[int, int]]) -> int:
 
 
 def _compare(expected: Expected, layout: Sequence[Part], sums: Sequence[bytes]) -> Mismatch | None:
-    """Compare with the checksums of the parts of `layout`."""
+    """Compare `expected` with the checksums `sums` of the parts in `layout`."""
     if expected.composite:
         digest = _new_sum(expected.algorithm)
         digest.update(b"".join(sums))
@@ -250,7 +251,7 @@ def _layout(expected: Expected, size: int) -> list[Part]:
 
 
 class _Sum(Protocol):
-    """A running checksum, in the manner of hashlib."""
+    """A running checksum, with the interface of hashlib."""
 
     def update(self, data: Buffer, /) -> None: ...
     def digest(self) -> bytes: ...
@@ -280,7 +281,7 @@ class _Check(Protocol):
 
 
 class _HexCheck:
-    """Against a SHA-256 as people write it."""
+    """Compares with a SHA-256 in hex."""
 
     def __init__(self, wanted: str) -> None:
         self._wanted = wanted.lower()
@@ -297,7 +298,7 @@ class _HexCheck:
 
 
 class _ObjectCheck:
-    """Against what the store says, part by part."""
+    """Compares with the object store's checksum. Computes it part by part."""
 
     def __init__(self, expected: Expected, size: int) -> None:
         self._expected = expected

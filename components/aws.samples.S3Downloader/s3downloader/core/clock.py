@@ -1,4 +1,4 @@
-"""Time, passed in wherever it matters, so that tests of waiting take none."""
+"""The clock as an interface. Tests pass their own, so that no test waits for real time."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ __all__ = ["Clock", "SystemClock"]
 
 
 class Clock(Protocol):
-    """Where code that waits gets its time from. All in seconds."""
+    """Tells the time and sleeps. All times are in seconds."""
 
     def now(self) -> float:
         """Return the time since the epoch."""
 
     def monotonic(self) -> float:
-        """Return a time that never goes back."""
+        """Return a time that never goes back. Its start is arbitrary."""
 
     async def sleep(self, seconds: float) -> None:
-        """Return after that time."""
+        """Wait this number of seconds."""
 
 
 class SystemClock:
-    """The machine's own time."""
+    """The clock of the operating system."""
 
     def now(self) -> float:
         """Return the time since the epoch."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Return a time that never goes back."""
+        """Return a time that never goes back. Its start is arbitrary."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Return after that time."""
+        """Wait this number of seconds."""
         await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""What decoding raises."""
+"""The exceptions of decoding."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ import msgspec
 __all__ = ["DECODE_ERRORS"]
 
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError)
-"""What msgspec raises for bytes that are no JSON or MessagePack, do not fit the type, or hold a
-text that is no UTF-8."""
+"""What msgspec raises if bytes are not JSON or MessagePack, do not fit the type, or are not UTF-8.
+"""

@@ -1,6 +1,6 @@
-"""What the words of a program mean that we run, s5cmd: from a text to one of our errors.
+"""Turns the error texts of s5cmd into our errors, and removes secrets from texts.
 
-What this code finds out itself carries its code from the beginning.
+Errors that our own code detects have their code from the start, and need no text to be read.
 """
 
 from __future__ import annotations
@@ -13,12 +13,15 @@ __all__ = ["acceleration_unsupported", "clipped", "explain", "without_secrets"]
 
 
 class _Cause:
-    """A failure that is told with one of some `words`, as regular expressions in any case."""
+    """A kind of failure. A text means it if it contains one of `words`, in any case.
 
-    def __init__(self, code: ErrorCode, *words: str, says: str) -> None:
+    `words` are regular expressions. `message` is the error's sentence.
+    """
+
+    def __init__(self, code: ErrorCode, *words: str, message: str) -> None:
         self.code = code
         self.pattern = re.compile("|".join(words), re.IGNORECASE)
-        self.says = says
+        self.message = message
 
 
 _CAUSES = (
@@ -27,12 +30,13 @@ _CAUSES = (
         ErrorCode.DISK_FULL,
         "no space left on device",
         "disk quota exceeded",
-        says="the disk filled up while {subject} was fetched; free some space, then resume",
+        message="the disk became full while {subject} was fetched; free some space, then resume",
     ),
     _Cause(
         ErrorCode.DESTINATION_NOT_WRITABLE,
         "file too large",
-        says="the destination's file system takes no file as large as {subject}; choose another",
+        message="{subject} is too large for the destination's file system; choose another"
+        " destination",
     ),
     _Cause(
         ErrorCode.DESTINATION_NOT_WRITABLE,
@@ -40,22 +44,23 @@ _CAUSES = (
         "permission denied",
         "operation not permitted",
         "input/output error",
-        says="{subject} cannot be written to the destination; see that its disk is sound, and "
-        "writable for the component's user",
+        message="{subject} cannot be written to the destination; check that its disk works, and "
+        "that the component's user may write there",
     ),
     _Cause(
         ErrorCode.RESOURCES_EXHAUSTED,
         "too many open files",
         "max open file limit",
-        says="fetching {subject} needed too many open files; lower numworkers, or raise ulimit -n",
+        message="fetching {subject} needed too many open files; lower numworkers, or raise "
+        "ulimit -n",
     ),
     _Cause(
         ErrorCode.RESOURCES_EXHAUSTED,
         "cannot allocate memory",
         "out of memory",
         "failed to create new OS thread",
-        says="fetching {subject} needed more memory or threads than there are; lower numworkers or "
-        "MaxConcurrentDownloads",
+        message="fetching {subject} needed more memory or threads than the device has; lower "
+        "numworkers or MaxConcurrentDownloads",
     ),
     # Credentials.
     _Cause(
@@ -66,20 +71,21 @@ _CAUSES = (
         "SharedCredsLoad",
         "ExpiredToken",
         "InvalidToken",
-        says="there are no valid credentials for {subject}; check the device's token exchange "
+        message="there are no valid credentials for {subject}; check the device's token exchange "
         "role, or the AWS variables in the environment",
     ),
     _Cause(
         ErrorCode.CREDENTIALS_UNAVAILABLE,
         "RequestTimeTooSkewed",
-        says="the store refused {subject} because the device's clock is wrong; set the clock",
+        message="the object store refused {subject} because the device's clock is wrong; set the "
+        "clock",
     ),
-    # The store's answers.
+    # Refusals of the object store.
     _Cause(
         ErrorCode.BUCKET_NOT_FOUND,
         "NoSuchBucket",
         "NotFound: ",
-        says="there is no bucket for {subject}; check its name and EndpointUrl",
+        message="the bucket of {subject} does not exist; check its name and EndpointUrl",
     ),
     _Cause(
         ErrorCode.BUCKET_NOT_FOUND,
@@ -87,38 +93,38 @@ _CAUSES = (
         "PermanentRedirect",
         "MovedPermanently",
         "AuthorizationHeaderMalformed",
-        says="the bucket of {subject} lies in another region; set AWS_REGION to that",
+        message="the bucket of {subject} is in another region; set AWS_REGION to that region",
     ),
     _Cause(
         ErrorCode.OBJECT_NOT_FOUND,
         "NoSuchKey",
         "given object .*not found",
         "status code: 404",
-        says="there is no object {subject}; check the key, upper and lower case matter",
+        message="the object {subject} does not exist; check the key, upper and lower case matter",
     ),
     _Cause(
         ErrorCode.SOURCE_CHANGED,
         "PreconditionFailed",
         "status code: 412",
-        says="{subject} is no longer the object that was listed; resume to fetch the new one",
+        message="{subject} is no longer the object that was listed; resume to fetch the new one",
     ),
     _Cause(
         ErrorCode.SIZE_MISMATCH,
         "InvalidRange",
         "status code: 416",
-        says="{subject} is smaller than its listing said; resume to list it again",
+        message="{subject} is smaller than its listing said; resume to list it again",
     ),
     _Cause(
         ErrorCode.ACCESS_DENIED,
         "InvalidObjectState",
         "on Glacier storage",
-        says="{subject} lies in an archive storage class; restore it first",
+        message="{subject} is in an archive storage class; restore it first",
     ),
     _Cause(
         ErrorCode.ENGINE_FAILED,
         "NotImplemented",
         "status code: 501",
-        says="the store does not support what was asked of {subject}; try engine ranged",
+        message="the object store does not support the request for {subject}; try engine ranged",
     ),
     _Cause(
         ErrorCode.TIMEOUT,
@@ -127,26 +133,27 @@ _CAUSES = (
         "InternalError",
         "TooManyRequests",
         "status code: (429|5[0-9][0-9])",
-        says="the store was too busy to serve {subject}; it is asked again later",
+        message="the object store was too busy to serve {subject}; the request is repeated later",
     ),
     _Cause(
         ErrorCode.TIMEOUT,
         "timed? ?out",
         "timeout",
         "deadline exceeded",
-        says="the store did not answer in time for {subject}; check the network",
+        message="the object store did not respond in time for {subject}; check the network",
     ),
     _Cause(
         ErrorCode.ACCESS_DENIED,
         "InvalidAccessKeyId",
-        says="the store of {subject} does not know the access key; check AWS_ACCESS_KEY_ID or the "
-        "role, and that EndpointUrl names the store they are for",
+        message="the object store of {subject} does not know the access key; check "
+        "AWS_ACCESS_KEY_ID or the role, and that EndpointUrl names the object store that they are "
+        "for",
     ),
     _Cause(
         ErrorCode.ACCESS_DENIED,
         "SignatureDoesNotMatch",
-        says="the store refused the signature of the request for {subject}; check "
-        "AWS_SECRET_ACCESS_KEY, and that no proxy changes requests on their way",
+        message="the object store refused the signature of the request for {subject}; check "
+        "AWS_SECRET_ACCESS_KEY, and that no proxy changes requests",
     ),
     _Cause(
         ErrorCode.ACCESS_DENIED,
@@ -154,15 +161,16 @@ _CAUSES = (
         "Forbidden",
         "BadRequest: ",
         "status code: 40[013]",
-        says="the store refused access to {subject}; check that the policy of the credentials "
-        "allows s3:GetObject and, for a prefix, s3:ListBucket, or do as the store says",
+        message="the object store refused access to {subject}; check that the policy of the "
+        "credentials allows s3:GetObject and, for a prefix, s3:ListBucket, or follow the advice of "
+        "the object store",
     ),
-    # The way to the store.
+    # The network.
     _Cause(
         ErrorCode.NETWORK_UNREACHABLE,
         "x509:",
-        says="the store of {subject} shows a certificate that is not trusted; check EndpointUrl, "
-        "the device's clock and AWS_CA_BUNDLE",
+        message="the certificate of the object store of {subject} is not trusted; check "
+        "EndpointUrl, the device's clock and AWS_CA_BUNDLE",
     ),
     _Cause(
         ErrorCode.NETWORK_UNREACHABLE,
@@ -178,11 +186,12 @@ _CAUSES = (
         "name or service not known",
         "name resolution",
         r"\bEOF\b",
-        says="the store of {subject} cannot be reached; check the network and EndpointUrl",
+        message="the object store of {subject} cannot be reached; check the network and "
+        "EndpointUrl",
     ),
 )
 _GONE = re.compile(r"\.object\d*: no such file or directory")
-"""How s5cmd tells that the folder is gone to which it downloads (engines/staging.py)."""
+"""What s5cmd says if the folder to which it downloads was removed (engines/staging.py)."""
 _QUOTED = 400
 _SECRETS = re.compile(
     r"((?:X-Amz-[\w-]+|AWSAccessKeyId|Credential|Signature|password|token)=|"
@@ -193,47 +202,45 @@ _SECRETS = re.compile(
 
 
 def explain(text: str, subject: str) -> DownloaderError:
-    """Return the error for a failure on `subject`, such as `s3://bucket/key`, told by `text`.
+    """Return the error for a failure of `subject`, such as `s3://bucket/key`, reported by `text`.
 
-    The text goes into the details as `cause`, without the secrets of signed URLs; the sentence has
-    it too where a store may explain its refusal. What nobody foresaw becomes ENGINE_FAILED.
+    The details have the text as `cause`, without secrets. If the object store refused access, the
+    error's sentence quotes the text too. A text of unknown meaning becomes ENGINE_FAILED.
     """
     text = without_secrets(text)
-    without_subject = text.replace(subject, "")  # a key may hold any words
+    without_subject = text.replace(subject, "")  # a key may contain any of the words
     for cause in _CAUSES:
         if cause.pattern.search(without_subject):
-            says = cause.says.format(subject=subject)
-            quoted = cause.code is ErrorCode.ACCESS_DENIED
-            return DownloaderError(
-                cause.code, f"{says} ({clipped(text, _QUOTED)})" if quoted else says, cause=text
-            )
+            message = cause.message.format(subject=subject)
+            if cause.code is ErrorCode.ACCESS_DENIED:
+                message = f"{message} ({clipped(text, _QUOTED)})"
+            return DownloaderError(cause.code, message, cause=text)
     if _GONE.search(without_subject):
-        message = f"the folder that {subject} was written to is gone; resume to fetch it again"
+        message = f"the folder to which {subject} was written was removed; resume to fetch it again"
         return Vanished(message, cause=text)
     return DownloaderError(
         ErrorCode.ENGINE_FAILED,
-        f"fetching {subject} failed in a way nobody foresaw ({clipped(text, _QUOTED)}); see the log"
-        " for more",
+        f"fetching {subject} failed with an unknown error ({clipped(text, _QUOTED)}); see the log",
         cause=text,
     )
 
 
 def clipped(text: str, most: int) -> str:
-    """Return a text on one line, without secrets, of at most `most` characters."""
+    """Return a text as one line without secrets, cut to at most `most` characters."""
     text = " ".join(without_secrets(text).split())
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def without_secrets(text: str) -> str:
-    """Return a text without what signs URLs and requests."""
+    """Return a text without the credentials and signatures of URLs and requests."""
     return _SECRETS.sub(r"\1...", text)
 
 
 def acceleration_unsupported(endpoint_url: str) -> DownloaderError:
-    """Return the error for S3 Transfer Acceleration where `endpoint_url` is not AWS's own."""
+    """Return the error for S3 Transfer Acceleration with `endpoint_url`, which is not AWS's own."""
     return DownloaderError(
         ErrorCode.INVALID_FIELD,
-        "s3_transfer_acceleration works with AWS's own endpoint only; leave it out, or take"
-        f" EndpointUrl {endpoint_url} out of the configuration",
+        "s3_transfer_acceleration works only with AWS's own endpoint; leave it out, or remove"
+        f" EndpointUrl {endpoint_url} from the configuration",
         field="s3_transfer_acceleration",
     )

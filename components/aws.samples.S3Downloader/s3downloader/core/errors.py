@@ -1,4 +1,4 @@
-"""One family of errors, each with a stable code that operators and programs can rely on."""
+"""The errors of the downloader. Each has a code, which does not change between versions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = [
 
 
 class ErrorCode(str, Enum):
-    """What went wrong, as it stands in `error_code` of a refusal or an event."""
+    """The values of `error_code` in refusals, events and the status. MEANINGS describes them."""
 
     INVALID_JSON = "invalid_json"
     UNKNOWN_COMMAND = "unknown_command"
@@ -65,47 +65,49 @@ class ErrorCode(str, Enum):
 
 MEANINGS: dict[ErrorCode, str] = {
     ErrorCode.INVALID_JSON: "The payload is not one JSON object.",
-    ErrorCode.UNKNOWN_COMMAND: "There is no command of that name.",
+    ErrorCode.UNKNOWN_COMMAND: "No command has that name.",
     ErrorCode.UNKNOWN_FIELD: "The command has no field of that name.",
-    ErrorCode.MISSING_FIELD: "A field that the command needs is not there.",
+    ErrorCode.MISSING_FIELD: "A required field is missing.",
     ErrorCode.INVALID_FIELD: "A field has a type or a value that is not allowed.",
-    ErrorCode.PAYLOAD_TOO_LARGE: "The message is larger than the messaging carries.",
+    ErrorCode.PAYLOAD_TOO_LARGE: "The message is larger than messaging can carry.",
     ErrorCode.DOWNLOAD_NOT_FOUND: "There is no download with that download_id.",
     ErrorCode.MODEL_NOT_FOUND: "There is no model with that model_id.",
-    ErrorCode.VERSION_NOT_FOUND: "No earlier version of the model is kept.",
+    ErrorCode.VERSION_NOT_FOUND: "No earlier version of the model is retained.",
     ErrorCode.INVALID_STATE: "The download cannot do that in its present state.",
-    ErrorCode.RETAINED_COMMAND: "The broker retains a command, which is carried out once.",
+    ErrorCode.RETAINED_COMMAND: "The broker retains a command. It is carried out once.",
     ErrorCode.DUPLICATE_DOWNLOAD: "A download with that download_id exists already.",
     ErrorCode.DESTINATION_BUSY: "Another download or a rollback is writing to that destination.",
-    ErrorCode.DESTINATION_NOT_ALLOWED: "The destination lies outside AllowedDestinations.",
+    ErrorCode.DESTINATION_NOT_ALLOWED: "The destination is outside AllowedDestinations.",
     ErrorCode.SOURCE_NOT_ALLOWED: "The source matches no pattern of AllowedSources.",
     ErrorCode.UNSUPPORTED_SOURCE: "This version cannot fetch from that kind of source.",
     ErrorCode.UNSAFE_KEY: "A key cannot become a file below the destination.",
     ErrorCode.BUCKET_NOT_FOUND: "The bucket does not exist.",
     ErrorCode.OBJECT_NOT_FOUND: "The object does not exist.",
-    ErrorCode.NO_OBJECTS_MATCHED: "No object lies under the prefix.",
-    ErrorCode.LISTING_INCOMPLETE: "The store does not list all objects under the prefix.",
-    ErrorCode.SIZE_UNKNOWN: "The store does not say how large an object is.",
-    ErrorCode.ACCESS_DENIED: "The store refused the credentials or the request.",
+    ErrorCode.NO_OBJECTS_MATCHED: "No object is below the prefix.",
+    ErrorCode.LISTING_INCOMPLETE: "The object store does not list all objects below the prefix.",
+    ErrorCode.SIZE_UNKNOWN: "The object store does not say how large an object is.",
+    ErrorCode.ACCESS_DENIED: "The object store refused the credentials or the request.",
     ErrorCode.CREDENTIALS_UNAVAILABLE: "No credentials were found, or they have expired.",
-    ErrorCode.NETWORK_UNREACHABLE: "The store cannot be reached, or something else answers.",
-    ErrorCode.TIMEOUT: "The store did not answer in time, or the download's timeout is over.",
+    ErrorCode.NETWORK_UNREACHABLE: "The object store cannot be reached, or another server"
+    " responds.",
+    ErrorCode.TIMEOUT: "The object store did not respond in time, or the download exceeded its"
+    " timeout.",
     ErrorCode.STALLED: "No byte arrived for too long.",
     ErrorCode.INSUFFICIENT_SPACE: "The download would not leave MinFreeBytes free.",
-    ErrorCode.DISK_FULL: "The disk filled up while writing.",
+    ErrorCode.DISK_FULL: "The disk became full.",
     ErrorCode.RESOURCES_EXHAUSTED: "The device is out of open files, memory or threads.",
-    ErrorCode.DESTINATION_NOT_WRITABLE: "The destination cannot be written.",
+    ErrorCode.DESTINATION_NOT_WRITABLE: "The destination cannot be written to.",
     ErrorCode.SOURCE_CHANGED: "The source keeps changing while it is downloaded.",
     ErrorCode.INVALID_CHECKSUMS: "A SHA256SUMS object beside the files cannot be read.",
     ErrorCode.CHECKSUM_MISMATCH: "The bytes do not have the checksum that they should have.",
     ErrorCode.SIZE_MISMATCH: "A file does not have the size of its object.",
-    ErrorCode.ENCODING_CHANGED: "Bytes come in an encoding that is not the object's own.",
-    ErrorCode.REGISTRY_FULL: "The models shadow would pass its size limit.",
+    ErrorCode.ENCODING_CHANGED: "A response has another content encoding than its object.",
+    ErrorCode.REGISTRY_FULL: "The models shadow would exceed its size limit.",
     ErrorCode.SHADOW_UNAVAILABLE: "The models shadow cannot be reached.",
-    ErrorCode.ENGINE_FAILED: "The download engine failed in a way it could not explain.",
-    ErrorCode.INTERNAL_ERROR: "A fault of the downloader itself; its log has the details.",
+    ErrorCode.ENGINE_FAILED: "The download engine failed for an unknown reason.",
+    ErrorCode.INTERNAL_ERROR: "An error of the downloader itself; its log has the details.",
 }
-"""The table of the documentation: every code and what it means."""
+"""The meaning of each code, as in the table of docs/contract.md."""
 
 TRANSIENT = frozenset(
     {
@@ -115,11 +117,14 @@ TRANSIENT = frozenset(
         ErrorCode.RESOURCES_EXHAUSTED,
     }
 )
-"""Codes of faults that pass by themselves: a download waits and tries again."""
+"""Codes of errors that pass by themselves: a download with one of them waits and tries again."""
 
 
 class DownloaderError(Exception):
-    """A fault with a stable code, a sentence that says what to do, and details as data."""
+    """An error with a code, a message, and details as data.
+
+    The message says what happened and what to do.
+    """
 
     def __init__(self, code: ErrorCode, message: str, **details: Any) -> None:
         super().__init__(message)
@@ -129,7 +134,7 @@ class DownloaderError(Exception):
 
 
 class Vanished(DownloaderError):
-    """What a download had written is not there any more: it is to begin again with what is left."""
+    """Files that a download had written are missing. The download starts again with the others."""
 
     def __init__(self, message: str, **details: Any) -> None:
         super().__init__(ErrorCode.DESTINATION_NOT_WRITABLE, message, **details)
@@ -147,19 +152,19 @@ _REMEDIES: tuple[tuple[set[int], str], ...] = (
     ({errno.EROFS}, "mount it writable, or choose another destination, then resume"),
     (
         {errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY, errno.ELOOP},
-        "something else stands there, perhaps a symbolic link; remove it, then resume",
+        "something else has that name, perhaps a symbolic link; remove it, then resume",
     ),
-    ({errno.EBUSY, errno.ETXTBSY}, "another program uses it; stop that, then resume"),
+    ({errno.EBUSY, errno.ETXTBSY}, "another program uses it; stop that program, then resume"),
     (
         {errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ETIMEDOUT},
-        "the disk below it fails or is gone; see that it is sound and mounted, then resume",
+        "its disk fails or is missing; check that it works and is mounted, then resume",
     ),
     (
         {errno.EFBIG, errno.EOVERFLOW},
-        "its file system, or ulimit -f, allows no file as large; choose another destination",
+        "it is too large for its file system, or for ulimit -f; choose another destination",
     ),
     ({errno.ENAMETOOLONG}, "choose a destination with a shorter path"),
-    ({errno.EMLINK}, "its directory holds as many as it can; choose another destination"),
+    ({errno.EMLINK}, "its directory is full; choose another destination"),
     (
         {
             errno.EINVAL,
@@ -169,15 +174,15 @@ _REMEDIES: tuple[tuple[set[int], str], ...] = (
             errno.EOPNOTSUPP,
             errno.EXDEV,
         },
-        "a directory was moved meanwhile, or its file system cannot do it: resume, or choose ext4",
+        "a directory was moved, or its file system cannot do this; resume, or choose one with ext4",
     ),
 )
 
 
 def from_os_error(error: OSError) -> DownloaderError:
-    """Turn a file system's error into one of the family.
+    """Return the error for an OSError of the file system.
 
-    Source of what they mean: errno(3), and the pages of open(2), rename(2) and fsync(2).
+    Sources of the meanings: errno(3), open(2), rename(2), fsync(2).
     """
     reason = error.strerror or str(error)
     where = f"{error.filename}: {reason}" if error.filename else reason
@@ -188,7 +193,7 @@ def from_os_error(error: OSError) -> DownloaderError:
             ErrorCode.DISK_FULL, f"{where}; free some space there, then resume the download"
         )
     if error.errno in _GONE:
-        return Vanished(f"{where}; something removed it: resume to fetch what is missing")
+        return Vanished(f"{where}; something removed it; resume to fetch what is missing")
     for numbers, remedy in _REMEDIES:
         if error.errno in numbers:
             return DownloaderError(ErrorCode.DESTINATION_NOT_WRITABLE, f"{where}; {remedy}")
@@ -196,18 +201,24 @@ def from_os_error(error: OSError) -> DownloaderError:
 
 
 def from_system(error: Exception) -> DownloaderError | None:
-    """The same for all errors of the system that Python raises; None for any other."""
+    """Return the error for any exception that Python raises for a failure of the system.
+
+    These are OSError, MemoryError, and a thread that cannot be started. None for other exceptions.
+    """
     if isinstance(error, OSError):
         return from_os_error(error)
     if isinstance(error, MemoryError):
         return resources_exhausted("out of memory")
     if isinstance(error, RuntimeError) and "can't start new thread" in str(error):
-        return resources_exhausted(str(error))  # Python has no class of its own for it
+        return resources_exhausted(str(error))  # Python has no exception class for this
     return None
 
 
 def resources_exhausted(what: str, *, of_files: bool = False) -> DownloaderError:
-    """Return the error for a lack that may pass: of open files, or else of memory or threads."""
+    """Return the error for a lack of memory or threads or, if `of_files`, of open files.
+
+    `what` says what failed. The error is transient.
+    """
     remedy = (
         "lower numworkers, or raise ulimit -n"
         if of_files

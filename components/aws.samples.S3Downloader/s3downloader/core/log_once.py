@@ -1,4 +1,4 @@
-"""Logging of troubles that last."""
+"""Logs a lasting problem once, not at every attempt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["LogOnce"]
 
 
 class LogOnce:
-    """Logs a trouble once, however often it is met before it is over."""
+    """Logs a report, unless it is the same as the last one."""
 
     def __init__(self, log: logging.Logger, level: int = logging.WARNING) -> None:
         self._log = log
@@ -17,11 +17,11 @@ class LogOnce:
 
     def report(self, text: str, *values: object) -> None:
         """Log `text % values`, as the methods of a logger do, unless it is the same as the last."""
-        said = text % values if values else text
-        if said != self._last:
-            self._log.log(self._level, "%s", said)
-        self._last = said
+        message = text % values if values else text
+        if message != self._last:
+            self._log.log(self._level, "%s", message)
+        self._last = message
 
     def reset(self) -> None:
-        """Let the next trouble be logged, also if it is the same."""
+        """Mark the problem as over: the next report is logged, even if it is the same."""
         self._last = ""

@@ -1,4 +1,4 @@
-"""Names of sources and of the objects in them, the same for every kind of source."""
+"""Identifies sources and their objects, in the same way for every kind of source."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Layout = Literal["file", "tree"]
 
 
 class SourceRef(msgspec.Struct, frozen=True):
-    """Where a download comes from: the URI `scheme://authority/path`, not encoded.
+    """The source of a download: the URI `scheme://authority/path`, not encoded.
 
-    For S3 the scheme is `s3`, the authority the bucket, and the path the key of an object or the
-    prefix of many. Source of the words: RFC 3986, section 3.
+    For S3 the scheme is `s3`, the authority is the bucket, and the path is the key of an object or
+    a prefix. Source of the terms: RFC 3986, section 3.
     """
 
     scheme: str
@@ -28,21 +28,21 @@ class SourceRef(msgspec.Struct, frozen=True):
 
     @property
     def root(self) -> str:
-        """The URI without the path, which all objects of a bucket have in common."""
+        """The URI without the path. All objects of a bucket have the same."""
         return f"{self.scheme}://{self.authority}"
 
     def uri_of(self, name: str) -> str:
-        """Return the URI of the object `name` of the same authority, for messages."""
+        """Return the URI of the object `name` at the same authority."""
         return f"{self.root}/{name}"
 
 
 class ObjectRef(msgspec.Struct, frozen=True):
-    """An object as its source described it.
+    """An object as its source describes it.
 
-    `name` is its whole name below the authority: for S3 the key. `size` is in bytes. `validator`
-    tells one state of the object from another, in the form of `core.validators`; it is empty where
-    the source has none. `modified` is the time of the last change in seconds since the epoch, None
-    where the source does not say.
+    `name` is its complete name at the authority: for S3 the key. `size` is in bytes. `validator`
+    changes when the object changes, see `core.validators`; it is empty if the source has none.
+    `modified` is the time of the last change, in seconds since the epoch; None if the source does
+    not say.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What the downloader remembers: downloads, their files, and the one state machine."""
+"""The records of downloads, files and versions, and the states of a download."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ __all__ = [
 ]
 
 GENERATED = "generated-"
-"""How the id of a command begins that brought none: nobody can ask for its answer again."""
+"""The prefix of an id that was generated for a command without one. The sender does not know it,
+so its response is not kept for repetitions."""
 
 
 STAGING = ".s3downloader"
-"""The hidden folder in which files gather until they are whole."""
+"""The name of the hidden folder with the staging folders and the retained versions."""
 
 
 class State(str, Enum):
-    """Where a download stands."""
+    """The state of a download."""
 
     QUEUED = "queued"
     PLANNING = "planning"
@@ -70,10 +71,13 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.COMPLETED: frozenset(),
     State.CANCELLED: frozenset(),
 }
-"""The states a download may enter from each state. Back to `queued` leads a resume, the end of a
-wait, a restart of the daemon, which takes up again whatever was under way, and a loss of files that
-were not published yet. But for that, publishing is never left half way: after a restart it is
-carried on, and so it is by a resume where the exchange of a `publish: replace` had taken place."""
+"""The states that a download may enter from each state.
+
+It becomes `queued` again by a resume, at the end of a wait, by a restart of the daemon, and if
+staged files were lost before they were published. Except for such a loss, publishing is always
+completed: after a restart it continues. After a failure, a resume continues it if the target of a
+`publish: replace` has been exchanged already.
+"""
 
 ACTIVE = frozenset(
     {
@@ -85,25 +89,25 @@ ACTIVE = frozenset(
         State.WAITING,
     }
 )
-"""States in which the daemon works on a download, or will by itself."""
+"""States in which the daemon works on a download, or will do so by itself."""
 
 FINISHED = frozenset({State.COMPLETED, State.CANCELLED})
-"""States that nothing leaves."""
+"""Final states."""
 
 
 EngineName = Literal["auto", "s5cmd", "ranged"]
 Publish = Literal["merge", "replace"]
 Origin = Literal["command", "job", "desired"]
-"""Who asked for a download: a command, an AWS IoT job, or the desired state of the shadow."""
+"""What requested a download: a command, an AWS IoT job, or the desired state of the shadow."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How a download is carried out.
 
-    `numworkers` is the ceiling of requests in flight for the download, `concurrency` that of one
-    file. `part_size` is in bytes, None to have it chosen; `max_bandwidth` in bytes a second, None
-    for no limit of its own; `timeout` in seconds of work and waiting, None for none.
-    `keep_versions` is how many earlier versions `publish: replace` keeps.
+    `numworkers` is the maximum number of concurrent requests of the download, `concurrency` that
+    of one file. `part_size` is in bytes; None lets the engine choose it. `max_bandwidth` is in
+    bytes per second; None means no limit of its own. `timeout` is in seconds in active states; None
+    means none. `keep_versions` is how many earlier versions `publish: replace` retains.
     """
 
     numworkers: int = 256
@@ -120,7 +124,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a download stopped or waits."""
+    """The error because of which a download failed or waits."""
 
     code: ErrorCode
     message: str
@@ -128,10 +132,11 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Exchange(msgspec.Struct, frozen=True):
-    """How a `publish: replace` exchanges its target, so that it can be carried on.
+    """The exchange of a `publish: replace`, recorded so that an interrupted one can be continued.
 
-    `inode` is that of the new file or directory. It moves to `version_dir`, a folder beside the
-    target, and is exchanged with the target from there; what it replaces is retained there.
+    `inode` is that of the new file or directory. It is moved to `version_dir`, a hidden folder
+    beside the target, and then exchanges its name with the target. So the replaced file or
+    directory is retained in `version_dir`.
     """
 
     inode: int
@@ -139,17 +144,22 @@ class Exchange(msgspec.Struct, frozen=True):
 
 
 class Download(msgspec.Struct, frozen=True, kw_only=True):
-    """One download as it is kept in the store. Times are seconds since the epoch.
+    """The record of a download.
 
-    `layout` says whether `source` is one object or all below it; it is decided when the download
-    is admitted.
-    `destination` is the directory the user named, resolved; `staging` the hidden folder on the
-    same file system where its files gather until they are whole. `seconds` counts the time spent
-    working, without pauses and waits, `active_seconds` that in active states since the command or
-    the last resume, which `timeout` bounds. `bytes_done` is the most that was ever there of the
-    present source. `started` and `publish_began` say that these points were passed once. `sha256`
-    are the checksums that the files must have: of the one file, or by their paths. `plan` counts
-    how often the source was listed. `exchange` is set when a `publish: replace` begins.
+    `layout` says whether `source` is one object or all objects below it. It is decided when the
+    download is admitted.
+
+    `destination` is the directory that the command names, with links resolved. `staging` is the
+    staging folder, on the same file system. `sha256` is the checksum of the one file, or a map from
+    paths to checksums, in hex.
+
+    `created_at` and `updated_at` are in seconds since the epoch. `seconds` is the time of work,
+    without pauses and waits. `active_seconds` is the time in active states since the command or the
+    last resume; `timeout` limits it.
+
+    `bytes_done` never falls while the source stays the same. `plan` counts how often the source was
+    listed. `started` is set with the first fetch, `publish_began` with the first publishing,
+    `exchange` when a `publish: replace` begins.
     """
 
     download_id: str
@@ -180,34 +190,34 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_tree(self) -> bool:
-        """Whether it brings all objects below its source, not one object."""
+        """Whether the download has all objects below its source, and not one object."""
         return self.layout == "tree"
 
     @property
     def replaces(self) -> bool:
-        """Whether what stands at its target is exchanged as a whole, and retained."""
+        """Whether publishing replaces the target in one step, and retains the earlier one."""
         return self.options.publish == "replace"
 
     @property
     def target(self) -> str:
-        """What the download writes: its file, or the directory for a tree."""
+        """The path that the download writes: of its file, or of the directory of a tree."""
         if self.is_tree:
             return self.destination
         return str(Path(self.destination, self.source.path.rpartition("/")[2]))
 
 
 class FileRecord(msgspec.Struct, frozen=True):
-    """One file of a download: the object `name`, `size` bytes, to arrive at `path`.
+    """The record of one file of a download.
 
     `path` is relative to the destination, with `/` between its parts. `number` is unique in the
-    store and names the file while it is on its way. `name`, `size`, `validator` and `modified` are
-    those of its object, see ObjectRef. `sha256` is the checksum it must have, in hex, where that
-    was given. `checksum` is the one it was verified by, such as `CRC64NVME:` with its base64, and
-    empty where none was known.
+    database, and names the file while it is fetched. `name`, `size`, `validator` and `modified` are
+    those of its object, see ObjectRef. `done` says that the file is complete. `sha256` is the
+    checksum that it must have, in hex, empty if none was given. `checksum` is the checksum by which
+    it was verified, such as `CRC64NVME:` and the base64, empty if there was none.
 
-    `attempts` is how many attempts at the file have failed. Until the file arrives, `error_code`
-    and `error` say why the last one did, and `next_attempt` when the engine tries again by itself,
-    in seconds since the epoch. A `skipped` file is left out of what is published.
+    `attempts` is the number of failed attempts. Until the file is fetched, `error_code` and `error`
+    are those of the last failed attempt, and `next_attempt` is when the engine tries again by
+    itself, in seconds since the epoch. A `skipped` file is not published.
     """
 
     number: int
@@ -232,9 +242,9 @@ class FileRecord(msgspec.Struct, frozen=True):
 
 
 class FailedAttempt(msgspec.Struct, frozen=True):
-    """An attempt at the file `number` that failed, or `count` of them, the last one told.
+    """A failed attempt at the file `number`, or `count` attempts with the error of the last one.
 
-    `next_attempt` is when the next one follows by itself, in seconds since the epoch, None for
+    `next_attempt` is when the engine tries again by itself, in seconds since the epoch, None for
     never.
     """
 
@@ -246,10 +256,10 @@ class FailedAttempt(msgspec.Struct, frozen=True):
 
 
 class Rollback(msgspec.Struct, frozen=True, kw_only=True):
-    """A rollback under way: `inode` is to stand at the target.
+    """An unfinished rollback. It is done when the target has the inode `inode`.
 
-    `models` are the registry's entries that follow from it, `before` those it takes away, and
-    `responses` are given to the command once it is done, each with the id of its command.
+    `models` are the registry's entries after it, `before` those that it replaces, both by model id.
+    `responses` are sent after it: pairs of a command's id and the response.
     """
 
     inode: int
@@ -259,10 +269,10 @@ class Rollback(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Version(msgspec.Struct, frozen=True, kw_only=True):
-    """What stood at `target` once and is retained at `path`, a file or a directory.
+    """An earlier file or directory of `target`, retained at `path`.
 
-    The higher its `number`, the later it was put aside. `models` are the entries that the
-    registry had for the target then. One that is `pending_delete` is to be removed.
+    A later version has a higher `number`. `models` are the registry's entries for the target when
+    it was replaced, by model id. A version that is `pending_delete` will be deleted.
     """
 
     number: int

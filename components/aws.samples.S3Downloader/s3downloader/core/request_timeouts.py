@@ -1,4 +1,4 @@
-"""What must come of a response in time, and how long a store asks to be left alone."""
+"""How much of a response must arrive in time, and how long an object store asks to wait."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from .errors import DownloaderError
 __all__ = ["LEAST_BYTES", "with_retry_after"]
 
 LEAST_BYTES = 1 << 10
-"""What must come at least in the time for which a store may be silent.
+"""Bytes that must arrive, at least, within the time for which an object store may be silent.
 
-Less than a packet: 64 connections share a link of 20 kbit/s, and none of them falls below.
+This is less than a packet. If 64 connections share a link of 20 kbit/s, each receives more.
 """
 
 _LONGEST = 3_600.0
 
 
 def with_retry_after(error: DownloaderError, headers: Mapping[str, str]) -> DownloaderError:
-    """Add to an error for how many seconds the store asks to be left alone, as `retry_after`.
+    """Add the wait that the object store asks for to the details of `error`, and return it.
 
-    That is at most an hour. Nothing is added where it does not ask. Names of `headers` are in
-    lower case. Source: RFC 9110, section 10.2.3.
+    The wait is `retry_after`, in seconds, at most an hour. Nothing is added if `headers` have no
+    valid Retry-After. Names of `headers` are in lower case. Source: RFC 9110, section 10.2.3.
     """
     value = headers.get("retry-after", "").strip()
     try:

@@ -1,8 +1,8 @@
-"""One frozen Settings, merged from arguments, environment and configuration.
+"""The parameters of the component, merged from arguments, environment and configuration.
 
-A parameter has one name, `TopicPrefix`, in the component's configuration and in the YAML file;
-in the environment it is `S3DOWNLOADER_TOPIC_PREFIX`. The endpoint is read from
-`AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL` too, as the AWS SDKs do.
+A parameter such as `TopicPrefix` has this name in the component's configuration and in the YAML
+file. In the environment its name is `S3DOWNLOADER_TOPIC_PREFIX`. EndpointUrl is also read from
+`AWS_ENDPOINT_URL_S3` and `AWS_ENDPOINT_URL`, as by the AWS SDKs.
 """
 
 from __future__ import annotations
@@ -21,19 +21,23 @@ __all__ = ["LIVE", "LiveSettings", "Settings", "load", "read_file", "unknown"]
 _LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 _Seconds = Annotated[float, msgspec.Meta(ge=0.1, le=86_400)]
 _Delay = Annotated[float, msgspec.Meta(ge=0, le=86_400)]
-_Apart = Annotated[float, msgspec.Meta(ge=0, le=3_600)]
+_MinInterval = Annotated[float, msgspec.Meta(ge=0, le=3_600)]
 _Count = Annotated[int, msgspec.Meta(ge=1, le=64)]
 _Bytes = Annotated[int, msgspec.Meta(ge=0)]
 _Patterns = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 
 
 def parameter_name(field: str) -> str:
-    """Return the parameter's name, `TopicPrefix`, of the field `topic_prefix`."""
+    """Return the name of a field's parameter: `TopicPrefix` for the field `topic_prefix`."""
     return "".join(word.capitalize() for word in field.split("_"))
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=parameter_name):
-    """What an operator can set. `*_interval` in seconds, `*_bytes` in bytes."""
+    """The parameters and their values.
+
+    `*_interval` and `*_seconds` are in seconds, `*_bytes` in bytes. `max_bandwidth` is in bytes per
+    second, 0 for no limit.
+    """
 
     topic_prefix: Annotated[str, msgspec.Meta(pattern=r"^[^/+#\x00][^+#\x00]*[^/+#\x00]$|^\w$")] = (
         "s3downloader"
@@ -41,7 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=parameter_name)
     download_dir: Annotated[str, msgspec.Meta(pattern="^/")] = "/data/downloads/model"
     process_interval: _Seconds = 10.0
     idle_process_interval: _Seconds = 60.0
-    status_min_interval: _Apart = 1.0
+    status_min_interval: _MinInterval = 1.0
     log_level: _LogLevel = "INFO"
     s5cmd_version: Annotated[str, msgspec.Meta(pattern=r"^\d+\.\d+\.\d+\Z")] = "2.3.0"
     state_dir: str = "state"
@@ -57,7 +61,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename=parameter_name)
 
     @property
     def destination_roots(self) -> tuple[Path, ...]:
-        """The directories a destination must lie under; DownloadDir is always one of them."""
+        """The directories that a destination must be in. DownloadDir is always one of them."""
         return tuple(Path(root) for root in (self.download_dir, *self.allowed_destinations))
 
 
@@ -77,7 +81,7 @@ LIVE = frozenset(
         "DeferUpdateSeconds",
     }
 )
-"""Parameters whose change takes effect without a restart."""
+"""The parameters that can be changed without a restart."""
 
 _ALLOWED = {
     "TopicPrefix": "topic levels without wildcards, with no `/` at either end",
@@ -96,7 +100,7 @@ _ALLOWED = {
     "MinFreeBytes": "a number of bytes, 0 or more",
     "MaxPayloadBytes": "a number of bytes from 2000 to 131072",
     "ShadowMaxBytes": "a number of bytes from 1024 to 1048576",
-    "DeferUpdateSeconds": "seconds from 0, which is never, to 86400",
+    "DeferUpdateSeconds": "seconds from 0 (never) to 86400",
 }
 
 
@@ -106,9 +110,11 @@ def load(
     environment: Mapping[str, str],
     configuration: Mapping[str, Any],
 ) -> Settings:
-    """Merge the layers, first the strongest; raise INVALID_FIELD for a value that is not allowed.
+    """Merge the parameters of all sources into Settings.
 
-    `arguments` and `configuration` map parameter names to values; None counts as not given.
+    `arguments` have priority over `environment`, and that over `configuration`. `arguments` and
+    `configuration` map names of parameters to values; None and an empty text count as not given.
+    Unknown names are ignored. Raises INVALID_FIELD if a value is not allowed.
     """
     values: dict[str, Any] = {}
     for layer in (configuration, _from_environment(environment), arguments):
@@ -118,7 +124,7 @@ def load(
 
 
 def read_file(path: Path) -> dict[str, Any]:
-    """Read a YAML file of parameters."""
+    """Return the parameters in a YAML file. Raises INVALID_FIELD if it cannot be read."""
     import yaml
 
     try:
@@ -130,13 +136,13 @@ def read_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DownloaderError(
             ErrorCode.INVALID_FIELD,
-            f"the configuration file {path} must hold parameters, such as `LogLevel: INFO`",
+            f"the configuration file {path} must contain parameters, such as `LogLevel: INFO`",
         )
     return content
 
 
 def unknown(configuration: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for each parameter that does not exist, with the nearest that does."""
+    """Return a sentence for each unknown parameter. It suggests the known one with a close name."""
     sentences = []
     for name in configuration:
         if name not in _ALLOWED and name != "accessControl":
@@ -181,7 +187,7 @@ def _check(name: str, value: Any) -> None:
 
 
 class LiveSettings:
-    """The settings in force; a call returns them. Configuration may change while they are used."""
+    """The settings in force, which a call returns. They follow changes of the configuration."""
 
     def __init__(
         self,
@@ -201,9 +207,9 @@ class LiveSettings:
         return self._current
 
     def update(self, configuration: Mapping[str, Any]) -> list[str]:
-        """Let changed parameters take effect; return those that need a restart for it.
+        """Apply a changed configuration. Return the changed parameters that need a restart.
 
-        Raises INVALID_FIELD for a value that is not allowed; everything then stays as it is.
+        Raises INVALID_FIELD if a value is not allowed. Then no setting changes.
         """
         changed = self._load(configuration)
         fields = {name: parameter_name(name) for name in Settings.__struct_fields__}
@@ -213,7 +219,7 @@ class LiveSettings:
         return [fields[f] for f in differing if fields[f] not in LIVE]
 
     def cap_payload(self, limit: int) -> None:
-        """Let MaxPayloadBytes be no more than `limit` from now on, whatever is configured."""
+        """Limit MaxPayloadBytes to `limit` bytes from now on, whatever the configuration says."""
         self._payload_cap = limit
         self._current = self._capped(self._current)
 

@@ -1,9 +1,10 @@
-"""Bandwidth, shared fairly between the downloads that are under way.
+"""Divides the bandwidth fairly among the running downloads.
 
-Each open share earns credit at its rate, and a take spends it. The rates are max-min fair: a share
-gets no more than its own limit, and what it does not use goes to the others in equal parts. Credit
-begins at nothing and is bounded, so that no share saves up a burst: by the last take, which lets a
-reader earn the next take while it reads, and by a quarter of a second for the timers' lateness.
+Each open share earns credit, in bytes, at its rate, and each take spends credit. The rates are
+max-min fair: a share gets no more than its own limit, and what it does not use is divided evenly
+among the others. Credit starts at zero. It is bounded, so that a share cannot save up a burst. The
+bound is the size of the last take, so that a reader earns the next take while it reads, and what a
+quarter of a second brings, because timers are late.
 """
 
 from __future__ import annotations
@@ -19,54 +20,55 @@ from .clock import Clock
 __all__ = ["Share", "Throttle"]
 
 _SLACK = 0.25
-"""Seconds of a share's rate that it may earn beyond a take."""
+"""Seconds of its rate that a share may earn in addition to a take."""
 
 _IDLE = 30.0
-"""Seconds after its last use for which a share goes on earning, and keeps what it earned."""
+"""Seconds after its last take for which a share earns credit, and keeps it."""
 
 _SHORTEST_SLEEP, _LONGEST_SLEEP = 0.01, 1.0
-"""Seconds. Short takes are let through in groups; a changed limit is seen within the longest."""
+"""Bounds of a sleep, in seconds. The shortest lets small takes through in groups. The longest is
+the time after which a changed limit takes effect at the latest."""
 
 
 class Throttle:
-    """The device's bandwidth. Used on the event loop's thread only."""
+    """Divides the device's bandwidth among shares. Used on the event loop's thread only."""
 
     def __init__(self, clock: Clock, limit: Callable[[], int]) -> None:
-        """Share out what `limit` returns, in bytes per second, 0 for any rate; it may change."""
+        """`limit` returns the device's limit in bytes per second, 0 for none. It may change."""
         self.clock = clock
         self.limit = limit
         self.changes = asyncio.Event()
-        """Pulses when limits change and when a share becomes free."""
+        """Set, and cleared at once, when a limit changes and when a share is closed."""
         self._shares: set[Share] = set()
         self._counted_at = clock.monotonic()
         self.counted_limit = limit()
-        """The limit that has held since the last count."""
+        """The device's limit since the last count."""
 
     def open(self, limit: int | None = None) -> Share:
-        """Return a share whose own limit is so many bytes per second; None or 0 for any rate."""
+        """Return a new share. `limit` is its own, in bytes per second; None or 0 for none."""
         self.count()
         share = Share(self, limit)
         self._shares.add(share)
         return share
 
-    def forget(self, share: Share) -> None:
-        """Give what a closed share had to the others."""
+    def remove(self, share: Share) -> None:
+        """Remove a closed share. The others get its bandwidth."""
         self.count()
         self._shares.discard(share)
         self.refresh()
 
     def refresh(self) -> None:
-        """Let changed limits take effect at once, also on takes that wait."""
+        """Apply changed limits at once, also to waiting takes."""
         self.count()
         self.pulse()
 
     def pulse(self) -> None:
-        """Wake those who wait, to look again when their turn comes."""
+        """Wake the waiting takes, so that they calculate their time again."""
         self.changes.set()
         self.changes.clear()
 
     def count(self) -> None:
-        """Credit every share with what it earned since the last count."""
+        """Add to every share's credit what it has earned since the last count."""
         now = self.clock.monotonic()
         passed, since = now - self._counted_at, self._counted_at
         while passed > 0 and (earning := self._set_rates(since)):
@@ -77,7 +79,7 @@ class Throttle:
         self._counted_at, self.counted_limit = now, self.limit()
 
     def next_change(self, waiting: Share) -> float:
-        """Return the seconds until `waiting` has what it waits for, or its rate may change."""
+        """Return the seconds until `waiting` has enough credit, or its rate may change."""
         earning = self._set_rates(self._counted_at)
         moments = [share.missing / share.rate for share in earning if not share.waiting]
         if waiting.rate:
@@ -85,12 +87,12 @@ class Throttle:
         return min(_LONGEST_SLEEP, max(_SHORTEST_SLEEP, min(moments, default=_LONGEST_SLEEP)))
 
     def burst(self, limit: int) -> float:
-        """Return the bytes that a share with that own limit may earn beyond a take."""
+        """Return the bytes that a share with this limit may earn in addition to a take."""
         ceiling = min(limit or math.inf, self.counted_limit or math.inf)
         return _SLACK * ceiling / max(1, len(self._shares)) if ceiling < math.inf else 0.0
 
     def _set_rates(self, now: float) -> list[Share]:
-        """Set the rates that hold at `now`; return the shares that earn."""
+        """Set the rates of all shares at the time `now`. Return the shares that earn credit."""
         earning = [share for share in self._shares if share.earns(now)]
         earning.sort(key=lambda share: share.limit or math.inf)
         left = self.counted_limit or math.inf
@@ -101,13 +103,13 @@ class Throttle:
 
 
 class Share:
-    """One download's part of the bandwidth; to be closed when it has ended."""
+    """One download's share of the bandwidth. Close it when the download has ended."""
 
     def __init__(self, throttle: Throttle, limit: int | None) -> None:
         self.credit = 0.0
         self.rate = 0.0
         self.size = 0
-        """The bytes of the take that waits, or else of the last one."""
+        """The bytes of the waiting take, or else of the last one."""
         self.waiting = False
         self._throttle = throttle
         self._limit = limit or 0
@@ -128,7 +130,7 @@ class Share:
 
     @property
     def limit(self) -> int:
-        """The share's own limit in bytes per second, 0 for none. May be set at any time."""
+        """The share's own limit in bytes per second, 0 for none. It may be set at any time."""
         return self._limit
 
     @limit.setter
@@ -139,18 +141,18 @@ class Share:
 
     @property
     def limited(self) -> bool:
-        """Whether a limit holds, its own or the device's."""
+        """Whether a limit applies: the share's own or the device's."""
         return bool(self._limit or self._throttle.limit()) and not self._closed
 
     async def until(self, *, limited: bool) -> None:
-        """Return once `limited` is so: for a fetch that cannot be throttled while it runs."""
+        """Wait until `limited` has this value. For a fetch that cannot be throttled as it runs."""
         while self.limited is not limited:
             await self._throttle.changes.wait()
 
     async def take(self, size: int) -> None:
-        """Return when `size` more bytes may be taken; takes of one share go in order.
+        """Wait until `size` more bytes may be read. The takes of one share wait in order.
 
-        May be cancelled: what was earned for it serves the next take.
+        May be cancelled. The credit earned so far then serves the next take.
         """
         if not self.limited:
             return
@@ -179,17 +181,17 @@ class Share:
             throttle.count()
 
     def close(self) -> None:
-        """Leave the bandwidth to others. Takes that still wait, or come later, are let through."""
+        """Release the bandwidth. Waiting takes, and later ones, return at once."""
         self._closed = True
-        self._throttle.forget(self)
+        self._throttle.remove(self)
 
     @property
     def missing(self) -> float:
-        """The bytes that the share may still earn."""
+        """The bytes that the share may earn until it reaches its bound."""
         return self.size + self._throttle.burst(self._limit) - self.credit
 
     def earns(self, now: float) -> bool:
-        """Tell whether the share has earned credit since the last count."""
+        """Tell whether the share earns credit from the time `now` on."""
         if self._closed or not (self._limit or self._throttle.counted_limit):
             return False
         return self.missing >= 1 and (self.waiting or not self._is_idle(now))

@@ -1,8 +1,8 @@
-"""Validators: what tells one state of an object from another.
+"""Reads and compares validators. A validator distinguishes the versions of an object.
 
-A validator is kept as one string: the ETag without its quotes (a weak one keeps its `W/`), or the
-date of the last change where there is no ETag, or nothing. An ETag has no space and an HTTP date
-has several, so the two cannot be taken for each other.
+A validator is a string: the ETag without quotation marks (a weak one keeps its `W/`), or the date
+of the last change if there is no ETag, or an empty string. An ETag contains no spaces, but an HTTP
+date does, so the two cannot be confused.
 
 Sources: RFC 9110, sections 8.8 (validators) and 13.1 (conditional requests).
 """
@@ -30,14 +30,17 @@ _DIGEST = re.compile(r"[0-9a-fA-F]{32}(-[0-9]+)?")
 
 
 def from_headers(headers: Mapping[str, str]) -> str:
-    """Return the validator in an answer's headers (names in lower case), empty for none."""
+    """Return the validator in a response's headers, empty for none.
+
+    Names of `headers` are in lower case.
+    """
     return _etag(headers.get("etag", "")) or _date(headers.get("last-modified", ""))
 
 
 def from_listing(etag: str, modified: str) -> str:
     """Return the validator of a listed object, empty for none.
 
-    `etag` and `modified` are the listing's ETag and LastModified (ISO 8601), each may be empty.
+    `etag` and `modified` are ETag and LastModified (ISO 8601) in the listing. Each may be empty.
     """
     if found := _etag(etag):
         return found
@@ -46,7 +49,7 @@ def from_listing(etag: str, modified: str) -> str:
 
 
 def modified_from_headers(headers: Mapping[str, str]) -> float | None:
-    """Return the Last-Modified of an answer in seconds since the epoch, None for none."""
+    """Return the Last-Modified of a response in seconds since the epoch, None for none."""
     moment = _header_date(headers.get("last-modified", ""))
     return moment.timestamp() if moment else None
 
@@ -63,26 +66,27 @@ def is_date(validator: str) -> bool:
 
 
 def is_digest(validator: str) -> bool:
-    """Tell whether a validator has the form of a digest, which no other content has.
+    """Tell whether a validator has the form of a digest of the content.
 
-    Others, such as dates and counters, tell the states of one object apart and nothing more.
+    Equal digests mean equal content, even of different objects. Other validators, such as dates,
+    only distinguish versions of the same object.
     """
     return bool(_DIGEST.fullmatch(validator.removeprefix(_WEAK)))
 
 
 def same(one: str, other: str) -> bool:
-    """Tell whether two validators are of the same state, weak ETags included.
+    """Tell whether two validators mean the same version of an object. Weak ETags count.
 
-    An empty one proves nothing: it is not the same as any other, nor as another empty one.
+    An empty validator proves nothing: it is never the same as another one, even an empty one.
     """
     return bool(one) and one.removeprefix(_WEAK) == other.removeprefix(_WEAK)
 
 
 def conditions(validator: str) -> dict[str, str]:
-    """Return the headers that let a request succeed for that state of the object alone.
+    """Return the headers with which a request succeeds only for that version of the object.
 
-    None for a weak ETag, which If-Match never takes, nor for an empty validator: then only the
-    answer's own validator can be compared.
+    There are none for an empty validator, nor for a weak ETag, which If-Match never matches. Then
+    compare the validator of the response.
     """
     if is_date(validator):
         return {"if-unmodified-since": validator}
@@ -118,7 +122,7 @@ def _iso_date(value: str) -> datetime | None:
 
 
 def _in_utc(moment: datetime) -> datetime:
-    """Take a time without a zone for UTC."""
+    """Return the time with UTC as its time zone, if it has none."""
     return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment
 
 

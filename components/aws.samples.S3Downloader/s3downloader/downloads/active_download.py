@@ -44,7 +44,7 @@ class Meter:
         """Begin with `settled` bytes of finished files."""
         self._settled, self._in_flight = settled, 0
         self._peak = max(self._peak, settled) if keep_peak else settled
-        self.forget_rate()
+        self.restart_rate()
 
     def settle(self, size: int) -> None:
         """So many more bytes belong to finished files now."""
@@ -57,7 +57,7 @@ class Meter:
         self._peak = max(self._peak, self.bytes_there)
         self._sample()
 
-    def forget_rate(self) -> None:
+    def restart_rate(self) -> None:
         """Count the rate from now on."""
         self._samples.clear()
         self._sample()

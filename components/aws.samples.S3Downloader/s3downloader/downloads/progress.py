@@ -37,7 +37,7 @@ class ProgressSink:
         self._active.meter.progress(in_flight)
         if self._fetch_begins:
             self._fetch_begins = False
-            self._active.meter.forget_rate()
+            self._active.meter.restart_rate()
 
     async def finished(self, files: list[FileRecord]) -> None:
         """Take an engine's report of files that are whole and synced."""

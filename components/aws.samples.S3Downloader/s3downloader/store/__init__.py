@@ -1,4 +1,4 @@
-"""The only memory: one SQLite file that survives the process, the nucleus and the power."""
+"""The state of the downloader in one SQLite file; the inbox and outbox; repair of damage."""
 
 from .backlog import Backlog
 from .database import Database

@@ -1,4 +1,4 @@
-"""A queue on disk, of which the first part is in memory."""
+"""A queue on disk whose first rows are in memory."""
 
 from __future__ import annotations
 
@@ -20,37 +20,38 @@ Row = TypeVar("Row", bound=_Row)
 
 
 class Backlog(Generic[Row]):
-    """Rows of a table in the order of their numbers, which grow by one; the first are `ready`.
+    """Rows of a table in the order of their numbers, which grow by one. The first are in `ready`.
 
-    However many there are, few are in memory: the others are read when these have been taken.
+    Only these are in memory, so a long queue takes no more memory than a short one. The others are
+    read when these have been taken.
     """
 
     def __init__(self, read: Callable[[int, int], Awaitable[Sequence[Row]]]) -> None:
-        """`read` takes a number and a limit, and returns the first rows with greater numbers."""
+        """`read(number, limit)` returns the first rows with a greater number, at most `limit`."""
         self.ready: deque[Row] = deque()
         self._read = read
         self._last_ready = 0
         self._newest = 0
-        self._took_over = False
-        """Whether all has been read that an earlier process left."""
+        self._caught_up = False
+        """Whether all rows that an earlier process left have been read."""
 
     @property
-    def goes_on(self) -> bool:
-        """Whether there may be rows on disk that were not ready yet."""
-        return not self._took_over or self._last_ready < self._newest
+    def has_more(self) -> bool:
+        """Whether there may be rows on disk that have never been in `ready`."""
+        return not self._caught_up or self._last_ready < self._newest
 
-    def wrote(self, row: Row) -> None:
-        """Take up a row that is on disk."""
+    def add(self, row: Row) -> None:
+        """Add a row that has just been written to disk."""
         self._newest = max(self._newest, row.number)
         if row.number == self._last_ready + 1 and len(self.ready) < _READ_AHEAD:
             self._make_ready(row)
 
-    async def read_on(self) -> None:
-        """Make rows ready that are on disk; raises what `read` does."""
+    async def read_more(self) -> None:
+        """Read the next rows from disk into `ready`. Raises what `read` raises."""
         rows = await self._read(self._last_ready, _READ_AHEAD)
-        self._took_over = self._took_over or len(rows) < _READ_AHEAD
+        self._caught_up = self._caught_up or len(rows) < _READ_AHEAD
         for row in rows:
-            if row.number > self._last_ready:  # others were written while these were read
+            if row.number > self._last_ready:  # `add` may have added some of them meanwhile
                 self._make_ready(row)
 
     def _make_ready(self, row: Row) -> None:

@@ -1,7 +1,7 @@
-"""The JSON texts that stand for records, and what a newer downloader has put into them.
+"""Encodes and decodes the JSON texts of records. Keeps fields that a newer downloader has added.
 
-A field that is not known is left where it is when its record is written again. An error code that
-is not known is read as `internal_error`: its sentence says what happened.
+An unknown field stays when its record is written again. An unknown error code is read as
+`internal_error`; the message beside it says what happened.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 _CODES = {code.value for code in ErrorCode}
 _LASTING = (Options,)
-"""Records in others that stay the same when they change. All else is another one then."""
+"""Nested records that keep unknown fields when they change. Others lose them: a nested record that
+changes is then a new one."""
 
 
 def download(sealed: bytes) -> Download:
-    """Return the download of a row. Raises msgspec.DecodeError, UnicodeDecodeError."""
+    """Return the download in a row's text. Raises msgspec.DecodeError, UnicodeDecodeError."""
     return _decode(sealed, Download)
 
 
 def version(sealed: bytes) -> Version:
-    """Return the version of a row. Raises msgspec.DecodeError, UnicodeDecodeError."""
+    """Return the version in a row's text. Raises msgspec.DecodeError, UnicodeDecodeError."""
     return _decode(sealed, Version)
 
 
 def encode(key: str, record: msgspec.Struct, *, before: bytes | None = None) -> bytes:
-    """Return the text for the row of `key`, with its check sum.
+    """Return the JSON text of a record, with its checksum, for the row with that key.
 
-    `before` is the text that is there, of the same record, whose unknown fields are to stay.
+    `before` is the present text of the same record. Its unknown fields are kept.
     """
     if before is None:
         return seal(key, msgspec.json.encode(record))
@@ -54,7 +55,11 @@ def encode(key: str, record: msgspec.Struct, *, before: bytes | None = None) -> 
 
 
 def encode_fields(key: str, text: bytes, *, before: bytes | None = None) -> bytes:
-    """Return a JSON text for the row of `key`, with its check sum; the same for any object."""
+    """Return a JSON text with its checksum, for the row with that key.
+
+    `before` is the present text of the row. If both are objects, fields that only `before` has are
+    kept.
+    """
     if before is not None:
         fields, earlier = msgspec.json.decode(text), msgspec.json.decode(unseal(before))
         if isinstance(fields, dict) and isinstance(earlier, dict):
@@ -69,13 +74,13 @@ def _decode(sealed: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError:
         fields = msgspec.json.decode(text)
-        if not _forget_unknown_code(fields):
+        if not _replace_unknown_code(fields):
             raise
         return msgspec.json.decode(msgspec.json.encode(fields), type=kind)
 
 
-def _forget_unknown_code(fields: Any) -> bool:
-    """Put a known error code in the place of an unknown one; tell whether there was one."""
+def _replace_unknown_code(fields: Any) -> bool:
+    """Replace an unknown error code with INTERNAL_ERROR. Return whether there was one."""
     failure = fields.get("failure") if isinstance(fields, dict) else None
     code = failure.get("code") if isinstance(failure, dict) else None
     if not isinstance(failure, dict) or code in _CODES:

@@ -1,4 +1,4 @@
-"""One SQLite file, opened by exactly one process, written by group commit."""
+"""Runs transactions on one SQLite file, which one process has open. Writes by group commit."""
 
 from __future__ import annotations
 
@@ -23,34 +23,35 @@ T = TypeVar("T")
 
 
 class _Work(NamedTuple):
-    """What is to be done with the connection."""
+    """A function that works on the connection."""
 
     run: Callable[[sqlite3.Connection], Any]
     reads: bool
-    """Whether it writes nothing."""
+    """Whether it only reads."""
     durable: bool
-    """Whether it is to survive a loss of power once it is committed."""
+    """Whether its commit must survive a loss of power."""
 
 
 class Database:
-    """Transactions on one thread; those that wait together are committed together.
+    """Runs transactions on one thread. Those that wait together are committed together.
 
-    A commit is on disk when it returns (WAL with synchronous=FULL), so the cost of the sync is
-    shared by all that wait for it. One that is not `durable` outlives the process at once, and a
-    loss of power with the next one that is: SQLite appends to the WAL in order, and its sync is of
-    all that was appended ("Write-Ahead Logging", and PRAGMA synchronous, in SQLite's manual).
+    A commit is on disk when it returns (WAL with synchronous=FULL). All transactions in it share
+    the cost of the sync. A transaction that is not `durable` survives the end of the process at
+    once. It survives a loss of power only after the next durable one: SQLite appends to the WAL in
+    order, and a sync covers everything appended so far. Source: "Write-Ahead Logging", and PRAGMA
+    synchronous, in SQLite's manual.
     """
 
     def __init__(self, directory: Path, schema: Schema) -> None:
-        """Open or create `directory/state.db`; bring an older one to the present version.
+        """Open or create `directory/state.db`. Migrate an older one to the present version.
 
-        One that a newer downloader wrote is left in its version where it allows that: `is_newer`
-        says so then. Raises INVALID_STATE where it does not.
+        A state of a newer version stays in its version, if it allows this downloader; `is_newer` is
+        then true. If the content is damaged, the file is set aside and its sound rows are copied
+        into a new one; `damaged` is then the path of the old file.
 
-        Raises INVALID_STATE when another process has it open, DESTINATION_NOT_WRITABLE when the
-        directory cannot be used, DISK_FULL or INTERNAL_ERROR when the disk does not serve. Only a
-        file whose content is damaged is set aside, and what is left of it goes on; `damaged` then
-        names it.
+        Raises INVALID_STATE if a newer version does not allow this downloader, or if another
+        process has the state open. Raises DESTINATION_NOT_WRITABLE if the directory cannot be used,
+        DISK_FULL or INTERNAL_ERROR if the disk fails.
         """
         self.damaged: Path | None = None
         try:
@@ -73,7 +74,7 @@ class Database:
             ) from error
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         try:
-            self._thread.submit(int).result()  # starts it while its lack can still be told
+            self._thread.submit(int).result()  # starts the thread here, where a failure is handled
             self._connection, self.damaged = open_state(directory, schema)
             self.is_newer = _version(self._connection) > schema.version
         except Exception as error:
@@ -89,19 +90,20 @@ class Database:
         self._flushing: asyncio.Task[None] | None = None
 
     async def transact(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
-        """Run `work` in a transaction and return its result once that is on disk.
+        """Run `work` in a transaction. Return its result when the transaction is on disk.
 
-        One that is not `durable` may be lost with the power until the next one that is.
-        When `work` raises, what it did is undone and the error is raised here. Once begun, it is
+        A loss of power may undo a transaction that is not `durable`, until the next durable one is
+        on disk. If `work` raises, its changes are undone, and the exception is raised here. It is
         carried out even if the caller is cancelled.
         """
         result: T = await self._enqueue(_Work(work, reads=False, durable=durable))
         return result
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work`, which writes nothing, in its turn; return its result.
+        """Run `work`, which only reads, and return its result.
 
-        It sees what was asked for before it, and is not refused with it where the disk is full.
+        It sees the changes of all transactions requested before it. If the disk is full, those are
+        refused, but `work` still runs.
         """
         result: T = await self._enqueue(_Work(work, reads=True, durable=False))
         return result
@@ -114,7 +116,7 @@ class Database:
         return await future
 
     async def close(self) -> None:
-        """Commit what waits, then close and let another process open it."""
+        """Commit the waiting transactions, close the file, and release its lock."""
         if self._flushing is not None:
             await self._flushing
         self._thread.shutdown()
@@ -128,7 +130,7 @@ class Database:
             works = [work for work, _ in batch]
             try:
                 outcomes = await loop.run_in_executor(self._thread, self._run, works)
-            except Exception as error:  # whoever waits must hear of it
+            except Exception as error:  # raised in each caller that waits
                 outcomes = [(None, error)] * len(batch)
             for (_, future), (result, problem) in zip(batch, outcomes, strict=True):
                 if future.cancelled():
@@ -155,7 +157,7 @@ class Database:
         return outcomes
 
     def _sync_commits(self, durable: bool) -> None:
-        """Have SQLite sync its log with each commit from now on, or leave that out."""
+        """Set whether SQLite syncs its log with each commit from now on."""
         if durable is not self._syncs:
             level = "FULL" if durable else "NORMAL"
             self._connection.execute(f"PRAGMA synchronous = {level}")
@@ -167,7 +169,7 @@ class Database:
             result = work.run(self._connection)
         except Exception as error:
             if not self._connection.in_transaction:
-                raise  # SQLite gave the whole transaction up, as it does when the disk is full
+                raise  # SQLite rolled back the complete transaction, as it does if the disk is full
             self._connection.execute("ROLLBACK TO work")
             self._connection.execute("RELEASE work")
             return None, _explain(error) if isinstance(error, sqlite3.Error) else error
@@ -184,6 +186,6 @@ def _explain(error: sqlite3.Error | OSError) -> DownloaderError:
     return DownloaderError(
         ErrorCode.DISK_FULL if full else ErrorCode.INTERNAL_ERROR,
         f"the state could not be written: {error}; "
-        + ("free some space" if full else "see to the disk, its space and the rights")
-        + " where StateDir lies",
+        + ("free some space" if full else "check the disk, its space and the permissions")
+        + " where StateDir is",
     )

@@ -1,7 +1,7 @@
-"""JSON bodies as earlier versions wrote them, brought into the present form.
+"""Converts JSON texts of earlier versions into the present form.
 
-Up to version 3 a download had `bucket` and `key`, and a key that was empty or ended in `/` named
-all objects below it. From version 4 on it has `source` and `layout`.
+Up to version 3, a download had `bucket` and `key`. A key that was empty or ended in `/` meant all
+objects below it. From version 4 on, a download has `source` and `layout`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["rewrite_bodies", "upgraded"]
 
 
 def rewrite_bodies(connection: sqlite3.Connection) -> None:
-    """Bring the bodies of all downloads into the present form; damaged ones stay as they are."""
+    """Convert the texts of all downloads into the present form. Damaged ones stay unchanged."""
     rows = connection.execute("SELECT download_id, body FROM downloads").fetchall()
     for download_id, body in rows:
         present = upgraded(download_id, body)
@@ -30,9 +30,10 @@ def rewrite_bodies(connection: sqlite3.Connection) -> None:
 
 
 def upgraded(download_id: Any, body: Any) -> Any:
-    """Return the body of a download in the present form, sealed; the same one where it has that.
+    """Return the text of a download in the present form, with its checksum.
 
-    A body that is damaged is returned as it is, for its seal to tell so.
+    A text that has this form already is returned unchanged. So is a damaged one: its checksum then
+    still shows the damage.
     """
     if not isinstance(download_id, str) or not isinstance(body, bytes):
         return body

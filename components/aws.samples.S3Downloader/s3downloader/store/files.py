@@ -1,7 +1,7 @@
-"""The files of downloads: what is planned, what has arrived, and why the rest has not.
+"""Reads and writes the records of files: which are planned, which are done, which have failed.
 
-The columns `key` and `etag` have the name and the validator of a file's object, under the names
-that they had while S3 was the only source.
+The columns `key` and `etag` contain the name and the validator of a file's object. They got their
+names when S3 was the only source.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from ..core.records import FailedAttempt, FileRecord
 __all__ = [
     "Item",
     "Totals",
-    "expect",
     "mark",
     "mark_failed",
     "mark_skipped",
@@ -25,17 +24,18 @@ __all__ = [
     "outdated",
     "page",
     "plan",
+    "set_sha256",
     "totals",
 ]
 
 _LONGEST_ERROR = 500
-"""The characters that are kept of an error at most."""
+"""Maximum number of characters of a recorded error."""
 
 _CODES = {code.value: code for code in ErrorCode}
 
 
 class Item(NamedTuple):
-    """One listed object, on its way into the plan of a download."""
+    """One listed object, for the plan of a download. `path` and `sha256` as in FileRecord."""
 
     path: str
     object: ObjectRef
@@ -55,9 +55,9 @@ class Totals(NamedTuple):
 def plan(
     connection: sqlite3.Connection, download_id: str, number: int, items: Sequence[Item]
 ) -> list[str]:
-    """Add `items` to plan `number`; return the objects that an earlier plan had in another state.
+    """Add `items` to the plan `number`. Return the names of objects that have changed since a plan.
 
-    Raises UNSAFE_KEY when two objects would become one file.
+    Raises UNSAFE_KEY if two objects would become one file.
     """
     replaced = [
         item.object.name
@@ -71,7 +71,7 @@ def plan(
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (download_id, path) DO UPDATE SET"
             " key = CASE plan WHEN excluded.plan THEN key ELSE excluded.key END,"
-            # A weak ETag is compared by what makes it strong, as `validators.same` does.
+            # Weak ETags are compared without their W/, as by `validators.same`.
             " done = done AND size = excluded.size"
             " AND (excluded.etag IN (etag, 'W/' || etag) OR etag = 'W/' || excluded.etag)"
             " AND excluded.sha256 IN ('', sha256),"
@@ -94,7 +94,7 @@ def plan(
 
 
 def _is_another(connection: sqlite3.Connection, download_id: str, number: int, item: Item) -> bool:
-    """Tell whether an earlier plan had another object in the place of `item`."""
+    """Tell whether an earlier plan had another object, or another version of it, at that path."""
     found = connection.execute(
         "SELECT 1 FROM files WHERE download_id = ?1 AND path = ?2 AND plan <> ?3"
         " AND (size <> ?5 OR NOT (?4 IN (etag, 'W/' || etag) OR etag = 'W/' || ?4))",
@@ -104,9 +104,10 @@ def _is_another(connection: sqlite3.Connection, download_id: str, number: int, i
 
 
 def outdated(connection: sqlite3.Connection, download_id: str, number: int) -> list[str]:
-    """Return the paths of files that plan `number` does not have.
+    """Return the paths of files that are not in the plan `number`.
 
-    Raises UNSAFE_KEY when in that plan a file would stand where another needs a directory.
+    Raises UNSAFE_KEY if, in this plan, an object would become a file where another one needs a
+    directory.
     """
     clash = connection.execute(
         "SELECT file.key, below.key FROM files AS file JOIN files AS below"
@@ -126,14 +127,14 @@ def outdated(connection: sqlite3.Connection, download_id: str, number: int) -> l
     return [path for (path,) in connection.execute(old, (download_id, number))]
 
 
-def expect(connection: sqlite3.Connection, values: Iterable[tuple[str, int]]) -> None:
-    """Set the SHA-256 that files must have; one that was done with another is done no more."""
+def set_sha256(connection: sqlite3.Connection, values: Iterable[tuple[str, int]]) -> None:
+    """Set the SHA-256 that files must have. A file that was done with another one is not done."""
     sql = "UPDATE files SET done = done AND ?1 IN ('', sha256), sha256 = ?1 WHERE number = ?2"
     connection.executemany(sql, values)
 
 
 def totals(connection: sqlite3.Connection, download_id: str) -> Totals:
-    """Sum up the files of a download."""
+    """Return the sums over the files of a download."""
     row = connection.execute(
         "SELECT coalesce(sum(size), 0), count(*), coalesce(sum(size * done), 0),"
         " coalesce(sum(done), 0), coalesce(sum(done AND checksum <> ''), 0)"
@@ -146,7 +147,10 @@ def totals(connection: sqlite3.Connection, download_id: str) -> Totals:
 def page(
     connection: sqlite3.Connection, download_id: str, done: bool | None, after: int, limit: int
 ) -> list[FileRecord]:
-    """Return the first `limit` files with a number greater than `after`, or those that are done."""
+    """Return the first `limit` files with a number greater than `after`.
+
+    `done` selects the files that are done, or that are not. None selects all.
+    """
     rows = connection.execute(
         "SELECT number, path, key, size, etag, modified, done, sha256, checksum,"
         " attempts, error_code, error, next_attempt, skipped FROM files"
@@ -158,7 +162,7 @@ def page(
 
 
 def mark(connection: sqlite3.Connection, files: Sequence[FileRecord], *, done: bool) -> None:
-    """Remember whether files are whole, and by what they were verified; forget their errors."""
+    """Record whether files are done, and their checksums. Clear their errors."""
     sql = (
         "UPDATE files SET done = ?, checksum = ?, error_code = '', error = '',"
         " next_attempt = NULL WHERE number = ?"
@@ -168,7 +172,7 @@ def mark(connection: sqlite3.Connection, files: Sequence[FileRecord], *, done: b
 
 
 def mark_failed(connection: sqlite3.Connection, attempts: Iterable[FailedAttempt]) -> None:
-    """Count attempts that failed, and remember why and when the next one follows."""
+    """Count failed attempts, and record the errors and the times of the next attempts."""
     connection.executemany(
         "UPDATE files SET attempts = attempts + ?, error_code = ?, error = ?, next_attempt = ?"
         " WHERE number = ?",
@@ -182,13 +186,13 @@ def mark_failed(connection: sqlite3.Connection, attempts: Iterable[FailedAttempt
 def mark_skipped(
     connection: sqlite3.Connection, files: Iterable[FileRecord], *, skipped: bool
 ) -> None:
-    """Remember whether files are left out of what is published."""
+    """Record whether files are skipped, and not published."""
     sql = "UPDATE files SET skipped = ? WHERE number = ?"
     connection.executemany(sql, [(skipped, file.number) for file in files])
 
 
 def mark_unpinned_missing(connection: sqlite3.Connection, download_id: str) -> None:
-    """Remember that files whose objects have no validator, nor a SHA-256, are not whole."""
+    """Record that files are not done if their objects have neither a validator nor a SHA-256."""
     connection.execute(
         "UPDATE files SET done = 0, checksum = ''"
         " WHERE download_id = ? AND etag = '' AND sha256 = ''",
@@ -231,5 +235,5 @@ def _record(
 
 
 def _code(value: str) -> ErrorCode | None:
-    """Return a code; INTERNAL_ERROR for one that only a newer version knows."""
+    """Return the code of that value, None for an empty one, INTERNAL_ERROR for an unknown one."""
     return _CODES.get(value, ErrorCode.INTERNAL_ERROR) if value else None

@@ -1,4 +1,4 @@
-"""Commands in the order in which they arrived, on disk from then until they are answered."""
+"""The queue of commands: on disk, in the order of their arrival, until they have a response."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def _do_nothing() -> None:
 
 
 class Delivery(NamedTuple):
-    """A command as it was delivered. Where it brought no id, it has one that was made for it.
+    """A command as it was received. If it has no id of its own, it has a generated one.
 
-    `unrecorded` is why it is not on disk, `takeovers` how many processes have found it there.
+    `unrecorded` says why the command is not on disk, None if it is. `takeovers` is the number of
+    processes that have found it on disk at their start.
     """
 
     command_id: str
@@ -39,7 +40,7 @@ class Delivery(NamedTuple):
 
 
 class Inbox:
-    """A queue on disk, which the next process takes up where this one ends.
+    """A queue on disk. The next process continues where this one ends.
 
     A command leaves it in the transaction that records its response (`Store.record`).
     """
@@ -52,52 +53,52 @@ class Inbox:
         self._arrived = asyncio.Event()
 
     async def load(self) -> None:
-        """Take over what an earlier process left."""
+        """Count this process for each command that an earlier process left."""
         try:
             await self._store.take_over()
         except DownloaderError as error:
-            log.error("it is not counted that commands are taken over: %s", error)
+            log.error("the processes that take over commands cannot be counted: %s", error)
 
     async def put(self, command_id: str, payload: bytes, *, retained: bool) -> bool:
-        """Take a command in; return once it is on disk. Raises what Store does.
+        """Queue a command, and return when it is on disk. Raises what Store raises.
 
-        False stands for a retained command that was taken in before: it is not carried out again.
+        Returns False for a retained command that was queued before. It is not queued again.
         """
         digest = hashlib.sha256(payload).digest() if retained else None
         arrived = await self._store.receive(command_id, payload, retained_digest=digest)
         if arrived is None:
             return False
-        self._recorded.wrote(arrived)
+        self._recorded.add(arrived)
         self._arrived.set()
         return True
 
     def put_unrecorded(self, delivery: Delivery) -> None:
-        """Take in a command that is not to be on disk."""
+        """Queue a command in memory only."""
         self._unrecorded.append(delivery)
         self._arrived.set()
 
     async def take(self) -> Delivery:
-        """Return the next command, once there is one; those on disk come first."""
+        """Wait for the next command, and return it. Those on disk come first."""
         while True:
             self._arrived.clear()
-            legible = bool(self._recorded.ready) or await self._read_on()
+            could_read = bool(self._recorded.ready) or await self._read_more()
             if self._recorded.ready:
                 _, command_id, payload, takeovers = self._recorded.ready.popleft()
                 return Delivery(command_id, payload, takeovers=takeovers)
             if self._unrecorded:
                 return self._unrecorded.popleft()
-            if legible:
+            if could_read:
                 await self._arrived.wait()
             else:
                 await first_of(self._arrived.wait(), self._clock.sleep(_READ_AGAIN))
 
-    async def _read_on(self) -> bool:
-        """Read what comes next; tell whether that was possible."""
-        if not self._recorded.goes_on:
+    async def _read_more(self) -> bool:
+        """Read the next commands from disk. Return whether that was possible."""
+        if not self._recorded.has_more:
             return True
         try:
-            await self._recorded.read_on()
+            await self._recorded.read_more()
         except DownloaderError as error:
-            log.error("the commands that wait cannot be read: %s", error)
+            log.error("the waiting commands cannot be read: %s", error)
             return False
         return True

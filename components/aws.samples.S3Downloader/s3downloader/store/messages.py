@@ -1,4 +1,4 @@
-"""Commands that have arrived and are not answered, and messages that are not published."""
+"""Reads and writes the inbox, the outbox, and the recorded responses and metadata."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = [
     "Arrived",
     "Outgoing",
     "arrived",
-    "forget",
+    "delete_published",
     "newest_arrival",
     "outgoing",
     "receive",
@@ -26,13 +26,13 @@ __all__ = [
 ]
 
 _RETAINED = "retained_command"
-"""The note that has the digest of the last retained command that was received."""
+"""The name of the metadata with the digest of the last retained command."""
 
 
 class Arrived(NamedTuple):
-    """A command as it arrived; numbers grow in the order of arrival.
+    """A received command. Numbers grow in the order of arrival.
 
-    `takeovers` is how many processes have found it unanswered when they started.
+    `takeovers` is the number of processes that have found it without a response at their start.
     """
 
     number: int
@@ -42,9 +42,9 @@ class Arrived(NamedTuple):
 
 
 class Outgoing(NamedTuple):
-    """A message to publish; numbers grow in the order in which messages were recorded.
+    """A message to publish. Numbers grow in the order in which messages were recorded.
 
-    `channel` says where it goes.
+    `channel` names where it is published.
     """
 
     number: int
@@ -56,10 +56,10 @@ class Outgoing(NamedTuple):
 def receive(
     connection: sqlite3.Connection, command_id: str, payload: bytes, retained_digest: bytes | None
 ) -> Arrived | None:
-    """Take a command in; return it, or None for a retained one that was taken in before.
+    """Record a received command in the inbox, and return it.
 
-    `retained_digest` stands for the content of a message that the broker retains, None for any
-    other.
+    `retained_digest` is a digest of the payload if the broker retains the message, else None.
+    Returns None if the last retained command had the same digest.
     """
     if retained_digest is not None:
         sealed = seal(_RETAINED, retained_digest)
@@ -74,7 +74,7 @@ def receive(
 
 
 def record_metadata(connection: sqlite3.Connection, name: str, sealed: bytes) -> None:
-    """Record a text with its checksum under `name`, instead of what is there."""
+    """Record a text with its checksum under `name`, in place of an earlier one."""
     connection.execute(
         "INSERT INTO notes (name, body) VALUES (?, ?)"
         " ON CONFLICT DO UPDATE SET body = excluded.body",
@@ -95,14 +95,14 @@ def arrived(connection: sqlite3.Connection, after: int, limit: int) -> list[Arri
 
 
 def take_over(connection: sqlite3.Connection) -> None:
-    """Count that another process has found what is in the inbox."""
+    """Add 1 to the takeovers of all commands in the inbox."""
     connection.execute("UPDATE inbox SET takeovers = takeovers + 1")
 
 
 def record_response(
     connection: sqlite3.Connection, at: float, command_id: str, response: bytes, channel: str
 ) -> Outgoing:
-    """Queue a response, remember it for repetitions, and let its command leave the inbox."""
+    """Queue a response, record it for repeated commands, and remove its command from the inbox."""
     if not command_id.startswith(GENERATED):
         connection.execute(
             "INSERT OR IGNORE INTO answers (command_id, at, response) VALUES (?, ?, ?)",
@@ -113,15 +113,15 @@ def record_response(
 
 
 def newest_arrival(connection: sqlite3.Connection) -> int:
-    """Return the number of the newest command that is not answered, 0 for none."""
+    """Return the number of the newest command in the inbox, 0 for none."""
     (number,) = connection.execute("SELECT coalesce(max(number), 0) FROM inbox").fetchone()
     return int(number)
 
 
 def remove_answered(connection: sqlite3.Connection, commands: Iterable[tuple[str, int]]) -> None:
-    """Let the oldest command of each id leave the inbox: each delivery has a response.
+    """Remove from the inbox, for each pair, the oldest command with that id up to that number.
 
-    With the id goes the greatest number that it may have.
+    Only one command is removed: each delivery of a repeated command gets its own response.
     """
     sql = (
         "DELETE FROM inbox WHERE number ="
@@ -161,7 +161,7 @@ def outgoing(connection: sqlite3.Connection, after: int, limit: int) -> list[Out
     ]
 
 
-def forget(connection: sqlite3.Connection, numbers: Iterable[int]) -> None:
-    """Forget messages that have been published."""
+def delete_published(connection: sqlite3.Connection, numbers: Iterable[int]) -> None:
+    """Delete published messages from the outbox, by number."""
     for number in numbers:
         connection.execute("DELETE FROM outbox WHERE number = ?", (number,))

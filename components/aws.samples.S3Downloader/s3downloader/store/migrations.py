@@ -1,4 +1,4 @@
-"""The schema, and how a state of an older version becomes one of the present."""
+"""The schema of the state, and the steps that migrate a state from an older version."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ ALTER TABLE outbox ADD COLUMN channel TEXT NOT NULL DEFAULT 'responses'
 
 
 def _run(connection: sqlite3.Connection, statements: str) -> None:
-    """Run statements one by one: executescript would commit what was done before."""
+    """Run statements one by one. `executescript` would commit the open transaction first."""
     statement = ""
     for piece in statements.split(";"):
         statement += piece + ";"
@@ -67,17 +67,17 @@ def _to_version_4(connection: sqlite3.Connection) -> None:
 
 
 class Step(NamedTuple):
-    """Brings a state to the next version, in one transaction with the steps around it.
+    """Migrates a state to the next version. All steps of a migration share one transaction.
 
     `change` is SQL, or a function of the connection. `oldest_reader` is the oldest version whose
-    downloader can work on the result; CONTRIBUTING says what that takes.
+    downloader can work on the result; CONTRIBUTING.md has the conditions.
     """
 
     change: str | Callable[[sqlite3.Connection], None]
     oldest_reader: int
 
     def take(self, connection: sqlite3.Connection) -> None:
-        """Make the change in the transaction that is under way."""
+        """Make the change, in the open transaction."""
         if isinstance(self.change, str):
             _run(connection, self.change)
         else:
@@ -85,19 +85,19 @@ class Step(NamedTuple):
 
 
 class Schema(NamedTuple):
-    """The tables of the present version, as SQL, and the steps that lead to it from version 1."""
+    """The SQL of the present version's tables, and the steps to that version from version 1."""
 
     tables: str
     steps: Sequence[Step]
 
     @property
     def version(self) -> int:
-        """The present version, which PRAGMA user_version of a state names."""
+        """The present version, as in PRAGMA user_version of a state."""
         return len(self.steps) + 1
 
     @property
     def oldest_reader(self) -> int:
-        """The oldest version whose downloader can work on a state of the present one."""
+        """The oldest version whose downloader can work on a state of the present version."""
         return self.steps[-1].oldest_reader if self.steps else self.version
 
 
@@ -106,7 +106,7 @@ MIGRATIONS: Sequence[Step] = (
     Step(_INBOX_AND_RESPONSES, oldest_reader=3),
     Step(_to_version_4, oldest_reader=4),
 )
-"""Step N, from 0, brings a state of version N + 1 to version N + 2."""
+"""The step with index N migrates a state from version N + 1 to version N + 2."""
 
 
 def schema() -> Schema:

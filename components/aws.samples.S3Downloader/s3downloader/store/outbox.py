@@ -1,4 +1,4 @@
-"""Messages to publish, in order, each on its channel and on disk until it is published."""
+"""Publishes recorded messages in order. Each stays on disk until it is published."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ log = logging.getLogger(__name__)
 _IN_FLIGHT = 8
 _SHORTEST_WAIT = 1.0
 _LONGEST_WAIT = 30.0
-_FORGET_AGAIN = 10.0
+_DELETE_AGAIN = 10.0
 _GRACE = 0.5
-"""Seconds that messages on their way have to arrive when the process is told to stop."""
+"""Seconds that messages in flight have to arrive when the process stops."""
 
 
 class _Unrecorded:
-    """A response that the disk did not take, and whether it has been published."""
+    """A response that could not be recorded, and whether it has been published."""
 
     is_response = True
     channel = RESPONSES
@@ -41,18 +41,18 @@ class _Unrecorded:
 _Message = Outgoing | _Unrecorded
 
 Publish = Callable[[bytes], Awaitable[None]]
-"""Publishes a payload; raises DownloaderError where that is to be tried again."""
+"""Publishes a payload. Raises DownloaderError if it must be tried again."""
 
 
 class Outbox:
-    """A queue on disk, whose messages survive the process, and whose order a lost connection.
+    """A queue of messages on disk. It keeps their order through lost connections and restarts.
 
-    Responses are published several at once. An event is published by itself, after all that was
-    recorded before it: the response to its command, and earlier events.
+    Up to 8 responses are published at once. An event is published alone, after everything recorded
+    before it: the response to its command, and earlier events.
     """
 
     def __init__(self, store: Store, channels: Mapping[str, Publish], clock: Clock) -> None:
-        """`channels` are the ways to publish, by the names under which messages are recorded.
+        """`channels` maps the names of channels to the functions that publish there.
 
         A message for another channel, recorded by a newer version, stays on disk for that version.
         """
@@ -61,58 +61,58 @@ class Outbox:
         self._clock = clock
         self._recorded: Backlog[Outgoing] = Backlog(store.outgoing)
         self._unrecorded: deque[_Unrecorded] = deque()
-        self._create_by = asyncio.Event()
-        self._create_by.set()  # with what an earlier process could not publish
+        self._has_messages = asyncio.Event()
+        self._has_messages.set()  # with what an earlier process could not publish
         self._connected = asyncio.Event()
         self._published: list[int] = []
         self._answered: list[tuple[str, int]] = []
-        """Ids of commands, each with the number of the newest command then."""
-        self._forgettable = asyncio.Event()
+        """Commands whose response was published but not recorded, as for Store.delete_messages."""
+        self._deletable = asyncio.Event()
 
     async def record(self, change: Change) -> None:
-        """Write `change`, and publish its responses, then its events, as soon as possible."""
+        """Record `change`, and queue its responses and then its events to be published."""
         for message in await self._store.record(change):
-            self._recorded.wrote(message)
-            self._create_by.set()
+            self._recorded.add(message)
+            self._has_messages.set()
 
     async def respond(self, command_id: str, response: bytes) -> None:
-        """Answer a command that changed nothing; also where that cannot be recorded.
+        """Record the response to a command that changed nothing, to be published.
 
-        In that case this returns once the response has been published.
+        If it cannot be recorded, publish it without, and return when it is published.
         """
         try:
             await self.record(Change(at=self._clock.now(), responses=[(command_id, response)]))
         except DownloaderError as error:
-            log.error("the response to %s is published unrecorded: %s", command_id, error)
+            log.error("the response to %s cannot be recorded: %s", command_id, error)
             newest = await self._store.newest_arrival()
             await self._publish_unrecorded(response)
             self._answered.append((command_id, newest))
-            self._forgettable.set()
+            self._deletable.set()
 
     def connected(self) -> None:
-        """Publish now what waits for another attempt: the link is back."""
+        """Try again now to publish: the link is back."""
         self._connected.set()
 
     async def run(self) -> None:
-        """Publish what is queued, until cancelled, through lost connections."""
+        """Publish the queued messages, until cancelled. Failures to publish are tried again."""
         try:
             async with TaskGroup() as group:
-                group.create_task(self._forget_continually())
+                group.create_task(self._delete_continually())
                 await self._publish_continually()
         finally:
-            await uninterrupted(self._forget())
+            await uninterrupted(self._delete_handled())
 
     async def _publish_continually(self) -> None:
         waits = backoff(_SHORTEST_WAIT, _LONGEST_WAIT)
         while True:
-            await self._create_by.wait()
+            await self._has_messages.wait()
             self._connected.clear()
             try:
                 await self._publish_next()
                 waits = backoff(_SHORTEST_WAIT, _LONGEST_WAIT)
             except DownloaderError as error:
                 wait = next(waits)
-                log.warning("publishing again in %.0f s at the latest: %s", wait, error)
+                log.warning("publishing is tried again within %.0f s: %s", wait, error)
                 await first_of(self._clock.sleep(wait), self._connected.wait())
                 if self._connected.is_set():
                     waits = backoff(_SHORTEST_WAIT, _LONGEST_WAIT)
@@ -120,14 +120,14 @@ class Outbox:
     async def _publish_unrecorded(self, response: bytes) -> None:
         message = _Unrecorded(response)
         self._unrecorded.append(message)
-        self._create_by.set()
+        self._has_messages.set()
         await message.published.wait()
 
     async def _publish_next(self) -> None:
-        """Publish the first event by itself, or the first responses at once."""
+        """Publish the first message if it is an event, or up to 8 responses at once."""
         queue: deque[Any] = self._unrecorded or self._recorded.ready
         if not queue:
-            await self._read_on()
+            await self._read_more()
             return
         if queue[0].channel not in self._channels:
             self._leave(queue.popleft())
@@ -150,7 +150,7 @@ class Outbox:
     def _drop_published(
         self, head: Sequence[_Message], sending: Sequence[asyncio.Future[None]]
     ) -> list[tuple[_Message, BaseException]]:
-        """Take leave of those that were published; return the others, and why they were not."""
+        """Note the messages that were published. Return the others with their errors."""
         failures: list[tuple[_Message, BaseException]] = []
         for message, sent in zip(head, sending, strict=True):
             if not sent.done() or sent.cancelled():
@@ -159,22 +159,22 @@ class Outbox:
                 failures.append((message, error))
             elif isinstance(message, Outgoing):
                 self._published.append(message.number)
-                self._forgettable.set()
+                self._deletable.set()
             else:
                 message.published.set()
         return failures
 
-    async def _read_on(self) -> None:
-        if self._recorded.goes_on:
-            await self._recorded.read_on()
+    async def _read_more(self) -> None:
+        if self._recorded.has_more:
+            await self._recorded.read_more()
         if not self._recorded.ready and not self._unrecorded:
-            self._create_by.clear()
+            self._has_messages.clear()
 
     def _is_response(self, message: _Message) -> bool:
         return message.is_response and message.channel in self._channels
 
     def _leave(self, message: _Message) -> None:
-        log.warning("a message stays for a version that knows the channel %s", message.channel)
+        log.warning("a message is kept for a version that knows the channel %s", message.channel)
 
     async def _send(self, message: _Message) -> None:
         try:
@@ -184,24 +184,24 @@ class Outbox:
                 raise
             log.error("a message could not be published: %s", error)
 
-    async def _forget_continually(self) -> None:
+    async def _delete_continually(self) -> None:
         while True:
-            await self._forgettable.wait()
-            self._forgettable.clear()
-            if not await self._forget():
-                await first_of(self._clock.sleep(_FORGET_AGAIN), self._forgettable.wait())
-                self._forgettable.set()
+            await self._deletable.wait()
+            self._deletable.clear()
+            if not await self._delete_handled():
+                await first_of(self._clock.sleep(_DELETE_AGAIN), self._deletable.wait())
+                self._deletable.set()
 
-    async def _forget(self) -> bool:
-        """Forget on disk what is over with; tell whether that was possible."""
+    async def _delete_handled(self) -> bool:
+        """Delete published messages and answered commands on disk. Return whether this worked."""
         published, self._published = self._published, []
         answered, self._answered = self._answered, []
         if not published and not answered:
             return True
         try:
-            await self._store.forget(published=published, answered=answered)
+            await self._store.delete_messages(published=published, answered=answered)
         except DownloaderError as error:
-            log.warning("what is over with is forgotten later: %s", error)
+            log.warning("published messages are deleted later: %s", error)
             self._published = published + self._published
             self._answered = answered + self._answered
             return False

@@ -1,7 +1,7 @@
-"""What has been published: files as they were, and the versions that are retained.
+"""Reads and writes the records of published files and of retained versions.
 
-A file is named by its absolute path, so that what is known of it goes along when the directory
-above it is exchanged.
+The key of a file's record is its absolute path. When a directory is moved or exchanged, `move`
+changes the paths of all records below it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from . import bodies
 
 __all__ = [
     "Published",
-    "forget",
-    "forget_tree",
+    "delete",
+    "delete_tree",
     "move",
     "page",
     "published",
@@ -25,8 +25,8 @@ __all__ = [
     "versions",
 ]
 
-# What lies below a path: 0 comes after / in the order of characters.
-_FORGET_TREE = (
+# The paths below a path are those between `path/` and `path0`: 0 is the character after /.
+_DELETE_TREE = (
     "DELETE FROM published WHERE file = :path OR (file > :path || '/' AND file < :path || '0')"
 )
 _MOVE = (
@@ -36,10 +36,11 @@ _MOVE = (
 
 
 class Published(NamedTuple):
-    """A file as it was published; its inode and time of change tell whether it still is that.
+    """The record of a published file. `file` is its absolute path.
 
-    `validator`, `sha256` and `checksum` are those of its object, as in FileRecord. `download_id`
-    names the download that wrote it, and is empty where an earlier version published the file.
+    `inode` and `mtime_ns` show whether the file is still the same. `validator`, `sha256` and
+    `checksum` are as in FileRecord. `download_id` is the download that wrote it; it is empty if a
+    version before 4 of the state recorded the file.
     """
 
     file: str
@@ -53,9 +54,10 @@ class Published(NamedTuple):
 
 
 def put(connection: sqlite3.Connection, files: Sequence[Published]) -> None:
-    """Remember `files`, instead of what was known at their paths.
+    """Record `files`, in place of earlier records of their paths.
 
-    What a newer downloader noted of a file stays with it, and does not go to another in its place.
+    Columns that a newer downloader has added are kept if the file is the same, and lost if another
+    file is at the path.
     """
     another = [(file.file, file.inode, file.mtime_ns) for file in files]
     connection.executemany(
@@ -71,7 +73,7 @@ def put(connection: sqlite3.Connection, files: Sequence[Published]) -> None:
 
 
 def published(connection: sqlite3.Connection, files: Iterable[str]) -> list[Published]:
-    """Return what is known of those of `files` that have been published."""
+    """Return the records of `files`. Files without a record are left out."""
     sql = (
         "SELECT file, size, etag, sha256, checksum, inode, mtime_ns, download_id FROM published"
         " WHERE file = ?"
@@ -81,30 +83,33 @@ def published(connection: sqlite3.Connection, files: Iterable[str]) -> list[Publ
 
 
 def page(connection: sqlite3.Connection, after: str, limit: int) -> list[str]:
-    """Return the paths of up to `limit` published files, in their order, after that one."""
+    """Return the first `limit` paths of published files that come after `after`, in order."""
     sql = "SELECT file FROM published WHERE file > ? ORDER BY file LIMIT ?"
     return [file for (file,) in connection.execute(sql, (after, limit))]
 
 
-def forget(connection: sqlite3.Connection, files: Iterable[str]) -> None:
-    """Forget single files."""
+def delete(connection: sqlite3.Connection, files: Iterable[str]) -> None:
+    """Delete the records of `files`."""
     connection.executemany("DELETE FROM published WHERE file = ?", [(file,) for file in files])
 
 
-def forget_tree(connection: sqlite3.Connection, path: str) -> None:
-    """Forget `path` and all below it."""
-    connection.execute(_FORGET_TREE, {"path": path})
+def delete_tree(connection: sqlite3.Connection, path: str) -> None:
+    """Delete the records of `path` and of all files below it."""
+    connection.execute(_DELETE_TREE, {"path": path})
 
 
 def move(connection: sqlite3.Connection, pairs: Iterable[tuple[str, str]]) -> None:
-    """Let what is known of a source, and all below it, be known of its target alone."""
+    """Move the records of each source, and of all files below it, to its target.
+
+    Earlier records of the target are deleted.
+    """
     for source, target in pairs:
-        forget_tree(connection, target)
+        delete_tree(connection, target)
         connection.execute(_MOVE, {"path": source, "target": target})
 
 
 def versions(connection: sqlite3.Connection) -> list[Version]:
-    """Return all versions by their numbers."""
+    """Return all versions in the order of their numbers."""
     rows = connection.execute("SELECT body FROM versions ORDER BY number")
     return [bodies.version(body) for (body,) in rows]
 
@@ -112,13 +117,13 @@ def versions(connection: sqlite3.Connection) -> list[Version]:
 def record_versions(
     connection: sqlite3.Connection,
     changed: Iterable[Version],
-    removed: Iterable[Version],
+    deleted: Iterable[Version],
     *,
     keeps: bool = False,
 ) -> None:
-    """Remember versions as they are now, and forget those that are there no more.
+    """Record the `changed` versions. Delete those that are `deleted`, and the files' records there.
 
-    `keeps` says that fields which are not known here are to stay.
+    With `keeps`, unknown fields of the present records are kept.
     """
     there = "SELECT body FROM versions WHERE number = ?"
     for version in changed:
@@ -129,6 +134,6 @@ def record_versions(
             " ON CONFLICT DO UPDATE SET body = excluded.body",
             (version.number, body),
         )
-    for version in removed:
+    for version in deleted:
         connection.execute("DELETE FROM versions WHERE number = ?", (version.number,))
-        forget_tree(connection, version.path)
+        delete_tree(connection, version.path)

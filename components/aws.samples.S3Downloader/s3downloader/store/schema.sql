@@ -1,5 +1,5 @@
--- The columns key and etag of files, and etag of published, have the names that they had while S3
--- was the only source: they hold the name and the validator of an object.
+-- The columns key and etag contain the name and the validator of an object. They got their names when
+-- S3 was the only source. The tables answers and notes contain responses and metadata.
 
 CREATE TABLE downloads (
     download_id TEXT PRIMARY KEY,

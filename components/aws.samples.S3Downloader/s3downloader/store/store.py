@@ -1,4 +1,4 @@
-"""What is remembered, and what is recorded together."""
+"""Reads and records the state: downloads, files, models, versions, commands and messages."""
 
 from __future__ import annotations
 
@@ -27,51 +27,56 @@ _METADATA = "SELECT body FROM notes WHERE name = ?"
 
 
 class Change(msgspec.Struct, kw_only=True):
-    """What is recorded in one transaction: all of it, or nothing.
+    """A change of the state, recorded in one transaction: all of it, or nothing.
 
-    `forgotten` are ids of downloads to forget, `clear_files` of those whose files to forget.
-    `models` maps model ids to their entries, None to remove one. `responses` are pairs of a
-    command id and the response to it, which are published before the `events`; both are published
-    on `channel`. `metadata` are JSON texts by name, such as the known shadow. `versions` are new or
-    changed ones, `removed` those that are there no more. `moved` are pairs of an old and a new path
-    of published files. `at` is the time of the change. One that is not `durable` is on disk for
-    good with the next one that is.
+    `at` is the time of the change, in seconds since the epoch. `downloads` are new or changed.
+    `deleted_downloads` are ids; their files are deleted too. `clear_files` are ids of downloads
+    whose records of files are deleted. `responses` are pairs of a command's id and the response;
+    they are published before `events`, and all of them on `channel`. `models` maps ids to entries;
+    None deletes one. `metadata` are JSON texts by name. `versions` are new or changed,
+    `deleted_versions` no longer exist. `moved` are pairs of an old and a new path of published
+    files or directories. A change that is not `durable` survives a loss of power only after the
+    next durable one.
     """
 
     at: float = 0.0
     downloads: Sequence[Download] = ()
-    forgotten: Sequence[str] = ()
+    deleted_downloads: Sequence[str] = ()
     clear_files: Sequence[str] = ()
     events: Sequence[bytes] = ()
     responses: Sequence[tuple[str, bytes]] = ()
     models: dict[str, dict[str, Any] | None] = {}
     metadata: dict[str, bytes] = {}
     versions: Sequence[Version] = ()
-    removed: Sequence[Version] = ()
+    deleted_versions: Sequence[Version] = ()
     moved: Sequence[tuple[str, str]] = ()
     durable: bool = True
     channel: str = RESPONSES
 
 
 class Store:
-    """Downloads, their files, commands and the responses to them, messages to publish, models."""
+    """The state database. Every method is one transaction, or reads.
+
+    Methods raise DISK_FULL or INTERNAL_ERROR if the disk fails. Unless they say otherwise, changes
+    are on disk when they return.
+    """
 
     def __init__(self, directory: Path, schema_: Schema | None = None) -> None:
-        """Open the store in `directory`, by the schema of the package or another.
+        """Open the state in `directory`. `schema_` is by default that of the package.
 
-        Errors are those of Database.
+        Raises what Database raises.
         """
         self._database = Database(directory, schema_ or schema())
         self.damaged = self._database.damaged
 
     async def close(self) -> None:
-        """Commit what waits and close."""
+        """Commit the waiting transactions and close."""
         await self._database.close()
 
     async def record(self, change: Change) -> list[Outgoing]:
-        """Write `change`; return its responses and events, to be published, once it is on disk.
+        """Record `change`. Return its responses and events, which must now be published.
 
-        A command that is answered leaves the inbox with that.
+        A command whose response is recorded is removed from the inbox in the same transaction.
         """
         return await self._database.transact(
             lambda connection: _record(connection, change, keeps=self._database.is_newer),
@@ -79,36 +84,36 @@ class Store:
         )
 
     async def downloads(self) -> list[Download]:
-        """Return all downloads, the oldest first."""
+        """Return all downloads. The oldest comes first."""
         rows = await self._fetch("SELECT body FROM downloads ORDER BY created_at, download_id")
         return [bodies.download(body) for (body,) in rows]
 
     async def models(self) -> dict[str, dict[str, Any]]:
-        """Return all models by their ids."""
+        """Return the registry's entries by model id."""
         rows = await self._fetch("SELECT model_id, body FROM models ORDER BY model_id")
         return {model_id: msgspec.json.decode(unseal(body)) for model_id, body in rows}
 
     async def metadata(self, name: str) -> bytes | None:
-        """Return what the `metadata` of a Change recorded under `name`."""
+        """Return the metadata recorded under `name`, a JSON text. None if there is none."""
         rows = await self._fetch(_METADATA, name)
         return unseal(rows[0][0]) if rows else None
 
     async def damage(self) -> str | None:
-        """Return what is to be told of damage to the state, until `forget_damage`."""
+        """Return the warning of damage to the state, None if there is none."""
         stored = await self.metadata(DAMAGE_KEY)
         return None if stored is None else msgspec.json.decode(stored, type=str)
 
-    async def forget_damage(self) -> None:
-        """Forget what was to be told of damage."""
+    async def clear_damage(self) -> None:
+        """Delete the warning of damage: it has been sent."""
         await self._execute("DELETE FROM notes WHERE name = ?", DAMAGE_KEY)
 
     async def response(self, command_id: str) -> bytes | None:
-        """Return the response that was given to `command_id`."""
+        """Return the recorded response to `command_id`, None if there is none."""
         rows = await self._fetch("SELECT response FROM answers WHERE command_id = ?", command_id)
         return unseal(rows[0][0]) if rows else None
 
-    async def forget_responses(self, *, before: float, most: int) -> None:
-        """Forget responses given before that time, and the oldest beyond `most`."""
+    async def delete_responses(self, *, before: float, most: int) -> None:
+        """Delete responses recorded before that time, and all but the newest `most`."""
         await self._execute(
             "DELETE FROM answers WHERE at < ? OR command_id IN"
             " (SELECT command_id FROM answers ORDER BY at DESC LIMIT -1 OFFSET ?)",
@@ -119,94 +124,100 @@ class Store:
     async def receive(
         self, command_id: str, payload: bytes, *, retained_digest: bytes | None = None
     ) -> Arrived | None:
-        """Take a command in; return it, or None for a retained one that was taken in before.
+        """Record a received command in the inbox, and return it.
 
-        `retained_digest` stands for the content of a message that the broker retains.
+        `retained_digest` is a digest of the payload if the broker retains the message. Returns None
+        if the last retained command had the same digest.
         """
         return await self._database.transact(
             lambda c: messages.receive(c, command_id, payload, retained_digest)
         )
 
     async def take_over(self) -> None:
-        """Count that another process has found the commands that are not answered."""
+        """Add 1 to the takeovers of all commands in the inbox."""
         await self._database.transact(messages.take_over)
 
     async def arrived(self, after: int = 0, limit: int = _PAGE) -> list[Arrived]:
-        """Return the first commands that are not answered and have a greater number."""
+        """Return the first `limit` commands in the inbox with a number greater than `after`."""
         return await self._database.read(lambda c: messages.arrived(c, after, limit))
 
     async def outgoing(self, after: int = 0, limit: int = _PAGE) -> list[Outgoing]:
-        """Return the first messages that are not published and have a greater number."""
+        """Return the first `limit` messages in the outbox with a number greater than `after`."""
         return await self._database.read(lambda c: messages.outgoing(c, after, limit))
 
     async def newest_arrival(self) -> int:
-        """Return the number of the newest command that is not answered, 0 for none."""
+        """Return the number of the newest command in the inbox, 0 for none."""
         return await self._database.read(messages.newest_arrival)
 
-    async def forget(
+    async def delete_messages(
         self, *, published: Sequence[int] = (), answered: Sequence[tuple[str, int]] = ()
     ) -> None:
-        """Forget messages that were published, by number, and a command of each id.
+        """Delete published messages from the outbox, and commands that have a response.
 
-        With each id goes the number of the newest command that may be the one: one that came
-        later, with the same id, is not answered yet.
+        `published` are numbers of messages. `answered` are pairs of a command's id and a number:
+        the oldest command with that id, up to that number, is deleted. A later one with the same id
+        has no response yet.
 
-        Not durable by itself: after a loss of power a message may be published again.
+        Not durable by itself: after a loss of power, a message may be published again.
         """
 
         def work(connection: sqlite3.Connection) -> None:
-            messages.forget(connection, published)
+            messages.delete_published(connection, published)
             messages.remove_answered(connection, answered)
 
         await self._database.transact(work, durable=False)
 
     async def plan(self, download_id: str, plan: int, items: Sequence[Item]) -> list[str]:
-        """Add `items` to plan number `plan`; a file done before stays done if it is the same.
+        """Add `items` to the plan with the number `plan`, from 1.
 
-        Plans count from 1. Returns the names of the objects that an earlier plan had
-        with another validator or size.
-        An item without a `sha256` leaves that of its file as it is; `expect` changes it.
-        Raises UNSAFE_KEY when two objects would become one file. Not durable by itself.
+        A file that was done stays done if its object has the same size, the same validator and no
+        new SHA-256. An item without a `sha256` keeps that of its file; `set_sha256` changes it.
+        Returns the names of objects that had another size or validator in an earlier plan. Raises
+        UNSAFE_KEY if two objects would become one file. Not durable by itself.
         """
         return await self._database.transact(
             lambda c: files.plan(c, download_id, plan, items), durable=False
         )
 
-    async def expect(self, values: Sequence[tuple[str, int]]) -> None:
-        """Set the SHA-256 that files must have; each value is that and the file's number.
+    async def set_sha256(self, values: Sequence[tuple[str, int]]) -> None:
+        """Set the SHA-256 that files must have. Each value is a SHA-256 in hex and a file's number.
 
-        A file that was done with another one, or with none, is done no more. One whose value is
-        empty needs none any more, and stays as it is.
+        A file that was done with another SHA-256, or without one, is then not done. With an empty
+        SHA-256 a file needs none, and stays done.
         """
-        await self._database.transact(lambda c: files.expect(c, values))
+        await self._database.transact(lambda c: files.set_sha256(c, values))
 
-    async def expect_nothing(self, download_id: str) -> None:
-        """Forget the SHA-256 of all files of a download."""
+    async def clear_sha256(self, download_id: str) -> None:
+        """Remove the required SHA-256 from all files of a download."""
         await self._execute(
             "UPDATE files SET sha256 = '' WHERE download_id = ? AND sha256 <> ''", download_id
         )
 
     async def outdated(self, download_id: str, plan: int) -> list[str]:
-        """Return the paths of files that are in older plans only.
+        """Return the paths of files that are in earlier plans only.
 
-        Raises UNSAFE_KEY when in this plan a file would stand where another key needs a directory.
+        Raises UNSAFE_KEY if, in this plan, an object would become a file where another one needs a
+        directory.
         """
         return await self._database.read(lambda c: files.outdated(c, download_id, plan))
 
     async def drop_outdated(self, download_id: str, plan: int) -> None:
-        """Forget the files that are in older plans only."""
+        """Delete the records of files that are in earlier plans only."""
         await self._execute(
             "DELETE FROM files WHERE download_id = ? AND plan <> ?", download_id, plan
         )
 
     async def totals(self, download_id: str) -> Totals:
-        """Sum up the files of a download."""
+        """Return the sums over the files of a download."""
         return await self._database.read(lambda c: files.totals(c, download_id))
 
     async def files(
         self, download_id: str, *, done: bool | None = None, after: int = 0
     ) -> AsyncIterator[FileRecord]:
-        """Go through the files of a download by their numbers, with little memory."""
+        """Yield the files of a download with a number greater than `after`, in order.
+
+        With `done`, only files that are done, or that are not. Reads 1,000 files at a time.
+        """
         while True:
             page = await self._page_of_files(download_id, done, after)
             for file in page:
@@ -221,49 +232,45 @@ class Store:
         return await self._database.read(lambda c: files.page(c, download_id, done, after, _PAGE))
 
     async def mark_done(self, arrived: Sequence[FileRecord]) -> None:
-        """Remember that these files are whole and synced, and by what they were verified."""
+        """Record that these files are complete and synced, and the checksums that verified them."""
         await self._database.transact(lambda c: files.mark(c, arrived, done=True))
 
     async def mark_missing(self, missing: Sequence[FileRecord]) -> None:
-        """Remember that these files are not whole."""
+        """Record that these files are not done."""
         await self._database.transact(lambda c: files.mark(c, missing, done=False))
 
     async def mark_failed(self, attempts: Sequence[FailedAttempt]) -> None:
-        """Count failed attempts at files, and remember why the last of each failed.
-
-        Not durable by itself.
-        """
+        """Count failed attempts at files, and record their errors. Not durable by itself."""
         await self._database.transact(lambda c: files.mark_failed(c, attempts), durable=False)
 
     async def mark_skipped(self, skipped: Sequence[FileRecord], *, is_skipped: bool = True) -> None:
-        """Remember whether these files are left out of what is published."""
+        """Record whether these files are skipped, and not published."""
         await self._database.transact(lambda c: files.mark_skipped(c, skipped, skipped=is_skipped))
 
     async def mark_unpinned_missing(self, download_id: str) -> None:
-        """Remember that files whose objects have no validator are not whole.
+        """Record that files are not done if their objects have neither a validator nor a SHA-256.
 
-        Nothing tells that they are still the same, but for a SHA-256 that they must have.
-        Not durable by itself.
+        Nothing shows that these objects are still the same. Not durable by itself.
         """
         await self._database.transact(
             lambda c: files.mark_unpinned_missing(c, download_id), durable=False
         )
 
     async def versions(self) -> list[Version]:
-        """Return all versions by their numbers: those retained, and those to be deleted."""
+        """Return all versions in the order of their numbers, also those pending deletion."""
         return await self._database.read(published.versions)
 
-    async def publish(self, files: Sequence[Published]) -> None:
-        """Remember files as they were published. Not durable by itself."""
+    async def record_published(self, files: Sequence[Published]) -> None:
+        """Record published files. Not durable by itself."""
         await self._database.transact(lambda c: published.put(c, files), durable=False)
 
     async def published(self, files: Iterable[str]) -> list[Published]:
-        """Return what is known of those of `files`, absolute paths, that have been published."""
+        """Return the records of published files at the absolute paths `files`."""
         names = tuple(files)
         return await self._database.read(lambda c: published.published(c, names))
 
     async def published_files(self) -> AsyncIterator[list[str]]:
-        """Go through the paths of all published files, page by page."""
+        """Yield the paths of all published files, in order, up to 1,000 at a time."""
         after = ""
         while page := await self._published_after(after):
             yield page
@@ -272,9 +279,9 @@ class Store:
     async def _published_after(self, after: str) -> list[str]:
         return await self._database.read(lambda c: published.page(c, after, _PAGE))
 
-    async def unpublish(self, files: Iterable[str]) -> None:
-        """Forget published files, absolute paths."""
-        await self._database.transact(lambda c: published.forget(c, files))
+    async def delete_published(self, files: Iterable[str]) -> None:
+        """Delete the records of published files at the absolute paths `files`."""
+        await self._database.transact(lambda c: published.delete(c, files))
 
     async def _fetch(self, sql: str, *values: Any) -> list[Any]:
         return await self._database.read(lambda c: c.execute(sql, values).fetchall())
@@ -284,7 +291,7 @@ class Store:
 
 
 def _record(connection: sqlite3.Connection, change: Change, *, keeps: bool) -> list[Outgoing]:
-    """Write `change`; `keeps` says that fields which are not known here are to stay."""
+    """Record `change`. With `keeps`, unknown fields of the present records are kept."""
     for download in change.downloads:
         name = download.download_id
         before = _body(connection, _DOWNLOAD, name) if keeps else None
@@ -293,7 +300,7 @@ def _record(connection: sqlite3.Connection, change: Change, *, keeps: bool) -> l
             " ON CONFLICT DO UPDATE SET body = excluded.body",
             (name, download.created_at, bodies.encode(name, download, before=before)),
         )
-    for download_id in change.forgotten:
+    for download_id in change.deleted_downloads:
         connection.execute("DELETE FROM downloads WHERE download_id = ?", (download_id,))
     for download_id in change.clear_files:
         connection.execute("DELETE FROM files WHERE download_id = ?", (download_id,))
@@ -309,7 +316,7 @@ def _record(connection: sqlite3.Connection, change: Change, *, keeps: bool) -> l
     for name, text in change.metadata.items():
         before = _body(connection, _METADATA, name) if keeps else None
         messages.record_metadata(connection, name, bodies.encode_fields(name, text, before=before))
-    published.record_versions(connection, change.versions, change.removed, keeps=keeps)
+    published.record_versions(connection, change.versions, change.deleted_versions, keeps=keeps)
     published.move(connection, change.moved)
     channel = change.channel
     responses = [
@@ -320,6 +327,6 @@ def _record(connection: sqlite3.Connection, change: Change, *, keeps: bool) -> l
 
 
 def _body(connection: sqlite3.Connection, query: str, key: str) -> bytes | None:
-    """Return the text of the row of `key`, where there is one."""
+    """Return the text of the row with that key, None if there is no row."""
     row = connection.execute(query, (key,)).fetchone()
     return row[0] if row else None

@@ -83,7 +83,7 @@ async def _expect_sums(download: Download, source: Source, store: Store, found: 
     """Give the files of a tree the SHA-256 of the command, or else of `found` SHA256SUMS."""
     given = download.sha256 if isinstance(download.sha256, dict) else {}
     if not given and not found:
-        await store.expect_nothing(download.download_id)
+        await store.clear_sha256(download.download_id)
         return
     sums = ChecksumManifest(given)
     for item in sorted(found, key=lambda item: item.path.count("/")):
@@ -99,7 +99,7 @@ async def _expect_sums(download: Download, source: Source, store: Store, found: 
         wanted = [(sums.of(file.path), file) for file in batch]
         changed = [(sha256, file.number) for sha256, file in wanted if sha256 != file.sha256]
         if changed:
-            await store.expect(changed)
+            await store.set_sha256(changed)
     sums.check_given()
 
 

@@ -28,7 +28,7 @@ from ...system.status import status_of
 from ..publishing.publish import staged
 
 __all__ = [
-    "forget_missing",
+    "delete_missing",
     "not_published",
     "published_name",
     "record_published",
@@ -74,7 +74,7 @@ async def record_published(download: Download, files: Iterable[FileRecord], stor
     """Record how `files` stand at their target, for the time when their next version comes."""
     target, name = download.target, published_name(download)
     paths = [(f, _path(target, download, f), _path(name, download, f)) for f in files]
-    await store.publish(await asyncio.to_thread(_stat_files, download, paths))
+    await store.record_published(await asyncio.to_thread(_stat_files, download, paths))
 
 
 async def record_staged(download: Download, files: Iterable[FileRecord], store: Store) -> None:
@@ -84,7 +84,7 @@ async def record_staged(download: Download, files: Iterable[FileRecord], store: 
     stands at their targets until then may be known as well, as another download's.
     """
     paths = [(file, name := str(staged(download, file.path)), name) for file in files]
-    await store.publish(await asyncio.to_thread(_stat_files, download, paths))
+    await store.record_published(await asyncio.to_thread(_stat_files, download, paths))
 
 
 async def not_published(
@@ -97,11 +97,11 @@ async def not_published(
     return await asyncio.to_thread(_not_moved, download, files, known)
 
 
-async def forget_missing(store: Store, spared: tuple[str, ...]) -> None:
+async def delete_missing(store: Store, spared: tuple[str, ...]) -> None:
     """Forget the published files that are there no more, but none whose path begins as `spared`."""
     async for files in store.published_files():
         if gone := await asyncio.to_thread(_missing_files, files, spared):
-            await store.unpublish(gone)
+            await store.delete_published(gone)
 
 
 def published_name(download: Download) -> str:

@@ -10,7 +10,7 @@ from ...core.errors import DownloaderError, from_system
 from ...core.records import FINISHED, State
 from ...store import Change, Store
 from ..active_download import ActiveDownload
-from ..planning.reuse import forget_missing, published_name
+from ..planning.reuse import delete_missing, published_name
 from ..publishing.publish import discard
 from ..publishing.versions import Versions
 
@@ -59,20 +59,20 @@ class Pruner:
         for active in self._expired():
             async with active.lock:
                 if active.download.state in _ENDED:
-                    await self._forget(active)
+                    await self._delete(active)
         before = 0.0 if self._clock_jumped() else self._clock.now() - _KEPT_SECONDS
-        await self._store.forget_responses(before=before, most=_MOST_RESPONSES)
+        await self._store.delete_responses(before=before, most=_MOST_RESPONSES)
         await self._versions.tidy()
         records = [active.download for active in self._downloads.values()]
         unfinished = [download for download in records if download.state not in FINISHED]
         exchanged = (published_name(download) for download in unfinished if download.exchange)
         staging = (download.staging for download in unfinished)
-        await forget_missing(self._store, (*exchanged, *staging))
+        await delete_missing(self._store, (*exchanged, *staging))
 
-    async def _forget(self, active: ActiveDownload) -> None:
+    async def _delete(self, active: ActiveDownload) -> None:
         download_id = active.download.download_id
         await asyncio.to_thread(discard, active.download)
-        await self._store.record(Change(forgotten=[download_id]))
+        await self._store.record(Change(deleted_downloads=[download_id]))
         del self._downloads[download_id]
 
     def _expired(self) -> list[ActiveDownload]:

@@ -104,7 +104,7 @@ class Versions:
             for version in [v for v in self._versions.values() if v.pending_delete]:
                 try:
                     await asyncio.to_thread(replace.remove_retained, Path(version.path))
-                    await self._store.record(Change(removed=[version]))
+                    await self._store.record(Change(deleted_versions=[version]))
                 except (OSError, DownloaderError) as error:
                     log.warning("%s is removed later: %s", version.path, error)
                 else:

@@ -1,1 +1,1 @@
-"""What becomes of a damaged state: found, salvaged row by row, and told."""
+"""Detects a damaged state, salvages its sound rows, and reports what is lost."""

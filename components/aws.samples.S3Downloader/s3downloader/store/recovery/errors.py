@@ -1,4 +1,4 @@
-"""What is damage to the state, and what is trouble with the disk that it lies on."""
+"""Distinguishes damage to the state from failures of its disk."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import sqlite3
 
 __all__ = ["Damage", "is_damage"]
 
-_TROUBLE = ("disk I/O error", "is full", "unable to open", "readonly", "locked")
-"""What SQLite says where the disk does not serve, or another program is in the way."""
+_DISK_FAILURES = ("disk I/O error", "is full", "unable to open", "readonly", "locked")
+"""What SQLite says if the disk fails, or if another program has locked the file."""
 
 
 class Damage(Exception):
     """The content of a state is not what a downloader wrote.
 
-    `last_changes` says that transactions are lost which had been recorded last.
+    `last_changes` says that the last recorded transactions are lost.
     """
 
     def __init__(self, why: str, *, last_changes: bool = False) -> None:
@@ -22,10 +22,11 @@ class Damage(Exception):
 
 
 def is_damage(error: BaseException) -> bool:
-    """Tell damage from trouble with the disk; SQLite calls some of either OperationalError.
+    """Tell whether an exception means damage, and not a failure of the disk.
 
-    What SQLite quotes of a damaged file need not be text.
+    SQLite raises OperationalError for some of both. A damaged file may also cause a
+    UnicodeDecodeError, because SQLite quotes it.
     """
     if isinstance(error, sqlite3.OperationalError):
-        return not any(word in str(error) for word in _TROUBLE)
+        return not any(word in str(error) for word in _DISK_FAILURES)
     return isinstance(error, sqlite3.DatabaseError | UnicodeDecodeError)

@@ -1,4 +1,4 @@
-"""Opens a database that is sound, brought to the present version, or says what is wrong with it."""
+"""Opens a sound database and migrates it to the present version. Raises Damage for others."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 _HEADER = 100
 _MAGIC = b"SQLite format 3\0"
 _FRACTIONS = b"\x40\x20\x20"
-_OTHERWISE = "not the tables of such a one, or it says that it has another"
+_MISMATCH = "but its tables, or its table `format`, are those of another version"
 
 
 def create(path: Path, statements: str, format_: Format) -> sqlite3.Connection:
-    """Return a connection to a new, empty database. Its caller is to close and to sync it."""
+    """Create an empty database and return a connection to it. The caller closes and syncs it."""
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA synchronous = OFF")
     connection.executescript(f"BEGIN; {statements}")
@@ -36,10 +36,10 @@ def create(path: Path, statements: str, format_: Format) -> sqlite3.Connection:
 
 
 def open_sound(path: Path, schema: Schema) -> sqlite3.Connection:
-    """Open the database at `path`, in the present version or in a newer one that allows it.
+    """Open the database at `path`. Migrate an older one; leave a newer one in its version.
 
-    Raises Damage for one that is not as a downloader leaves it, INVALID_STATE for one of a newer
-    downloader that cannot be worked on, sqlite3.OperationalError where the disk does not serve.
+    Raises Damage if the content is not what a downloader wrote, INVALID_STATE for a newer version
+    that does not allow this downloader, sqlite3.OperationalError if the disk fails.
     """
     _check_header(path)
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -50,7 +50,7 @@ def open_sound(path: Path, schema: Schema) -> sqlite3.Connection:
         connection.execute("PRAGMA cache_size = -2048")
         check_log(connection, path.with_name(path.name + "-wal"))
         _check_pages(connection)
-        _bring_up_to_date(connection, path, schema)
+        _check_version(connection, path, schema)
         _check_rows(connection, path, schema)
     except BaseException as error:
         connection.close()
@@ -61,15 +61,16 @@ def open_sound(path: Path, schema: Schema) -> sqlite3.Connection:
 
 
 def _check_header(path: Path) -> None:
-    """Look at what no database of ours has otherwise, https://sqlite.org/fileformat2.html 1.3.
+    """Check the fields of the header that are the same in every state.
 
-    Some of it SQLite would take for a file that is read-only, or too new.
+    If some of them are damaged, SQLite reports a file that is read-only, or too new. Source:
+    https://sqlite.org/fileformat2.html, section 1.3.
     """
     try:
         with path.open("rb") as file:
             header = file.read(_HEADER)
     except FileNotFoundError:
-        raise Damage("the file is gone, and its log is there") from None
+        raise Damage("the file is missing, and its log exists") from None
     if len(header) < _HEADER:
         raise Damage(f"the file ends after {len(header)} bytes")
     versions, encoding = header[18:20], int.from_bytes(header[56:60], "big")
@@ -88,46 +89,49 @@ def _check_pages(connection: sqlite3.Connection) -> None:
         raise Damage(" ".join(found.split()))
 
 
-def _bring_up_to_date(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
-    """Bring the state to the present version, in one transaction, unless it is of a newer one.
+def _check_version(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
+    """Check the version of a state and its tables. Migrate an older one, in one transaction.
 
-    What its tables are says which version it has, beyond what it says of itself. Only from the
-    true version do the steps lead to the tables of the present one.
+    The number of the version is not trusted alone: the tables must be those of that version. The
+    steps lead to the tables of the present version only from the right one.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    wanted, found, said = shape_of(schema.tables), shape(connection), state_format.read(connection)
-    if said == Format.of(schema) and said.version == version and found == wanted:
+    stored = state_format.read(connection)
+    wanted, found = shape_of(schema.tables), shape(connection)
+    if stored == Format.of(schema) and stored.version == version and found == wanted:
         return
     if version > schema.version:
-        _check_newer(path, version, said, found, schema)
+        _check_newer(path, version, stored, found, schema)
     elif not 1 <= version < schema.version or not _migrate(connection, version, schema):
-        raise Damage(f"it has version {version}, and {_OTHERWISE}")
+        raise Damage(f"it has version {version}, {_MISMATCH}")
 
 
 def _check_newer(
-    path: Path, version: int, said: Format | None, found: Mapping[str, Shape], schema: Schema
+    path: Path, version: int, stored: Format | None, found: Mapping[str, Shape], schema: Schema
 ) -> None:
-    """Let a state of a newer version be, if it allows a downloader of the present one.
+    """Check whether a state of a newer version allows a downloader of the present one.
 
-    What gives no proof that it allows it is refused; what gives none that it is newer is damaged.
+    If the state does not prove that it allows it, it is refused. If it does not prove that it is
+    newer, it is damaged.
     """
     known = shape_of(schema.tables)
-    if said is None and _is_newer(found, known):
-        raise state_format.refuse(path, version, schema)
-    if said is None or said.version != version:
-        raise Damage(f"it has version {version}, and {_OTHERWISE}")
-    if not said.can_be_read(schema):
-        raise state_format.refuse(path, version, schema)
+    if stored is None and _is_newer(found, known):
+        raise state_format.refusal(path, version, schema)
+    if stored is None or stored.version != version:
+        raise Damage(f"it has version {version}, {_MISMATCH}")
+    if not stored.can_be_read(schema):
+        raise state_format.refusal(path, version, schema)
     if not extends(found, known):
-        raise Damage(f"it has version {version}, and lacks what versions before it had")
+        raise Damage(f"it has version {version}, but lacks tables or columns of earlier versions")
     log.warning(
-        "the state in %s has version %d, and this downloader knows %d: what it does not know stays",
+        "the state in %s has version %d, and this downloader knows %d: what it does not know is"
+        " kept",
         *(path.parent, version, schema.version),
     )
 
 
 def _migrate(connection: sqlite3.Connection, version: int, schema: Schema) -> bool:
-    """Take the steps from `version` on; tell whether they led to the tables of the present one."""
+    """Run the steps from `version` on. Return whether they led to the present tables."""
     connection.execute("BEGIN")
     try:
         for step in schema.steps[version - 1 :]:
@@ -144,16 +148,16 @@ def _migrate(connection: sqlite3.Connection, version: int, schema: Schema) -> bo
 
 
 def _is_newer(found: Mapping[str, Shape], known: Mapping[str, Shape]) -> bool:
-    """Tell whether tables are those of a later version: damage may change a name, and adds none."""
-    return _names(found) > _names(known)
+    """Tell whether tables are those of a newer version. Damage may change a name, but adds none."""
+    return _count_names(found) > _count_names(known)
 
 
-def _names(tables: Mapping[str, Shape]) -> int:
+def _count_names(tables: Mapping[str, Shape]) -> int:
     return sum(1 + len(shape.table.columns) for shape in tables.values())
 
 
 def _check_rows(connection: sqlite3.Connection, path: Path, schema: Schema) -> None:
-    """Check the rows of all tables that are known, as far as they are known."""
+    """Check all rows of the known tables. Columns that are not known are not checked."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     connection.text_factory = text
     try:
@@ -164,7 +168,7 @@ def _check_rows(connection: sqlite3.Connection, path: Path, schema: Schema) -> N
                 if why := rows.check(table, row):
                     what = f"{table.name} {rows.name(table.name, row)}: {why}"
                     if version > schema.version and rows.is_intact(table, row):
-                        raise state_format.refuse(path, version, schema, f" ({what})")
+                        raise state_format.refusal(path, version, schema, f" ({what})")
                     raise Damage(what)
     finally:
         connection.text_factory = str

@@ -1,4 +1,4 @@
-"""What a damaged state has lost, as a sentence for an operator and as a list for whoever looks."""
+"""Collects what a damaged state has lost, as a sentence for the operator and as a file of rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _CALLED = {
     "notes": "note",
 }
 _NAMED = {"downloads": "", "models": "", "notes": "", "files": "of "}
-"""Tables of which a person is told names; for files those of their downloads."""
+"""Tables whose lost rows the sentence names, and what stands before the names. Of files it names
+the downloads."""
 
 _MOST_NAMES = 20
 _MOST_LISTED = 10_000
@@ -32,13 +33,13 @@ _json = msgspec.json.Encoder()
 
 
 class Losses:
-    """Gathers what is lost, row by row."""
+    """Collects losses, row by row."""
 
     def __init__(self, *, last_changes: bool) -> None:
-        """`last_changes` says that what was recorded last is lost."""
+        """`last_changes` says that the last transactions may be lost."""
         self._last_changes = last_changes
         self.tables: set[str] = set()
-        """Those in which anything is lost."""
+        """The tables that have lost something."""
         self._left_out = False
         self._partly: list[str] = []
         self._counts: dict[str, int] = {}
@@ -46,13 +47,16 @@ class Losses:
         self._listed: list[bytes] = []
 
     def leave_out(self, lost: LeftOut | None = None) -> None:
-        """Take in that what a newer downloader had added is lost, of a row that goes on."""
+        """Record that something is lost that a newer downloader had added.
+
+        `lost` is the row that has lost it. The rest of that row is kept.
+        """
         self._left_out = True
         if lost:
             self._list(lost)
 
     def add(self, lost: Lost) -> None:
-        """Take in a row that is lost, or that a part of a table is."""
+        """Record a lost row, or that a part of a table cannot be read."""
         self.tables.add(lost.table)
         self._list(lost)
         if lost.row is None:
@@ -63,26 +67,26 @@ class Losses:
             self._names[lost.table][_shown(name(lost.table, lost.row))] = None
 
     def sentence(self) -> str:
-        """Return what is lost, and what a person must do."""
+        """Return what is lost, and what the operator must do."""
         parts = [self._counted(table, count) for table, count in self._counts.items()]
         if self._last_changes:
-            parts.insert(0, "what was recorded last, perhaps")
+            parts.insert(0, "perhaps the last changes")
         if self._left_out:
             parts.append("what a newer downloader had added")
         if self._partly:
             unread = ", ".join(_noun(table, 2) for table in self._partly)
-            parts.append(f"and what could not be read of {unread}")
+            parts.append(f"what could not be read of {unread}")
         if not parts:
             return "nothing is known to be lost"
         advice = ""
         if {"downloads", "files"} & self.tables:
-            advice = "; send the commands of downloads again that are not listed any more"
+            advice = "; send the commands of the missing downloads again"
         if "models" in self.tables:
-            advice += "; add the models again that the shadow does not give back"
-        return f"lost: {', '.join(parts)}; all else goes on{advice}"
+            advice += "; add the models again that the shadow does not restore"
+        return f"lost: {', '.join(parts)}; everything else is kept{advice}"
 
     def write(self, path: Path) -> None:
-        """Write what was read and not believed, a JSON object a line."""
+        """Write the lost rows that could be read, one JSON object per line."""
         path.write_bytes(b"".join(self._listed))
 
     def _list(self, lost: Lost | LeftOut) -> None:

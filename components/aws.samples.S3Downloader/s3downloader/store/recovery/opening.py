@@ -1,9 +1,10 @@
-"""Sees to it that there is a state to open: whole, sound, and for its owner alone.
+"""Opens the state. Creates it if there is none, and replaces a damaged one with a repaired one.
 
-A database gets its name when it is complete, so a file of that name that holds none is damaged.
-What is damaged is brought into a new one, as far as it can be believed, and kept beside it as it
-was. That may be interrupted at any step: until the new one is whole the old one stands where it
-stood, and from then on the next start carries on.
+A new database gets its name when it is complete. So a file of that name that is not a database is
+damaged. The sound rows of a damaged state are copied into a new one, and the damaged files are kept
+beside it, unchanged. A repair may be interrupted at any step. Until the new state is complete, the
+old one stays in its place, and the next start repairs it again. After that, the next start puts the
+new state in its place.
 """
 
 from __future__ import annotations
@@ -36,33 +37,33 @@ __all__ = ["DAMAGE_KEY", "make_directory", "make_private", "open_state"]
 log = logging.getLogger(__name__)
 
 DAMAGE_KEY = "damage"
-"""The note with what is to be told of damage, as JSON text."""
+"""The name of the note that has the warning of damage, as JSON text."""
 
-_KEPT = 5
-"""How many damaged states are kept; a disk that goes on failing must not fill itself up."""
+_MAX_DAMAGED = 5
+"""How many damaged states are kept. A disk that fails again and again must not become full."""
 
 _LONGEST_MESSAGE = 20_000
 
 _COUNTED = "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE '%AUTOINCREMENT%'"
-_NUMBER_BITS = 48  # a JSON number keeps 53
+_NUMBER_BITS = 48  # a JSON number holds 53
 
 _OURS = ("state.", "lock", "s5cmd-", "salvage")
 
 
 def make_directory(directory: Path) -> None:
-    """Make a directory for its owner alone, and those above it, if need be. Raises OSError."""
+    """Make a directory and its missing parents, each with mode 0700. Raises OSError."""
     if directory.is_dir():
         return
     make_directory(directory.parent)
     with suppress(FileExistsError):
         directory.mkdir(0o700)
-        directory.chmod(0o700)  # whatever the umask took
+        directory.chmod(0o700)  # mkdir obeys the umask
 
 
 def make_private(directory: Path) -> None:
-    """Let nobody but its owner into the directory of the state, and into the files of it.
+    """Set the mode of the state's directory to 0700, and that of its files to 0600.
 
-    A directory that holds other things too keeps its mode. Raises OSError.
+    A directory that also contains other files keeps its mode. Raises OSError.
     """
     entries = list(directory.iterdir())
     if all(entry.name.startswith(_OURS) for entry in entries):
@@ -77,15 +78,15 @@ def _restrict(path: Path, mode: int) -> None:
         try:
             path.chmod(mode)
         except PermissionError as error:
-            log.warning("%s can be read by others, and its mode not changed: %s", path, error)
+            log.warning("others can read %s, and its mode cannot be changed: %s", path, error)
 
 
 def open_state(directory: Path, schema: Schema) -> tuple[sqlite3.Connection, Path | None]:
-    """Return a connection to the state in `directory`, and the damaged one if it was set aside.
+    """Open the state in `directory`. Return a connection, and the damaged file if it was set aside.
 
-    Raises OSError and sqlite3.OperationalError where the disk does not serve, INVALID_STATE for a
-    state of a newer downloader that cannot be worked on, INTERNAL_ERROR where nothing helps but a
-    person.
+    Raises OSError and sqlite3.OperationalError if the disk fails, INVALID_STATE for a state of a
+    newer version that does not allow this downloader, INTERNAL_ERROR if the state is damaged again
+    right after its repair.
     """
     path, work = directory / "state.db", directory / "salvage"
     damaged = _install_salvaged(path)
@@ -95,14 +96,14 @@ def open_state(directory: Path, schema: Schema) -> tuple[sqlite3.Connection, Pat
     try:
         return open_sound(path, schema), damaged
     except Damage as damage:
-        damaged = _mend(path, work, schema, damage)
+        damaged = _repair(path, work, schema, damage)
     try:
         return open_sound(path, schema), damaged
     except Damage as damage:
         raise DownloaderError(
             ErrorCode.INTERNAL_ERROR,
-            f"the state in {directory} is damaged again at once ({damage}); see to the disk, or"
-            f" move {path} away to begin with an empty state",
+            f"the state in {directory} is damaged again right after its repair ({damage}); check"
+            f" the disk, or move {path} away to start with an empty state",
         ) from damage
 
 
@@ -117,8 +118,8 @@ def _install_new(path: Path, work: Path, schema: Schema) -> None:
     work.rmdir()
 
 
-def _mend(path: Path, work: Path, schema: Schema, damage: Damage) -> Path:
-    """Bring what can be believed of a damaged state into a new one; return where the old one is."""
+def _repair(path: Path, work: Path, schema: Schema, damage: Damage) -> Path:
+    """Copy the sound rows of a damaged state into a new one. Return the path of the damaged one."""
     stamp = time.time_ns()
     damaged = path.with_name(f"state.damaged-{stamp}.db")
     make_directory(work)
@@ -146,14 +147,17 @@ def _mend(path: Path, work: Path, schema: Schema, damage: Damage) -> Path:
         _sync(file)
     report.replace(path.with_name(f"state.damaged-{stamp}.lost.jsonl"))
     made.replace(path.with_name(f"state.salvaged-{stamp}.db"))
-    _sync(path.parent)  # from here on the new one counts
+    _sync(path.parent)  # from here on, a start uses the new state
     _install_salvaged(path)
     shutil.rmtree(work, ignore_errors=True)
     return damaged
 
 
 def _randomize_sequences(connection: sqlite3.Connection) -> None:
-    """Let no number come again that a lost row may have had: staged files are named by them."""
+    """Let the numbers of new rows start at random: a lost row must not have had the same number.
+
+    Staged files are named by these numbers.
+    """
     counted = [name for (name,) in connection.execute(_COUNTED)]
     connection.execute("DELETE FROM sqlite_sequence")
     connection.executemany(
@@ -163,31 +167,34 @@ def _randomize_sequences(connection: sqlite3.Connection) -> None:
 
 
 def _install_salvaged(path: Path) -> Path | None:
-    """Let a salvaged state that is whole take the place of the damaged one, which is set aside."""
+    """Put a salvaged state, if there is one, in the place of the damaged one.
+
+    Returns the path at which the damaged one is kept.
+    """
     damaged = None
     for salvaged in sorted(path.parent.glob("state.salvaged-*.db")):
         stamp = salvaged.stem.rpartition("-")[2]
         damaged = path.with_name(f"state.damaged-{stamp}.db")
-        for suffix in ("", "-wal"):  # the new one must never meet the old one's log
+        for suffix in ("", "-wal"):  # SQLite would apply the old log to the new database
             if (part := _with_suffix(path, suffix)).exists():
                 part.replace(_with_suffix(damaged, suffix))
         _with_suffix(path, "-shm").unlink(missing_ok=True)
         _sync(path.parent)
         salvaged.replace(path)
         _sync(path.parent)
-        _forget_oldest(path.parent)
+        _remove_oldest(path.parent)
     return damaged
 
 
-def _forget_oldest(directory: Path) -> None:
+def _remove_oldest(directory: Path) -> None:
     stamps = sorted({p.name.split(".")[1] for p in directory.glob("state.damaged-*.db")})
-    for stamp in stamps[:-_KEPT]:
+    for stamp in stamps[:-_MAX_DAMAGED]:
         for part in directory.glob(f"state.{stamp}.*"):
             part.unlink()
 
 
 def _record_damage(connection: sqlite3.Connection, message: str) -> None:
-    """Note what is to be told, before what could not be told yet of earlier damage."""
+    """Record the warning of damage, in front of an earlier one that could not be sent yet."""
     query = "SELECT body FROM notes WHERE name = ?"
     for (earlier,) in connection.execute(query, (DAMAGE_KEY,)).fetchall():
         message = f"{message}; before that: {msgspec.json.decode(unseal(earlier), type=str)}"
@@ -197,7 +204,7 @@ def _record_damage(connection: sqlite3.Connection, message: str) -> None:
 
 def _make_file(path: Path) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    os.fchmod(descriptor, 0o600)  # whatever the umask took
+    os.fchmod(descriptor, 0o600)  # os.open obeys the umask
     os.close(descriptor)
 
 

@@ -1,8 +1,8 @@
 """Opens what is left of a damaged database, so that its rows can be read.
 
-SQLite is told of the tables by a first page that is made for that, so that neither a damaged header
-nor a damaged schema stands in the way; indexes are not used at all.
-https://sqlite.org/fileformat2.html has the file's format.
+It works on a copy. The first page of the copy, with the header and the schema, is replaced by a new
+one that describes the tables. So a damaged header or schema does no harm. Indexes are not used.
+Source of the format: https://sqlite.org/fileformat2.html.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ _ROOTS = "SELECT name, rootpage FROM sqlite_schema WHERE type = 'table'"
 _OWN_ENTRIES = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema"
 
 _SPARES = [Column(f"spare {n}", "", required=False, default=None, key=0) for n in range(4)]
-"""Stand for columns that a newer downloader may have added: rows without them have NULL there."""
+"""Columns that a newer downloader may have added. A row without them has NULL there."""
 
 
 class Layout(NamedTuple):
-    """How the tables of a state are made, in the order in which that is possible."""
+    """The tables of a state, and the SQL that creates them, in the order of their creation."""
 
     tables: Mapping[str, Table]
     statements: str
     triggers: Sequence[str] = ()
-    """To be made once the rows are there: they were carried out for them before."""
+    """SQL of views and triggers. Create them after the rows: for these, triggers already ran."""
 
 
 class Remains(NamedTuple):
-    """What is left of the state at `path`: rows to read, and what a new one is to be like.
+    """What is left of the damaged state at `path`, and the layout and format of the new one.
 
-    `tables` are those to read. Where they have columns that those of `layout` have not, what is in
-    these is left out. `left_out` says that a newer downloader had added more than is kept.
+    `connection` reads the rows of `tables`. Columns of these that `layout` does not have are not
+    copied. `left_out` says that a newer downloader had added more than is kept.
     """
 
     path: Path
@@ -59,32 +59,36 @@ class Remains(NamedTuple):
     schema: Schema
 
     def check_legible(self, table: Table, row: Row, why: str) -> None:
-        """Refuse a state with a row that is as a newer downloader wrote it, and not believed."""
+        """Raise INVALID_STATE if the row is as a newer downloader wrote it, but not valid here.
+
+        `why` says what is not valid.
+        """
         if self.format.is_newer(self.schema) and is_intact(table, row):
             what = f" ({table.name} {name(table.name, row)}: {why})"
-            raise state_format.refuse(self.path, self.format.version, self.schema, what)
+            raise state_format.refusal(self.path, self.format.version, self.schema, what)
 
 
 class _Entries(NamedTuple):
     """What the schema of a damaged database says."""
 
     roots: Mapping[str, int]
+    """The numbers of the tables' first pages."""
     layout: Layout | None
-    """That of all its tables, where it is legible and a downloader of today can work on them."""
+    """All its tables. None if the schema is not readable, or this downloader cannot work on it."""
     adds: bool
-    """Whether that has more than the schema of today."""
+    """Whether `layout` has more than the present schema."""
 
 
 @contextmanager
 def open_remains(damaged: Path, work: Path, schema: Schema) -> Iterator[Remains]:
-    """Open what is left of `damaged`, which is only read, as its log is.
+    """Open what is left of `damaged`. This file and its log are only read.
 
-    `work` names a file for a copy of them, which is removed. Raises INVALID_STATE for a state of a
-    newer downloader that does not say that it can be worked on, OSError and sqlite3.Error where
-    the disk does not serve.
+    `work` is the path of the copy, which is removed at the end. Raises INVALID_STATE for a state of
+    a newer downloader that does not say that this one can work on it, OSError and sqlite3.Error if
+    the disk fails.
     """
     known = {name: table for name, (table, *_) in shape_of(schema.tables).items()}
-    entries = _fold_log(damaged, work, schema, known)
+    entries = _copy_with_log(damaged, work, schema, known)
     tables: Mapping[str, Table] = entries.layout.tables if entries.layout else _with_spares(known)
     roots = {**_usual_roots(schema), **entries.roots}
     if (page := _first_page(work, tables, roots)) is None:
@@ -93,35 +97,36 @@ def open_remains(damaged: Path, work: Path, schema: Schema) -> Iterator[Remains]
     assert page is not None
     _write_start(work, page)
     with closing(_connect(work)) as connection:
-        said = _said(connection)
-        _check_allowed(damaged, said, entries, schema)
-        keeps = said is not None and said.is_newer(schema) and entries.layout is not None
+        stored = _read_format(connection)
+        _check_allowed(damaged, stored, entries, schema)
+        is_newer = stored is not None and stored.is_newer(schema)
+        keeps = is_newer and entries.layout is not None
         yield Remains(
             path=damaged,
             connection=connection,
             tables=tables,
             layout=entries.layout if keeps and entries.layout else Layout(known, schema.tables),
-            format=said if keeps and said else Format.of(schema),
-            left_out=not keeps and (entries.adds or (said is not None and said.is_newer(schema))),
+            format=stored if keeps and stored else Format.of(schema),
+            left_out=not keeps and (entries.adds or is_newer),
             schema=schema,
         )
     work.unlink()
 
 
-def _check_allowed(damaged: Path, said: Format | None, entries: _Entries, schema: Schema) -> None:
-    """Refuse a state of a newer downloader that cannot be worked on, or does not say whether."""
-    if said is not None:
-        if said.is_newer(schema) and not said.can_be_read(schema):
-            raise state_format.refuse(damaged, said.version, schema)
+def _check_allowed(damaged: Path, stored: Format | None, entries: _Entries, schema: Schema) -> None:
+    """Raise INVALID_STATE for a state of a newer version that does not allow this downloader."""
+    if stored is not None:
+        if stored.is_newer(schema) and not stored.can_be_read(schema):
+            raise state_format.refusal(damaged, stored.version, schema)
         return
     version = _version_in(damaged)
     if state_format.TABLE in entries.roots and (entries.adds or version > schema.version):
-        why = ", and it is damaged where it says whether that is enough"
-        raise state_format.refuse(damaged, version, schema, why)
+        why = ", and damage hides whether that is enough"
+        raise state_format.refusal(damaged, version, schema, why)
 
 
 def _version_in(damaged: Path) -> int:
-    """Return the version in the header, 0 where there is no header."""
+    """Return the version in the header. 0 if there is no header."""
     with suppress(FileNotFoundError), damaged.open("rb") as file:
         header = file.read(_HEADER)
         if header.startswith(_MAGIC) and len(header) == _HEADER:
@@ -129,21 +134,21 @@ def _version_in(damaged: Path) -> int:
     return 0
 
 
-def _said(connection: sqlite3.Connection) -> Format | None:
-    """Return what the table of the format says, if there is one row to believe."""
+def _read_format(connection: sqlite3.Connection) -> Format | None:
+    """Return the format of the state. None if its table does not have exactly one sound row."""
     try:
         rows = connection.execute("SELECT version, body FROM format").fetchall()
     except (sqlite3.Error, UnicodeDecodeError) as error:
         if not is_damage(error):
             raise
         return None
-    believed = [said for row in rows if (said := state_format.believe(*row))]
-    return believed[0] if len(believed) == 1 else None
+    sound = [format_ for row in rows if (format_ := state_format.from_row(*row))]
+    return sound[0] if len(sound) == 1 else None
 
 
 def _connect(work: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(work, isolation_level=None)
-    # Entries of the schema that make no sense are then passed over, and not an error of all.
+    # SQLite then skips invalid entries of the schema, and does not fail because of them.
     connection.execute("PRAGMA writable_schema = ON")
     connection.execute("PRAGMA synchronous = OFF")
     connection.text_factory = bytes
@@ -151,7 +156,7 @@ def _connect(work: Path) -> sqlite3.Connection:
 
 
 def _usual_roots(schema: Schema) -> dict[str, int]:
-    """Return where the tables begin in a state that was made in the present version."""
+    """Return the first page of each table in a state that the present version created."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(schema.tables)
         return dict(connection.execute(_ROOTS))
@@ -163,8 +168,10 @@ def _with_spares(known: Mapping[str, Table]) -> dict[str, Table]:
     }
 
 
-def _fold_log(damaged: Path, work: Path, schema: Schema, known: Mapping[str, Table]) -> _Entries:
-    """Copy the database to `work`, merged with its log; return what its schema says."""
+def _copy_with_log(
+    damaged: Path, work: Path, schema: Schema, known: Mapping[str, Table]
+) -> _Entries:
+    """Copy the database, merged with its log, to `work`. Return what its schema says."""
     work.touch()
     with suppress(FileNotFoundError):
         shutil.copyfile(damaged, work)
@@ -173,7 +180,7 @@ def _fold_log(damaged: Path, work: Path, schema: Schema, known: Mapping[str, Tab
     page = _first_page(work, known, {})
     assert page is not None
     header = bytearray(page[:_HEADER])
-    header[18:20] = b"\x02\x02"  # the versions that let SQLite look for a log
+    header[18:20] = b"\x02\x02"  # file format versions: with these, SQLite reads a log
     _write_start(work, header)
     entries: list[tuple[Any, ...]] = []
     is_complete = False
@@ -194,7 +201,7 @@ def _fold_log(damaged: Path, work: Path, schema: Schema, known: Mapping[str, Tab
 def _layout(
     entries: Sequence[tuple[Any, ...]], schema: Schema
 ) -> tuple[Layout | None, Mapping[str, Shape]]:
-    """Return how the tables were made, and what they are, if they extend those of the schema."""
+    """Return the layout and the shapes of the tables. None if they do not extend the schema."""
     made: dict[bytes, list[str]] = {b"table": [], b"index": [], b"trigger": [], b"view": []}
     try:
         for kind, name, _, _, sql in entries:
@@ -223,9 +230,10 @@ def _skip_damage() -> Iterator[None]:
 
 
 def _root(entry: tuple[Any, ...], wanted: Mapping[str, Table]) -> dict[str, int]:
-    """Return the page at which a table begins, from its entry in the schema, or nearly so.
+    """Return the first page of a table by its name, from an entry of the schema.
 
-    The name stands there three times, so that it is known though one of them is damaged.
+    An entry has the name three times and the type twice, so it may be partly damaged. Empty if the
+    entry is not usable.
     """
     kind, name, of_table, root, sql = entry
     if not isinstance(root, int) or root < 2 or not isinstance(sql, bytes):
@@ -238,7 +246,7 @@ def _root(entry: tuple[Any, ...], wanted: Mapping[str, Table]) -> dict[str, int]
 
 
 def _write_start(path: Path, start: bytes | bytearray) -> None:
-    """Write the start of a file over, and fill its last page up."""
+    """Overwrite the start of a file, and pad its last page."""
     with path.open("r+b") as file:
         file.write(start)
         pages = -(-file.seek(0, 2) // _PAGE)
@@ -246,9 +254,9 @@ def _write_start(path: Path, start: bytes | bytearray) -> None:
 
 
 def _first_page(work: Path, wanted: Mapping[str, Table], roots: Mapping[str, int]) -> bytes | None:
-    """Return a first page, of a database as large as `work`, with tables at `roots`.
+    """Return a first page for a database of the size of `work`, with its tables at `roots`.
 
-    None where one page is not enough for so many tables.
+    None if one page is too small for the number of tables.
     """
     template = _with_suffix(work, "-template")
     template.unlink(missing_ok=True)
@@ -269,7 +277,7 @@ def _first_page(work: Path, wanted: Mapping[str, Table], roots: Mapping[str, int
 
 
 def _plain_statement(table: Table) -> str:
-    """Return the statement for a table of which nothing but the rows is to be read."""
+    """Return the statement for a table from which only rows are read: without its constraints."""
     columns = [
         f'"{column.name}" {column.type}'
         + (" PRIMARY KEY" if _is_rowid(table, column) else "")
@@ -283,7 +291,7 @@ def _plain_statement(table: Table) -> str:
 
 
 def _is_rowid(table: Table, column: Column) -> bool:
-    """Tell whether a column is another name of the rowid; any other key has an index."""
+    """Tell whether a column is an alias of the rowid. Any other primary key has an index."""
     return [column.name] == table.keys and column.type == "INTEGER" and not table.without_rowid
 
 

@@ -1,4 +1,4 @@
-"""What a row of the state must be to be believed: what is not is set aside."""
+"""Checks whether a row of the state can be what a downloader wrote."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Row = Mapping[str, Any]
 
 
 class Lost(NamedTuple):
-    """A row that was read and cannot be believed, or the end of what could be read of a table."""
+    """A row that is not sound or, if `row` is None, a part of a table that cannot be read."""
 
     table: str
     row: Row | None
@@ -43,7 +43,7 @@ class Lost(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """A row of which the columns are lost that a newer downloader had added."""
+    """A row that is kept without the columns that a newer downloader had added."""
 
     table: str
     row: Row
@@ -51,13 +51,13 @@ class LeftOut(NamedTuple):
 
 
 class InvalidUtf8(NamedTuple):
-    """A text that is no UTF-8."""
+    """A text that is not UTF-8."""
 
     raw: bytes
 
 
 def text(raw: bytes) -> str | InvalidUtf8:
-    """Return a text of the database, of which nothing is assumed; a connection's text_factory."""
+    """Decode a text of the database, which may be damaged. Used as a connection's text_factory."""
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -77,7 +77,7 @@ _KEYS = {
     "published": "file",
     state_format.TABLE: "version",
 }
-"""The columns that a person knows rows by."""
+"""The columns by which messages and reports name rows."""
 
 _BODIES = {
     "downloads": "body",
@@ -106,13 +106,13 @@ class _Impossible(ValueError):
 
 
 def check(table: Table, row: Row) -> str | None:
-    """Say why a row of `table` cannot be what was written, if it cannot.
+    """Return why a row of `table` cannot be what was written. None if it is sound.
 
-    It may have more columns than the table, of which nothing is known but that texts are legible.
+    The row may have more columns than the table. Of these, only the encoding of texts is checked.
     """
     try:
         invalid = [name for name, value in row.items() if isinstance(value, InvalidUtf8)]
-        _require(not invalid, f"{', '.join(invalid)} is no text")
+        _require(not invalid, f"{', '.join(invalid)} is not UTF-8")
         for column in table.columns:
             _check_type(column, row[column.name])
         if body := _BODIES.get(table.name):
@@ -125,15 +125,16 @@ def check(table: Table, row: Row) -> str | None:
 
 
 def is_intact(table: Table, row: Row) -> bool:
-    """Tell whether a row has a text with a check sum, which it fits: as a downloader wrote it."""
+    """Tell whether a row has a text whose checksum matches: then a downloader wrote it so."""
     body = row.get(_BODIES.get(table.name, ""))
     return isinstance(body, bytes) and sealing.is_intact(_sealed_with(table, row), body)
 
 
 def suspicious(table: Table) -> str:
-    """Return an SQL condition that is true of each row for which `check` must be asked.
+    """Return an SQL condition that selects the rows that `check` must check.
 
-    Of the tables that may be long, SQLite itself looks at what is plain; the others are short.
+    In tables that may be long, SQLite itself does the simple checks, which is faster. In the others
+    all rows are selected.
     """
     if table.name not in _LONG:
         return "TRUE"
@@ -142,17 +143,18 @@ def suspicious(table: Table) -> str:
         stored = _TYPE_OF.get(column.type, "")
         allowed = f"'{stored}'" if column.required else f"'{stored}', 'null'"
         terms.append(f'typeof("{column.name}") NOT IN ({allowed})')
-        if stored == "text":  # what is not plain ASCII may be no UTF-8
+        if stored == "text":  # a text that is not printable ASCII may be invalid UTF-8
             terms.append(f"\"{column.name}\" GLOB '*[^ -~]*'")
     return " OR ".join(terms)
 
 
 def reconcile(connection: sqlite3.Connection, damaged: Container[str]) -> None:
-    """Let what is left of a state go on without what was lost; `damaged` are tables with losses.
+    """Adapt a salvaged state to what was lost. `damaged` are the tables with losses.
 
-    A download that was publishing file by file plans anew: its list of files may not be whole, and
-    nothing appears that is not. What has arrived of it counts. Where models are lost, nothing is
-    taken for known of their shadow, so that it gives them back instead of losing them too.
+    A download that was publishing file by file is queued, to plan again: its list of files may be
+    incomplete, and an incomplete model must not be published. Its staged files still count. If
+    models are lost, the recorded shadow is deleted too. Otherwise the models would look as if they
+    had been deleted on the device, and would also be deleted from the shadow.
     """
     if "models" in damaged:
         connection.execute("DELETE FROM notes WHERE name = 'shadow'")
@@ -167,7 +169,7 @@ def reconcile(connection: sqlite3.Connection, damaged: Container[str]) -> None:
 
 
 def name(table: str, row: Row) -> str:
-    """Return what a person knows a row by."""
+    """Return the name of a row for messages and reports, as in _KEYS."""
     return str(row.get(_KEYS.get(table, ""), ""))
 
 
@@ -180,21 +182,21 @@ def _check_type(column: Column, value: Any) -> None:
     if value is None and not column.required:
         return
     stored_as = _STORED_AS.get(column.type, object)
-    _require(isinstance(value, stored_as), f"{column.name} is no {column.type}")
+    _require(isinstance(value, stored_as), f"{column.name} is not of type {column.type}")
 
 
 def _check_body(table: Table, row: Row, column: str) -> None:
-    """Check the seal, or whether it is JSON where a downloader wrote it that knew no seals."""
+    """Check the seal of a JSON text or, if an early downloader wrote it without one, its syntax."""
     text = row[column]
     if is_sealed(text):
-        _require(is_intact(table, row), f"{column} does not have its check sum")
+        _require(is_intact(table, row), f"the checksum of {column} is wrong")
     else:
-        text.decode()  # of which Raw takes no notice
+        text.decode()  # because Raw does not check the encoding
         msgspec.json.decode(text, type=msgspec.Raw)
 
 
 def _sealed_with(table: Table, row: Row) -> str:
-    """Return what goes into the check sum of a row's text beside that."""
+    """Return the key for the seal of a row's text."""
     return message_key(row["channel"]) if table.name == "outbox" else name(table.name, row)
 
 
@@ -209,22 +211,22 @@ def _check_download(row: Row) -> None:
         *(download.checksums_verified, download.plan, download.options.keep_versions),
     )
     _require(min(counts) >= 0, "a number is negative")
-    _require(_is_plain(download.destination), "its destination is no absolute path")
+    _require(_is_plain(download.destination), "its destination is not an absolute path")
     staging, destination = Path(download.staging), Path(download.destination)
     _require(
         _is_plain(download.staging)
         and staging.parent.name == STAGING
         and destination.is_relative_to(staging.parent.parent),
-        "its staging folder lies elsewhere than its destination",
+        "its staging folder does not belong to its destination",
     )
     if download.exchange:
         retained = Path(download.exchange.version_dir, Path(download.target).name)
         _require(
             _is_version_path(retained, Path(download.target)),
-            "what it replaces is retained elsewhere",
+            "its version directory does not belong to its target",
         )
     began = download.publish_began or download.state not in (State.PUBLISHING, State.COMPLETED)
-    _require(began, f"it is {download.state.value} and never began to publish")
+    _require(began, f"it is {download.state.value}, but never began to publish")
 
 
 def _check_version(row: Row) -> None:
@@ -232,7 +234,8 @@ def _check_version(row: Row) -> None:
     _require(version.number == row["number"], "it has another number")
     retained, target = Path(version.path), Path(version.target)
     _require(
-        _is_plain(version.target) and _is_version_path(retained, target), "it is retained elsewhere"
+        _is_plain(version.target) and _is_version_path(retained, target),
+        "its path does not belong to its target",
     )
 
 
@@ -243,34 +246,36 @@ def _check_model(row: Row) -> None:
 
 
 def _check_file(row: Row) -> None:
-    _require(row["number"] > 0, "its number is none that was given")
+    _require(row["number"] > 0, "its number is not positive")
     _require(row["size"] >= 0 and row["attempts"] >= 0, "a number is negative")
-    _require(row["done"] in (0, 1), "it is neither done nor not done")
-    _require(row["skipped"] in (0, 1), "it is neither skipped nor not skipped")
+    _require(row["done"] in (0, 1), "done is neither 0 nor 1")
+    _require(row["skipped"] in (0, 1), "skipped is neither 0 nor 1")
     parts = row["path"].split("/")
-    _require(not {"", ".", "..", STAGING} & set(parts), "its path leads elsewhere")
+    _require(not {"", ".", "..", STAGING} & set(parts), "its path is not below the destination")
 
 
 def _check_message(row: Row) -> None:
-    _require(row["number"] > 0, "its number is none that was given")
+    _require(row["number"] > 0, "its number is not positive")
 
 
 def _check_published(row: Row) -> None:
-    _require(_is_plain(row["file"]) and row["size"] >= 0, "it is no file that was published")
+    _require(_is_plain(row["file"]) and row["size"] >= 0, "its path or size is invalid")
 
 
 def _check_format(row: Row) -> None:
-    _require(state_format.believe(row["version"], row["body"]) is not None, "it says no version")
+    _require(
+        state_format.from_row(row["version"], row["body"]) is not None, "it has no valid format"
+    )
 
 
 def _is_version_path(retained: Path, target: Path) -> bool:
-    """Tell whether `retained` is where a version of `target` is retained."""
+    """Tell whether `retained` is a path at which a version of `target` is retained."""
     plain = _is_plain(str(retained)) and retained.name == target.name
     return plain and retained.parents[2:3] == (target.parent / STAGING,)
 
 
 def _is_plain(path: str) -> bool:
-    """Tell whether a path is absolute and goes no detours."""
+    """Tell whether a path is absolute, without empty parts, `.` and `..`."""
     detours = {"", ".", ".."} & set(path[1:].split("/"))
     return path == "/" or (path.startswith("/") and not detours)
 

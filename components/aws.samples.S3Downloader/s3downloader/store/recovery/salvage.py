@@ -1,6 +1,6 @@
-"""Brings what can still be read of a damaged state into a new one, row by row.
+"""Copies the sound rows of a damaged state into a new one.
 
-Each table is read from both ends towards what is damaged.
+Each table is read from both ends, up to the damaged part.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ __all__ = ["salvage"]
 
 
 def salvage(remains: Remains, into: sqlite3.Connection, schema: Schema, losses: Losses) -> None:
-    """Copy all sound rows into the empty tables of `into`; tell `losses` of the others.
+    """Copy all sound rows into the empty tables of `into`. Add the others to `losses`.
 
-    Of tables and columns that the schema does not have it is only asked that they can be read.
-    Raises INVALID_STATE for a row that only a newer downloader can read, sqlite3.Error where the
-    disk does not serve.
+    Tables and columns that the schema does not have are not checked, only read. Raises
+    INVALID_STATE for a row that only a newer downloader can read, sqlite3.Error if the disk fails.
     """
     remains.connection.text_factory = text
     known = {name: table for name, (table, *_) in shape_of(schema.tables).items()}
@@ -49,7 +48,7 @@ def salvage(remains: Remains, into: sqlite3.Connection, schema: Schema, losses: 
 def _copy(
     remains: Remains, into: sqlite3.Connection, target: Table, known: Table
 ) -> Iterator[Lost | LeftOut]:
-    """Copy the rows of a table that are sound, in what is `known` of them; yield the others."""
+    """Copy the sound rows of a table, and yield the others. `known` are the columns to check."""
     table = remains.tables[target.name]
     names = [column.name for column in table.columns]
     insert, kept = target.insertion(), len(target.columns)
@@ -71,16 +70,16 @@ def _copy(
 
 
 def _put(into: sqlite3.Connection, insert: str, values: tuple[Any, ...]) -> str | None:
-    """Put a row in, or say why that cannot be."""
+    """Insert a row, or return why that is impossible."""
     try:
         added = into.execute(insert, values).rowcount
     except sqlite3.IntegrityError:
-        return "what it belongs to is lost"
-    return None if added else "there is another one in its place"
+        return "the row that it refers to is lost"
+    return None if added else "another row has its key"
 
 
 def _read(source: sqlite3.Connection, table: Table) -> Iterator[tuple[Any, ...] | Lost]:
-    """Yield each row once: from the first one up to what cannot be read, then from the last one."""
+    """Yield each row once: forwards up to the damaged part, then backwards from the last row."""
     seen: set[Any] = set()
     for order in ("ASC", "DESC"):
         try:
@@ -97,13 +96,13 @@ def _read(source: sqlite3.Connection, table: Table) -> Iterator[tuple[Any, ...] 
 def _unseen(
     source: sqlite3.Connection, table: Table, order: str, seen: set[Any]
 ) -> Iterator[tuple[Any, ...]]:
-    """Yield rows until one comes that was seen on the way from the other end."""
+    """Yield rows, up to one that was read before from the other end."""
     width = len(table.order)
     for row in source.execute(table.selection(order=order, keyed=True)):
         key = row[:width]
         if order == "DESC" and key in seen:
             return
         if None in key or key in seen:
-            raise sqlite3.DatabaseError("its pages lead astray")
+            raise sqlite3.DatabaseError("its pages are linked wrongly")
         seen.add(key)
         yield row[width:]

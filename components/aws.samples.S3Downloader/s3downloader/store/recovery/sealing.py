@@ -1,8 +1,9 @@
-"""A check sum that goes with each JSON text in the store, so that a flipped bit in it is found.
+"""Seals JSON texts in the database with a checksum, so that a flipped bit is detected.
 
-It follows the JSON as 32 spaces and tabs, one for each bit of a CRC-32 of the row's key and the
-JSON. White space after a JSON text means nothing (RFC 8259, section 2), so a downloader that knows
-no seals reads the same; and a text without a seal, as such a one wrote it, is taken as it is.
+The seal follows the JSON text. It consists of 32 spaces and tabs, one for each bit of a CRC-32 of
+the row's key and the text. White space after a JSON text has no meaning (RFC 8259, section 2), so
+an early downloader, which does not know seals, reads the same. Texts that such a downloader wrote
+have no seal, and are accepted without.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import zlib
 __all__ = ["RESPONSES", "is_intact", "is_sealed", "message_key", "seal", "unseal"]
 
 RESPONSES = "responses"
-"""The channel of messages that answer commands, and of events: the topic `responses`."""
+"""The channel of responses and events: the topic `responses`."""
 
 _BITS = 32
 _MARKS = bytes.maketrans(b"01", b" \t")
 
 
 def seal(key: str, body: bytes) -> bytes:
-    """Return `body`, a JSON text, with the seal that it has in the row of `key`."""
+    """Return the JSON text `body` with its seal, for the row with that key."""
     return body + _mark(key, body)
 
 
@@ -29,19 +30,19 @@ def unseal(sealed: bytes) -> bytes:
 
 
 def is_sealed(text: bytes) -> bool:
-    """Tell whether a text ends as one with a seal does: a downloader ends none in white space."""
+    """Tell whether a text has a seal: without one, it does not end in white space."""
     return text[-1:].isspace()
 
 
 def is_intact(key: str, sealed: bytes) -> bool:
-    """Tell whether a text with a seal, and its key, are those that were sealed."""
+    """Tell whether the seal of a text matches the text and its key."""
     return sealed[-_BITS:] == _mark(key, unseal(sealed))
 
 
 def message_key(channel: str) -> str:
-    """Return the key with which a message of the outbox is sealed.
+    """Return the key for the seal of a message in the outbox.
 
-    Up to version 3 there was one channel, and no key.
+    It is empty for RESPONSES: up to version 3 that was the only channel, and messages had no key.
     """
     return "" if channel == RESPONSES else channel
 

@@ -1,7 +1,8 @@
-"""Which version a state has, and from which version on a downloader can work on it.
+"""The version of a state, and the oldest version whose downloader can work on it.
 
-The one row of the table `format` says both, with a check sum; PRAGMA user_version repeats the
-version. So a downloader can tell a state of a newer one, which it may open, from a damaged one.
+The table `format` has both in its only row, with a checksum. PRAGMA user_version repeats the
+version. Thus a downloader can distinguish a state of a newer version, which it may open, from a
+damaged one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from ...core.errors import DownloaderError, ErrorCode
 from ..migrations import Schema
 from .sealing import is_intact, seal, unseal
 
-__all__ = ["TABLE", "Format", "believe", "read", "refuse", "write"]
+__all__ = ["TABLE", "Format", "from_row", "read", "refusal", "write"]
 
 TABLE = "format"
 
@@ -30,15 +31,15 @@ class Format(NamedTuple):
 
     @classmethod
     def of(cls, schema: Schema) -> Format:
-        """Return the format of a state that has this schema."""
+        """Return the format of a state with this schema."""
         return cls(schema.version, schema.oldest_reader)
 
     def is_newer(self, schema: Schema) -> bool:
-        """Whether it is that of a newer downloader than one that has this schema."""
+        """Tell whether the state has a newer version than this schema."""
         return self.version > schema.version
 
     def can_be_read(self, schema: Schema) -> bool:
-        """Whether a downloader that has this schema can work on such a state."""
+        """Tell whether a downloader with this schema can work on the state."""
         return self.oldest_reader <= schema.version
 
 
@@ -46,8 +47,8 @@ class _Body(msgspec.Struct):
     oldest_reader: int
 
 
-def believe(version: Any, body: Any) -> Format | None:
-    """Return what a row of the table says, None where it is not as a downloader wrote it."""
+def from_row(version: Any, body: Any) -> Format | None:
+    """Return the format in a row of the table. None if the row is damaged."""
     if not isinstance(version, int) or not isinstance(body, bytes):
         return None
     if not is_intact(str(version), body):
@@ -60,15 +61,15 @@ def believe(version: Any, body: Any) -> Format | None:
 
 
 def read(connection: sqlite3.Connection) -> Format | None:
-    """Return what the table says; None where it is missing, or has not one row to believe."""
+    """Return the format of a state. None if the table is missing, or is not one sound row."""
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'format'").fetchone():
         return None
     rows = connection.execute("SELECT version, body FROM format").fetchall()
-    return believe(*rows[0]) if len(rows) == 1 else None
+    return from_row(*rows[0]) if len(rows) == 1 else None
 
 
 def write(connection: sqlite3.Connection, format_: Format) -> None:
-    """Have a state say its format, in the transaction that is under way."""
+    """Write the format of a state, in the open transaction."""
     version, oldest_reader = format_
     body = seal(str(version), msgspec.json.encode(_Body(oldest_reader)))
     connection.execute("DELETE FROM format")
@@ -76,7 +77,7 @@ def write(connection: sqlite3.Connection, format_: Format) -> None:
     connection.execute(f"PRAGMA user_version = {version}")
 
 
-def refuse(path: Path, version: int, schema: Schema, why: str = "") -> DownloaderError:
+def refusal(path: Path, version: int, schema: Schema, why: str = "") -> DownloaderError:
     """Return the error for a state at `path` that this downloader cannot work on."""
     return DownloaderError(
         ErrorCode.INVALID_STATE,

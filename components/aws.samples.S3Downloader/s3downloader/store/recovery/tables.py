@@ -1,4 +1,4 @@
-"""The tables that a database has, and whether they are those that the schema makes."""
+"""Reads which tables a database has, and compares them with those of the schema."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ __all__ = ["Column", "Shape", "Table", "extends", "listed", "shape", "shape_of",
 _OWN = "SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
 
 _FOLLOW = {"CASCADE", "SET NULL", "SET DEFAULT"}
-"""What a foreign key does that does not stand in the way of its parent."""
+"""Actions of a foreign key that let the row it refers to be removed, or get another key."""
 
 
 class Column(NamedTuple):
-    """A column; `default` is an SQL literal, and `key` its position in the primary key, from 1."""
+    """A column of a table.
+
+    `default` is an SQL literal. `key` is the column's position in the primary key, from 1, or 0.
+    """
 
     name: str
     type: str
@@ -26,7 +29,7 @@ class Column(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A table; one without rowids is a tree of its primary keys."""
+    """A table. Without rowids, its rows are stored in the order of the primary key."""
 
     name: str
     columns: Sequence[Column]
@@ -40,13 +43,13 @@ class Table(NamedTuple):
 
     @property
     def order(self) -> list[str]:
-        """What its rows lie in the order of, and are told apart by."""
+        """The columns that identify a row, and by which rows are stored in order."""
         return self.keys if self.without_rowid else ["rowid"]
 
     def selection(self, condition: str = "TRUE", order: str = "ASC", *, keyed: bool = False) -> str:
-        """Return the query for all columns of the rows of which `condition` is true, in order.
+        """Return the query for all columns of the rows for which `condition` is true, in order.
 
-        `keyed` it has those of `order` before them.
+        If `keyed`, the columns of the property `order` come first.
         """
         columns = [*(self.order if keyed else ()), *(column.name for column in self.columns)]
         by = ", ".join(f"{listed([key])} {order}" for key in self.order)
@@ -54,7 +57,7 @@ class Table(NamedTuple):
         return " ".join(("SELECT", listed(columns), *rows))
 
     def insertion(self) -> str:
-        """Return the statement that puts a row in, unless one with its key is there."""
+        """Return the statement that inserts a row, unless a row with its key exists."""
         names = listed(column.name for column in self.columns)
         values = ", ".join("?" * len(self.columns))
         parts = [
@@ -78,12 +81,12 @@ class Shape(NamedTuple):
 
 
 def listed(names: Iterable[str]) -> str:
-    """Return names of tables or columns as SQL has them."""
+    """Return names of tables or columns as an SQL list, each in quotation marks."""
     return ", ".join(f'"{name}"' for name in names)
 
 
 def tables(connection: sqlite3.Connection) -> dict[str, Table]:
-    """Return the tables by their names, in the order in which they were made."""
+    """Return the tables by name, in the order in which they were created."""
     return {
         name: Table(name, _columns(connection, name), "WITHOUT ROWID" in sql.upper())
         for name, sql in connection.execute(_OWN).fetchall()
@@ -91,7 +94,7 @@ def tables(connection: sqlite3.Connection) -> dict[str, Table]:
 
 
 def shape(connection: sqlite3.Connection) -> dict[str, Shape]:
-    """Return what two databases have in common that were made by the same schema."""
+    """Return the shapes of all tables by name. Databases of the same schema have equal shapes."""
     return {
         name: Shape(table, _foreign_keys(connection, name), _indexes(connection, name))
         for name, table in tables(connection).items()
@@ -99,18 +102,18 @@ def shape(connection: sqlite3.Connection) -> dict[str, Shape]:
 
 
 def shape_of(statements: str) -> dict[str, Shape]:
-    """Return the shape of an empty database that these statements make."""
+    """Return the shapes of the tables that these statements create."""
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.executescript(statements)
         return shape(connection)
 
 
 def extends(found: Mapping[str, Shape], known: Mapping[str, Shape]) -> bool:
-    """Tell whether a downloader that knows the tables `known` can work on those of `found`.
+    """Tell whether a downloader that knows the tables `known` can work on the tables `found`.
 
-    It can where these are the same but for what was added, and nothing that was added makes one of
-    its statements fail: columns may be left out, indexes allow what was allowed before, and rows
-    that others refer to can be removed.
+    It can if `found` only adds to `known`, and if no addition makes one of its statements fail:
+    added columns have defaults or may be NULL, added indexes are not unique, and added foreign keys
+    do not prevent the removal of a row.
     """
     added_keys = [
         key
@@ -119,7 +122,7 @@ def extends(found: Mapping[str, Shape], known: Mapping[str, Shape]) -> bool:
         if name not in known or key not in known[name].foreign_keys
     ]
     adds = all(name in found and _adds_to(found[name], known[name]) for name in known)
-    return adds and not any(_holds_back(key, known) for key in added_keys)
+    return adds and not any(_blocks(key, known) for key in added_keys)
 
 
 def _adds_to(found: Shape, known: Shape) -> bool:
@@ -134,8 +137,8 @@ def _adds_to(found: Shape, known: Shape) -> bool:
     )
 
 
-def _holds_back(foreign_key: tuple[Any, ...], known: Mapping[str, Shape]) -> bool:
-    """Tell whether a row of a known table cannot be removed, or named anew, because of it."""
+def _blocks(foreign_key: tuple[Any, ...], known: Mapping[str, Shape]) -> bool:
+    """Tell whether a foreign key prevents that a row of a known table is removed, or gets a key."""
     _, table, _, _, on_update, on_delete, _ = foreign_key
     return table in known and not _FOLLOW.issuperset((on_update, on_delete))
 

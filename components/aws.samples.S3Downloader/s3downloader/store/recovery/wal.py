@@ -1,7 +1,7 @@
-"""Tells a log that is damaged from one that a loss of power has torn.
+"""Distinguishes a damaged write-ahead log from one that a loss of power has torn.
 
-SQLite reads its log up to the first frame that is not valid, and says nothing of what follows. The
-format is that of https://sqlite.org/fileformat2.html, section 4.
+SQLite reads its log up to the first invalid frame, and does not report what follows. Source of the
+format: https://sqlite.org/fileformat2.html, section 4.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ __all__ = ["check_log"]
 
 _HEADER, _FRAME_HEADER, _PAGE = 32, 24, 4_096
 _WORDS = struct.Struct(">8I")
-_MAGIC = 0x377F0682  # the lowest bit tells the order of bytes in check sums
+_MAGIC = 0x377F0682  # the lowest bit is the byte order of the checksums
 
 
 def check_log(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise Damage where the log holds transactions that SQLite did not read.
+    """Raise Damage if the log contains transactions that SQLite did not read.
 
-    One that cannot be read had been recorded if another follows it. A loss of power leaves such a
-    one at the end, but for a few that were not durable yet: of those it may leave the last alone,
-    which cannot be told from damage.
+    An invalid transaction had been recorded if another one follows it. A loss of power leaves an
+    invalid transaction only at the end. There is one exception, which looks like damage: of the
+    last transactions, if they were not durable yet, the disk may have kept only the last.
     """
     if not path.exists():
         return
@@ -36,7 +36,7 @@ def check_log(connection: sqlite3.Connection, path: Path) -> None:
         if len(header) == _HEADER and not _is_sound(header):
             raise Damage("the header of the log is damaged", last_changes=True)
         _, read, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if _goes_on(file, header[16:24], read):
+        if _has_unread_transactions(file, header[16:24], read):
             raise Damage("the log is damaged, or a loss of power tore it", last_changes=True)
 
 
@@ -51,8 +51,11 @@ def _is_sound(header: bytes) -> bool:
     return magic & ~1 == _MAGIC and page == _PAGE and (one, other) == (first, second)
 
 
-def _goes_on(file: BinaryIO, salts: bytes, read: int) -> bool:
-    """Tell whether a frame of these salts follows a transaction that ends beyond `read` frames."""
+def _has_unread_transactions(file: BinaryIO, salts: bytes, read: int) -> bool:
+    """Tell whether a transaction ends after the first `read` frames, and another frame follows it.
+
+    Only frames with these salts count: others are left from an earlier use of the log.
+    """
     ended = False
     while True:
         file.seek(_HEADER + read * (_FRAME_HEADER + _PAGE))
@@ -61,5 +64,7 @@ def _goes_on(file: BinaryIO, salts: bytes, read: int) -> bool:
             return False
         if ended:
             return True
-        ended = frame[4:8] != bytes(4)  # only the last frame of a transaction tells the size
+        ended = frame[4:8] != bytes(
+            4
+        )  # the size of the database: set in a transaction's last frame
         read += 1
