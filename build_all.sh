@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds all components into their greengrass-build folders, with gdk where it is installed, and
-# with --images the container images too. ./build_all.sh --help has the options.
+# Builds all components into their folders greengrass-build, with gdk if it is installed. With
+# --images it also builds the container images. ./build_all.sh --help lists the options.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds all components and publishes those that have changed, with gdk where it is installed, and
-# with --images the container images too. ./publish_all.sh --help has the options; those of
-# build_all.sh are taken too.
+# Builds all components and publishes those that have changed, with gdk if it is installed. With
+# --images it also publishes the container images. ./publish_all.sh --help lists the options; it
+# also accepts those of build_all.sh.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks NAME`: run one benchmark and print its Markdown."""
+"""Runs a benchmark and prints its results as Markdown: `python -m benchmarks NAME`."""
 
 from __future__ import annotations
 
@@ -42,34 +42,34 @@ BENCHMARKS = {
     )
 }
 LIMIT = 7_200.0
-"""Seconds after which a benchmark is given up."""
+"""The seconds after which a benchmark is stopped."""
 
 
 async def run(name: str, rounds: int, directory: Path, **options: Any) -> None:
-    """Run a benchmark in `directory` and print what it measured."""
+    """Run a benchmark in `directory`, and print its results."""
     print(facts.describe(directory), end="\n\n", flush=True)
     async with timeout(LIMIT):
         print(await BENCHMARKS[name].run(directory, rounds, **options))
 
 
 def main() -> None:
-    """Parse the command line and run what it names."""
+    """Parse the command line and run the benchmark that it names."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measures the downloader against servers on this machine.",
-        epilog="python -m benchmarks NAME --help tells the options of each.",
+        description="Measures the downloader with servers on this machine.",
+        epilog="python -m benchmarks NAME --help shows the options of a benchmark.",
     )
     names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
     for name, benchmark in BENCHMARKS.items():
         command = names.add_parser(name, help=benchmark.__doc__, description=benchmark.__doc__)
         command.add_argument(
-            "--rounds", type=int, default=benchmark.ROUNDS, help="how often (%(default)s)"
+            "--rounds", type=int, default=benchmark.ROUNDS, help="number of rounds (%(default)s)"
         )
         command.add_argument(
             "--directory",
             type=Path,
             default=Path(tempfile.gettempdir()),
-            help="where to work: on the disk that is to be measured, with 15 GiB free",
+            help="a directory on the disk to be measured, with 15 GiB free (%(default)s)",
         )
         if hasattr(benchmark, "add_options"):
             benchmark.add_options(command)

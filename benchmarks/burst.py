@@ -1,4 +1,4 @@
-"""A thousand commands at once, each answered once."""
+"""Measures how long 1,000 commands sent at once take to be answered."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _COMMANDS = 1_000
 
 
 class _Burst(NamedTuple):
-    """Seconds until the broker had all commands, and until the last answer was heard."""
+    """Seconds until the broker had all commands, and until the last response arrived."""
 
     published: float
     answered: float
 
 
 async def run(directory: Path, rounds: int) -> str:
-    """Send bursts, in both modes in turn."""
-    logging.getLogger("mqtt").setLevel(logging.ERROR)  # it warns of publishes that wait
+    """Send one burst per round in each mode."""
+    logging.getLogger("mqtt").setLevel(logging.ERROR)  # it warns about pending publishes
     async with (
         ObjectServer(directory / "s3") as server,
         stages(directory, server) as scenes,
@@ -39,7 +39,7 @@ async def run(directory: Path, rounds: int) -> str:
         for number in range(rounds):
             for mode, scene in scenes.items():
                 bursts[mode].append(await _burst(scene.operator, f"round-{number}"))
-    head = [f"{_COMMANDS:,} commands, median of {rounds}", "all published", "last answer", "rate"]
+    head = [f"{_COMMANDS:,} commands, median of {rounds}", "all published", "last response", "rate"]
     return table(head, [_row(mode, measured) for mode, measured in bursts.items()])
 
 
@@ -70,5 +70,5 @@ async def _burst(operator: Operator, name: str) -> _Burst:
         for received in operator.received
         if received.topic == "responses"
     ]
-    assert sorted(ids) == sorted([*expected, f"{name}-last"]), "an answer came twice"
+    assert sorted(ids) == sorted([*expected, f"{name}-last"]), "a command had two responses"
     return _Burst(published, answered)

@@ -1,4 +1,4 @@
-"""What contenders used for the same work, against each other and against the goals."""
+"""Compares what contenders used for the same downloads, with each other and with the goals."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _CPU_PEER = "s5cmd"
 _MOST_TIME, _MOST_CPU, _MOST_MEMORY = 1.00, 1.10, 128 << 20
 
 Costs = Mapping[str, Sequence["Cost"]]
-"""Those of each round, by the name of the contender."""
+"""The costs of all rounds, by the name of the contender."""
 
 
 class Cost(NamedTuple):
-    """What one download took: seconds, seconds of CPU, and the most bytes of memory at a time.
+    """The cost of one download: seconds, seconds of CPU time, and peak memory in bytes.
 
-    CPU and memory are those of all processes of the contender together.
+    CPU time and memory are those of all processes of the contender together.
     """
 
     seconds: float
@@ -31,21 +31,21 @@ class Cost(NamedTuple):
 
 
 def compare(costs: Costs) -> str:
-    """Return a table of medians; the daemon's ratios are the medians of those of all rounds."""
+    """Return a table of medians. A ratio is the median of the ratios of all rounds."""
     rounds = len(next(iter(costs.values())))
     head = [
         f"medians of {rounds} rounds",
         "wall time",
         "CPU time",
         "peak memory",
-        "daemon's wall time against it",
-        "daemon's CPU time against it",
+        "wall time ratio",
+        "CPU time ratio",
     ]
     return table(head, [_row(name, costs) for name in costs])
 
 
 def goals(costs: Costs) -> list[str]:
-    """Return a line for each goal: what was aimed at, what was measured, whether it was reached."""
+    """Return a line for each goal: the goal, the measured figure, and whether it was reached."""
     if DAEMON not in costs:
         return []
     lines = [_memory_goal(costs[DAEMON])]
@@ -89,7 +89,7 @@ def _row(name: str, costs: Costs) -> list[str]:
 
 
 def _ratio(figure: Callable[[Cost], float], costs: Costs, name: str) -> float:
-    """Return the median of the rounds' ratios of the daemon's figure to that of `name`."""
+    """Return the median over all rounds of the daemon's figure divided by that of `name`."""
     rounds = zip(costs[DAEMON], costs[name], strict=True)
     return statistics.median(figure(ours) / figure(theirs) for ours, theirs in rounds)
 

@@ -1,4 +1,4 @@
-"""Other downloaders: the command that each is started with, for the same work."""
+"""The other downloaders, and the command line of each for the same download."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ from .loads import Load
 
 __all__ = ["PEERS", "Peer", "Work", "version"]
 
-_ARIA2_CONNECTIONS = 16  # the most that it opens to one server
+_ARIA2_CONNECTIONS = 16  # the maximum that aria2 opens to one server
 
 
 class Work(NamedTuple):
-    """A load to be downloaded from `server` into `place`; `scratch` is a directory for the rest."""
+    """A load to be downloaded from `server` into the directory `target`.
+
+    `scratch` is a directory for other files.
+    """
 
     server: ObjectServer
     load: Load
-    place: Path
+    target: Path
     scratch: Path
 
     @property
@@ -34,7 +37,7 @@ class Work(NamedTuple):
 
     @property
     def environment(self) -> dict[str, str]:
-        """What the programs find the server by; nothing of whoever starts them counts."""
+        """The environment of the programs: the server's endpoint and keys, and no user settings."""
         return {
             **self.server.environment,
             "PATH": os.environ.get("PATH", os.defpath),
@@ -49,9 +52,9 @@ class Work(NamedTuple):
 
 
 class Peer(NamedTuple):
-    """The command for some work, and the one that tells its version.
+    """A downloader: functions that return its command line for a download and for its version.
 
-    Both raise FileNotFoundError, with a hint, where the program is missing.
+    Both raise FileNotFoundError, with a hint, if the program is not installed.
     """
 
     download: Callable[[Work], list[str]]
@@ -59,7 +62,7 @@ class Peer(NamedTuple):
 
 
 async def version(peer: Peer) -> str:
-    """Return what a program says of its version."""
+    """Return the first line that the program prints about its version."""
     process = await asyncio.create_subprocess_exec(*peer.version(), stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     return output.decode().partition("\n")[0]
@@ -76,27 +79,35 @@ def _aria2c() -> str:
 def _s5cmd(work: Work) -> list[str]:
     source = f"s3://{work.server.bucket}/{work.load.pattern}"
     endpoint = f"--endpoint-url={work.server.endpoint}"
-    return [str(packaged_binary()), endpoint, "cp", source, f"{work.place}/"]
+    return [str(packaged_binary()), endpoint, "cp", source, f"{work.target}/"]
 
 
 def _aws(work: Work) -> list[str]:
     several = ["--recursive"] if work.load.key.endswith("/") else []
-    return [_program("aws"), "s3", "cp", "--only-show-errors", *several, work.url, f"{work.place}/"]
+    return [
+        _program("aws"),
+        "s3",
+        "cp",
+        "--only-show-errors",
+        *several,
+        work.url,
+        f"{work.target}/",
+    ]
 
 
 def _boto3(work: Work) -> list[str]:
     script = Path(__file__).with_name("transfer_manager.py")
-    arguments = [work.server.bucket, work.load.key, str(work.place)]
+    arguments = [work.server.bucket, work.load.key, str(work.target)]
     return [sys.executable, str(script), *arguments]
 
 
 def _rclone(work: Work) -> list[str]:
     source = f":s3:{work.server.bucket}/{work.load.key}"
-    return [_program("rclone"), "copy", "--config=", source, str(work.place)]
+    return [_program("rclone"), "copy", "--config=", source, str(work.target)]
 
 
 def _aria2(work: Work) -> list[str]:
-    """Return aria2's command. Left to itself it would use a single connection for a file."""
+    """Return the command line of aria2. By default it would use one connection per file."""
     program = _aria2c()
     urls = work.scratch / "urls"
     urls.write_text("".join(f"{url}\n out={name}\n" for url, name in _presigned(work)))
@@ -108,13 +119,13 @@ def _aria2(work: Work) -> list[str]:
         f"--max-concurrent-downloads={_ARIA2_CONNECTIONS}",
         f"--max-connection-per-server={_ARIA2_CONNECTIONS}",
         f"--split={_ARIA2_CONNECTIONS}",
-        f"--dir={work.place}",
+        f"--dir={work.target}",
         f"--input-file={urls}",
     ]
 
 
 def _presigned(work: Work) -> list[tuple[str, str]]:
-    """Return an address for each object that needs no credentials, and its file's name."""
+    """Return a presigned URL and the file name of each object."""
     sign, bucket = work.server.client().generate_presigned_url, work.server.bucket
     return [
         (sign("get_object", {"Bucket": bucket, "Key": key}), Path(key).name)

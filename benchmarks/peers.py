@@ -1,4 +1,4 @@
-"""The daemon beside s5cmd, AWS CLI, boto3's transfer manager, rclone and aria2."""
+"""Compares the daemon with s5cmd, AWS CLI, boto3's transfer manager, rclone and aria2."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _Contender = Callable[[Stage, Work], Awaitable[Cost]]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Let parts of the comparison be chosen."""
+    """Add the options that choose parts of the comparison."""
     contenders = [DAEMON, *PEERS]
     parser.add_argument(
         "--only", nargs="+", choices=contenders, default=contenders, help="contenders to compare"
@@ -49,31 +49,31 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 async def run(
     directory: Path, rounds: int, *, only: Sequence[str], loads: Sequence[str], engine: str
 ) -> str:
-    """Let the contenders take turns, load by load, each round in another order."""
-    contenders, notes = await _present(only, engine)
-    print("\n".join(notes), flush=True)
+    """Let all contenders download each load in each round, in changing order."""
+    contenders, lines = await _installed(only, engine)
+    print("\n".join(lines), flush=True)
     for load in _LOADS:
         if load.name in loads:
-            place = directory / load.name
-            print(f"\n{await _compare(load, place, rounds, contenders)}", flush=True)
-            shutil.rmtree(place)
+            folder = directory / load.name
+            print(f"\n{await _compare(load, folder, rounds, contenders)}", flush=True)
+            shutil.rmtree(folder)
     return ""
 
 
-async def _present(only: Sequence[str], engine: str) -> tuple[dict[str, _Contender], list[str]]:
-    """Return those contenders that are installed; and a line for each peer, with its version."""
+async def _installed(only: Sequence[str], engine: str) -> tuple[dict[str, _Contender], list[str]]:
+    """Return the contenders that are installed, and a line for each peer with its version."""
     contenders: dict[str, _Contender] = {}
-    notes = []
+    lines = []
     if DAEMON in only:
         contenders[DAEMON] = partial(_daemon, engine)
     for name, peer in PEERS.items():
         if name in only:
             try:
-                notes.append(f"- {name}: {await version(peer)}")
+                lines.append(f"- {name}: {await version(peer)}")
                 contenders[name] = partial(_peer, peer)
             except FileNotFoundError as error:
-                notes.append(f"- without {name}: {error}")
-    return contenders, notes
+                lines.append(f"- without {name}: {error}")
+    return contenders, lines
 
 
 async def _compare(
@@ -94,33 +94,34 @@ async def _take_turns(
     rounds: int,
     digests: list[str],
 ) -> dict[str, list[Cost]]:
-    """Return what each used in each round but the first, which warms the server up.
+    """Return the costs of each contender in all rounds but the first.
 
-    In that one the files' digests are compared, in the others their sizes.
+    The first round warms up the server, and compares the digests of the files. The other rounds
+    compare their sizes.
     """
     costs: dict[str, list[Cost]] = {name: [] for name in contenders}
     names = list(contenders)
     for number in range(rounds + 1):
         for name in names:
-            place = work.place / f"{number}-{name}"
+            target = work.target / f"{number}-{name}"
             await asyncio.to_thread(os.sync)
-            cost = await contenders[name](scene, work._replace(place=place))
-            work.load.check_sizes(place)
+            cost = await contenders[name](scene, work._replace(target=target))
+            work.load.check_sizes(target)
             if number:
                 costs[name].append(cost)
             else:
-                await asyncio.to_thread(work.load.check_digests, place, digests)
-            work.load.empty(place)
+                await asyncio.to_thread(work.load.check_digests, target, digests)
+            work.load.empty(target)
         names.append(names.pop(0))
     return costs
 
 
 async def _daemon(engine: str, scene: Stage, work: Work) -> Cost:
-    """Measure from the publication of the command to the arrival of the event."""
+    """Measure from the publishing of the command to the arrival of the event."""
     async with watched(scene.device.pid) as tree:
         before = tree.cpu_seconds()
         start = time.perf_counter()
-        await download(scene.operator, work.load.key, work.place, work.place.name, engine=engine)
+        await download(scene.operator, work.load.key, work.target, work.target.name, engine=engine)
         seconds = time.perf_counter() - start
         return Cost(seconds, tree.cpu_seconds() - before, tree.peak)
 
@@ -147,6 +148,6 @@ async def _peer(peer: Peer, _: Stage, work: Work) -> Cost:
 
 
 def _cpu_of_ended_children() -> float:
-    """Return the seconds of all that were waited for, and of what these had waited for."""
+    """Return the CPU seconds of all descendants that have ended and were waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

@@ -1,4 +1,4 @@
-"""Memory and time that the plan of a prefix of 100,000 keys takes."""
+"""Measures the memory and the time for the plan of a prefix of 100,000 keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _KEYS = 100_000
 
 
 class _Plan(NamedTuple):
-    """Seconds until the first byte was about to move; bytes before, and at most until then."""
+    """The seconds from the command to the start of the fetch, and the RSS in bytes.
+
+    `rss_before` is that before the command, `rss_peak` the highest until the fetch started.
+    """
 
     seconds: float
     rss_before: int
@@ -28,7 +31,7 @@ class _Plan(NamedTuple):
 
 
 async def run(directory: Path, rounds: int) -> str:
-    """Have the prefix planned, in both modes in turn; cancel once bytes begin to move."""
+    """Start a download of the prefix in each mode, and cancel it when the fetch starts."""
     async with (
         ObjectServer(directory / "s3") as server,
         stages(directory, server) as scenes,
@@ -38,8 +41,8 @@ async def run(directory: Path, rounds: int) -> str:
         plans: dict[str, list[_Plan]] = {mode: [] for mode in scenes}
         for number in range(rounds):
             for mode, scene in scenes.items():
-                place = directory / mode / "models" / "many"
-                plans[mode].append(await _plan(scene, place, f"plan-{number}"))
+                target = directory / mode / "models" / "many"
+                plans[mode].append(await _plan(scene, target, f"plan-{number}"))
     head = [f"{_KEYS:,} keys", "command to the first byte", "RSS before", "peak RSS"]
     return table(head, [_row(mode, measured) for mode, measured in plans.items()])
 
@@ -50,13 +53,13 @@ def _row(mode: str, plans: list[_Plan]) -> list[str]:
     return [mode, f"{seconds:.1f} s", *(f"{size / 2**20:.0f} MiB" for size in sizes)]
 
 
-async def _plan(scene: Stage, place: Path, download_id: str) -> _Plan:
+async def _plan(scene: Stage, target: Path, download_id: str) -> _Plan:
     operator, pid = scene.operator, scene.device.pid
     before = memory(pid).rss
     restart_peak(pid)
     start = time.perf_counter()
     await operator.send(
-        "download", bucket="models", key="many/", destination=str(place), download_id=download_id
+        "download", bucket="models", key="many/", destination=str(target), download_id=download_id
     )
     await operator.event("download_started", download_id, within=300)
     plan = _Plan(time.perf_counter() - start, before, peak_rss(pid))

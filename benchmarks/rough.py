@@ -1,4 +1,4 @@
-"""What arrives over a slow link with a delay, whose connections are reset at random."""
+"""Measures how much arrives over a slow link with a delay and random connection resets."""
 
 from __future__ import annotations
 
@@ -14,29 +14,35 @@ from sandbox.servers import ObjectServer
 from .figures import table
 from .stage import begin, stage
 
-__all__ = ["ROUNDS", "Arrival", "Road", "add_options", "run"]
+__all__ = ["ROUNDS", "Arrival", "LinkQuality", "add_options", "run"]
 
 ROUNDS = 1
 _GOAL = 0.95
 _KEY = "model.bin"
 
 
-class Road(NamedTuple):
-    """A link: bits a second, seconds of delay in each direction, and mean seconds to a reset."""
+class LinkQuality(NamedTuple):
+    """The quality of a link.
+
+    `bits` is the rate in bits per second, `delay` the seconds in each direction, `resets` the mean
+    seconds between two resets.
+    """
 
     bits: float
     delay: float
     resets: float
 
-    def allows(self, seconds: float) -> float:
-        """Return the bytes that can pass in that time."""
+    def capacity(self, seconds: float) -> float:
+        """Return the bytes that the link can carry in that time."""
         return self.bits / 8 * seconds
 
 
 class Arrival(NamedTuple):
-    """What a drive brought: bytes of the object, as the daemon tells, and all over the link.
+    """The result of a round.
 
-    `status` is the download's at the end; `connections` is how many were opened for it.
+    `status` is that of the download at the end, `payload` the bytes of the object that the daemon
+    reports as done, `bytes_down` all bytes that the link carried down, and `connections` the number
+    of connections that were opened.
     """
 
     status: str
@@ -46,8 +52,8 @@ class Arrival(NamedTuple):
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Let the link and the time be chosen."""
-    parser.add_argument("--seconds", type=float, default=300, help="how long (%(default)s)")
+    """Add the options for the link and the time."""
+    parser.add_argument("--seconds", type=float, default=300, help="time per round (%(default)s)")
     parser.add_argument("--mbit", type=float, default=20, help="Mbit/s of the link (%(default)s)")
     parser.add_argument(
         "--delay",
@@ -61,7 +67,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=20,
         help="mean seconds from one reset of a connection to the next (%(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the resets (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="seed for the resets (%(default)s)")
     parser.add_argument("--engine", default="auto", help="the daemon's engine (%(default)s)")
 
 
@@ -76,39 +82,39 @@ async def run(
     seed: int,
     engine: str,
 ) -> str:
-    """Download for some time, then cancel; with other resets in each round."""
-    road = Road(mbit * 1e6, delay, resets)
+    """Download for some time, then cancel. The resets differ in each round."""
+    quality = LinkQuality(mbit * 1e6, delay, resets)
     rng = random.Random(seed)
-    size = round(1.3 * road.allows(seconds))
+    size = round(1.3 * quality.capacity(seconds))
     async with ObjectServer(directory / "s3") as server:
         await server.make(_KEY, size)
         arrivals = [
-            await _drive(server, directory / str(number), road, seconds, rng, engine)
+            await _measure(server, directory / str(number), quality, seconds, rng, engine)
             for number in range(rounds)
         ]
-    allowed = road.allows(seconds)
+    capacity = quality.capacity(seconds)
     head = [
-        f"{seconds:g} s at {mbit:g} Mbit/s, {2 * delay * 1e3:g} ms there and back",
+        f"{seconds:g} s at {mbit:g} Mbit/s, round trip {2 * delay * 1e3:g} ms",
         "status",
         "payload",
         "over the link",
         "connections",
-        "payload of what the link allows",
+        "payload / capacity of the link",
     ]
-    worst = min(arrival.payload for arrival in arrivals) / allowed
-    verdict = f"- at least {_GOAL:.0%} of what the link allows, {_mb(allowed)}: {worst:.1%}"
-    rows = [_row(f"round {number}", a, allowed) for number, a in enumerate(arrivals, 1)]
+    worst = min(arrival.payload for arrival in arrivals) / capacity
+    verdict = f"- at least {_GOAL:.0%} of the capacity of the link, {_mb(capacity)}: {worst:.1%}"
+    rows = [_row(f"round {number}", a, capacity) for number, a in enumerate(arrivals, 1)]
     return f"{table(head, rows)}\n\n{verdict}, {'reached' if worst >= _GOAL else 'missed'}"
 
 
-def _row(name: str, arrival: Arrival, allowed: float) -> list[str]:
+def _row(name: str, arrival: Arrival, capacity: float) -> list[str]:
     return [
         name,
         arrival.status,
         _mb(arrival.payload),
         _mb(arrival.bytes_down),
         str(arrival.connections),
-        f"{arrival.payload / allowed:.1%}",
+        f"{arrival.payload / capacity:.1%}",
     ]
 
 
@@ -116,21 +122,21 @@ def _mb(size: float) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-async def _drive(
+async def _measure(
     server: ObjectServer,
     directory: Path,
-    road: Road,
+    quality: LinkQuality,
     seconds: float,
     rng: random.Random,
     engine: str,
 ) -> Arrival:
-    """Return what arrives in the `seconds` after the command."""
+    """Return what arrives within `seconds` after the command."""
     destination = directory / "device" / "models"
     async with (
-        Link(server.port, rate=road.bits / 8, delay=road.delay) as link,
+        Link(server.port, rate=quality.bits / 8, delay=quality.delay) as link,
         stage(directory / "device", "mqtt", server, link.endpoint) as scene,
     ):
-        link.reset_every(road.resets, rng)
+        link.reset_every(quality.resets, rng)
         before, connected = link.bytes_down, link.connections_total
         await begin(scene.operator, _KEY, destination, "rough", engine=engine)
         await asyncio.sleep(seconds)

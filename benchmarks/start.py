@@ -1,4 +1,7 @@
-"""Time from the start of the process until it has subscribed and told its first status."""
+"""Measures the time from the start of the process to its first status.
+
+It has then subscribed to its commands.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ from .stage import stages
 __all__ = ["ROUNDS", "run"]
 
 ROUNDS = 10
-"""One round more comes first, to warm up."""
+"""An additional first round, to warm up, does not count."""
 
 
 async def run(directory: Path, rounds: int) -> str:
-    """Stop and start the daemon, in both modes in turn."""
+    """Stop and start the daemon once per round in each mode."""
     seconds: dict[str, list[float]] = {}
     async with (
         ObjectServer(directory / "s3") as server,

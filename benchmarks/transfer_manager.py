@@ -1,7 +1,7 @@
-"""`transfer_manager.py BUCKET KEY DIRECTORY`: a download with boto3's transfer manager.
+"""Downloads with boto3's transfer manager: `transfer_manager.py BUCKET KEY DIRECTORY`.
 
-A KEY that ends in `/` is a prefix. Endpoint and credentials come from the environment, and all
-else is as boto3 has it by itself.
+A KEY that ends with `/` is a prefix. Endpoint and credentials come from the environment. All other
+settings are the defaults of boto3.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from boto3.s3.transfer import TransferConfig, create_transfer_manager
 
 
 def main(bucket: str, key: str, directory: Path) -> None:
-    """Download the object, or all below the prefix, into `directory`."""
+    """Download the object, or all objects with the prefix, into `directory`."""
     client = boto3.session.Session().client("s3")
     keys = [key]
     if key.endswith("/"):

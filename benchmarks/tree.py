@@ -1,4 +1,4 @@
-"""What a process and all that descend from it use together."""
+"""Measures the memory and the CPU time of a process and its descendants together."""
 
 from __future__ import annotations
 
@@ -18,11 +18,10 @@ _INTERVAL = 0.02
 
 
 class Tree:
-    """The process `root` and its descendants, as they come and go.
+    """The process `root` and its present descendants.
 
-    `peak` is the most memory that all of them together had in any sample. What all have resident
-    is looked at each time; the proportional share, which the kernel has to walk their pages for,
-    only when that has risen.
+    `peak` is the highest memory of all of them together in any sample. Each sample reads the RSS.
+    It reads the PSS only if the RSS has a new maximum, because the kernel needs long to count it.
     """
 
     def __init__(self, root: int) -> None:
@@ -32,7 +31,7 @@ class Tree:
         self._parents: dict[int, int] = {}
 
     def members(self) -> list[int]:
-        """Return the ids of those that run now; the root is the first."""
+        """Return the IDs of the processes that run now, with the root first."""
         with os.scandir("/proc") as entries:
             running = {int(entry.name) for entry in entries if entry.name.isdigit()}
         for gone in self._parents.keys() - running:
@@ -43,7 +42,7 @@ class Tree:
         return [pid for pid in sorted(self._parents, key=self._order) if self._belongs(pid)]
 
     def sample(self) -> None:
-        """Look at the memory that all have now."""
+        """Measure the present memory, and update `peak`."""
         members = self.members()
         resident = sum(map(_rss, members))
         if resident > self._highest:
@@ -53,7 +52,7 @@ class Tree:
             self.peak = Memory(*map(max, self.peak, now))
 
     def cpu_seconds(self) -> float:
-        """Return the CPU time of all so far, with that of descendants that were waited for."""
+        """Return the CPU time of all so far, including descendants that were waited for."""
         total = 0.0
         for pid in self.members():
             with suppress(FileNotFoundError, ProcessLookupError):
@@ -73,7 +72,7 @@ class Tree:
 
 @asynccontextmanager
 async def watched(root: int) -> AsyncIterator[Tree]:
-    """Sample the memory of a tree of processes all the while, about every 20 ms."""
+    """Sample the memory of a tree of processes every 20 ms for the duration of the context."""
     tree = Tree(root)
     sampling = asyncio.create_task(_sample(tree))
     try:
@@ -100,7 +99,7 @@ def _rss(pid: int) -> int:
 
 
 def _memory(pid: int) -> Memory:
-    """Return the memory of a process, none if it has ended."""
+    """Return the memory of a process; 0 if it has ended."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return memory(pid)
     return Memory(0, 0)

@@ -1,4 +1,4 @@
-"""What the verification of checksums adds to the time of a download."""
+"""Measures how much time the verification of checksums adds to a download."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ _LOADS = (
 
 
 class Pair(NamedTuple):
-    """Seconds of two downloads in turn, and the files whose checksum the first compared."""
+    """The seconds of a download with verification and of one without.
+
+    `files` is the number of files whose checksums the first one compared.
+    """
 
     verified: float
     unverified: float
@@ -40,22 +43,20 @@ class Pair(NamedTuple):
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Let the loads be chosen."""
+    """Add the options that choose the loads and the engine."""
     names = [load.name for load in _LOADS]
-    parser.add_argument(
-        "--loads", nargs="+", choices=names, default=names, help="what is downloaded"
-    )
+    parser.add_argument("--loads", nargs="+", choices=names, default=names, help="what to download")
     parser.add_argument("--engine", default="auto", help="the daemon's engine (%(default)s)")
 
 
 async def run(directory: Path, rounds: int, *, loads: list[str], engine: str) -> str:
-    """Download with `verify` and without in turn, from a store that tells CRC64NVMEs."""
+    """Download with and without `verify` in turn; the object store has CRC64NVME checksums."""
     pairs = {}
     for load in _LOADS:
         if load.name in loads:
-            place = directory / load.name
-            pairs[load] = await _compare(load, place, rounds, engine)
-            shutil.rmtree(place)
+            folder = directory / load.name
+            pairs[load] = await _compare(load, folder, rounds, engine)
+            shutil.rmtree(folder)
     head = [
         f"medians of {rounds} rounds",
         "`verify: true`",
@@ -79,7 +80,7 @@ def _row(load: Load, pairs: list[Pair]) -> list[str]:
 
 
 def _verdict(load: Load, pairs: list[Pair]) -> str:
-    """Return whether the goal is reached; without verification there is nothing to compare."""
+    """Return a line on the goal. It is missed if not all files were verified."""
     ratio = statistics.median(pair.ratio for pair in pairs)
     what = f"- {load.title}: at most {_GOAL} times as long with verification: "
     if min(pair.files for pair in pairs) < len(load.sizes):
@@ -88,30 +89,30 @@ def _verdict(load: Load, pairs: list[Pair]) -> str:
 
 
 async def _compare(load: Load, directory: Path, rounds: int, engine: str) -> list[Pair]:
-    """Return what each round took but the first, which warms the server up."""
+    """Return the times of all rounds but the first, which warms up the server."""
     async with ObjectServer(directory / "s3") as server:
         await load.upload(server)
         async with stage(directory / "device", "mqtt", server) as scene:
-            places = directory / "device" / "models"
+            models = directory / "device" / "models"
             pairs = []
             for number in range(rounds + 1):
                 taken = {}
                 for verify in (True, False) if number % 2 else (False, True):
-                    place = places / f"{number}-{verify}"
-                    taken[verify] = await _download(scene, load, place, verify, engine)
+                    target = models / f"{number}-{verify}"
+                    taken[verify] = await _download(scene, load, target, verify, engine)
                 pairs.append(Pair(taken[True][0], taken[False][0], taken[True][1]))
     return pairs[1:]
 
 
 async def _download(
-    scene: Stage, load: Load, place: Path, verify: bool, engine: str
+    scene: Stage, load: Load, target: Path, verify: bool, engine: str
 ) -> tuple[float, int]:
-    """Return the seconds that a download takes, and the files whose checksums were compared."""
+    """Return the seconds of a download, and the number of files whose checksums it compared."""
     await asyncio.to_thread(os.sync)
     start = time.perf_counter()
     options = {"verify": verify, "engine": engine}
-    completed = await download(scene.operator, load.key, place, place.name, **options)
+    completed = await download(scene.operator, load.key, target, target.name, **options)
     seconds = time.perf_counter() - start
-    load.check_sizes(place)
-    load.empty(place)
+    load.check_sizes(target)
+    load.empty(target)
     return seconds, int(completed["checksums_verified"])

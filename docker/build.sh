@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the image: for this machine into the local engine, or for amd64 and arm64 into a registry.
+# Builds the image for this machine; or builds it for amd64 and arm64, and pushes it to a registry.
 #
 #   docker/build.sh                     s3downloader:VERSION-DIGEST and s3downloader:latest
-#   docker/build.sh --push REGISTRY     both platforms, pushed to REGISTRY/s3downloader
+#   docker/build.sh --push REGISTRY     the same in REGISTRY, for both platforms
 #
-# IMAGE_NAME names it otherwise; PYTHON_IMAGE gives another base, best one pinned by its digest.
+# IMAGE_NAME sets another name. PYTHON_IMAGE sets another base image; pin it by its digest.
 set -euo pipefail
 # shellcheck source=docker/image.sh
 source "$(dirname "${BASH_SOURCE[0]}")/image.sh"
@@ -23,12 +23,12 @@ case ${1:-} in
     name=$2/$image
     ;;
 *)
-    echo "build: there is no option $1; see the head of docker/build.sh" >&2
+    echo "build: there is no option $1; see the first lines of docker/build.sh" >&2
     exit 2
     ;;
 esac
 command -v docker >/dev/null || {
-    echo "build: docker is not installed" >&2
+    echo "build: docker is not installed; install it with buildx" >&2
     exit 1
 }
 [ -z "${PYTHON_IMAGE:-}" ] || where+=(--build-arg "PYTHON_IMAGE=$PYTHON_IMAGE")

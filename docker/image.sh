@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the image is called, and its tag: the version, and the digest of what goes into it. Sourced
-# by build.sh and publish.sh.
+# Sets the name and the tag of the image; sourced by build.sh and publish.sh. The tag is the version
+# and the start of a digest of the image's files.
 set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 context=$repository/components/aws.samples.S3Downloader

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds the image for amd64 and arm64 and publishes it to Amazon ECR, unless it is there already.
+# Builds the image for amd64 and arm64 and publishes it to Amazon ECR, unless it is already there.
 #
 #   docker/publish.sh [--dry-run]
 #
-# Account and region are those of the AWS CLI; the repository is made where it does not exist.
+# Account and region are those of the AWS CLI. The repository is created if it does not exist.
 set -euo pipefail
 # shellcheck source=docker/image.sh
 source "$(dirname "${BASH_SOURCE[0]}")/image.sh"
@@ -13,20 +13,20 @@ case ${1:-} in
 '') ;;
 --dry-run) dry_run=yes ;;
 *)
-    echo "publish: there is no option $1; there is --dry-run" >&2
+    echo "publish: there is no option $1; the only one is --dry-run" >&2
     exit 2
     ;;
 esac
 for program in aws docker; do
     command -v "$program" >/dev/null || {
-        echo "publish: $program is not installed" >&2
+        echo "publish: $program is not installed; install it" >&2
         exit 1
     }
 done
 
 region=${AWS_REGION:-$(aws configure get region || true)}
 [ -n "$region" ] || {
-    echo "publish: no region is known; set AWS_REGION" >&2
+    echo "publish: no region is configured; set AWS_REGION" >&2
     exit 1
 }
 account=$(aws sts get-caller-identity --query Account --output text)

@@ -1,4 +1,4 @@
-"""A device that runs the component, by the nucleus and its recipe or over MQTT alone."""
+"""Runs the component as a device does: by its recipe under the nucleus, or over MQTT alone."""
 
 from __future__ import annotations
 
@@ -35,15 +35,21 @@ SOURCE = Path(__file__).parent.parent / "components" / COMPONENT
 
 
 def unpack(built: Path, directory: Path) -> Path:
-    """Unpack what lies in the folder greengrass-build, as the nucleus does; return where."""
+    """Unpack the artifact in the folder `built` (greengrass-build) as the nucleus does.
+
+    Returns `directory`, in which the folder main-artifact has the files.
+    """
     [artifact] = built.glob("artifacts/*/*/main-artifact.zip")
-    with zipfile.ZipFile(artifact) as archive:  # which forgets modes, as the nucleus does
+    with zipfile.ZipFile(artifact) as archive:  # like the nucleus, it does not set file modes
         archive.extractall(directory / artifact.stem)
     return directory
 
 
 def component_recipe(source: Path = SOURCE, component: str = COMPONENT) -> Recipe:
-    """A component's own recipe, with its run step alone: the sandbox has installed already."""
+    """Return the recipe of the component in `source`, without its install step.
+
+    The sandbox has already installed what the component needs.
+    """
     recipe = dataclasses.replace(Recipe.load(source / "recipe.yaml"), component=component)
     for manifest in recipe.manifests:
         del manifest["Lifecycle"]["install"]
@@ -51,7 +57,10 @@ def component_recipe(source: Path = SOURCE, component: str = COMPONENT) -> Recip
 
 
 class Device:
-    """The daemon as a process; `directory` holds its state, its log and its downloads."""
+    """A daemon process; `directory` has its state, its log and its downloads.
+
+    An async context manager around `start` and `stop`.
+    """
 
     def __init__(self, directory: Path, thing_name: str, environment: Mapping[str, str]) -> None:
         self.directory = directory
@@ -62,7 +71,7 @@ class Device:
         self._running: RunningComponent | None = None
 
     async def start(self) -> None:
-        """Start the daemon; returns at once."""
+        """Start the daemon. Does not wait until it has subscribed."""
         self._running = await self._launch()
 
     async def _launch(self) -> RunningComponent:
@@ -80,17 +89,20 @@ class Device:
 
     @property
     def log(self) -> str:
-        """What the daemon has logged so far."""
+        """The daemon's log so far."""
         assert self._running is not None
         return self._running.log.read_text(errors="replace")
 
     async def wait(self) -> int:
-        """Wait for the daemon to end by itself and return its exit status."""
+        """Wait until the daemon ends by itself, and return its exit status."""
         assert self._running is not None
         return await self._running.wait()
 
     async def terminate(self, *, within: float = 30.0) -> int:
-        """Send SIGTERM and return the exit status."""
+        """Send SIGTERM and return the exit status.
+
+        Raises TimeoutError if the daemon has not ended `within` seconds.
+        """
         os.killpg(self.pid, signal.SIGTERM)
         async with timeout(within):
             status = await self.wait()
@@ -98,13 +110,13 @@ class Device:
         return status
 
     async def kill(self) -> None:
-        """kill -9 of the daemon alone: what it started has to notice by itself."""
+        """Send SIGKILL to the daemon alone; its child processes must end by themselves."""
         os.kill(self.pid, signal.SIGKILL)
         await self.wait()
         await self.stop()
 
     async def stop(self) -> None:
-        """End it, however it stands."""
+        """End the daemon and its child processes, if they run."""
         if self._running is not None:
             await self._running.stop()
 
@@ -122,7 +134,11 @@ class Device:
 
 
 class MqttDevice(Device):
-    """The daemon of the component in `folder`, without Greengrass, configured by a file."""
+    """The daemon of the component in `folder`, without Greengrass.
+
+    It connects to the broker on 127.0.0.1:`broker_port`. `configuration` is written to the file
+    that is given to it with --config.
+    """
 
     def __init__(
         self,
@@ -136,9 +152,9 @@ class MqttDevice(Device):
     ) -> None:
         super().__init__(directory, thing_name, environment)
         self.wrapper: list[str] = []
-        """A command that runs the daemon's, which is appended to it."""
+        """Words before the daemon's command line, such as `strace -f`."""
         self.folder = folder
-        """The folder with the component that the next start runs."""
+        """The folder of the component that the next start runs."""
         self._broker_port = broker_port
         self._configuration = configuration
 
@@ -161,7 +177,11 @@ class MqttDevice(Device):
 
 
 class GreengrassDevice(Device):
-    """The daemon as a component of the local nucleus, started as its recipe says."""
+    """The daemon as a component of the local nucleus, started by the run step of its recipe.
+
+    It uses the Python environment of this process. `configuration` is merged over the default
+    configuration of the recipe.
+    """
 
     def __init__(
         self,
@@ -193,9 +213,10 @@ class GreengrassDevice(Device):
 
 
 class DeployedDevice(Device):
-    """The component as it is deployed: the built artifact unpacked, every step of the built recipe.
+    """The component as it is deployed: the built recipe with all its steps, and the artifact.
 
-    `artifacts` is the folder that it was unpacked in; `wrappers` are those of `run_component`.
+    `recipe` is the path of the built recipe, `artifacts` the folder that `unpack` returned.
+    `wrappers` are those of `run_component`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A network link that can be slow, broken, frozen, or change a byte."""
+"""Simulates a bad network link: slow, delayed, cut, frozen, or with a wrong bit."""
 
 from __future__ import annotations
 
@@ -15,25 +15,26 @@ from .processes import free_ports
 __all__ = ["Link"]
 
 _CHUNK = 128 * 1024  # bytes read at once, at most
-_WINDOW = 4  # chunks under way in one direction of a connection, at most
-_STEP = 0.01  # seconds of traffic sent at once where there is a rate
-_LATENESS = 0.05  # seconds that a timer may be late; a longer gap means that the link was idle
+_WINDOW = 4  # chunks in transit in one direction of a connection, at most
+_STEP = 0.01  # seconds of traffic that are sent at once if the rate is limited
+_LATENESS = 0.05  # seconds that a timer may be late; after a longer gap the link counts as idle
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # struct linger of socket(7): on, no seconds
 _END_ON_CLOSE = struct.pack("ii", 0, 0)
 
 _Flow = asyncio.Queue[tuple[float, bytes]]
-"""What is under way: the event loop's time of its arrival, and bytes; b"" is the end."""
+"""Chunks in transit: the event loop's time at which each arrives, and its bytes; b"" is the end."""
 
 
 class Link:
-    """A TCP proxy on 127.0.0.1 before the server at `target_port`; open as a context manager.
+    """A TCP proxy on 127.0.0.1 for the server at `target_port`; an async context manager.
 
-    `rate` is in bytes a second, for all connections together and each direction by itself; None
-    is unlimited. `delay` is the seconds that a byte is under way in one direction; with it, a
-    connection has 512 KiB under way at most. Both may be set at any time.
+    `rate` is in bytes per second, for all connections together, and separately for each
+    direction; None is unlimited. `delay` is the time in seconds that a byte needs in one
+    direction. At most 512 KiB of a connection are in transit in one direction. Both may be
+    changed at any time.
 
-    It runs on the event loop that opened it: whatever talks through it must not block that.
+    It runs on the event loop that opened it, so its clients must not block that loop.
     """
 
     def __init__(self, target_port: int, *, rate: float | None = None, delay: float = 0.0) -> None:
@@ -56,25 +57,25 @@ class Link:
 
     @property
     def connections(self) -> int:
-        """How many are open now; `connections_total` is how many there were."""
+        """The number of open connections; `connections_total` also counts the closed ones."""
         return len(self._connections)
 
     @property
     def bytes_down(self) -> int:
-        """Bytes that went from the server to its clients."""
+        """The bytes sent from the server to its clients."""
         return self._down.passed
 
     @property
     def bytes_up(self) -> int:
-        """Bytes that went from the clients to the server."""
+        """The bytes sent from the clients to the server."""
         return self._up.passed
 
     @property
     def bytes_unread(self) -> int:
-        """How many bytes that came down the kernel still holds for the clients, at most.
+        """An upper bound of the bytes sent to the clients that these have not read yet.
 
-        Those that were sent and not acknowledged, and those in the receive buffers of clients on
-        this machine, as proc_net_tcp(5) tells both; some may count as either.
+        It is the sum of the bytes that are not acknowledged, and those in the receive buffers of
+        clients on this machine; some bytes may be in both. Source: proc_net_tcp(5).
         """
         held = 0
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
@@ -87,11 +88,11 @@ class Link:
         return held
 
     async def carried(self, count: int) -> None:
-        """Return once `bytes_down` is at least `count`."""
+        """Wait until `bytes_down` is at least `count`."""
         await self._down.reach(count)
 
     def cut(self) -> None:
-        """Refuse connections, and reset those that are open."""
+        """Refuse new connections, and reset the open ones."""
         if self._listener is not None:
             asyncio.get_running_loop().remove_reader(self._listener)
             self._listener.close()
@@ -100,20 +101,20 @@ class Link:
             connection.cancel()
 
     def restore(self) -> None:
-        """Accept connections again, at the same port."""
+        """Accept connections again, on the same port."""
         self._listener = socket.create_server(("127.0.0.1", self.port), backlog=1024)
         self._listener.setblocking(False)
         asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
 
     def freeze(self) -> None:
-        """Accept and keep connections, but let no byte pass."""
+        """Accept and keep connections, but transfer no bytes."""
         self._thawed.clear()
 
     def freeze_after(self, count: int, *, up: bool = False) -> None:
-        """Freeze when exactly `count` more bytes have come down, or gone up, by all connections.
+        """Freeze when exactly `count` more bytes have been transferred down (or up).
 
-        HTTP headers count. What the link does next is thus settled before it happens: a transfer
-        that is larger is still under way, however long the test takes to notice.
+        Bytes of all connections count, HTTP headers included. A transfer that is larger is then
+        certainly unfinished, however late the test notices.
         """
         direction = self._up if up else self._down
         direction.freeze_at = direction.passed + count
@@ -123,16 +124,19 @@ class Link:
         return not self._thawed.is_set()
 
     def thaw(self) -> None:
-        """Let bytes pass again, those that were held back first, and freeze no more by itself."""
+        """Transfer bytes again, those that were held back first; cancel all `freeze_after`."""
         self._up.freeze_at = self._down.freeze_at = None
         self._thawed.set()
 
     def corrupt_after(self, count: int) -> None:
-        """Flip a bit of the byte that comes down after the next `count`, HTTP headers included."""
+        """Flip a bit of one byte sent down: of the byte after the next `count` bytes.
+
+        HTTP headers count.
+        """
         self._down.flip_at = self._down.passed + count
 
     def reset_every(self, mean_seconds: float, rng: random.Random) -> None:
-        """From now on reset one of the open connections at random times."""
+        """Reset a random open connection at random times, on average every `mean_seconds`."""
         self._resetting = asyncio.create_task(self._reset_at_random(mean_seconds, rng))
 
     async def __aenter__(self) -> Link:
@@ -144,7 +148,7 @@ class Link:
         await _cancel(*self._connections, *filter(None, [self._resetting]))
 
     def _accept(self, listener: socket.socket) -> None:
-        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):  # the client left
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):  # the client has left
             client, _ = listener.accept()
             self.connections_total += 1
             connection = asyncio.create_task(self._connect(client))
@@ -159,7 +163,7 @@ class Link:
                 rng.choice(list(self._connections)).cancel()
 
     async def _connect(self, client: socket.socket) -> None:
-        """Carry a connection until both ends are done; whatever else ends it resets both."""
+        """Relay a connection until both ends have closed it; reset both if it ends otherwise."""
         with socket.socket() as server, contextlib.suppress(OSError):
             for end in (client, server):
                 end.setblocking(False)
@@ -167,11 +171,11 @@ class Link:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             target = ("127.0.0.1", self._target_port)
             await asyncio.get_running_loop().sock_connect(server, target)
-            await self._carry(client, server)
+            await self._relay(client, server)
             for end in (client, server):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _END_ON_CLOSE)
 
-    async def _carry(self, client: socket.socket, server: socket.socket) -> None:
+    async def _relay(self, client: socket.socket, server: socket.socket) -> None:
         up = _Flow(maxsize=_WINDOW)
         down = _Flow(maxsize=_WINDOW)
         tasks = [
@@ -201,24 +205,28 @@ class Link:
                 break
             while data:
                 piece = data if self.rate is None else data[: max(1, int(self.rate * _STEP))]
-                await self._let_pass(len(piece), direction)
+                await self._wait_turn(len(piece), direction)
                 piece = direction.take(piece)
                 await loop.sock_sendall(sink, piece)
                 data = data[len(piece) :]
-        await self._let_pass(0, direction)
+        await self._wait_turn(0, direction)
         sink.shutdown(socket.SHUT_WR)
 
-    async def _let_pass(self, size: int, direction: _Direction) -> None:
-        """Return when the next `size` bytes may go."""
+    async def _wait_turn(self, size: int, direction: _Direction) -> None:
+        """Wait until the next `size` bytes may be sent."""
         if self.rate is not None:
             due = direction.reserve(size, self.rate)
             await asyncio.sleep(due - asyncio.get_running_loop().time())
-        while self.is_frozen:  # another connection may have frozen it again since it was thawed
+        while self.is_frozen:  # another connection may have frozen it again after the thaw
             await self._thawed.wait()
 
 
 class _Direction:
-    """One way of a link, for all its connections; calls `freeze` at the byte `freeze_at`."""
+    """One direction of a link, for all its connections.
+
+    `passed` counts its bytes. It calls `freeze` when `passed` reaches `freeze_at`, and flips a bit
+    of the byte at the position `flip_at`.
+    """
 
     def __init__(self, freeze: Callable[[], None]) -> None:
         self.passed = 0
@@ -229,20 +237,20 @@ class _Direction:
         self._moved = asyncio.Event()
 
     def reserve(self, size: int, rate: float) -> float:
-        """Return the event loop's time at which `size` more bytes have gone at `rate`."""
+        """Return the event loop's time at which `size` more bytes have been sent at `rate`."""
         now = asyncio.get_running_loop().time()
         idle = now - self._busy_until > _LATENESS
         self._busy_until = (now if idle else self._busy_until) + size / rate
         return self._busy_until
 
     async def reach(self, count: int) -> None:
-        """Return once `count` bytes have passed."""
+        """Wait until `passed` is at least `count`."""
         while self.passed < count:
             self._moved.clear()
             await self._moved.wait()
 
     def take(self, data: bytes) -> bytes:
-        """Return what arrives of `data`, counted: all of it, or as much as goes before a freeze."""
+        """Count and return the bytes of `data` to send now: all, or those before a freeze."""
         start = self.passed
         if self.freeze_at is not None and self.freeze_at <= start + len(data):
             data = data[: self.freeze_at - start]

@@ -1,4 +1,4 @@
-"""A connection to the MQTT broker that comes back by itself."""
+"""Keeps a connection to the MQTT broker, and opens it again when it is lost."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ _CONNECT_WITHIN = 10.0  # seconds
 
 
 class BrokerConnection:
-    """Keeps an MQTT 5 connection to 127.0.0.1:`port`; an async context manager.
+    """An MQTT 5 connection to the broker on 127.0.0.1:`port`; an async context manager.
 
-    `on_connect` subscribes on each new connection, `on_message` takes what comes. `client` is
-    None while the broker is away. Entering raises ConnectionError when no broker answers.
+    `on_connect` is called with the client of each new connection, to subscribe. `on_message` is
+    called with each message. `client` is None while there is no connection. Entering the context
+    raises ConnectionError if no broker answers within 10 seconds.
     """
 
     def __init__(
@@ -54,11 +55,11 @@ class BrokerConnection:
         await stop(self._task)
 
     async def wait_online(self) -> None:
-        """Return once the broker is connected and has every subscription."""
+        """Wait until the broker is connected and `on_connect` has returned."""
         await self._online.wait()
 
     async def wait_offline(self) -> None:
-        """Return once the loss of the broker has been noticed."""
+        """Wait until the loss of the connection has been noticed."""
         await self._offline.wait()
 
     async def _stay_connected(self) -> None:

@@ -1,4 +1,4 @@
-"""Sends commands to a device and receives what it says, over the broker."""
+"""Plays the operator: sends commands to a device over the broker, and receives its messages."""
 
 from __future__ import annotations
 
@@ -19,20 +19,22 @@ __all__ = ["DeviceMessage", "Operator"]
 Json = dict[str, Any]
 
 PATIENCE = 30.0
-"""Seconds in which a device that works answers, also on a machine that is busy or stalls."""
+"""The time in seconds within which a working device responds, even on a busy machine."""
 
 
 class DeviceMessage(NamedTuple):
-    """A message of the device: the last level of its topic, and its content."""
+    """A message from the device: the last level of its topic, and its content."""
 
     topic: str
     message: Json
 
 
 class Operator:
-    """An MQTT client of one device; open as a context manager. Receives all that the device says.
+    """An MQTT client for one device; an async context manager.
 
-    `observe` is called with the topic and payload of each message that it sends or receives.
+    `received` has all messages of the device, in order of arrival. `observe` is called with the
+    topic and payload of each message that is sent or received. Methods that wait take the limit
+    `within` in seconds, and raise TimeoutError after it.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Operator:
             socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
         )
         self._numbers = itertools.count(1)
-        self._news = asyncio.Condition()
+        self._message_arrived = asyncio.Condition()
 
     async def __aenter__(self) -> Operator:
         await self._client.__aenter__()
@@ -74,11 +76,11 @@ class Operator:
         await self._client.__aexit__(kind, error, trace)
 
     async def send_bytes(self, payload: bytes) -> None:
-        """Publish a payload as a command, whatever it is."""
+        """Publish any payload on the topic of commands."""
         await self._publish(f"{self._topics}/commands", payload)
 
     async def send(self, command: str, **fields: Any) -> str:
-        """Send a command and return its id."""
+        """Send a command and return its command_id, which is made up unless it is given."""
         fields.setdefault("command_id", f"op-{next(self._numbers)}")
         await self.send_bytes(msgspec.json.encode({"command": command, **fields}))
         return str(fields["command_id"])
@@ -101,7 +103,7 @@ class Operator:
         )
 
     async def event(self, name: str, download_id: str, *, within: float = PATIENCE) -> Json:
-        """Return the first event of that name of a download."""
+        """Return the first event with this name of a download."""
         return await self.wait_for(
             lambda h: (
                 h.message.get("event") == name and h.message.get("download_id") == download_id
@@ -113,21 +115,21 @@ class Operator:
     async def progress(
         self, download_id: str, accept: Callable[[Json], bool], *, within: float = PATIENCE
     ) -> Json:
-        """Return how the status shows a download, once that is acceptable."""
+        """Return a download's entry in the first status in which `accept` is true of it."""
 
         def shown(received: DeviceMessage) -> Json | None:
             downloads = received.message.get("downloads", []) if received.topic == "status" else []
             matching = (d for d in downloads if d["download_id"] == download_id and accept(d))
             return next(matching, None)
 
-        what = f"a status that shows {download_id} so far"
+        what = f"a status with the expected progress of {download_id}"
         status = await self.wait_for(lambda h: shown(h) is not None, within=within, what=what)
         found = shown(DeviceMessage("status", status))
         assert found is not None
         return found
 
     async def shadow(self, name: str = "models", *, within: float = PATIENCE) -> Json:
-        """Return what the cloud answers when it is asked for a shadow: a document or an error."""
+        """Request a shadow from the cloud; return the response, which is a document or an error."""
         topic, token = f"{self._shadows}/{name}/get", f"op-{next(self._numbers)}"
         await self._client.subscribe(f"{topic}/+", qos=1)
         await self._publish(topic, msgspec.json.encode({"clientToken": token}))
@@ -144,9 +146,9 @@ class Operator:
         within: float = PATIENCE,
         what: str = "the message",
     ) -> Json:
-        """Return the first acceptable message, received already or still to come.
+        """Return the first message that `accept` accepts, among those received and those to come.
 
-        Raises TimeoutError, which names `what` was not received and tells the last messages.
+        Raises TimeoutError, whose text names `what` was expected and the last five messages.
         """
         seen = 0
 
@@ -157,8 +159,8 @@ class Operator:
             return seen < len(self.received)
 
         try:
-            async with timeout(within), self._news:
-                await self._news.wait_for(arrived)
+            async with timeout(within), self._message_arrived:
+                await self._message_arrived.wait_for(arrived)
         except TimeoutError:
             last = "\n".join(str(received) for received in self.received[-5:])
             raise TimeoutError(
@@ -167,7 +169,7 @@ class Operator:
         return self.received[seen].message
 
     def events(self, download_id: str) -> list[str]:
-        """Return the names of all events of a download so far, in order."""
+        """Return the names of the events of a download so far, in order."""
         return [
             h.message["event"]
             for h in self.received
@@ -183,6 +185,6 @@ class Operator:
             assert isinstance(message.payload, bytes)
             self._observe(message.topic.value, message.payload)
             topic = message.topic.value.rpartition("/")[2]
-            async with self._news:
+            async with self._message_arrived:
                 self.received.append(DeviceMessage(topic, msgspec.json.decode(message.payload)))
-                self._news.notify_all()
+                self._message_arrived.notify_all()

@@ -1,4 +1,4 @@
-"""Child processes that never outlive the one that started them."""
+"""Starts child processes that end when the process that started them ends."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _LOG_TAIL = 2000  # bytes of the log that an error shows
 
 
 class ProcessError(Exception):
-    """A process ended, or was not ready in time; the message carries the end of its log."""
+    """A process has ended early, or was not ready in time; the message has the end of its log."""
 
 
 class Process:
-    """A running child process, in its own session, with its output in a log file.
+    """A child process in its own session, with its output in a log file. See `Process.start`.
 
-    The kernel kills it when the thread that started it ends, also by kill -9: start it from the
-    main thread. Make one with `Process.start`.
+    The kernel kills it when the thread that started it ends, even after kill -9. So it must be
+    started from the main thread.
     """
 
     def __init__(self, name: str, child: asyncio.subprocess.Process, log: Path) -> None:
@@ -47,10 +47,10 @@ class Process:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> Process:
-        """Start `command` and return once `ready` says so.
+        """Start `command` and wait until `ready` returns true.
 
-        `env` replaces the environment; None inherits it. Raises ProcessError when the process
-        exits first or is not ready `within` seconds; it has ended then.
+        `env` replaces the environment; None inherits it. If the process ends before it is ready,
+        or is not ready `within` seconds, it is killed and ProcessError is raised.
         """
         with log.open("ab") as output:
             child = await asyncio.create_subprocess_exec(
@@ -76,15 +76,15 @@ class Process:
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
+        """The exit status, negative for a signal; None while the process runs."""
         return self._child.returncode
 
     async def wait(self) -> int:
-        """Wait for the process to end by itself and return its exit status."""
+        """Wait until the process ends by itself, and return its exit status."""
         return await self._child.wait()
 
     async def stop(self, *, grace: float = 5.0) -> int:
-        """End it with SIGTERM, after `grace` seconds with SIGKILL; returns the exit status."""
+        """Send SIGTERM, and SIGKILL after `grace` seconds; return the exit status."""
         if grace > 0 and self.returncode is None:
             self._child.terminate()
             with contextlib.suppress(TimeoutError):
@@ -99,7 +99,9 @@ class Process:
             async with timeout(within):
                 while not await ready():
                     if self.returncode is not None:
-                        raise self._error(f"ended with status {self.returncode} before ready")
+                        raise self._error(
+                            f"ended with status {self.returncode} before it was ready"
+                        )
                     await asyncio.sleep(0.02)
         except TimeoutError:
             raise self._error(f"was not ready within {within:g} s") from None
@@ -110,18 +112,18 @@ class Process:
 
 
 def find_program(name: str, *, hint: str) -> str:
-    """Return the path of a program of this Python environment or of the system.
+    """Return the path of a program of this Python environment, or else of the system.
 
     Raises FileNotFoundError with `hint`, which says how to install it.
     """
-    places = [sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath), "/usr/sbin"]
-    if program := shutil.which(name, path=os.pathsep.join(places)):
+    folders = [sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath), "/usr/sbin"]
+    if program := shutil.which(name, path=os.pathsep.join(folders)):
         return program
     raise FileNotFoundError(f"{name} is not installed; {hint}")
 
 
 async def accepts(port: int) -> bool:
-    """Whether something on 127.0.0.1 accepts connections at `port`."""
+    """Return whether something accepts connections on 127.0.0.1:`port`."""
     try:
         _, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
@@ -136,10 +138,10 @@ _handed_out: set[int] = set()
 
 
 def free_ports(count: int) -> list[int]:
-    """Return `count` distinct ports that are free on 127.0.0.1.
+    """Return `count` different ports that are free on 127.0.0.1, none of them returned before.
 
-    They lie below Linux's range for outgoing connections (from 32768), so that no client takes
-    the port of a server while it restarts.
+    They are below Linux's range for outgoing connections (from 32768), so that no client takes
+    the port of a server while the server restarts. Raises OSError if there are not enough.
     """
     ports: list[int] = []
     for port in random.sample(range(15_000, 32_768), 10 * count):
@@ -151,4 +153,4 @@ def free_ports(count: int) -> list[int]:
             _handed_out.add(port)
         if len(ports) == count:
             return ports
-    raise OSError(f"fewer than {count} free ports on 127.0.0.1; end other servers")
+    raise OSError(f"there are fewer than {count} free ports on 127.0.0.1; stop other servers")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sets up what the sandbox and the tests need: a virtual environment in .venv, and the MQTT broker
-# mosquitto with its command-line clients from the distribution's packages.
+# Installs what the sandbox and the tests need: a virtual environment in .venv, and mosquitto (the
+# MQTT broker and its command-line clients) with apt-get.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -9,7 +9,7 @@ apt_install() {
     local sudo=()
     if [ "$(id -u)" -ne 0 ]; then
         command -v sudo >/dev/null || {
-            echo "setup: please install $* as root (apt-get install $*), then run make again" >&2
+            echo "setup: sudo is missing; run apt-get install $* as root, then run make again" >&2
             exit 1
         }
         sudo=(sudo)

@@ -1,4 +1,4 @@
-"""The Device Shadow service on MQTT's reserved topics.
+"""Serves the Device Shadow service on its reserved MQTT topics.
 
 Source: "Device Shadow MQTT topics" in the AWS IoT Core developer guide.
 """
@@ -28,10 +28,10 @@ _FILTERS = [
 
 
 class ShadowService:
-    """Answers for `shadows` on the broker at 127.0.0.1:`port`; an async context manager.
+    """Serves `shadows` on the broker on 127.0.0.1:`port`; an async context manager.
 
-    What other fronts change in the store is published too. While the broker is away nothing is
-    kept for later.
+    Changes that are made to `shadows` by others, such as the nucleus, are published too. Messages
+    are dropped while the broker is away.
     """
 
     def __init__(self, shadows: ShadowDocuments, port: int) -> None:
@@ -53,7 +53,7 @@ class ShadowService:
         await self._connection.__aexit__()
 
     async def wait_online(self) -> None:
-        """Return once the service hears requests."""
+        """Wait until the service receives requests."""
         await self._connection.wait_online()
 
     async def _subscribe(self, client: aiomqtt.Client) -> None:

@@ -1,8 +1,9 @@
-"""The rules of the AWS IoT Device Shadow service, as a store without I/O.
+"""Implements the AWS IoT Device Shadow service in memory, without I/O.
 
 Sources: "Device Shadow service documents" and "Device Shadow error messages" in the AWS IoT Core
-developer guide; where they are silent, the ShadowManager component (empty objects count as null,
-nesting is counted from `state`, a version sent for a shadow that does not exist must be 1).
+developer guide. What these do not say is taken from the ShadowManager component: an empty object
+counts as null, nesting is counted from `state`, and the version that is sent for a shadow that
+does not exist must be 1.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ __all__ = ["Json", "ShadowDocuments", "ShadowError", "ShadowListener", "topic_pr
 Json = dict[str, Any]
 
 ShadowListener = Callable[[str, Json], None]
-"""Takes a reserved topic and the document that the service publishes on it."""
+"""Called with a reserved topic and the document that the service publishes on it."""
 
 _SECTIONS = ("desired", "reported")
 _MAX_DEPTH = 6
@@ -31,7 +32,7 @@ _NAME = re.compile(r"[a-zA-Z0-9:_-]+")
 
 
 class ShadowError(Exception):
-    """A refused request; `code` as in HTTP, `document` is what `…/rejected` carries."""
+    """A refused request. `code` is an HTTP status."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -40,6 +41,7 @@ class ShadowError(Exception):
         self.client_token: str | None = None
 
     def document(self, timestamp: int) -> Json:
+        """Return the payload of the message on `…/rejected`."""
         return _with_token(
             {"code": self.code, "message": self.message, "timestamp": timestamp},
             self.client_token,
@@ -48,7 +50,7 @@ class ShadowError(Exception):
 
 @dataclass
 class _Shadow:
-    """One shadow. A deleted one keeps its version, from which the next one counts on."""
+    """One shadow. A deleted shadow keeps its version, which the next update increments."""
 
     version: int = 0
     exists: bool = False
@@ -56,7 +58,7 @@ class _Shadow:
     metadata: Json = field(default_factory=lambda: {"desired": {}, "reported": {}})
 
     def document(self) -> Json:
-        """State, metadata and version, without empty sections."""
+        """Return state, metadata and version, without empty sections."""
         return {
             "state": _filled(self.state),
             "metadata": _filled(self.metadata),
@@ -64,18 +66,19 @@ class _Shadow:
         }
 
     def delta(self) -> tuple[Json, Json]:
-        """What of `desired` is not yet `reported`, and its metadata."""
+        """Return the fields of `desired` that differ from `reported`, and their metadata."""
         return _delta(self.state["desired"], self.state["reported"], self.metadata["desired"])
 
     def size(self) -> int:
-        """Bytes of `desired` and `reported` as compact JSON; metadata does not count."""
+        """Return the bytes of `desired` and `reported` as compact JSON; metadata does not count."""
         return sum(len(msgspec.json.encode(section)) for section in self.state.values() if section)
 
 
 class ShadowDocuments:
-    """The shadows of all things. A shadow is named, or classic with the name "".
+    """The shadows of all things. The name "" stands for the classic shadow.
 
-    `clock` gives seconds since the epoch; `max_bytes` bounds `desired` and `reported` together.
+    `clock` returns seconds since the epoch. `max_bytes` limits the size of `desired` and
+    `reported` together.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.time, max_bytes: int = 8192) -> None:
@@ -85,7 +88,7 @@ class ShadowDocuments:
         self._listeners: list[ShadowListener] = []
 
     def listen(self, listener: ShadowListener) -> Callable[[], None]:
-        """Call `listener` with all that a change publishes; returns what ends it."""
+        """Call `listener` for each message that a change publishes; return a function to stop."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
@@ -93,12 +96,13 @@ class ShadowDocuments:
         return int(self._clock())
 
     def get(self, thing: str, name: str, request: bytes = b"") -> Json:
-        """The whole shadow with its delta, as `get/accepted` carries it.
+        """Return the complete shadow with its delta: the payload of `get/accepted`.
 
-        `request` is empty or {"clientToken": …}. Raises ShadowError 404.
+        `request` is empty or {"clientToken": …}. Raises ShadowError: 400 for a malformed request,
+        404 if there is no such shadow.
         """
         token = _client_token(_decode(request or b"{}"))
-        with _refusing(token):
+        with _adding_token(token):
             shadow = self._existing(thing, name)
         document = shadow.document()
         delta, _ = shadow.delta()
@@ -107,13 +111,14 @@ class ShadowDocuments:
         return _with_token({**document, "timestamp": self.now()}, token)
 
     def update(self, thing: str, name: str, request: bytes) -> Json:
-        """Merge a request state document; returns what `update/accepted` carries.
+        """Merge a request state document; return the payload of `update/accepted`.
 
-        Raises ShadowError 400 (malformed), 409 (version conflict), 413 (too large).
+        Raises ShadowError: 400 for a malformed request, 409 for a version conflict, 413 if the
+        shadow would be too large.
         """
         document = _decode(request)
         token = _client_token(document)
-        with _refusing(token):
+        with _adding_token(token):
             patch = _state(document)
             _check_names(thing, name)
             old = self._shadows.get((thing, name), _Shadow())
@@ -133,9 +138,12 @@ class ShadowDocuments:
         return accepted
 
     def delete(self, thing: str, name: str, request: bytes = b"") -> Json:
-        """Delete the shadow; returns what `delete/accepted` carries. Raises ShadowError 404."""
+        """Delete the shadow; return the payload of `delete/accepted`.
+
+        Raises ShadowError: 400 for a malformed request, 404 if there is no such shadow.
+        """
         token = _client_token(_decode(request or b"{}"))
-        with _refusing(token):
+        with _adding_token(token):
             shadow = self._existing(thing, name)
         self._shadows[thing, name] = _Shadow(version=shadow.version)
         accepted = _with_token({"version": shadow.version, "timestamp": self.now()}, token)
@@ -143,7 +151,7 @@ class ShadowDocuments:
         return accepted
 
     def names(self, thing: str) -> list[str]:
-        """The names of the thing's named shadows, sorted."""
+        """Return the names of the thing's named shadows, sorted."""
         return sorted(
             name
             for (owner, name), shadow in self._shadows.items()
@@ -195,13 +203,13 @@ class ShadowDocuments:
 
 
 def topic_prefix(thing: str, name: str) -> str:
-    """What the reserved topics of a shadow begin with; `name` is "" for the classic one."""
+    """Return the prefix of a shadow's reserved topics; `name` is "" for the classic shadow."""
     return f"$aws/things/{thing}/shadow" + (f"/name/{name}" if name else "")
 
 
 @contextlib.contextmanager
-def _refusing(token: str | None) -> Iterator[None]:
-    """Give a ShadowError that passes the token of its request."""
+def _adding_token(token: str | None) -> Iterator[None]:
+    """Add the client token of the request to each ShadowError that is raised in the context."""
     try:
         yield
     except ShadowError as error:
@@ -226,7 +234,7 @@ def _client_token(document: Json) -> str | None:
 
 
 def _state(document: Json) -> Json:
-    """The `state` of a request; a null in its place empties both sections."""
+    """Return the `state` of a request. If it is null, both sections are to be emptied."""
     if "state" not in document:
         raise ShadowError(400, "Missing required node: state")
     state = document["state"]
@@ -270,7 +278,7 @@ def _check_names(thing: str, name: str) -> None:
 
 
 def _merge(state: Json, metadata: Json, patch: Json, now: int) -> None:
-    """Merge `patch` into `state` and stamp in `metadata` what it touches."""
+    """Merge `patch` into `state`, and set the timestamps of the changed values in `metadata`."""
     for key, value in patch.items():
         if value is None or value == {}:
             state.pop(key, None)
@@ -286,7 +294,7 @@ def _merge(state: Json, metadata: Json, patch: Json, now: int) -> None:
 
 
 def _stamp(node: Any, now: int) -> Any:
-    """The metadata of a node: a timestamp in the place of each value."""
+    """Return the metadata of a node: the same structure with a timestamp for each value."""
     if isinstance(node, dict):
         return {key: _stamp(value, now) for key, value in node.items()}
     if isinstance(node, list):

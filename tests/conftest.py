@@ -1,4 +1,4 @@
-"""Servers that all tests share, and a clean environment."""
+"""Servers that all tests of a process share, and a clean environment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandbox.servers import ApiServer, Broker, ObjectServer
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_aws_of_the_developer() -> Iterator[None]:
-    """No credentials, endpoint or profile of the one who runs the tests is ever used."""
+    """Remove all AWS settings of the developer from the environment."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             patch.delenv(name)
@@ -25,27 +25,27 @@ def _no_aws_of_the_developer() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 async def object_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ObjectServer]:
-    """SeaweedFS: the S3 server for everything but odd keys."""
+    """SeaweedFS: the S3 server for everything but unusual keys."""
     async with ObjectServer(tmp_path_factory.mktemp("object-server")) as server:
         yield server
 
 
 @pytest.fixture
 async def link(object_server: ObjectServer) -> AsyncIterator[Link]:
-    """A way to `object_server` that can be slowed, cut and frozen."""
+    """A link to `object_server`, which can be slowed, cut and frozen."""
     async with Link(object_server.port) as link:
         yield link
 
 
 @pytest.fixture(scope="session")
 async def api_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ApiServer]:
-    """moto: the S3 server for odd keys, checksums and refusals."""
+    """moto: the S3 server for unusual keys, checksums and refusals."""
     async with ApiServer(tmp_path_factory.mktemp("api-server")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Broker]:
-    """mosquitto."""
+    """mosquitto: the MQTT broker."""
     async with Broker(tmp_path_factory.mktemp("broker")) as server:
         yield server

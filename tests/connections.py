@@ -1,4 +1,4 @@
-"""A test's own server on loopback, and the tasks that serve its connections."""
+"""A base class for servers of a test on 127.0.0.1."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ _Server = TypeVar("_Server", bound="LocalServer")
 
 
 class Connections:
-    """The tasks that serve connections, each with the writer of its own.
+    """The tasks that serve connections.
 
-    asyncio itself keeps no task that waits for another connection than the one it serves: when the
-    client has left, it is collected as garbage, and fails whatever test runs by then.
+    asyncio keeps no reference to a task that waits only for another connection than its own. When
+    the client has left, such a task is collected as garbage, and fails whatever test runs then.
     """
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def serve(self, work: Coroutine[Any, Any, None], writer: asyncio.StreamWriter) -> None:
-        """Run `work`, then close the connection."""
+        """Run `work` in a task, then close the connection of `writer`."""
 
         def close(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             if task.cancelled():
-                writer.transport.abort()  # what is to be sent yet would keep it open
+                writer.transport.abort()  # closing would wait for unsent bytes
             else:
                 writer.close()
 
@@ -37,16 +37,16 @@ class Connections:
         task.add_done_callback(close)
 
     async def end(self) -> None:
-        """Break off those that are open."""
+        """Cancel all tasks, which resets their connections, and wait for them."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 class LocalServer:
-    """Serves each connection as `serve` of a subclass says; an async context manager.
+    """A server whose subclass implements `serve`; an async context manager.
 
-    `connections` counts those that were made. With `tls` they are encrypted.
+    `connections` counts all accepted connections. With `tls` they are encrypted.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
@@ -63,7 +63,7 @@ class LocalServer:
         await self.drop_connections()
 
     async def drop_connections(self) -> None:
-        """Close all connections, also those that are idle."""
+        """Close all connections, also idle ones."""
         await self._serving.end()
 
     @property
@@ -74,7 +74,10 @@ class LocalServer:
     def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> Coroutine[Any, Any, None]:
-        """Serve a connection, which is closed at the end; called as it is made."""
+        """Serve a connection.
+
+        It is closed when the coroutine has ended. Called when the connection is accepted.
+        """
         raise NotImplementedError
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

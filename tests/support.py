@@ -1,4 +1,4 @@
-"""What tests of every room need."""
+"""Helpers for all tests: waiting for events, clocks, and commands that isolate a process."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from s3downloader.core.clock import Clock
 T = TypeVar("T")
 
 PATIENCE = 30.0
-"""Seconds in which whatever is sure to come comes, also on a machine that is busy or stalls."""
+"""The seconds within which an expected event happens, even on a busy machine."""
 PRIVATE_MOUNTS = ["unshare", "--mount"]
-"""Runs a command that may mount what it likes without anybody else seeing it."""
+"""Words before a command that run it in a mount namespace of its own."""
 NO_NETWORK = ["unshare", "--net"]
-"""Runs a command that finds no network, not even loopback."""
+"""Words before a command that run it without a network, not even loopback."""
 if os.geteuid() != 0:
     PRIVATE_MOUNTS += ["--user", "--map-root-user"]
     NO_NETWORK += ["--user", "--map-root-user"]
 
 
 async def eventually(probe: Callable[[], T], *, within: float = PATIENCE) -> T:
-    """Return the first truthy value of `probe`; fail after `within` seconds."""
+    """Return the first truthy value of `probe`. Raises AssertionError after `within` seconds."""
     deadline = asyncio.get_running_loop().time() + within
     while not (value := probe()):
         assert asyncio.get_running_loop().time() < deadline, f"not within {within} s: {probe}"
@@ -36,14 +36,14 @@ async def eventually(probe: Callable[[], T], *, within: float = PATIENCE) -> T:
 
 
 def assert_backs_off(waits: Sequence[float], shortest: float, longest: float) -> None:
-    """See that the pauses after failures in a row double within their bounds, with jitter."""
+    """Check that the waits after consecutive failures double within the bounds, with jitter."""
     for failures, wait in enumerate(waits, start=1):
         most = min(longest, shortest * 2**failures)
         assert max(shortest, most / 2) <= wait <= most, (failures, waits)
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process, other than as a zombie that waits for its parent."""
+    """Return whether a process runs; a zombie does not."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
@@ -52,41 +52,41 @@ def is_running(pid: int) -> bool:
 
 
 class ManualClock:
-    """A clock that stands still; who sleeps on it is woken by the test."""
+    """A clock that stands still until the test moves it."""
 
     def __init__(self, now: float = 1_000.0) -> None:
         self.time = now
         self._sleeps: asyncio.Queue[float] = asyncio.Queue()
         self._sleepers: list[tuple[float, float, asyncio.Future[None]]] = []
-        """Until when, and for how long, each sleeps."""
+        """The time at which each sleep ends, its length, and its future."""
 
     def now(self) -> float:
-        """The time since the epoch."""
+        """Return seconds since the epoch."""
         return self.time
 
     def monotonic(self) -> float:
-        """The same time."""
+        """Return the same time as `now`."""
         return self.time
 
     async def sleep(self, seconds: float) -> None:
-        """Sleep until the test wakes it."""
+        """Wait until the test ends the sleep by `wake` or `advance`."""
         sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._sleepers.append((self.time + seconds, seconds, sleeper))
         self._sleeps.put_nowait(seconds)
         await sleeper
 
     async def next_sleep(self) -> float:
-        """Return how long the next sleeper sleeps, once it does."""
+        """Wait for the next sleep, and return its length in seconds."""
         return await asyncio.wait_for(self._sleeps.get(), PATIENCE)
 
     def wake(self) -> None:
-        """Let the time of all sleepers pass."""
+        """Move the clock to the end of the longest sleep, and end all sleeps."""
         sleepers, self._sleepers = self._sleepers, []
         self.time += max((seconds for _, seconds, _ in sleepers), default=0.0)
         self._rouse(sleepers)
 
     def advance(self, seconds: float) -> None:
-        """Let so much time pass; who sleeps longer sleeps on."""
+        """Move the clock by `seconds`, and end the sleeps that are over."""
         self.time += seconds
         self._rouse([sleeper for sleeper in self._sleepers if sleeper[0] <= self.time])
         self._sleepers = [sleeper for sleeper in self._sleepers if sleeper[0] > self.time]
@@ -97,36 +97,36 @@ class ManualClock:
                 sleeper.set_result(None)
 
 
-class LeapingClock:
-    """The machine's own time, and what the test adds to it; who sleeps notices a leap at once."""
+class JumpingClock:
+    """The machine's clock, which the test can set forward. Sleeps notice this at once."""
 
     def __init__(self) -> None:
-        self._leapt = 0.0
-        self._leaps = asyncio.Event()
+        self._offset = 0.0
+        self._jumps = asyncio.Event()
 
     def now(self) -> float:
-        """The time since the epoch."""
-        return time.time() + self._leapt
+        """Return seconds since the epoch."""
+        return time.time() + self._offset
 
     def monotonic(self) -> float:
-        """A time that never goes back."""
-        return time.monotonic() + self._leapt
+        """Return a time in seconds that never goes back."""
+        return time.monotonic() + self._offset
 
     async def sleep(self, seconds: float) -> None:
-        """Return after that time, of which a leap may be a part."""
+        """Wait until that time has passed. A jump counts."""
         until = self.monotonic() + seconds
         while (left := until - self.monotonic()) > 0:
-            await first_of(asyncio.sleep(left), self._leaps.wait())
+            await first_of(asyncio.sleep(left), self._jumps.wait())
 
-    def leap(self, seconds: float) -> None:
-        """Let so much time pass at once."""
-        self._leapt += seconds
-        self._leaps.set()
-        self._leaps.clear()
+    def jump(self, seconds: float) -> None:
+        """Set the clock forward by `seconds`."""
+        self._offset += seconds
+        self._jumps.set()
+        self._jumps.clear()
 
 
-class _Flight(selectors.DefaultSelector):
-    """A selector that does not wait for a timer, but says how long it would have waited."""
+class _InstantSelector(selectors.DefaultSelector):
+    """A selector that does not wait for timers, but sums up how long it would have waited."""
 
     passed = 0.0
 
@@ -135,19 +135,19 @@ class _Flight(selectors.DefaultSelector):
         return super().select(0 if timeout else timeout)
 
 
-class _FlyingLoop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes only while it has nothing to do, and then at once."""
+class _InstantLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time passes only while it is idle, and then at once."""
 
     def __init__(self) -> None:
-        self._flight = _Flight()
-        super().__init__(self._flight)
+        self._instant = _InstantSelector()
+        super().__init__(self._instant)
 
     def time(self) -> float:
-        return self._flight.passed
+        return self._instant.passed
 
 
 class _LoopClock:
-    """The time of the loop that runs."""
+    """The clock of the running event loop."""
 
     def now(self) -> float:
         return self.monotonic()
@@ -159,12 +159,13 @@ class _LoopClock:
         await asyncio.sleep(seconds)
 
 
-def fly(main: Callable[[Clock], Coroutine[Any, Any, T]]) -> T:
-    """Run `main` with a clock on which any time passes at once, in order, to the microsecond.
+def run_instantly(main: Callable[[Clock], Coroutine[Any, Any, T]]) -> T:
+    """Run `main` with a clock on which sleeps take no time, and end in the right order.
 
-    On a loop of its own, in a test that is not a coroutine. Threads have no place in it.
+    `main` runs on an event loop of its own, so the test must not be a coroutine. It must not use
+    threads.
     """
-    loop = _FlyingLoop()
+    loop = _InstantLoop()
     try:
         return loop.run_until_complete(main(_LoopClock()))
     finally:

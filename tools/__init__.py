@@ -1,1 +1,1 @@
-"""Building and publishing the components; none of this is on a device."""
+"""Builds and publishes the components. Nothing of this is on a device."""

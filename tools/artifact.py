@@ -1,4 +1,4 @@
-"""The artifact of a component: a zip file whose bytes depend on its content alone."""
+"""Packs the artifact of a component: a zip file whose bytes depend only on its content."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .compact import compact
 __all__ = ["NOTE", "pack", "sources"]
 
 NOTE = "SOURCE.txt"
-"""A component with this file gets its Python packed without comments and docstrings.
+"""If a component has this file, its Python files are packed without comments and docstrings.
 
-The file tells this to whoever opens the artifact, and where the source is.
+The file tells readers of the artifact about this, and where the source is.
 """
 
 _LEFT_OUT = {
@@ -21,14 +21,14 @@ _LEFT_OUT = {
     *("greengrass-build", "zip-build", "state"),
 }
 _TIME = (1980, 1, 1, 0, 0, 0)
-"""The earliest that a zip file can hold; what git leaves as a file's time says nothing."""
+"""The time of all files: the earliest in a zip file. Times in a git checkout mean nothing."""
 
 
 def sources(folder: Path) -> dict[str, Path]:
-    """Return the component's own files by their names in the artifact.
+    """Return the paths of the component's files, by their names in the artifact.
 
-    Left out are caches, hidden files, tests, and what only builders, readers and type checkers use.
-    Links are followed.
+    Caches, hidden files, tests, and files that only builders, readers or type checkers use are
+    left out. Links are followed.
     """
     return {file.relative_to(folder).as_posix(): file for file in _walk(folder)}
 
@@ -46,17 +46,16 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def pack(files: dict[str, Path], target: Path) -> None:
-    """Write `files`, by their names, into the zip file `target`; the same files, the same bytes.
+    """Write `files`, by their names, to the zip file `target`. Equal files give equal bytes.
 
-    Scripts (`*.sh`) are executable, everything else is not. Wheels are stored as they are, being
-    compressed already. With a NOTE among the files Python files lose their comments and
-    docstrings; each line keeps its number.
+    Only scripts (`*.sh`) are executable. Wheels are not compressed again. If NOTE is among the
+    files, comments and docstrings are removed from Python files; lines keep their numbers.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(target, "w") as archive:
         for name in sorted(files):
             entry = zipfile.ZipInfo(name, _TIME)
-            entry.create_system = 3  # Unix, wherever it is built
+            entry.create_system = 3  # Unix, on whatever system it is built
             entry.external_attr = (0o100755 if name.endswith(".sh") else 0o100644) << 16
             stored = name.endswith(".whl")
             entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED

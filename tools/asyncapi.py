@@ -1,4 +1,4 @@
-"""AsyncAPI of the topics and their messages: `python -m tools.asyncapi DIRECTORY`.
+"""Writes the AsyncAPI document of topics and messages: `python -m tools.asyncapi DIRECTORY`.
 
 Source: the AsyncAPI specification 3.0.0, and its MQTT bindings 0.2.0.
 """
@@ -33,7 +33,7 @@ _CHANNELS = {
     ),
     "status": (("status",), "Periodic status, and notices of warnings and errors."),
 }
-"""By the last level of the topic: the families of messages on it, and what they are."""
+"""The families of messages on each topic and a description, by the last level of the topic."""
 
 _INFO = {
     "title": "S3Downloader",
@@ -48,7 +48,7 @@ _INFO = {
 
 
 def document() -> dict[str, Any]:
-    """Return the document; payloads are references into `schema/` beside it."""
+    """Return the document. Payloads are references to the files in `schema/` beside it."""
     return {
         "asyncapi": "3.0.0",
         "info": _INFO,
@@ -66,7 +66,7 @@ def document() -> dict[str, Any]:
         "operations": {
             "receiveCommand": {
                 **_operation("receive", "commands", "commands", qos=1),
-                "reply": _ends("responses", "responses"),
+                "reply": _channel_messages("responses", "responses"),
             },
             "sendEvent": _operation("send", "responses", "events", qos=1),
             "sendStatus": _operation("send", "status", "status", qos=0),
@@ -121,7 +121,7 @@ def _message(family: str, kind: type[msgspec.Struct]) -> dict[str, Any]:
 
 
 def _example(kind: type[Command]) -> dict[str, Any]:
-    """Return a command with the fields that it must have."""
+    """Return an example of a command, with its required fields."""
     example: dict[str, Any] = {"command": kind.__struct_config__.tag}
     for field in msgspec.structs.fields(kind):
         if field.required:
@@ -132,13 +132,13 @@ def _example(kind: type[Command]) -> dict[str, Any]:
 def _operation(action: str, channel: str, family: str, *, qos: int) -> dict[str, Any]:
     return {
         "action": action,
-        **_ends(channel, family),
+        **_channel_messages(channel, family),
         "bindings": {"mqtt": {"qos": qos, "bindingVersion": "0.2.0"}},
     }
 
 
-def _ends(channel: str, family: str) -> dict[str, Any]:
-    """Return a channel, and those of its messages that an operation has."""
+def _channel_messages(channel: str, family: str) -> dict[str, Any]:
+    """Return references to a channel, and to its messages of a family."""
     kinds = FAMILIES[family][0]
     return {
         "channel": {"$ref": f"#/channels/{channel}"},

@@ -1,4 +1,4 @@
-"""Publishing to AWS: the artifact to S3, the recipe to AWS IoT Greengrass."""
+"""Publishes components to AWS: the artifact to S3, the recipe to AWS IoT Greengrass."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["Aws"]
 
 _CHECKS = 60
-"""How often, a second apart, a new version is looked at until it can be deployed."""
+"""How often the state of a new version is requested, once per second, until it is deployable."""
 
 
 class Aws:
-    """An account in a region, with the bucket that has the artifacts.
+    """An account in a region, with the bucket for artifacts.
 
-    As for gdk, the bucket is `BUCKET-REGION-ACCOUNT` of gdk-config.json unless its whole name is
-    given, and made where it does not exist. Foreign errors become ProjectError.
+    The bucket is `BUCKET-REGION-ACCOUNT`, with BUCKET from gdk-config.json, as for gdk; or it is
+    `bucket`. It is created if it does not exist. `pause` sleeps for a number of seconds. Errors of
+    boto3 become ProjectError.
     """
 
     def __init__(
@@ -49,13 +50,13 @@ class Aws:
 
     @classmethod
     def of_the_environment(cls, region: str, *, bucket: str | None = None) -> Aws:
-        """Use the credentials of the environment."""
+        """Use the credentials of the environment. Raises ProjectError if there are none."""
         try:
             session = boto3.session.Session(region_name=region)
             account = session.client("sts").get_caller_identity()["Account"]
             s3, greengrass = session.client("s3"), session.client("greengrassv2")
         except (BotoCoreError, ClientError) as error:
-            raise ProjectError(f"AWS cannot be used: {error}") from error
+            raise ProjectError(f"AWS does not accept the credentials: {error}") from error
         return cls(account=account, region=region, s3=s3, greengrass=greengrass, bucket=bucket)
 
     def versions(self, component: Component) -> list[str]:
@@ -69,10 +70,12 @@ class Aws:
                 for version in page.get("componentVersions", [])
             ]
         except (BotoCoreError, ClientError) as error:
-            raise ProjectError(f"the versions of {component.name}: {error}") from error
+            raise ProjectError(
+                f"the versions of {component.name} cannot be listed: {error}"
+            ) from error
 
     def publish(self, component: Component, version: str) -> None:
-        """Upload the artifacts, make the version, and wait until it can be deployed."""
+        """Upload the artifacts, create the version, and wait until it can be deployed."""
         bucket = self._bucket or f"{component.bucket}-{self._region}-{self._account}"
         recipe = _recipe(component, version, bucket)
         try:
@@ -85,10 +88,12 @@ class Aws:
                         Body=body,
                         ExpectedBucketOwner=self._account,
                     )
-            made = self._greengrass.create_component_version(inlineRecipe=recipe.encode())
-            self._wait(made["arn"])
+            created = self._greengrass.create_component_version(inlineRecipe=recipe.encode())
+            self._wait(created["arn"])
         except (BotoCoreError, ClientError) as error:
-            raise ProjectError(f"{component.name} {version}: {error}") from error
+            raise ProjectError(
+                f"{component.name} {version} cannot be published: {error}"
+            ) from error
 
     def _make_bucket(self, bucket: str) -> None:
         try:
@@ -97,17 +102,17 @@ class Aws:
             status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
             if status == 403:
                 raise ProjectError(
-                    f"the bucket {bucket} belongs to another account, or you may not see it; give"
-                    " another in gdk-config.json or with --bucket"
+                    f"the bucket {bucket} belongs to another account, or access is denied; choose"
+                    " another one in gdk-config.json or with --bucket"
                 ) from error
             if status != 404:
                 raise
             if self._region == "us-east-1":
                 self._s3.create_bucket(Bucket=bucket)
             else:
-                place = cast("BucketLocationConstraintType", self._region)
+                location = cast("BucketLocationConstraintType", self._region)
                 self._s3.create_bucket(
-                    Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": place}
+                    Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": location}
                 )
 
     def _wait(self, arn: str) -> None:
@@ -116,9 +121,11 @@ class Aws:
             if status.get("componentState") == "DEPLOYABLE":
                 return
             if status.get("componentState") == "FAILED":
-                raise ProjectError(f"{arn}: {status.get('message', 'it failed')}")
+                raise ProjectError(f"{arn} failed: {status.get('message', 'no reason is given')}")
             self._pause(1)
-        raise ProjectError(f"{arn} cannot be deployed yet; look at it in the console")
+        raise ProjectError(
+            f"{arn} is not deployable after {_CHECKS} s; see its state in the Greengrass console"
+        )
 
     def _arn_prefix(self) -> str:
         partition = "aws"
@@ -130,10 +137,10 @@ class Aws:
 
 
 def _recipe(component: Component, version: str, bucket: str) -> str:
-    """Fill in what is known only now, and keep the recipe beside the built one, as gdk does."""
+    """Return the built recipe with bucket and version; also write it beside it, as gdk does."""
     text = component.built_recipe.read_text()
-    place = f"s3://{bucket}/{component.name}/{version}/"
-    text = text.replace("s3://BUCKET_NAME/COMPONENT_NAME/COMPONENT_VERSION/", place)
+    uri = f"s3://{bucket}/{component.name}/{version}/"
+    text = text.replace("s3://BUCKET_NAME/COMPONENT_NAME/COMPONENT_VERSION/", uri)
     text = text.replace(f'"{component.version}"', f'"{version}"', 1)
     (component.built_recipe.parent / f"{component.name}-{version}.yaml").write_text(text)
     return text

@@ -1,4 +1,4 @@
-"""`python -m tools.build`: build every component, to the layout that gdk makes and expects."""
+"""Builds all components, in the layout of gdk: `python -m tools.build`, by build_all.sh."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ARTIFACT", "build", "chosen", "main"]
 
 ARTIFACT = "main-artifact.zip"
 _HANDED_ON = "S3DOWNLOADER_BUILD_ARGUMENTS"
-"""What build_all.sh was given, for the build that gdk starts."""
+"""The environment variable with the arguments of build_all.sh, for the build that gdk starts."""
 _SHADOWS = """\
   aws.greengrass.ShadowManager:
     VersionRequirement: ">=2.0.0"
@@ -36,12 +36,13 @@ def build(
     pythons: Sequence[str] = wheels.PYTHONS,
     shadow_manager: bool = False,
 ) -> Path:
-    """Build one component and return its artifact.
+    """Build a component; return the path of its artifact. Equal sources give equal bytes.
 
-    As gdk leaves them: `greengrass-build/artifacts/NAME/VERSION/main-artifact.zip`, and
-    `greengrass-build/recipes/recipe.yaml` with name, version and author filled in; publishing
-    fills in the rest. With `vendor` the artifact carries wheels, with `shadow_manager` the recipe
-    depends on that component. The same sources give the same bytes.
+    Writes `greengrass-build/artifacts/NAME/VERSION/main-artifact.zip`, and
+    `greengrass-build/recipes/recipe.yaml` with name, version and author, as gdk does. The bucket
+    is set when it is published. With `vendor` the artifact has wheels for `platforms` and
+    `pythons`. With `shadow_manager` the recipe depends on ShadowManager. Raises ProjectError if
+    there are no such wheels.
     """
     shutil.rmtree(component.build_folder, ignore_errors=True)
     files = sources(component.folder)
@@ -76,42 +77,56 @@ def _build_with_gdk(component: Component, arguments: Sequence[str]) -> None:
     command = ["gdk", "component", "build"]
     subprocess.run(command, cwd=component.folder, env=environment, check=True)
     if not (component.artifacts_folder / ARTIFACT).exists():
-        raise ProjectError(f"gdk has not built {component.name}; its output says why")
+        raise ProjectError(f"gdk has not built {component.name}; see its output for the reason")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="build_all.sh", description="Builds all components, and with --images the images too."
     )
-    parser.add_argument("--only", action="append", metavar="NAME", help="not all components")
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="build only this component (repeatable)"
+    )
     parser.add_argument(
         "--vendor", action="store_true", help="put wheels into the artifact, for offline devices"
     )
-    parser.add_argument("--platform", action="append", choices=wheels.PLATFORMS)
-    parser.add_argument("--python", action="append", choices=wheels.PYTHONS)
+    parser.add_argument(
+        "--platform",
+        action="append",
+        choices=wheels.PLATFORMS,
+        help="with --vendor: only wheels for this machine (repeatable)",
+    )
+    parser.add_argument(
+        "--python",
+        action="append",
+        choices=wheels.PYTHONS,
+        help="with --vendor: only wheels for this version of Python (repeatable)",
+    )
     parser.add_argument(
         "--shadow-manager",
         action="store_true",
-        help="depend on ShadowManager, for fleets that have the Java nucleus alone",
+        help="make the recipe depend on ShadowManager, for fleets with only the Java nucleus",
     )
     parser.add_argument(
-        "--bundled", action="store_true", help="build without gdk, also where it is installed"
+        "--bundled", action="store_true", help="build without gdk, even if it is installed"
     )
     return parser
 
 
 def chosen(given: Sequence[str]) -> list[Component]:
-    """Return the components that the arguments of a build choose."""
+    """Return the components that the arguments choose. Raises ProjectError for unknown names."""
     only = _parser().parse_args(given).only
     found = components()
     if unknown := {*(only or ())} - {component.name for component in found}:
         names = ", ".join(component.name for component in found)
-        raise ProjectError(f"there is no component {', '.join(unknown)}; there is {names}")
+        raise ProjectError(
+            f"there is no component {', '.join(unknown)}; the components are {names}"
+        )
     return [component for component in found if not only or component.name in only]
 
 
 def main(given: Sequence[str]) -> int:
-    """Build what the arguments say; returns the exit status."""
+    """Build the components that the arguments choose; return the exit status."""
     given = [*given, *shlex.split(os.environ.get(_HANDED_ON, ""))]
     arguments = _parser().parse_args(given)
     try:

@@ -1,4 +1,4 @@
-"""Python source without comments and docstrings, in which every line keeps its number."""
+"""Removes comments and docstrings from Python source. All lines keep their numbers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _BEFORE_A_STATEMENT = {tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 
 
 def compact(source: str) -> str:
-    """Return `source` without its comments, docstrings and other strings that stand alone.
+    """Return `source` without comments, docstrings and other strings that are statements.
 
-    What is left has the line and the column that it had, so that a traceback fits the source; a
-    block that had a docstring alone gets `pass`. Raises SyntaxError or tokenize.TokenError for what
-    is not Python.
+    The rest keeps its lines and columns, so that tracebacks match the source. A block that
+    consists only of a docstring gets `pass`. Raises SyntaxError or tokenize.TokenError if `source`
+    is not valid Python.
     """
     lines = source.split("\n")
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
@@ -27,7 +27,7 @@ def compact(source: str) -> str:
 
 
 _Cut = tuple[tuple[int, int], tuple[int, int], str]
-"""Where it begins and ends, as line and column, and what comes in its place."""
+"""The start and end of a piece of source, each as line and column, and its replacement."""
 
 
 def _comments(tokens: list[tokenize.TokenInfo]) -> Iterator[_Cut]:
@@ -37,7 +37,7 @@ def _comments(tokens: list[tokenize.TokenInfo]) -> Iterator[_Cut]:
 
 
 def _docstrings(tokens: list[tokenize.TokenInfo]) -> Iterator[_Cut]:
-    """Yield the strings that are a statement by themselves, whose end is the end of a line."""
+    """Yield the strings that are statements and are followed by the end of a line."""
     code = [token for token in tokens if token.type not in (tokenize.COMMENT, tokenize.NL)]
     before = tokenize.NEWLINE
     for token, end, following in zip(code, code[1:], code[2:], strict=False):

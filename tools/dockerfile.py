@@ -1,4 +1,4 @@
-"""Carrying out a Dockerfile without an engine, in folders that serve as the roots of its stages."""
+"""Builds the stages of a Dockerfile in folders, without a container engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Image", "carry_out"]
 
 @dataclass
 class Image:
-    """What a stage ends as: its root, and what an engine would keep of it."""
+    """The result of a stage: its root folder, and the settings of the image."""
 
     root: Path
     user: str = "0:0"
@@ -27,10 +27,11 @@ class Image:
 
 
 def carry_out(dockerfile: Path, *, context: Path, base: Path, stages: Path) -> Image:
-    """Carry out the instructions that the project's Dockerfile uses; return the last stage.
+    """Carry out the instructions of a Dockerfile; return the result of the last stage.
 
-    Each FROM starts from a copy of the root `base` below `stages`. Raises ValueError for an
-    instruction that is not known here, CalledProcessError for a RUN that fails. Needs root.
+    It knows the instructions that the project's Dockerfile uses. The root folder of each stage is
+    in `stages`, and starts as a copy of the root folder `base`. Raises ValueError for an unknown
+    instruction, and CalledProcessError if a RUN fails. Needs root.
     """
     text = re.sub(r"^#.*\n", "", dockerfile.read_text(), flags=re.MULTILINE)
     done: dict[str, Image] = {}
@@ -66,11 +67,11 @@ def _apply(
     elif instruction == "STOPSIGNAL":
         image.stop_signal = rest
     elif instruction != "ARG":
-        raise ValueError(f"{instruction} is not known here")
+        raise ValueError(f"the instruction {instruction} is not supported; add it to _apply")
 
 
 def _copy(image: Image, words: list[str], *, context: Path, done: Mapping[str, Image]) -> None:
-    left_out = shutil.ignore_patterns("__pycache__")  # as the .dockerignore says
+    left_out = shutil.ignore_patterns("__pycache__")  # as in Dockerfile.dockerignore
     sources = [context / word for word in words[:-1]]
     if words[0].startswith("--from="):
         left_out = shutil.ignore_patterns()

@@ -1,10 +1,12 @@
-"""`python -m tools.fresh_root`: install and run the built component on a Debian that has nothing.
+"""Tests the built component in a minimal Debian: `python -m tools.fresh_root`.
 
-Makes the smallest Debian with debootstrap, adds Python, and has the recipe's own Install and Run
-carried out in it by a user without rights, under the local nucleus; then a model is downloaded.
-With --vendor Python has neither pip nor venv's package, and Install finds no network. With --image
-the Dockerfile's steps are carried out there instead, and its entry point runs in MQTT mode. Needs
-root, for chroot, and debootstrap. Takes some minutes.
+Makes a minimal Debian with Python by debootstrap. The local nucleus carries out install and run of
+the recipe in it, as a user without privileges. Then the component downloads a model.
+
+With --vendor, Debian has neither pip nor python3-venv, and install has no network. With --image,
+the Dockerfile is carried out in it instead, and its entry point runs in MQTT mode.
+
+Needs root, for chroot, and debootstrap. Takes some minutes.
 """
 
 from __future__ import annotations
@@ -46,21 +48,21 @@ exec chroot --userspec="$SANDBOX_USER" "$root" /bin/sh -c 'cd "$0" && exec "$@"'
 
 
 def make_root(root: Path, *packages: str) -> None:
-    """Make the smallest Debian with these packages in the folder `root`."""
+    """Make a minimal Debian with these packages in the folder `root`."""
     include = f"--include={','.join(packages)}"
     command = ["debootstrap", "--variant=minbase", include, _DEBIAN, str(root)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     for name in ("/etc/resolv.conf", "/etc/hosts"):
         shutil.copy(name, root / name[1:])
-    if _CERTIFICATES.exists():  # those of this machine, where a proxy has its own
+    if _CERTIFICATES.exists():  # this machine may need that of a proxy
         (root / _CERTIFICATES.parent.relative_to("/")).mkdir(parents=True, exist_ok=True)
         shutil.copy(_CERTIFICATES, root / _CERTIFICATES.relative_to("/"))
 
 
 def in_root(root: Path, *, shared: Path, work: Path, network: bool, user: int = USER) -> list[str]:
-    """The words before a command that runs it in `root`, in the folder `work`.
+    """Return the words before a command that run it in `root`, in the folder `work`.
 
-    `shared` is a folder outside that is seen inside at its own place.
+    `shared` is a folder of this machine that is mounted in `root` at the same path.
     """
     return [
         *("env", f"SANDBOX_USER={user}:{user}", "unshare", "--mount"),
@@ -70,7 +72,7 @@ def in_root(root: Path, *, shared: Path, work: Path, network: bool, user: int = 
 
 
 async def main_job(operator: Operator, server: ObjectServer, destination: Path) -> None:
-    """Have a model downloaded and registered, or fail."""
+    """Download and register a model. Raises AssertionError or TimeoutError if that fails."""
     content = os.urandom(4 << 20)
     await server.put("deployed/weights.bin", content)
     response = await operator.ask(
@@ -165,7 +167,7 @@ async def _try(component: Component, directory: Path, root: Path, *, network: bo
                 assert await device.terminate() == 0
         finally:
             await device.stop()
-    _tell_sizes(component, work)
+    _print_sizes(component, work)
 
 
 def _pip_settings() -> Mapping[str, str]:
@@ -179,7 +181,7 @@ def _give_away(folder: Path) -> None:
             path.chmod(path.stat().st_mode | 0o755)
 
 
-def _tell_sizes(component: Component, work: Path) -> None:
+def _print_sizes(component: Component, work: Path) -> None:
     artifact = (component.artifacts_folder / ARTIFACT).stat().st_size
     du = ["du", "--summarize", "--block-size=1", str(work / "venv")]
     used = int(subprocess.run(du, check=True, capture_output=True).stdout.split()[0])
@@ -187,19 +189,21 @@ def _tell_sizes(component: Component, work: Path) -> None:
 
 
 def main(given: Sequence[str]) -> int:
-    """Try what the arguments say; returns the exit status."""
+    """Run the test that the arguments choose; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tools.fresh_root", description=__doc__)
-    parser.add_argument("--vendor", action="store_true", help="wheels in the artifact, no network")
-    parser.add_argument("--image", action="store_true", help="the Dockerfile instead of the recipe")
+    parser.add_argument(
+        "--vendor", action="store_true", help="install wheels from the artifact, without a network"
+    )
+    parser.add_argument("--image", action="store_true", help="test the Dockerfile, not the recipe")
     arguments = parser.parse_args(given)
     if os.geteuid() != 0 or not shutil.which("debootstrap"):
-        print("fresh_root: needs root and debootstrap", file=sys.stderr)
+        print("fresh_root: run it as root, and install debootstrap", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory(prefix="fresh-root-") as name:
         directory = Path(name)
         root = directory / "root"
         make_root(root, "python3", *(() if arguments.vendor else ("python3-venv",)))
-        print(f"Debian {_DEBIAN} with Python and nothing else", flush=True)
+        print(f"made a minimal Debian {_DEBIAN} with Python", flush=True)
         [component] = [c for c in components() if c.name == "aws.samples.S3Downloader"]
         if arguments.image:
             dockerfile = ROOT / "docker" / "Dockerfile"
@@ -213,7 +217,7 @@ def main(given: Sequence[str]) -> int:
                 pythons=[_PYTHON],
             )
             asyncio.run(_try(component, directory, root, network=not arguments.vendor))
-    print("the main job passes")
+    print("a model was downloaded and registered")
     return 0
 
 

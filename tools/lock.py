@@ -1,8 +1,8 @@
-"""`python -m tools.lock`: write the components' requirements.txt, every package pinned and hashed.
+"""Writes requirements.txt with pinned versions and hashes: `python -m tools.lock`.
 
-The direct dependencies are those of pyproject.toml. The result holds for Python 3.10 to 3.13 on
-x86_64 and aarch64 with glibc, by markers where the versions differ; it has the hashes of the wheels
-for these alone. Needs uv: `pip install uv`.
+The direct dependencies are those of pyproject.toml. The files are for Python 3.10 to 3.13 on
+x86_64 and aarch64 with glibc. They have the hashes of the wheels for these, and markers where the
+versions differ. Needs uv: `pip install uv`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HEAD = "# Written by `python -m tools.lock`, from the dependencies in pyproject
 
 
 def lock(target: Path) -> None:
-    """Resolve anew, and write what comes out to `target`."""
+    """Resolve the dependencies, and write the requirements to `target`."""
     wanted = {digest for name, digest in _WHEEL.findall(_compile("pylock.toml")) if _serves(name)}
     lines = []
     for line in _compile("requirements.txt", "--no-annotate").splitlines():
@@ -35,12 +35,12 @@ def lock(target: Path) -> None:
         if digest == line.strip().removesuffix(" \\") or digest in wanted:
             lines.append(line)
     text = "\n".join(lines) + "\n"
-    # The last line of each requirement does not go on.
+    # The last remaining line of each requirement must not end with a backslash.
     target.write_text(_HEAD + re.sub(r" \\\n(?! )", "\n", text))
 
 
 def excerpt(source: Path, target: Path) -> None:
-    """Write to `target` what the example needs of the requirements in `source`."""
+    """Write those requirements in `source` that the example consumer needs to `target`."""
     entries = re.split(r"\n(?! )", source.read_text().strip())
     wanted = [entry for entry in entries if entry.split("==")[0] in _CONSUMER_NEEDS]
     target.write_text(_HEAD + "\n".join(wanted) + "\n")
@@ -56,7 +56,7 @@ def _compile(form: str, *options: str) -> str:
 
 
 def _serves(wheel: str) -> bool:
-    """Whether a wheel, by the name of its file, is for a machine and a Python of the project."""
+    """Return whether a wheel, by its file name, is for a supported machine and Python version."""
     *_, tags = parse_wheel_filename(wheel)
     pythons = {python.replace(".", "") for python in PYTHONS}
     return any(

@@ -1,4 +1,4 @@
-"""What there is to build: the components of this repository, and their gdk-config.json."""
+"""Finds the components of this repository, and reads their gdk-config.json."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _VERSION = re.compile(r"\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?")
 
 
 class ProjectError(Exception):
-    """What cannot be built or published as it is; the message says what to do."""
+    """Something cannot be built or published; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """A component in `folder`, as its gdk-config.json describes it.
+    """The component in `folder`, with the settings of its gdk-config.json.
 
-    `version` is NEXT_PATCH or a version; `bucket` is the first part of the bucket's name, as for
-    gdk, which adds region and account to it.
+    `version` is NEXT_PATCH or a version. `bucket` is the first part of the bucket's name, to which
+    region and account are added, as gdk does.
     """
 
     folder: Path
@@ -35,7 +35,7 @@ class Component:
 
     @property
     def build_folder(self) -> Path:
-        """Where gdk expects what was built."""
+        """The folder for everything that is built, as gdk expects it."""
         return self.folder / "greengrass-build"
 
     @property
@@ -45,19 +45,22 @@ class Component:
 
     @property
     def built_recipe(self) -> Path:
-        """The built recipe, still without bucket and version."""
+        """The path of the built recipe, which has no bucket yet."""
         return self.build_folder / "recipes" / "recipe.yaml"
 
 
 def components(root: Path = ROOT) -> list[Component]:
-    """Return the components below `components` and `examples`: the folders with a recipe.yaml."""
+    """Return the components in `components` and `examples`: the folders with a recipe.yaml.
+
+    Raises ProjectError if there are none, or if a gdk-config.json is wrong.
+    """
     recipes = [
         recipe
-        for room in ("components", "examples")
-        for recipe in root.glob(f"{room}/*/recipe.yaml")
+        for folder in ("components", "examples")
+        for recipe in root.glob(f"{folder}/*/recipe.yaml")
     ]
     if not recipes:
-        raise ProjectError(f"there is no component below {root}; is it the repository?")
+        raise ProjectError(f"there is no component in {root}; run this in the repository")
     return [_read(recipe.parent) for recipe in sorted(recipes)]
 
 
@@ -79,5 +82,7 @@ def _read(folder: Path) -> Component:
             f" ({type(error).__name__}: {error})"
         ) from error
     if component.version != NEXT_PATCH and not _VERSION.fullmatch(component.version):
-        raise ProjectError(f"{path}: version is {component.version!r}; give 1.0.0 or NEXT_PATCH")
+        raise ProjectError(
+            f"{path}: version is {component.version!r}; it must be like 1.0.0, or NEXT_PATCH"
+        )
     return component

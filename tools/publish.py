@@ -1,4 +1,4 @@
-"""`python -m tools.publish`: build, and publish the components that have changed since."""
+"""Builds all components and publishes those that have changed: `python -m tools.publish`."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ RECORD = ROOT / ".greengrass" / "published.json"
 
 
 class Publisher(Protocol):
-    """Where components are published: an account in a region."""
+    """An account in a region, to which components are published."""
 
     place: str
-    """What tells it from others, such as `123456789012/eu-west-1`."""
+    """Account and region, such as `123456789012/eu-west-1`."""
 
     def versions(self, component: Component) -> list[str]:
         """Return the versions that exist, in any order."""
 
     def publish(self, component: Component, version: str) -> None:
-        """Publish what was built; returns when it can be deployed."""
+        """Publish the built component, and wait until it can be deployed."""
 
 
 class Record:
-    """What was published last, by place and component: the digest of the build, and its version.
+    """The last publication of each component: the digest of its build, and its version.
 
-    Kept in a file that belongs to no repository, since it tells of one account.
+    It is kept by place in a file that is not committed, because it belongs to one account.
     """
 
     def __init__(self, path: Path = RECORD) -> None:
@@ -47,15 +47,17 @@ class Record:
             try:
                 self._published = json.loads(path.read_text())
             except ValueError as error:
-                raise ProjectError(f"{path} is no JSON; remove it to publish anew") from error
+                raise ProjectError(
+                    f"{path} is not JSON; delete it, and all components are published again"
+                ) from error
 
     def version_of(self, place: str, component: Component, of_build: str) -> str | None:
-        """Return the version under which this very build was published last, if it was."""
+        """Return the version of the last publication, if it was of the build with this digest."""
         known, version = self._published.get(place, {}).get(component.name, ["", ""])
         return version if known == of_build else None
 
     def add(self, place: str, component: Component, of_build: str, version: str) -> None:
-        """Remember a publication at once: the next may fail."""
+        """Record a publication, and write the file at once, because the next one may fail."""
         self._published.setdefault(place, {})[component.name] = [of_build, version]
         self._path.parent.mkdir(parents=True, exist_ok=True)
         new = self._path.with_suffix(".new")
@@ -64,7 +66,7 @@ class Record:
 
 
 def digest(component: Component) -> str:
-    """Return the SHA-256 of what was built: recipe and artifacts."""
+    """Return the SHA-256 of the built recipe and artifacts, in hex."""
     total = hashlib.sha256()
     for file in [component.built_recipe, *sorted(component.artifacts_folder.iterdir())]:
         content = hashlib.sha256(file.read_bytes()).hexdigest()
@@ -75,7 +77,10 @@ def digest(component: Component) -> str:
 def publish(
     component: Component, publisher: Publisher, record: Record, *, dry_run: bool = False
 ) -> str:
-    """Publish a built component if it has changed; return a sentence about what was done."""
+    """Publish a built component if it has changed; return a line about what was done.
+
+    Raises ProjectError if it has changed, but the version of gdk-config.json already exists.
+    """
     of_build = digest(component)
     existing = publisher.versions(component)
     known = record.version_of(publisher.place, component, of_build)
@@ -95,8 +100,8 @@ def _next(component: Component, existing: Sequence[str]) -> str:
         return "1.0.0" if newest is None else f"{newest[0]}.{newest[1]}.{newest[2] + 1}"
     if component.version in existing:
         raise ProjectError(
-            f"{component.name} {component.version} exists already, and what was built differs from"
-            f" what was published last; give another version in gdk-config.json, or {NEXT_PATCH}"
+            f"{component.name} {component.version} exists already, and this build differs from the"
+            f" last published one; set another version in gdk-config.json, or {NEXT_PATCH}"
         )
     return component.version
 
@@ -107,7 +112,7 @@ def _release(version: str) -> tuple[int, int, int]:
 
 
 class Gdk:
-    """Publishes by gdk what gdk has built, and asks `publisher` about the rest."""
+    """Publishes with gdk, which must also have built the component; lists with `publisher`."""
 
     def __init__(self, publisher: Publisher, region: str, bucket: str | None) -> None:
         self.place = publisher.place
@@ -121,27 +126,35 @@ class Gdk:
         command = ["gdk", "component", "publish", *self._options]
         subprocess.run(command, cwd=component.folder, check=True)
         if version not in self.versions(component):
-            raise ProjectError(f"gdk has not published {component.name} {version}")
+            raise ProjectError(
+                f"gdk has not published {component.name} {version}; see its output for the reason"
+            )
 
 
 def _publisher(region: str, bucket: str | None, *, bundled: bool) -> Publisher:
-    from .aws import Aws  # boto3 takes half a second
+    from .aws import Aws  # importing boto3 takes half a second
 
     aws = Aws.of_the_environment(region, bucket=bucket)
     return aws if bundled or not shutil.which("gdk") else Gdk(aws, region, bucket)
 
 
 def main(given: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Publish what the arguments say; returns the exit status."""
+    """Build and publish the components that the arguments choose; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="publish_all.sh",
         description="Builds all components and publishes those that have changed.",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be published")
-    parser.add_argument("--region", default=environment.get("AWS_REGION"), help="not gdk-config's")
-    parser.add_argument("--bucket", help="the whole name, not gdk-config's with region and account")
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be published")
     parser.add_argument(
-        "--bundled", action="store_true", help="publish without gdk, also where it is installed"
+        "--region",
+        default=environment.get("AWS_REGION"),
+        help="the region; by default AWS_REGION, or else that of gdk-config.json",
+    )
+    parser.add_argument(
+        "--bucket", help="the complete name of the bucket, instead of that of gdk-config.json"
+    )
+    parser.add_argument(
+        "--bundled", action="store_true", help="publish without gdk, even if it is installed"
     )
     arguments, for_build = parser.parse_known_args(given)
     try:

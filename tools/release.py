@@ -1,6 +1,6 @@
-"""`python -m tools.release`: check that a release can be made, and show what it will be.
+"""Checks whether a release can be made, and shows the commands for it: `make release`.
 
-Nothing leaves this machine: what it prints are the commands that make the release.
+It changes nothing outside this machine.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _VERSION = re.compile(r'^version = "(\d+\.\d+\.\d+)"$', re.MULTILINE)
 
 
 def version(root: Path) -> str:
-    """Return the version that pyproject.toml states."""
+    """Return the version in pyproject.toml. Raises ProjectError if there is none."""
     found = _VERSION.search((root / "pyproject.toml").read_text())
     if not found:
         raise ProjectError('pyproject.toml has no line version = "MAJOR.MINOR.PATCH"')
@@ -31,7 +31,10 @@ def version(root: Path) -> str:
 
 
 def notes(root: Path, of: str) -> str:
-    """Return what CHANGELOG.md says of a version, without its heading."""
+    """Return the section of a version in CHANGELOG.md, without its heading.
+
+    Raises ProjectError if there is none.
+    """
     sections = (root / "CHANGELOG.md").read_text().split("\n## ")[1:]
     for section in sections:
         heading, _, text = section.partition("\n")
@@ -39,18 +42,18 @@ def notes(root: Path, of: str) -> str:
             return text.strip() + "\n"
     raise ProjectError(
         f"CHANGELOG.md has no heading `## {of} - YYYY-MM-DD`; rename `## Unreleased`, and"
-        " begin a new one above it"
+        " add a new `## Unreleased` above it"
     )
 
 
 def check(root: Path, *, tagged: bool) -> list[str]:
-    """Return what keeps a release of the present version from being made; empty for nothing.
+    """Return the reasons why the present version cannot be released; an empty list for none.
 
-    With `tagged` the tag must be there and name this commit; without, it must not exist yet.
+    With `tagged` the tag of the version must name this commit; otherwise it must not exist yet.
     """
     tag, obstacles = f"v{version(root)}", []
     if _git(root, "status", "--porcelain"):
-        obstacles.append("something is not committed")
+        obstacles.append("there are uncommitted changes; commit them")
     commit, head = _git(root, "rev-list", "-1", tag), _git(root, "rev-parse", "HEAD")
     if tagged and commit != head:
         obstacles.append(f"the tag {tag} does not name this commit")
@@ -64,9 +67,9 @@ def check(root: Path, *, tagged: bool) -> list[str]:
 
 
 def build_twice(root: Path) -> tuple[Path, str]:
-    """Build the downloader; return its artifact, and the SHA-256 of recipe and artifact.
+    """Build the downloader; return the path of its artifact, and the SHA-256 of the build.
 
-    Raises ProjectError where a second build of the same sources has other bytes.
+    Raises ProjectError if a second build gives other bytes.
     """
     [component] = [c for c in components(root) if c.name == DOWNLOADER]
     artifact = building.build(component)
@@ -86,10 +89,10 @@ def _git(root: Path, *arguments: str) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="make release", description="Checks a release and shows how it is made."
+        prog="make release", description="Checks a release and shows the commands that make it."
     )
-    parser.add_argument("--tagged", action="store_true", help="fail unless its tag is here")
-    parser.add_argument("--notes", type=Path, metavar="FILE", help="write the release notes there")
+    parser.add_argument("--tagged", action="store_true", help="fail unless this commit is tagged")
+    parser.add_argument("--notes", type=Path, metavar="FILE", help="write the release notes to it")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""JSON Schema (2020-12) of every message: `python -m tools.schema DIRECTORY`."""
+"""Writes the JSON Schema (2020-12) of every message: `python -m tools.schema DIRECTORY`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FAMILIES: dict[str, tuple[_Family, str]] = {
     "events": (EVENTS, "A message to the topic of the responses about what followed a command."),
     "status": (STATUS, "A message to the topic of the status."),
 }
-"""By the name of its file: the types of a family of messages, and what they are."""
+"""The types of each family of messages and a description, by the name of its file."""
 
 _SPELLINGS = (
     " Every name may be given in snake_case or in camelCase; a name given in both spellings must"
@@ -68,13 +68,13 @@ def _schema(name: str, types: _Family, description: str) -> dict[str, Any]:
 
 
 def _require_what_is_sent(kind: type[msgspec.Struct], message: dict[str, Any]) -> None:
-    """Fields with a default are always sent, unless the default is to leave them out."""
+    """Require all fields that are always sent: those whose default is not UNSET."""
     left_out = {f.name for f in msgspec.structs.fields(kind) if f.default is msgspec.UNSET}
     message["required"] = [name for name in message["properties"] if name not in left_out]
 
 
 def _add_spellings(command: dict[str, Any]) -> None:
-    """Let the schema of a command accept all spellings of its names."""
+    """Change the schema of a command so that it accepts all spellings of names."""
     properties = command["properties"]
     (tag,) = properties["command"]["enum"]
     properties["command"]["enum"] = spellings(tag)

@@ -1,4 +1,4 @@
-"""Wheels for devices without a package index, of the pinned requirements and of pip itself."""
+"""Downloads wheels for devices without a package index: the requirements, and pip itself."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["PLATFORMS", "PYTHONS", "fetch"]
 PLATFORMS = ("x86_64", "aarch64")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 _GLIBC = range(17, 29)
-"""manylinux_2_17 to 2_28, glibc's version in Debian 10; pip takes a tag only as it is spelt."""
+"""The tags manylinux_2_17 to manylinux_2_28 (glibc of Debian 10). pip needs each one by name."""
 
 
 _PIP = "pip==25.3 --hash=sha256:9655943313a94722b7774661c21049070f6bbb0a1516bf02f7c8d5d9201514cd\n"
-"""What installs them on the device; it does not stay there, so it is no requirement."""
+"""pip installs the wheels on the device. It is not kept there, so it is not a requirement."""
 
 
 def fetch(
     requirements: Path, folder: Path, *, platforms: Iterable[str], pythons: Iterable[str]
 ) -> None:
-    """Fetch the wheels of each platform with each Python into `folder`; pip's own is among them.
+    """Download the wheels, and that of pip, for each pair of platform and Python to `folder`.
 
-    `platforms.txt` beside them names the pairs, for the device's messages. Raises ProjectError
-    where a wheel is missing or does not have the hash that the requirements give.
+    Also writes `platforms.txt`, which names the pairs, for messages on the device. Raises
+    ProjectError if a wheel is missing or does not match the hash in the requirements.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pairs = [*product(platforms, pythons)]
@@ -55,16 +55,21 @@ def _download(folder: Path, platform: str, python: str, *what: str) -> None:
     ]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode != 0:
-        raise ProjectError(f"no wheels for {platform} with Python {python}:\n{ended.stderr}")
+        raise ProjectError(
+            f"pip cannot download the wheels for {platform} with Python {python}:\n{ended.stderr}"
+        )
 
 
 def _selected(requirements: str, platform: str, python: str) -> Iterator[str]:
-    """The requirements that hold there, without markers: pip judges those by its own Python."""
+    """Yield the requirements for a platform and Python version, without their markers.
+
+    pip would evaluate the markers for the Python that it runs on.
+    """
     try:
         from packaging.markers import Marker
     except ImportError as error:
         raise ProjectError("--vendor needs the package packaging: pip install packaging") from error
-    surroundings = {
+    environment = {
         "python_version": python,
         "python_full_version": f"{python}.99",
         "platform_machine": platform,
@@ -78,5 +83,5 @@ def _selected(requirements: str, platform: str, python: str) -> Iterator[str]:
             continue
         requirement, *hashes = line.split(" --hash=")
         name, _, marker = requirement.partition(";")
-        if not marker or Marker(marker.strip()).evaluate(surroundings):
+        if not marker or Marker(marker.strip()).evaluate(environment):
             yield " --hash=".join([name.strip(), *(h.strip() for h in hashes)]) + "\n"

@@ -1,4 +1,4 @@
-"""Keeps the model open that the shadow `models` names, and opens it anew when that changes."""
+"""Keeps the model in the shadow `models` open, and opens it again when the shadow changes."""
 
 from __future__ import annotations
 
@@ -10,67 +10,70 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from model import File, Model
-from nucleus import Named, NoShadowsError, Nucleus
+from nucleus import ModelEntry, NoShadowsError, Nucleus
 
 log = logging.getLogger("consumer")
 
-_OPEN_AGAIN = 1.0
-"""Seconds until what could not be opened is tried again."""
-_ASK_AGAIN = 10.0
-"""Seconds until a shadow service that did not answer is asked again."""
-_LOOK_AGAIN = 60.0
-"""Seconds after which the shadow is read again though nothing was heard of it."""
+_OPEN_INTERVAL = 1.0
+"""Seconds between attempts to open a model."""
+_SERVICE_INTERVAL = 10.0
+"""Seconds between attempts to reach the shadow service."""
+_READ_INTERVAL = 60.0
+"""Seconds between reads of the shadow without a notification."""
 
 
 class Consumer:
-    """Stands for an inference server: it has one model open, and works with that."""
+    """An example of an inference server, which has one model open."""
 
     def __init__(self, nucleus: Nucleus) -> None:
         self._nucleus = nucleus
         self._model: Model | None = None
-        self._opened: tuple[str, Named] | None = None
-        """The id of the model that is open, and what the shadow said of it."""
-        self._said = ""
+        self._opened: tuple[str, ModelEntry] | None = None
+        """The ID of the model that is open, and its entry in the shadow."""
+        self._logged = ""
 
     def run(self) -> None:
-        """Follow the shadow until the nucleus is lost."""
+        """Follow the shadow until the connection to the nucleus is lost."""
         while not self._nucleus.lost:
-            self._nucleus.news.clear()
+            self._nucleus.changed.clear()
             try:
-                pause = _LOOK_AGAIN if self._follow() else _OPEN_AGAIN
+                pause = _READ_INTERVAL if self._follow() else _OPEN_INTERVAL
             except NoShadowsError as error:
-                self._say(f"no ShadowManager answers, which has the shadow: {error}")
-                pause = _ASK_AGAIN
-            self._nucleus.news.wait(pause)
+                self._log_once(f"no ShadowManager answers; deploy it: {error}")
+                pause = _SERVICE_INTERVAL
+            self._nucleus.changed.wait(pause)
 
     def _follow(self) -> bool:
-        """Have open what is named now; returns whether that is so."""
+        """Open or close the model as the shadow says now; return whether that succeeded."""
         model_id = self._nucleus.model_id()
-        named = self._nucleus.named(model_id)
-        if named is None:
+        entry = self._nucleus.entry(model_id)
+        if entry is None:
             self._close()
-            self._say(f"the shadow names no model {model_id}")
-        elif self._opened != (model_id, named):
-            return self._open(model_id, named)
+            self._log_once(f"the shadow has no model {model_id}")
+        elif self._opened != (model_id, entry):
+            return self._open(model_id, entry)
         return True
 
-    def _open(self, model_id: str, named: Named) -> bool:
-        """Open what is named, unless it is not there; what is open until then serves on."""
+    def _open(self, model_id: str, entry: ModelEntry) -> bool:
+        """Open the model of an entry; return whether that succeeded.
+
+        The model that was open before stays open until then.
+        """
         with ExitStack() as stack:
             try:
-                model = Model(Path(named.local_path))
+                model = Model(Path(entry.local_path))
                 stack.callback(model.close)
                 files = model.read()
             except OSError as error:
-                self._say(f"{model_id} {named.version} cannot be opened yet: {error}")
+                self._log_once(f"{model_id} {entry.version} cannot be opened yet: {error}")
                 return False
-            if self._nucleus.named(model_id) != named or not model.is_at_its_path():
-                self._say(f"{model_id} {named.version} was replaced while it was opened")
+            if self._nucleus.entry(model_id) != entry or not model.is_at_its_path():
+                self._log_once(f"{model_id} {entry.version} was replaced while it was opened")
                 return False
             stack.pop_all()
         self._close()
-        self._model, self._opened, self._said = model, (model_id, named), ""
-        log.info("opened %s", _described(model_id, named, files))
+        self._model, self._opened, self._logged = model, (model_id, entry), ""
+        log.info("opened %s", _description(model_id, entry, files))
         return True
 
     def _close(self) -> None:
@@ -79,35 +82,35 @@ class Consumer:
             log.info("closed %s %s", self._opened[0], self._opened[1].version)
         self._model = self._opened = None
 
-    def _say(self, sentence: str) -> None:
-        """Log why nothing was opened, once for each reason."""
-        if sentence != self._said:
+    def _log_once(self, sentence: str) -> None:
+        """Log why no model was opened, unless it was the last thing logged."""
+        if sentence != self._logged:
             log.info("%s", sentence)
-        self._said = sentence
+        self._logged = sentence
 
 
-def _described(model_id: str, named: Named, files: dict[str, File]) -> str:
-    """One line of JSON on what is open now."""
+def _description(model_id: str, entry: ModelEntry, files: dict[str, File]) -> str:
+    """Return a line of JSON about the model that is open now."""
     contents = {name: file._asdict() for name, file in files.items()}
-    return json.dumps({"model_id": model_id, **named._asdict(), "files": contents})
+    return json.dumps({"model_id": model_id, **entry._asdict(), "files": contents})
 
 
 def main() -> int:
-    """Run; returns the exit status, which tells the nucleus to start it again."""
+    """Run the consumer; return the exit status 1, so that the nucleus starts it again."""
     logging.basicConfig(
         level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s"
     )
     try:
         Consumer(Nucleus(os.environ["AWS_IOT_THING_NAME"])).run()
-        log.error("the nucleus is lost")
+        log.error("the connection to the nucleus is lost")
     except KeyError as error:
-        log.error("%s is missing: is this started by a nucleus, and ModelId configured?", error)
+        log.error("%s is missing; start this by a nucleus, and configure ModelId", error)
     except Exception as error:
-        log.error("no work with this nucleus: %r", error)
+        log.error("the nucleus cannot be used: %r", error)
     return 1
 
 
 if __name__ == "__main__":
     status = main()
     sys.stdout.flush()
-    os._exit(status)  # at once: the SDK's threads may still wait for a nucleus that is gone
+    os._exit(status)  # at once, because threads of the SDK may still wait for the nucleus

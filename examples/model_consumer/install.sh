@@ -1,12 +1,13 @@
 #!/bin/sh
-# Installs what the consumer needs into a virtual environment in its work folder, without root.
+# Installs the consumer's requirements into a virtual environment in its work folder, without root.
 #
 #   sh install.sh WORK_FOLDER
 #
-# From `wheels` beside this script, where the artifact carries them, else from the package index.
-# The environment gets its name when it is whole; what is installed already is left alone.
+# The packages come from the folder `wheels` beside this script, if the artifact has it, else from
+# the package index. The environment is renamed to its final name when it is complete. If the same
+# requirements are already installed, nothing is changed.
 set -eu
-umask "$(printf '%04o' "$(($(umask) | 022))")" # nobody else changes what is run
+umask "$(printf '%04o' "$(($(umask) | 022))")" # so that other users cannot change the program
 
 artifact=$(cd "$(dirname "$0")" && pwd)
 environment=$1/venv

@@ -1,4 +1,4 @@
-"""A model, opened so that it stays one version whatever happens to its path meanwhile."""
+"""Opens a model so that all its files are of one version, even if it is replaced meanwhile."""
 
 from __future__ import annotations
 
@@ -12,55 +12,55 @@ from typing import NamedTuple
 __all__ = ["File", "Model"]
 
 _CHUNK = 1 << 20
-_DOWNLOADER_S_OWN = ".s3downloader"
+_OWN_FOLDER = ".s3downloader"  # of the downloader
 
 
 class File(NamedTuple):
-    """What was read of one file: its size in bytes, and the SHA-256 of its content in hex."""
+    """A file that was read: its size in bytes, and its SHA-256 in hex."""
 
     size: int
     sha256: str
 
 
 class Model:
-    """A directory, or a file, held open by its descriptor.
+    """A directory or a file that is held open by a descriptor.
 
-    The downloader puts a new version in its place in one step (`publish: replace`), so the path
-    leads to another directory from one moment to the next. Files that are opened below a descriptor
-    are all of the version that it was opened on, also while that is moved aside.
+    With `publish: replace`, the downloader replaces the complete directory in one step. Then the
+    path leads to another directory. But all files that are opened relative to the descriptor are
+    of the version that was there when the descriptor was opened.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open what stands at `path` now; raises OSError when nothing does."""
+        """Open the directory or file at `path`. Raises OSError if there is none."""
         self._path = path
         self._descriptor = os.open(path, os.O_RDONLY)
 
     def close(self) -> None:
-        """Let go of it, so that the space of a version that was removed becomes free."""
+        """Close the descriptor. This frees the space of a version that has been removed."""
         os.close(self._descriptor)
 
     def is_at_its_path(self) -> bool:
-        """Whether the path still leads to what was opened."""
+        """Return whether the path still leads to the directory or file that was opened."""
         try:
-            there = self._path.stat()
+            current = self._path.stat()
         except OSError:
             return False
-        return os.path.samestat(there, os.fstat(self._descriptor))
+        return os.path.samestat(current, os.fstat(self._descriptor))
 
     def read(self) -> dict[str, File]:
-        """Read every file, by its path inside the model: a stand-in for loading it.
+        """Read all files; return them by their paths in the model. Stands in for loading it.
 
-        Raises OSError when files vanish meanwhile, since their version is being removed.
+        Raises OSError if files vanish, because their version is being removed.
         """
         return {name: _read(descriptor) for name, descriptor in self._files()}
 
     def _files(self) -> Iterator[tuple[str, int]]:
-        """Open one file after the other; each descriptor is open until the next is asked for."""
+        """Yield the path and a descriptor of each file; it is closed before the next one."""
         if not stat.S_ISDIR(os.fstat(self._descriptor).st_mode):
             yield self._path.name, self._descriptor
             return
         for folder, folders, names, below in os.fwalk(".", onerror=_fail, dir_fd=self._descriptor):
-            folders[:] = sorted(set(folders) - {_DOWNLOADER_S_OWN})
+            folders[:] = sorted(set(folders) - {_OWN_FOLDER})
             for name in sorted(names):
                 descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=below)
                 try:

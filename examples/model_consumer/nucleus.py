@@ -1,4 +1,4 @@
-"""What the consumer needs of the nucleus, over Greengrass IPC."""
+"""Reads the shadow and the configuration over Greengrass IPC, and follows their changes."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from awsiot.greengrasscoreipc import connect
 from awsiot.greengrasscoreipc.clientv2 import GreengrassCoreIPCClientV2
 from awsiot.greengrasscoreipc.model import ResourceNotFoundError, ServiceError
 
-__all__ = ["Named", "NoShadowsError", "Nucleus"]
+__all__ = ["ModelEntry", "NoShadowsError", "Nucleus"]
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 _SHADOW = "models"
-_TIMEOUT = 10.0
+_TIMEOUT = 10.0  # seconds
 
 
-class Named(NamedTuple):
-    """What the shadow says of a model, as far as it tells whether to open it anew."""
+class ModelEntry(NamedTuple):
+    """A model's entry in the shadow: the fields whose change means that it must be opened again."""
 
     version: str
     local_path: str
 
 
 class NoShadowsError(Exception):
-    """The nucleus has no shadow service, or that does not answer."""
+    """The nucleus has no shadow service, or the service does not answer."""
 
 
 class Nucleus:
-    """One connection, which is not repaired: whoever has lost it ends, and is started again.
+    """A connection to the nucleus. It does not reconnect: the process must end if it is lost.
 
-    `news` is set when the shadow or the configuration may have changed, and when the connection is
-    `lost`. Its callers are threads of the SDK, which nothing may hold up.
+    The event `changed` is set when the shadow or the configuration may have changed, and when the
+    connection is `lost`. Threads of the SDK set it, and must not be blocked.
     """
 
     def __init__(self, thing_name: str) -> None:
-        """Connect and subscribe. Raises what the SDK does when that cannot be."""
-        self.news = threading.Event()
+        """Connect and subscribe. Raises the SDK's errors if that fails."""
+        self.changed = threading.Event()
         self.lost = False
         self._thing_name = thing_name
         self._ipc = GreengrassCoreIPCClientV2(
             connect(lifecycle_handler=_Lifecycle(self._lose)), executor=None
         )
-        # ShadowManager tells of every change, also of those from the cloud, on local topics.
+        # ShadowManager reports all changes on local topics, also those made in the cloud.
         for change in ("update", "delete"):
             topic = f"$aws/things/{thing_name}/shadow/name/{_SHADOW}/{change}/accepted"
             subscribed, _ = self._ipc.subscribe_to_topic_async(
@@ -62,12 +62,15 @@ class Nucleus:
         subscribed.result(_TIMEOUT)
 
     def model_id(self) -> str:
-        """The parameter ModelId."""
+        """Return the parameter ModelId."""
         configuration = _answer(self._ipc.get_configuration_async()).value
         return str(configuration["ModelId"])
 
-    def named(self, model_id: str) -> Named | None:
-        """What the shadow names under that id, None where it names nothing that can be opened."""
+    def entry(self, model_id: str) -> ModelEntry | None:
+        """Return the entry of a model in the shadow; None if it has none with a local_path.
+
+        Raises NoShadowsError.
+        """
         future = self._ipc.get_thing_shadow_async(thing_name=self._thing_name, shadow_name=_SHADOW)
         try:
             document = json.loads(_answer(future).payload)
@@ -77,14 +80,14 @@ class Nucleus:
             raise NoShadowsError(repr(error)) from error
         model = _at(document, "state", "reported", "models", model_id)
         path = _at(model, "local_path")
-        return Named(str(_at(model, "model_version")), path) if isinstance(path, str) else None
+        return ModelEntry(str(_at(model, "model_version")), path) if isinstance(path, str) else None
 
     def _notice(self, _event: object) -> None:
-        self.news.set()
+        self.changed.set()
 
     def _lose(self) -> None:
         self.lost = True
-        self.news.set()
+        self.changed.set()
 
 
 class _Lifecycle(LifecycleHandler):  # type: ignore[misc]  # the SDK is not typed
@@ -101,7 +104,7 @@ def _answer(future: Future[T]) -> T:
 
 
 def _at(value: Any, *path: str) -> Any:
-    """Follow keys into nested objects, to None where there is nothing: anybody may write them."""
+    """Return the value at a path of keys, or None: others may have written any JSON there."""
     for key in path:
         value = value.get(key) if isinstance(value, dict) else None
     return value

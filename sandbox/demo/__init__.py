@@ -1,1 +1,1 @@
-"""What a newcomer runs first: a model on its way from S3 to a device, shown and checked."""
+"""The demo of `make run`: downloads a model from S3 to a device, shows and checks each step."""

@@ -1,4 +1,4 @@
-"""`python -m sandbox.demo`: show it and check it; exit status 0 when all went as it should."""
+"""Runs the demo: `python -m sandbox.demo`. The exit status is 0 if every step succeeded."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 
 
 def main() -> int:
-    """Return the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the imports take a second; Ctrl-C ends them too
+    """Parse the arguments and run the demo; returns the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # so that Ctrl-C also ends the slow imports
     parser = argparse.ArgumentParser(
         prog="make run",
-        description="Shows the component download, pause, resume, register and cancel models"
-        " on servers of its own, on this machine alone.",
+        description="Shows how the component downloads, pauses, resumes, registers and cancels"
+        " models. All servers run on this machine.",
     )
     parser.add_argument("--size", type=int, default=288, help=argparse.SUPPRESS)  # MB
     parser.add_argument("--rate", type=int, default=24, help=argparse.SUPPRESS)  # MB/s

@@ -1,4 +1,4 @@
-"""What can end the demo before its time."""
+"""The exceptions that end the demo early."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ from typing import Any, NoReturn, TypeVar
 
 from s3downloader.core.aio import stop
 
-__all__ = ["Failed", "Interrupted", "unless"]
+__all__ = ["Failed", "Interrupted", "run_monitored"]
 
 T = TypeVar("T")
 
 
 class Failed(Exception):
-    """Something did not go as it should; the message is a sentence for the one who watches."""
+    """A step or a check failed; the message is a sentence for the viewer."""
 
 
 class Interrupted(Exception):
-    """The one who watches has seen enough, or is gone."""
+    """The viewer has interrupted the demo, or closed its output."""
 
 
-async def unless(*perils: Coroutine[Any, Any, NoReturn], work: Coroutine[Any, Any, T]) -> T:
-    """Do `work` and return its result, unless one of `perils` raises before."""
-    tasks: list[asyncio.Task[T]] = [asyncio.create_task(each) for each in (work, *perils)]
+async def run_monitored(
+    *monitors: Coroutine[Any, Any, NoReturn], work: Coroutine[Any, Any, T]
+) -> T:
+    """Run `work` and return its result; raise what one of `monitors` raises before that."""
+    tasks: list[asyncio.Task[T]] = [asyncio.create_task(each) for each in (work, *monitors)]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         return done.pop().result()

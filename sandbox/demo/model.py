@@ -1,4 +1,4 @@
-"""A model as it lies on S3: large shards of weights, and the small files around them."""
+"""Makes the demo's models on S3: large shards of weights, and small files beside them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ __all__ = ["Model", "make_model"]
 
 @dataclass(frozen=True)
 class Model:
-    """The objects under `prefix`, which ends in a slash: SHA-256 by name, `size` in bytes."""
+    """A model on S3: all objects with `prefix`, which ends with a slash.
+
+    `size` is the sum of their sizes in bytes. `digests` has their SHA-256 in hex, by what follows
+    the prefix in their keys.
+    """
 
     prefix: str
     size: int
@@ -29,14 +33,14 @@ class Model:
         return self.prefix.rstrip("/")
 
     async def differences(self, directory: Path) -> list[str]:
-        """Return the names that are missing in `directory`, are too many, or have other bytes."""
+        """Return the names of files that are missing, superfluous or different in `directory`."""
         there = await asyncio.to_thread(_digests, directory)
         names = self.digests.keys() | there.keys()
         return sorted(name for name in names if there.get(name) != self.digests.get(name))
 
 
 async def make_model(objects: ObjectServer, prefix: str, *, size: int, shards: int) -> Model:
-    """Write a model to S3, with `size` bytes of weights."""
+    """Write a model to S3, with `size` bytes of weights in `shards` objects of equal size."""
     digests: dict[str, str] = {}
     weights = [f"model-{n:05}-of-{shards:05}.safetensors" for n in range(1, shards + 1)]
     total = 0

@@ -1,4 +1,4 @@
-"""The demo as a program: its directory, its signals, its exit status."""
+"""Runs the demo as a program: its directory, signals, time limit and exit status."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from typing import Any, NoReturn
 from s3downloader.core.aio import timeout
 
 from ..processes import ProcessError
-from .failure import Failed, Interrupted, unless
-from .invitation import invite
+from .failure import Failed, Interrupted, run_monitored
+from .interactive import interact
 from .screen import Lines, Screen, amount
-from .story import STEPS, Story
+from .steps import STEPS, StepRunner
 from .terminal import Terminal
 from .world import World
 
 __all__ = ["run"]
 
-_OTHER_SECONDS = 4  # that the model which is given up would take
-_ROOM = 100_000_000  # bytes for all but the models
-_LONGEST = 110.0  # seconds
-_INTERRUPTED = 130  # as a shell has it after Ctrl-C
+_OTHER_SECONDS = 4  # that the download to be cancelled would take
+_EXTRA_SPACE = 100_000_000  # bytes for everything but the models
+_TIME_LIMIT = 110.0  # seconds
+_INTERRUPTED = 130  # the exit status that shells give after Ctrl-C
 _TITLE = "aws.samples.S3Downloader"
 _TEXT = (
-    "A Greengrass component that brings large models from S3 to edge devices under MQTT command,"
-    " and keeps a registry of them in a shadow. Watch it work: about 45 seconds, every step"
-    " checked, everything on this machine and gone afterwards."
+    "A Greengrass component that downloads large models from S3 to edge devices under MQTT"
+    " command, and keeps a registry of them in a shadow. This demo takes about 45 seconds and"
+    " checks every step. Everything runs on this machine, and is removed afterwards."
 )
 
 
 def run(*, size: int, rate: int, reading_time: float) -> int:
-    """Show the demo and return its exit status.
+    """Run the demo and return its exit status: 0, 1 for a failure, 130 if it was interrupted.
 
-    The model has `size` bytes, and the link carries `rate` bytes a second; on a terminal the
-    reader gets `reading_time` seconds before each step.
+    The model has `size` bytes. The link carries `rate` bytes per second. On a terminal, the demo
+    waits `reading_time` seconds before each step.
     """
-    _forget_surroundings()
+    _clean_environment()
     try:
-        _check_space(2 * (size + _OTHER_SECONDS * rate) + _ROOM)
-        status = asyncio.run(_perform(size, rate, reading_time))
+        _check_space(2 * (size + _OTHER_SECONDS * rate) + _EXTRA_SPACE)
+        status = asyncio.run(_run(size, rate, reading_time))
     except Exception as error:
         print(_sentence(error), file=sys.stderr)
         return 1
@@ -56,8 +56,8 @@ def run(*, size: int, rate: int, reading_time: float) -> int:
     return status
 
 
-def _forget_surroundings() -> None:
-    """Let no credentials, profile, proxy or poor character set of the user matter."""
+def _clean_environment() -> None:
+    """Remove the user's AWS settings and proxies; print `?` for what the terminal cannot show."""
     for name in list(os.environ):
         if name.startswith("AWS_") or name.lower().endswith("_proxy"):
             del os.environ[name]
@@ -70,28 +70,30 @@ def _check_space(needed: int) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed:
         raise Failed(
-            f"The demo needs {amount(needed)} in {directory}, and {amount(free)} are free there;"
-            " make room, or let TMPDIR name a directory with more."
+            f"The demo needs {amount(needed)} in {directory}, but only {amount(free)} are free"
+            " there; delete some files, or set TMPDIR to another directory."
         )
 
 
-async def _perform(size: int, rate: int, reading_time: float) -> int:
-    """Return the exit status, when all is stopped and removed."""
-    interrupted = _interruption()
-    someone_answers = sys.stdin.isatty() and sys.stdout.isatty()
+async def _run(size: int, rate: int, reading_time: float) -> int:
+    """Run all steps; return the exit status once everything is stopped and removed."""
+    interrupted = _interrupt_event()
+    is_interactive = sys.stdin.isatty() and sys.stdout.isatty()
     with _own_directory() as directory, _screen(directory, reading_time) as screen:
         screen.begin(_TITLE, _TEXT)
         world = World(directory, rate=rate, observe=screen.message)
-        mind = functools.partial(_mind, world, screen, interrupted)
+        monitored = functools.partial(_monitored, world, screen, interrupted)
         try:
             async with contextlib.AsyncExitStack() as stack:
-                story = Story(world, screen, stack, size=size, other_size=_OTHER_SECONDS * rate)
-                async with timeout(_LONGEST):
-                    await mind(story.tell())
+                steps = StepRunner(
+                    world, screen, stack, size=size, other_size=_OTHER_SECONDS * rate
+                )
+                async with timeout(_TIME_LIMIT):
+                    await monitored(steps.run())
                 screen.end()
-                if someone_answers:
+                if is_interactive:
                     with contextlib.suppress(Interrupted):
-                        await mind(invite(world, screen))
+                        await monitored(interact(world, screen))
         except Interrupted:
             return _INTERRUPTED
         except Exception as error:
@@ -100,22 +102,27 @@ async def _perform(size: int, rate: int, reading_time: float) -> int:
     return 0
 
 
-async def _mind(
+async def _monitored(
     world: World, screen: Screen, interrupted: asyncio.Event, work: Coroutine[Any, Any, None]
 ) -> None:
-    """Do `work` for as long as someone watches and all runs that should."""
+    """Run `work`, and keep the screen up to date meanwhile.
+
+    Raises Interrupted if the viewer ends the demo or closes its output, and Failed if the
+    component or a server has ended.
+    """
+    monitors = (_wait_interrupted(interrupted), screen.keep_refreshed(), world.watch())
     try:
-        await unless(_heed(interrupted), screen.keep_fresh(), world.watch(), work=work)
+        await run_monitored(*monitors, work=work)
     except (Failed, Interrupted):
         raise
     except Exception:
-        await world.look()  # raises the cause, rather than what came of it
+        await world.check()  # raises the cause, if it is a process that has ended
         raise
 
 
 @contextlib.contextmanager
 def _own_directory() -> Iterator[Path]:
-    """A directory for everything, also for what libraries say on the standard error meanwhile."""
+    """Make a temporary directory, and redirect standard error to a file in it."""
     with tempfile.TemporaryDirectory(prefix="s3downloader-demo-") as name:
         directory = Path(name).resolve()
         before = os.dup(2)
@@ -128,14 +135,14 @@ def _own_directory() -> Iterator[Path]:
             os.close(before)
 
 
-def _screen(here: Path, reading_time: float) -> Screen:
+def _screen(base: Path, reading_time: float) -> Screen:
     if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-        return Terminal(STEPS, here, reading_time=reading_time)
-    return Lines(STEPS, here)
+        return Terminal(STEPS, base, reading_time=reading_time)
+    return Lines(STEPS, base)
 
 
-def _interruption() -> asyncio.Event:
-    """Return what is set when someone wants the demo to end."""
+def _interrupt_event() -> asyncio.Event:
+    """Return an event that SIGINT, SIGTERM and SIGHUP set."""
     interrupted = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -143,14 +150,17 @@ def _interruption() -> asyncio.Event:
     return interrupted
 
 
-async def _heed(interrupted: asyncio.Event) -> NoReturn:
+async def _wait_interrupted(interrupted: asyncio.Event) -> NoReturn:
     await interrupted.wait()
     raise Interrupted
 
 
 def _sentence(error: Exception) -> str:
+    """Return what went wrong, as a sentence for the viewer."""
     if isinstance(error, TimeoutError):
-        return f"It took longer than {_LONGEST:g} s; is this machine busy with something else?"
+        return (
+            f"The demo took longer than {_TIME_LIMIT:g} s; run it again when the machine is idle."
+        )
     if isinstance(error, (Failed, ProcessError, OSError)):
         return str(error)
-    return f"The demo itself has a fault: {type(error).__name__}: {error}"
+    return f"The demo itself has a bug: {type(error).__name__}: {error}"

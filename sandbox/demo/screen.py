@@ -1,4 +1,4 @@
-"""What the one who watches sees: headings, remarks, checks and messages, in the order of time."""
+"""Shows the demo: headings, remarks, checks and messages, in the order in which they happen."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .messages import brief, decode, is_status
 __all__ = ["FROM_DEVICE", "Lines", "Mark", "Screen", "Step", "amount"]
 
 _REFRESH_INTERVAL = 0.1
-_PROGRESS_STEP = 10  # per cent of a download between two lines about it
+_PROGRESS_STEP = 10  # percent of a download between two lines about it
 
 
 class Mark(NamedTuple):
-    """A sign before a line, and rich's style for it."""
+    """The sign before a line, and its style in the syntax of the package rich."""
 
     sign: str
     style: str
@@ -35,64 +35,64 @@ REFUSED = Mark("←", "red")
 
 
 class Step(NamedTuple):
-    """A part of the demo: a word for it, its title, and why it is worth watching."""
+    """A part of the demo: its short name, its title, and what it shows."""
 
     name: str
     title: str
-    why: str
+    text: str
 
 
 class Screen(ABC):
-    """Where the demo is shown; a context manager. `here` is the directory that paths begin at.
+    """The output of the demo; a context manager. In paths, `base` is replaced by `…`.
 
-    Nothing is raised when the one who watches is gone: `keep_fresh` tells.
+    A method that prints does not raise if the output has been closed; `keep_refreshed` does.
     """
 
     reading_time = 0.0
-    """Seconds that a reader is given before each step."""
+    """Seconds that the demo waits before each step, for the viewer to read."""
 
-    def __init__(self, steps: Sequence[Step], here: Path) -> None:
+    def __init__(self, steps: Sequence[Step], base: Path) -> None:
         self._steps = steps
         self._step = -1
-        self._here = str(here)
+        self._base = str(base)
         self._began = time.monotonic()
-        self._gone = False
+        self._is_closed = False
 
     def begin(self, title: str, text: str) -> None:
-        """Show what this is all about."""
+        """Show what the demo is about."""
         self.heading(title)
         self._line(text)
 
     def step(self, number: int) -> None:
-        """Show that a step begins; the first is number 0."""
+        """Show the title of a step; the first is number 0."""
         self._step = number
         self._heading(str(number + 1), self._steps[number].title)
-        self._line(self._steps[number].why)
+        self._line(self._steps[number].text)
 
-    def tell(self, text: str) -> None:
+    def remark(self, text: str) -> None:
         """Show a remark."""
         self._line(text)
 
     def heading(self, title: str) -> None:
-        """Show that something else than a step begins."""
+        """Show a heading that is not the title of a step."""
         self._heading("", title)
 
     def hint(self, text: str) -> None:
-        """Show what can be done now, for as long as it can be done."""
+        """Show what the viewer can do now."""
         self._line(text)
 
     def done(self, text: str) -> None:
-        """Show what has been done, or was checked and found right."""
+        """Show what has been done, or what a check has confirmed."""
         self._line(text, DONE)
 
     def end(self) -> None:
-        """Show that all steps are done."""
+        """Show that all steps have succeeded."""
         self._step = len(self._steps)
-        self.heading(f"✓ All {self._step} steps went as they should, in {self._elapsed.strip()}")
+        self.heading(f"✓ All {self._step} steps succeeded, in {self._elapsed.strip()}")
 
     def fail(self, sentence: str, log: Sequence[str]) -> None:
         """Show what went wrong, and the end of the component's log."""
-        self.heading("It did not go as it should")
+        self.heading("The demo failed")
         self._line(sentence, FAILED)
         if log:
             self._line("The end of the component's log:")
@@ -100,23 +100,23 @@ class Screen(ABC):
             self.verbatim(line)
 
     def message(self, topic: str, payload: bytes) -> None:
-        """Show a message; those about progress move the bars, where there are any."""
+        """Show a message. A periodic status updates the progress instead."""
         message = decode(payload) or {}
         if is_status(message):
             self._progress(topic, payload, message["downloads"])
         else:
             self._message(topic, payload, _mark(topic, message))
 
-    async def keep_fresh(self) -> NoReturn:
-        """Keep moving what moves; raise Interrupted when nobody is there to see it."""
-        while not self._gone:
+    async def keep_refreshed(self) -> NoReturn:
+        """Refresh the output every 0.1 s; raise Interrupted once it has been closed."""
+        while not self._is_closed:
             self._refresh()
             await asyncio.sleep(_REFRESH_INTERVAL)
         raise Interrupted
 
     @abstractmethod
     def verbatim(self, line: str) -> None:
-        """Show a line as it is, unbroken, so that it can be copied."""
+        """Show a line unchanged and unwrapped, so that it can be copied."""
 
     @abstractmethod
     def _heading(self, number: str, title: str) -> None: ...
@@ -130,18 +130,18 @@ class Screen(ABC):
     def _refresh(self) -> None: ...
 
     def _brief(self, payload: bytes) -> str:
-        return brief(payload, here=self._here)
+        return brief(payload, base=self._base)
 
     @property
     def _elapsed(self) -> str:
         return f"{time.monotonic() - self._began:5.1f} s"
 
     @contextlib.contextmanager
-    def _while_watched(self) -> Iterator[None]:
+    def _noticing_closed_output(self) -> Iterator[None]:
         try:
             yield
-        except OSError:  # the reader of the pipe, or the terminal, is gone
-            self._gone = True
+        except OSError:  # the terminal, or the other end of the pipe, has been closed
+            self._is_closed = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
     def __enter__(self) -> Screen:
@@ -152,14 +152,15 @@ class Screen(ABC):
 
 
 class Lines(Screen):
-    """Plain lines, a message each, for pipes and logs."""
+    """Prints plain lines, one for each message, for pipes and logs."""
 
-    def __init__(self, steps: Sequence[Step], here: Path) -> None:
-        super().__init__(steps, here)
-        self._told: dict[str, tuple[str, int]] = {}
+    def __init__(self, steps: Sequence[Step], base: Path) -> None:
+        super().__init__(steps, base)
+        self._shown: dict[str, tuple[str, int]] = {}
+        """By download ID, the state and the tenths of progress that the last line showed."""
 
     def verbatim(self, line: str) -> None:
-        with self._while_watched():
+        with self._noticing_closed_output():
             print(line, flush=True)
 
     def _heading(self, number: str, title: str) -> None:
@@ -175,17 +176,17 @@ class Lines(Screen):
     def _progress(self, topic: str, payload: bytes, downloads: list[dict[str, Any]]) -> None:
         for download in downloads:
             name = download["download_id"]
-            news = (download["status"], int(download["progress"] / _PROGRESS_STEP))
-            if self._told.get(name) != news:
-                self._told[name] = news
+            new = (download["status"], int(download["progress"] / _PROGRESS_STEP))
+            if self._shown.get(name) != new:
+                self._shown[name] = new
                 self.verbatim(f"{self._elapsed} {FROM_DEVICE.sign} {topic} {summary(download)}")
 
     def _refresh(self) -> None:
-        """What is printed stays."""
+        """Do nothing: printed lines do not change."""
 
 
 def summary(download: dict[str, Any]) -> str:
-    """Return in words what a status tells of a download."""
+    """Return a line on a download, from its entry in a status."""
     words = f"{download['download_id']} {download['status']} {download['progress']:.0f} %"
     words += f", {amount(download['bytes_done'])} of {amount(download['bytes_total'])}"
     if download["bytes_per_second"]:
@@ -194,7 +195,7 @@ def summary(download: dict[str, Any]) -> str:
 
 
 def amount(count: float) -> str:
-    """Return bytes as people say them."""
+    """Return a number of bytes in megabytes, such as `288 MB` or `1.5 MB`."""
     return f"{count / 1e6:.0f} MB" if count >= 1e7 else f"{count / 1e6:.1f} MB"
 
 

@@ -1,4 +1,4 @@
-"""The demo on a terminal: what has happened scrolls, what is happening stays below it."""
+"""Shows the demo on a terminal: lines scroll, and the present progress stays below them."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _as_json = JSONHighlighter()
 
 
 class Terminal(Screen):
-    """A terminal of any width, with a foot of progress bars."""
+    """A terminal of any width, with the steps and the progress bars in a footer."""
 
-    def __init__(self, steps: Sequence[Step], here: Path, *, reading_time: float) -> None:
-        super().__init__(steps, here)
+    def __init__(self, steps: Sequence[Step], base: Path, *, reading_time: float) -> None:
+        super().__init__(steps, base)
         self.reading_time = reading_time
         self._stack = contextlib.ExitStack()
         self._downloads: list[dict[str, Any]] = []
@@ -55,19 +55,19 @@ class Terminal(Screen):
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._while_watched(), self._stack:
+        with self._noticing_closed_output(), self._stack:
             self._live.stop()
 
     def begin(self, title: str, text: str) -> None:
-        """Show what this is all about."""
+        """Show what the demo is about, in a box."""
         self._print(Panel(text, title=f"[bold]{title}", title_align="left", border_style="cyan"))
 
     def verbatim(self, line: str) -> None:
-        with self._while_watched():
+        with self._noticing_closed_output():
             self._live.console.print(Text(line), soft_wrap=True)
 
     def hint(self, text: str) -> None:
-        """Show what can be done now, for as long as it can be done."""
+        """Show in the footer what the viewer can do now."""
         self._hint = text
         self._drawn = False
 
@@ -105,13 +105,13 @@ class Terminal(Screen):
         return row
 
     def _print(self, *renderables: RenderableType) -> None:
-        with self._while_watched():
+        with self._noticing_closed_output():
             self._live.console.print(*renderables, sep="\n")
 
     def _refresh(self) -> None:
         if self._drawn and self._hint:
-            return  # the time stands still, so that lines can be marked and copied
-        with self._while_watched():
+            return  # a footer that does not change lets the viewer select and copy lines
+        with self._noticing_closed_output():
             self._live.refresh()
         self._drawn = True
 
@@ -160,11 +160,11 @@ class Terminal(Screen):
 
 @contextlib.contextmanager
 def _without_echo(keyboard: int) -> Iterator[None]:
-    """Keep what is typed, `^C` above all, out of the picture."""
+    """Turn off the terminal's echo, so that what is typed does not disturb the output."""
     before = termios.tcgetattr(keyboard)
-    silent = [*before]
-    silent[3] &= ~termios.ECHO
-    termios.tcsetattr(keyboard, termios.TCSADRAIN, silent)
+    changed = [*before]
+    changed[3] &= ~termios.ECHO
+    termios.tcsetattr(keyboard, termios.TCSADRAIN, changed)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""The cloud and the device of the demo, all on this machine."""
+"""The servers and the device that the demo runs, all on this machine."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from .failure import Failed
 __all__ = ["THING", "World"]
 
 THING = "edge-01"
-_LOOK_INTERVAL = 0.5
+_CHECK_INTERVAL = 0.5  # seconds
 
 
 class World:
-    """Everything the demo runs; its files are under `directory`. Nothing is started yet.
+    """Creates the servers and the device with their files in `directory`, but starts none.
 
-    The device reaches S3 over `link`, at `rate` bytes a second. `observe` is the operator's.
+    The device connects to S3 through `link`, which carries `rate` bytes per second. `observe` is
+    called with the topic and payload of each message that the operator sends or receives.
     """
 
     def __init__(
@@ -61,16 +62,17 @@ class World:
                 "MinFreeBytes": 0,
             },
         )
-        self._answered: set[int] = set()
+        self._served: set[int] = set()
+        """The ports that accepted connections at an earlier check."""
 
     async def watch(self) -> NoReturn:
-        """Raise Failed when the component has ended, or a server that it needs."""
+        """Call `check` every 0.5 s."""
         while True:
-            await self.look()
-            await asyncio.sleep(_LOOK_INTERVAL)
+            await self.check()
+            await asyncio.sleep(_CHECK_INTERVAL)
 
-    async def look(self) -> None:
-        """Raise Failed if something that has run before has ended."""
+    async def check(self) -> None:
+        """Raise Failed if the component, the S3 server or the broker has run and has ended."""
         if self.device.returncode is not None:
             status = self.device.returncode
             raise Failed(f"The component ended by itself, with exit status {status}.")
@@ -79,11 +81,11 @@ class World:
             ("MQTT broker, mosquitto,", self.broker.port),
         ):
             if await accepts(port):
-                self._answered.add(port)
-            elif port in self._answered:
-                raise Failed(f"The {name} has ended: nothing answers on port {port}.")
+                self._served.add(port)
+            elif port in self._served:
+                raise Failed(f"The {name} has ended: nothing listens on port {port}.")
 
     def log_tail(self, lines: int = 15) -> list[str]:
-        """Return the end of the component's log."""
+        """Return the last lines of the component's log."""
         log = self.nucleus.log_file(COMPONENT)
         return log.read_text(errors="replace").splitlines()[-lines:] if log.exists() else []

@@ -1,4 +1,4 @@
-"""A stand-in for the Greengrass nucleus that real components connect to with the real client."""
+"""A local Greengrass nucleus, to which real components connect with the real IPC client."""
 
 from .lifecycle import LifecycleError, RunningComponent, run_component
 from .nucleus import Nucleus

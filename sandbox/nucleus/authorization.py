@@ -1,7 +1,7 @@
-"""Authorisation policies of components: the `accessControl` of their configuration.
+"""Checks the authorization policies of components: `accessControl` in their configuration.
 
-Source: "Authorize components to perform IPC operations" in the Greengrass developer guide, and
-the nucleus's WildcardTrie for the wildcards.
+Sources: "Authorize components to perform IPC operations" in the Greengrass developer guide; for
+the wildcards, WildcardTrie of the nucleus.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _MQTT_TOKEN = re.compile(
 
 
 class AccessControl:
-    """What one component may do: nothing but what a policy allows.
+    """The permissions of one component: only what a policy allows.
 
-    `policies` is {service: {policy id: {"operations": […], "resources": […]}}}, operations with
-    their full names (`aws.greengrass#PublishToIoTCore`) or `*`.
+    `policies` is {service: {policy id: {"operations": […], "resources": […]}}}. Operations have
+    their full names (`aws.greengrass#PublishToIoTCore`), or are `*`.
     """
 
     def __init__(self, component: str, policies: Mapping[str, Any], *, thing_name: str) -> None:
@@ -43,7 +43,7 @@ class AccessControl:
             self._allowed.setdefault((service, operation), []).append(pattern)
 
     def check(self, service: str, operation: str, resource: str) -> None:
-        """Raise UnauthorizedError unless a policy allows `operation` (short name)."""
+        """Raise UnauthorizedError unless a policy allows `operation`, which is a short name."""
         full_name = f"aws.greengrass#{operation}"
         for name in (full_name, "*"):
             patterns = self._allowed.get((service, name), [])
@@ -64,9 +64,10 @@ def _entries(policies: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _pattern(resource: str, *, mqtt: bool) -> re.Pattern[str]:
-    """Compile a resource: `*` is any text, `${c}` the character c itself.
+    """Compile a resource to a pattern: `*` is any text, `${c}` is the character c itself.
 
-    MQTT's `+` and `#` count only for services of topics, and only where MQTT allows them.
+    With `mqtt`, for services whose resources are topics, `+` and `#` are wildcards too where MQTT
+    allows them.
     """
     token = _MQTT_TOKEN if mqtt else _TOKEN
     return re.compile("".join(_regex(match) for match in token.finditer(resource)), re.DOTALL)

@@ -1,7 +1,7 @@
-"""The token exchange service: credentials for components, over HTTP on 127.0.0.1.
+"""The token exchange service: gives credentials to components, over HTTP on 127.0.0.1.
 
-Source: "Token exchange service" in the Greengrass developer guide; the document is that of the
-container credential provider, which every AWS SDK reads.
+Source: "Token exchange service" in the Greengrass developer guide. The response has the format of
+the container credential provider, which all AWS SDKs can read.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ _REASONS = {200: "OK", 403: "Forbidden", 404: "Not Found", 500: "Internal Server
 
 
 class CredentialsEndpoint:
-    """Serves `credentials`, if any, to who knows a component's token; an async context manager.
+    """Serves `credentials` to clients with the token of a component; an async context manager.
 
-    `credentials` has AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and perhaps AWS_SESSION_TOKEN;
-    `lifetime` is the time until they expire. `requests` counts what was answered with keys, the
-    last of which expire at `expires_at`.
-    After each start it listens on another port, which `on_start` is told; `on_crash` is called
-    when it has died.
+    `credentials` has AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and optionally AWS_SESSION_TOKEN; it
+    is empty if the service has no keys. `lifetime` is the time until the keys of a response expire.
+    `authorised` decides whether a token is that of a component. `requests` counts the responses
+    with keys; those of the last one expire at `expires_at`.
+
+    Each start uses another port. `on_start` is called with the port, and each function in
+    `on_crash` when the service crashes.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class CredentialsEndpoint:
             self._server.close()
 
     async def start(self) -> None:
-        """Listen, on another port than before."""
+        """Listen on another port than before."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         if port == self.port:
@@ -71,15 +73,15 @@ class CredentialsEndpoint:
         self._on_start(port)
 
     async def crash(self) -> None:
-        """Die; whoever is bound to it is stopped."""
+        """Stop without notice, then call the functions in `on_crash`, and wait for them."""
         assert self._server is not None
         self._server.close()
         self._server = None
-        await asyncio.gather(*(stop() for stop in self.on_crash))
+        await asyncio.gather(*(callback() for callback in self.on_crash))
 
     @property
     def uri(self) -> str:
-        """The value of AWS_CONTAINER_CREDENTIALS_FULL_URI."""
+        """The address of the service, the value of AWS_CONTAINER_CREDENTIALS_FULL_URI."""
         return f"http://localhost:{self.port}{_PATH}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""The modelled errors of Greengrass IPC."""
+"""The errors of Greengrass IPC."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = [
 
 
 class IpcError(Exception):
-    """An error that the client raises under the name of the class.
+    """The base class of errors; the client raises an error with the name of the subclass.
 
-    `fields` are the further members of the error's shape, by their names on the wire.
+    `fields` are the other members of the error's JSON, by their names there.
     """
 
     def __init__(self, message: str, **fields: Any) -> None:

@@ -1,4 +1,4 @@
-"""Switches that make the nucleus misbehave, for tests of how a component copes."""
+"""Switches that make the nucleus fail, to test how a component handles that."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ __all__ = ["Faults"]
 
 @dataclass
 class Faults:
-    """Set an attribute, and it holds until it is set back.
-
-    `refuse_connections` turns new clients away, `cut_handshakes` the next so many alone;
-    `fail_publishes` answers PublishToIoTCore with ServiceError, `fail_configuration` the operations
-    on configuration; `deaf` delivers nothing of IoT Core; `ack_delay` seconds pass between a
-    publish and its response.
-    """
+    """The faults of a nucleus. Each stays in force until its attribute is set back."""
 
     refuse_connections: bool = False
+    """Refuse all new connections."""
     cut_handshakes: int = 0
+    """Refuse only so many of the next connections."""
     fail_configuration: bool = False
-    deaf: bool = False
+    """Answer operations on the configuration with ServiceError."""
+    drop_messages: bool = False
+    """Deliver no messages from IoT Core to components."""
     fail_publishes: bool = False
+    """Answer PublishToIoTCore with ServiceError."""
     ack_delay: float = 0.0
+    """The seconds between a publish and its response."""

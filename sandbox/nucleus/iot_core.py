@@ -1,4 +1,4 @@
-"""The nucleus's one MQTT connection to AWS IoT Core, for which a real broker stands in."""
+"""The nucleus's MQTT connection to AWS IoT Core; a real broker stands in for IoT Core."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Publish:
 
 @dataclass(eq=False)
 class _Filter:
-    """A topic filter that the broker knows under `identifier`, and who listens to it."""
+    """A topic filter with its subscription identifier at the broker, QoS and callbacks."""
 
     topic_filter: str
     identifier: int
@@ -48,10 +48,10 @@ class _Filter:
 
 
 class IotCore:
-    """Publishes and subscribes at the broker on 127.0.0.1:`port`; an async context manager.
+    """A client of the broker on 127.0.0.1:`port`; an async context manager.
 
-    It reconnects by itself and restores the subscriptions. Messages published while the broker
-    is away are spooled or refused, as the personality has it.
+    It reconnects automatically, and restores its subscriptions. The personality decides whether
+    messages are spooled or refused while the broker is away.
     """
 
     def __init__(self, port: int, personality: Personality, faults: Faults) -> None:
@@ -80,20 +80,20 @@ class IotCore:
         await self._connection.__aexit__()
 
     async def wait_online(self) -> None:
-        """Return once the broker is connected and has every subscription."""
+        """Wait until the broker is connected and has all subscriptions."""
         await self._connection.wait_online()
 
     async def wait_offline(self) -> None:
-        """Return once the loss of the broker has been noticed."""
+        """Wait until the loss of the broker has been noticed."""
         await self._connection.wait_offline()
 
     @property
     def unacked(self) -> int:
-        """How many publishes without a spool wait for their acknowledgement."""
+        """The number of QoS 1 publishes, made without a spool, that are not acknowledged yet."""
         return len(self._unacked)
 
     async def publish(self, topic: str, payload: bytes, *, qos: int, retain: bool = False) -> None:
-        """Publish, or raise ServiceError; returns when the broker or the spool has it."""
+        """Publish a message; wait until the broker or the spool has it. Raises ServiceError."""
         _check_topic(topic)
         if self._faults.fail_publishes:
             raise ServiceError(f"Publish to topic {topic} failed")
@@ -107,11 +107,11 @@ class IotCore:
     async def subscribe(
         self, topic_filter: str, callback: MessageCallback, *, qos: int
     ) -> Callable[[], None]:
-        """Call `callback` for each message; returns what ends the subscription.
+        """Call `callback` with each message; return a function that ends the subscription.
 
-        While the broker is away it waits for its return, or raises ServiceError, as the
-        personality has it.
-        Subscriptions to one filter share one subscription at the broker, of the highest QoS.
+        Subscriptions to the same filter share one subscription at the broker, with the highest
+        QoS. If the broker is away, the personality decides: either the subscription is made when
+        the broker is back, or ServiceError is raised.
         """
         if self._connection.client is None and not self._personality.subscribes_offline:
             raise ServiceError(f"Subscribe to topic {topic_filter} failed: the broker is away")
@@ -127,7 +127,7 @@ class IotCore:
         return lambda: self._unsubscribe(known, callback)
 
     async def forget_subscriptions(self) -> None:
-        """Let every subscription die without a word, as when lite's MQTT daemon restarts."""
+        """End all subscriptions silently, as nucleus lite does when its MQTT daemon restarts."""
         filters = list(self._filters)
         self._filters.clear()
         for topic_filter in filters:
@@ -143,7 +143,7 @@ class IotCore:
             await self._subscribe_at_broker(client, known)
 
     def _dispatch(self, message: aiomqtt.Message) -> None:
-        if self._faults.deaf or len(message.payload) > self._personality.max_receive:
+        if self._faults.drop_messages or len(message.payload) > self._personality.max_receive:
             return
         identifiers = getattr(message.properties, "SubscriptionIdentifier", [])
         for known in list(self._filters.values()):
@@ -192,7 +192,7 @@ class IotCore:
         if (count is not None and len(self._unacked) >= count) or (
             size is not None and unacked_bytes > size
         ):
-            raise ServiceError("too many QoS 1 messages wait for their acknowledgement")
+            raise ServiceError("too many QoS 1 messages are not acknowledged yet")
 
     async def _publish_now(self, message: _Publish) -> None:
         client = self._connection.client
@@ -205,7 +205,9 @@ class IotCore:
         try:
             await asyncio.wait({publishing, losing}, return_when=asyncio.FIRST_COMPLETED)
             if not publishing.done():
-                raise ServiceError(f"Publish to topic {message.topic} failed: the broker went")
+                raise ServiceError(
+                    f"Publish to topic {message.topic} failed: the connection to the broker is lost"
+                )
             await publishing
         except aiomqtt.MqttError as error:
             raise ServiceError(f"Publish to topic {message.topic} failed: {error}") from None
@@ -233,12 +235,12 @@ class IotCore:
 
 
 def _check_topic(topic: str) -> None:
-    """Raise ServiceError for a topic that AWS IoT Core does not take.
+    """Raise ServiceError for a topic that AWS IoT Core does not accept.
 
     Source: "AWS IoT Core message broker and protocol limits and quotas".
     """
     if "+" in topic or "#" in topic:
-        raise ServiceError(f"The topic {topic} of a publish has a wildcard.")
+        raise ServiceError(f"The topic {topic} has a wildcard, so nothing can be published on it.")
     if len(topic.encode()) > _MAX_TOPIC_BYTES:
         raise ServiceError(f"The topic {topic} is longer than {_MAX_TOPIC_BYTES} bytes.")
     if topic.count("/") > _MAX_TOPIC_SLASHES:

@@ -1,4 +1,4 @@
-"""Running a component the way its recipe says."""
+"""Runs a component by the scripts of its recipe."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["LifecycleError", "RunningComponent", "run_component"]
 
 _INSTALL_TIMEOUT = 120.0  # seconds, the nucleus's default
 _INHERITED = ("HOME", "LANG", "PATH")
-_WATCHDOG = 'cat; kill -s KILL -- "-$0"'  # its standard input ends when the sandbox does
+_WATCHDOG = 'cat; kill -s KILL -- "-$0"'  # its standard input is closed when the sandbox ends
 
 
 class LifecycleError(Exception):
-    """A step failed; the message has the end of its output."""
+    """The install step has failed; the message has the end of its output."""
 
 
 class RunningComponent:
-    """A script of a component with all its child processes, output in the file `log`.
+    """A running script of a component, with its child processes; their output goes to `log`.
 
-    They are one process group and die with the sandbox, also when that is killed. (A parent-death
-    signal would not do: it reaches the shell, not what the shell has started.)
+    They are one process group, which is killed when the sandbox ends, even after kill -9. (A
+    parent-death signal would reach only the shell, and not what the shell has started.)
     """
 
     def __init__(
@@ -49,7 +49,10 @@ class RunningComponent:
         log: Path,
         wrapper: Sequence[str] = (),
     ) -> RunningComponent:
-        """Start a script in `cwd`, by the command `wrapper` where it is to run confined."""
+        """Start a shell script in the folder `cwd`.
+
+        `wrapper` is a command that runs the shell, such as one that confines it.
+        """
         with log.open("ab") as output:
             shell = await asyncio.create_subprocess_exec(
                 *wrapper, "/bin/sh", "-c", script,
@@ -64,22 +67,22 @@ class RunningComponent:
 
     @property
     def pid(self) -> int:
-        """The process id of the shell, which is the id of the process group too."""
+        """The process ID of the shell, which is also the ID of the process group."""
         return self._shell.pid
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, negative for a signal; None while it runs."""
+        """The exit status of the script, negative for a signal; None while it runs."""
         return self._shell.returncode
 
     async def wait(self) -> int:
-        """Wait for the script to end and return its exit status."""
+        """Wait until the script ends, and return its exit status."""
         return await self._shell.wait()
 
     async def stop(self, *, grace: float = 5.0) -> int:
-        """End it as the nucleus does: SIGTERM, after `grace` seconds SIGKILL, to every process.
+        """Stop all processes as the nucleus does; return the exit status of the script.
 
-        Returns the exit status of the script.
+        They get SIGTERM, and SIGKILL after `grace` seconds.
         """
         self._signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
@@ -88,7 +91,7 @@ class RunningComponent:
         return await self.kill()
 
     async def kill(self) -> int:
-        """End every process with SIGKILL and return the exit status of the script."""
+        """Send SIGKILL to all processes; return the exit status of the script."""
         if self._watchdog.returncode is None:
             self._watchdog.kill()
         await self._watchdog.wait()
@@ -110,13 +113,15 @@ async def run_component(
     environment: Mapping[str, str] | None = None,
     wrappers: Mapping[str, Sequence[str]] | None = None,
 ) -> RunningComponent:
-    """Run the Install step of a registered component, then start Run and return it.
+    """Run the install step of a registered component, then start its run step and return it.
 
-    Both run in the component's work folder, with the variables of the nucleus, the recipe and
-    `environment`; from nucleus lite with the address of TokenExchangeService only where the recipe
-    depends on that. `artifacts` is the folder where the artifacts lie unpacked; `wrappers` has, by
-    the name of a step, the command that runs it confined. Raises RecipeError when no manifest
-    suits this machine, LifecycleError when Install fails.
+    Both run in the component's work folder, with the environment variables of the nucleus, the
+    recipe and `environment`. Nucleus lite gives the address of TokenExchangeService only to a
+    component whose recipe depends on that. `artifacts` is the folder with the unpacked artifacts.
+    `wrappers` has commands that run the shell of a step, by the name of the step.
+
+    Raises RecipeError if no manifest is for this machine, and LifecycleError if the install step
+    fails.
     """
     steps = recipe.steps(runtime=nucleus.personality.runtime)
 
@@ -140,7 +145,7 @@ async def _finish(install: RunningComponent, recipe: Recipe, seconds: float) -> 
         async with timeout(seconds):
             status: int | str = await install.wait()
     except TimeoutError:
-        status = f"none after {seconds:g} s"
+        status = f"none, it was stopped after {seconds:g} s"
     finally:
         await install.kill()
     if status != 0:
@@ -169,15 +174,15 @@ async def _start(
             strict=nucleus.personality.runtime is not None,
         )
 
-    given = nucleus.component_environment(recipe.component)
+    of_nucleus = nucleus.component_environment(recipe.component)
     if nucleus.personality.runtime is not None and TOKEN_EXCHANGE not in recipe.dependencies:
-        del given["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
+        del of_nucleus["AWS_CONTAINER_CREDENTIALS_FULL_URI"]
     return await RunningComponent.start(
         fill(step.script),
         cwd=work,
         environment={
             **{name: os.environ[name] for name in _INHERITED if name in os.environ},
-            **given,
+            **of_nucleus,
             **{name: fill(value) for name, value in step.environment.items()},
             **environment,
         },

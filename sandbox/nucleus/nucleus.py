@@ -1,4 +1,4 @@
-"""The local nucleus: everything that a component meets over Greengrass IPC."""
+"""The local nucleus: all services that a component uses over Greengrass IPC."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ from .server import Json, RpcServer
 __all__ = ["TOKEN_EXCHANGE", "Nucleus"]
 
 TOKEN_EXCHANGE = "aws.greengrass.TokenExchangeService"
-_MAX_SOCKET_PATH = 107  # bytes; sun_path of unix(7) without its closing zero
+_MAX_SOCKET_PATH = 107  # bytes; sun_path of unix(7) without its terminating null byte
 
 
 class Nucleus:
-    """Speaks Greengrass IPC on a Unix socket in `directory`; an async context manager.
+    """Serves Greengrass IPC on a Unix socket in `directory`; an async context manager.
 
-    IoT Core is the MQTT broker on 127.0.0.1:`broker_port`. Shadows are `shadows`, or a store of
-    its own. `credentials` are what the token exchange hands to components: access key, secret
-    key and, optionally, session token, under their names in AWS's environment variables.
+    The MQTT broker on 127.0.0.1:`broker_port` stands in for IoT Core. `shadows` are those of the
+    shadow service; by default the nucleus has its own. `credentials` are what the token exchange
+    service gives to components: access key, secret key and, optionally, session token, under the
+    names of AWS's environment variables.
 
-    `faults` makes it misbehave. Entering raises ConnectionError when there is no broker.
+    Set attributes of `faults` to make the nucleus fail. Entering the context raises
+    ConnectionError if there is no broker.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class Nucleus:
             credentials or {},
             authorised=self._knows_token,
             personality=self.personality,
-            on_start=self._tell_exchange_port,
+            on_start=self._publish_exchange_port,
         )
         self._stack = contextlib.AsyncExitStack()
 
@@ -115,7 +117,7 @@ class Nucleus:
         access_control: Mapping[str, Any] | None = None,
         configuration: Mapping[str, Any] | None = None,
     ) -> None:
-        """Make a component known, with its `accessControl` and the rest of its configuration."""
+        """Add a component, with its `accessControl` and its other configuration."""
         self._tokens[component] = _new_token()
         self._access[component] = AccessControl(
             component, access_control or {}, thing_name=self.thing_name
@@ -126,7 +128,7 @@ class Nucleus:
         self._configurations.register(component, {**values, "accessControl": access_control or {}})
 
     def component_environment(self, component: str) -> dict[str, str]:
-        """The environment variables that the nucleus gives to a component's processes."""
+        """Return the environment variables that the nucleus gives to a component's processes."""
         return {
             "SVCUID": self._tokens[component],
             "AWS_GG_NUCLEUS_DOMAIN_SOCKET_FILEPATH_FOR_COMPONENT": str(self.socket_path),
@@ -138,7 +140,7 @@ class Nucleus:
         }
 
     def connected(self, component: str) -> bool:
-        """Whether the component has an IPC connection."""
+        """Return whether the component has an IPC connection."""
         return self._server.connected(component)
 
     def set_configuration(self, component: str, patch: Mapping[str, Any]) -> None:
@@ -146,78 +148,78 @@ class Nucleus:
         self._configurations.merge(component, patch)
 
     def replace_configuration(self, component: str, configuration: Mapping[str, Any]) -> None:
-        """Give the component another configuration, without a word to its subscribers."""
+        """Replace the component's configuration, without notifying its subscribers."""
         self._configurations.register(component, configuration)
 
     def configuration(self, component: str) -> Json:
-        """The component's present configuration."""
+        """Return the component's present configuration."""
         return self._configurations.get(component)
 
     def work_folder(self, component: str) -> Path:
-        """The folder in which the component's scripts run."""
+        """Return the folder in which the component's scripts run; create it if necessary."""
         folder = self._directory / "work" / component
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def log_file(self, component: str) -> Path:
-        """The file that takes what the component's scripts print."""
+        """Return the path of the file with the output of the component's scripts."""
         folder = self._directory / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{component}.log"
 
     def states(self, component: str) -> list[str]:
-        """The states that the component has reported with UpdateState."""
+        """Return the states that the component has reported with UpdateState, in order."""
         return list(self._updates.states.get(component, []))
 
     async def propose_update(
         self, deployment_id: str = "deployment-1", *, restarting: bool = False, within: float = 60
     ) -> dict[str, int]:
-        """Ask the components subscribed to updates; returns by how many ms each defers.
+        """Ask the components that subscribed to updates; return by how many ms each defers it.
 
-        Raises TimeoutError when one stays silent for `within` seconds.
+        Raises TimeoutError if one has not answered `within` seconds.
         """
         return await self._updates.propose(deployment_id, restarting=restarting, within=within)
 
     def finish_update(self, deployment_id: str = "deployment-1") -> None:
-        """Tell them that the update is over."""
+        """Notify the components that subscribed to updates that the update is complete."""
         self._updates.finish(deployment_id)
 
     async def drop_connection(self, component: str) -> None:
-        """Cut the component's IPC connection; it may connect again."""
+        """Close the component's IPC connection; it may connect again."""
         await self._server.drop(component)
 
     def end_streams(self, component: str) -> None:
-        """End the component's subscriptions, and say so; the connection stays."""
+        """End the component's subscriptions and notify it; the connection stays open."""
         self._server.end_streams(component)
 
     async def restart(self, *, forget_tokens: bool = False) -> None:
-        """Restart the IPC server; with `forget_tokens` no client from before gets in again."""
+        """Restart the IPC server. With `forget_tokens` all tokens of components become invalid."""
         async with self.away():
             if forget_tokens:
                 self._tokens = {component: _new_token() for component in self._tokens}
 
     @contextlib.asynccontextmanager
     async def away(self) -> AsyncIterator[None]:
-        """Stop the IPC server, and start it again afterwards."""
+        """Stop the IPC server for the duration of the context."""
         await self._server.stop()
         yield
         await self._server.start()
 
     async def forget_subscriptions(self) -> None:
-        """Let every SubscribeToIoTCore die silently: its stream stays open, nothing comes."""
+        """Make every SubscribeToIoTCore dead: its stream stays open, but delivers nothing."""
         await self.iot_core.forget_subscriptions()
 
     @property
     def configuration_watchers(self) -> int:
-        """How many SubscribeToConfigurationUpdate are told of changes."""
+        """The number of SubscribeToConfigurationUpdate that are notified of changes."""
         return self._configurations.watchers
 
     def forget_configuration_subscriptions(self) -> None:
-        """Let every SubscribeToConfigurationUpdate die silently."""
+        """Make every SubscribeToConfigurationUpdate dead: its stream stays open."""
         self._configurations.forget_watchers()
 
     def set_access_control(self, component: str, access_control: Mapping[str, Any]) -> None:
-        """Give a component other policies, as a deployment does that does not restart it."""
+        """Replace the component's policies, as a deployment does that does not restart it."""
         self._access[component] = AccessControl(
             component, access_control, thing_name=self.thing_name
         )
@@ -233,11 +235,11 @@ class Nucleus:
     def _knows_token(self, token: str) -> bool:
         return token in self._tokens.values()
 
-    def _tell_exchange_port(self, port: int) -> None:
-        """Write the port where every component may read it, as TokenExchangeService does."""
+    def _publish_exchange_port(self, port: int) -> None:
+        """Write the port to the configuration of TokenExchangeService, as that does itself."""
         if key := self.personality.exchange_port_key:
-            told = str(port) if self.personality.scalars_as_strings else port
-            self._configurations.register(TOKEN_EXCHANGE, {key: told})
+            value = str(port) if self.personality.scalars_as_strings else port
+            self._configurations.register(TOKEN_EXCHANGE, {key: value})
 
 
 def _new_token() -> str:
@@ -246,7 +248,7 @@ def _new_token() -> str:
 
 @contextlib.contextmanager
 def _socket_path(directory: Path) -> Iterator[Path]:
-    """A path for the socket in `directory`, or in /tmp where that one is too long."""
+    """Yield a path for the socket in `directory`, or in /tmp if the path would be too long."""
     path = directory / "ipc.socket"
     if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
         yield path

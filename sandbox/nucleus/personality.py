@@ -1,4 +1,4 @@
-"""What tells the two nuclei apart, as far as a component can see it over IPC."""
+"""How the two kinds of nucleus differ, as far as a component notices."""
 
 from __future__ import annotations
 
@@ -9,42 +9,50 @@ __all__ = ["JAVA", "LITE", "PERSONALITIES", "Personality"]
 
 @dataclass(frozen=True, kw_only=True)
 class Personality:
-    """Limits and habits of a nucleus. Sizes are bytes of MQTT payload, unless said otherwise.
-
-    A message over IPC of more than `max_request` bytes cuts the connection (None: none does).
-    `max_unacked` and `max_unacked_bytes` bound the QoS 1 messages that the broker has not
-    acknowledged yet; `spool_bytes` is what is kept while the broker is away (None: nothing is,
-    a publish fails at once). `subscribes_offline` tells whether SubscribeToIoTCore is taken while
-    the broker is away, `asks_before_updates` whether there is SubscribeToComponentUpdates, and
-    `refuses_by_closing` how a token that is not known is refused: without a word, or with one.
-    `runtime` is its name in the Platform of a manifest.
-
-    `exchange_port_key` is where TokenExchangeService writes its port in its configuration; None
-    for one that tells nobody. `start_burst` is how often a component may be started within
-    `start_interval` seconds; None for without a limit.
-    """
+    """The limits and the behaviour of a nucleus. A limit of None is no limit."""
 
     runtime: str | None
+    """Its name in the Platform of a manifest."""
     max_publish: int
+    """The largest payload that a component can publish to IoT Core, in bytes."""
     max_request: int | None
+    """The largest IPC message in bytes; a larger one closes the connection."""
     max_receive: int
+    """The largest payload that it delivers from IoT Core to components, in bytes."""
     max_unacked: int | None
+    """How many QoS 1 messages may wait for the broker's acknowledgement."""
     max_unacked_bytes: int | None
+    """The bytes of the payloads of these messages, at most."""
     spool_bytes: int | None
+    """The size of the spool for publishes; None: without a broker, a publish fails at once."""
     shadows: bool
+    """Whether there is a shadow service."""
     error_messages: bool
+    """Whether errors have a message."""
     scalars_as_strings: bool
+    """Whether numbers and booleans in the configuration become strings."""
     overlaps_deliver_twice: bool
+    """Whether a message arrives once for each of several overlapping subscriptions."""
     subscribes_offline: bool
+    """Whether SubscribeToIoTCore succeeds while the broker is away."""
     asks_before_updates: bool
+    """Whether there are SubscribeToComponentUpdates and DeferComponentUpdate."""
     refuses_by_closing: bool
+    """Whether a client with an unknown token gets no response before its connection is closed."""
     exchange_port_key: str | None
+    """The key in its configuration under which TokenExchangeService writes its port, if it does."""
     unknown_token_status: int
+    """The HTTP status of the token exchange service for an unknown token."""
     exchange_answers_null_without_keys: bool
+    """Whether the token exchange service responds with `null` if it has no keys, or with 500."""
     hard_dependencies_bind: bool
+    """Whether a component is stopped when a HARD dependency of it ends."""
     configuration_restarts: bool
+    """Whether a deployment that changes the configuration restarts the component."""
     start_burst: int | None
+    """How often a component may be started within `start_interval`."""
     start_interval: float = 3_600.0
+    """In seconds."""
 
 
 JAVA = Personality(

@@ -1,4 +1,4 @@
-"""Component recipes: configuration, the manifest for this machine, recipe variables.
+"""Reads component recipes: the configuration, the manifest for this machine, recipe variables.
 
 Source: "AWS IoT Greengrass component recipe reference" in the developer guide.
 """
@@ -26,14 +26,14 @@ _BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 class RecipeError(Exception):
-    """The recipe has nothing for this machine."""
+    """The recipe cannot be used: it has no manifest for this machine, or a script is wrong."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a lifecycle: a shell script, and the variables set for it.
+    """One step of a lifecycle: a shell script, and its environment variables.
 
-    `timeout` is in seconds, None where the recipe has none.
+    `timeout` is in seconds; None if the recipe has none.
     """
 
     script: str
@@ -43,10 +43,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the sandbox needs of a recipe.
+    """The parts of a recipe that the sandbox needs.
 
-    `configuration` is ComponentConfiguration.DefaultConfiguration without its `accessControl`,
-    which stands apart. `dependencies` has HARD or SOFT by the name of a component.
+    `configuration` is ComponentConfiguration.DefaultConfiguration without `accessControl`, which
+    is in `access_control`. `dependencies` has HARD or SOFT, by the name of the component.
     """
 
     component: str
@@ -71,11 +71,12 @@ class Recipe:
     def steps(
         self, *, runtime: str | None = None, architecture: str | None = None
     ) -> dict[str, Step]:
-        """The steps of the first manifest that suits this machine, by name (`install`, `run`).
+        """Return the steps of the first manifest for this machine, by name (`install`, `run`).
 
-        `runtime` is what the nucleus calls itself: nucleus lite is "aws_nucleus_lite"; it takes
-        only manifests that name it or `*`, and keys only as they are spelt in the reference.
-        `architecture` is that of another machine. Raises RecipeError when none suits.
+        `runtime` is "aws_nucleus_lite" for nucleus lite, else None. Nucleus lite accepts only
+        manifests whose runtime is its own or `*`, and keys that are spelled as in the reference.
+        `architecture` is by default that of this machine. Raises RecipeError if no manifest
+        matches.
         """
         for manifest in self.manifests:
             if _suits(manifest.get("Platform", {}), runtime, architecture or _architecture()):
@@ -88,7 +89,9 @@ class Recipe:
                     for name, step in lifecycle.items()
                     if name in _STEPS
                 }
-        raise RecipeError(f"no manifest of {self.component} is for this machine; see its Platform")
+        raise RecipeError(
+            f"no manifest of {self.component} is for this machine; see Platform in its recipe"
+        )
 
 
 def interpolate(
@@ -100,10 +103,11 @@ def interpolate(
     thing_name: str,
     strict: bool = False,
 ) -> str:
-    """Fill in the recipe variables of a script; one without a value stays as it is.
+    """Replace the recipe variables in a script by their values.
 
-    `artifacts` is the folder into which the artifacts are unpacked. With `strict`, as for nucleus
-    lite, whatever stands in braces must be a variable with a value, else RecipeError is raised.
+    `artifacts` is the folder of the unpacked artifacts. A variable without a value stays as it
+    is. But with `strict`, as for nucleus lite, RecipeError is raised if anything in braces is not
+    a variable with a value.
     """
     values = {
         ("artifacts", "decompressedPath"): str(artifacts),
@@ -118,7 +122,7 @@ def interpolate(
         else:
             value = values.get((namespace, key))
         if value is None and strict:
-            raise RecipeError(f"{variable[0]} is no recipe variable, or one without a value")
+            raise RecipeError(f"{variable[0]} is not a recipe variable, or has no value")
         return variable[0] if value is None else value
 
     return _BRACES.sub(fill, text)
@@ -149,7 +153,7 @@ def _step(step: str | Json, common: Mapping[str, str], *, any_case: bool) -> Ste
         return Step(step, dict(common))
     fields = _any_case(step) if any_case else step
     if "Script" not in fields:
-        raise RecipeError(f"a step has no Script, only {', '.join(fields)}")
+        raise RecipeError(f"a step has no Script; it has only {', '.join(fields)}")
     timeout = fields.get("Timeout")
     return Step(
         fields["Script"],
@@ -159,6 +163,6 @@ def _step(step: str | Json, common: Mapping[str, str], *, any_case: bool) -> Ste
 
 
 def _any_case(mapping: Json) -> Json:
-    """Spell the keys as the reference does, however they are spelt."""
-    spelt = {key.lower(): key for key in (*_KEYS, *_STEPS)}
-    return {spelt.get(key.lower(), key): value for key, value in mapping.items()}
+    """Return the mapping with its keys spelled as in the reference, whatever their case."""
+    spelled = {key.lower(): key for key in (*_KEYS, *_STEPS)}
+    return {spelled.get(key.lower(), key): value for key, value in mapping.items()}

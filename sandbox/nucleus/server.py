@@ -1,4 +1,4 @@
-"""The RPC side of Greengrass IPC: connections, streams and operations on a Unix socket."""
+"""The RPC server of Greengrass IPC: connections, streams and operations on a Unix socket."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Handler", "Json", "Operation", "RpcServer", "Stream"]
 
 Json = dict[str, Any]
 Handler = Callable[["Stream", Json], Awaitable[Json]]
-"""Takes the stream of a request and its payload, returns the payload of the response."""
+"""Called with the stream of a request and its payload; returns the payload of the response."""
 
 _NAMESPACE = "aws.greengrass#"
 _VERSION = "0.1.0"
@@ -29,14 +29,14 @@ _TERMINATE = MessageFlag.TERMINATE_STREAM
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation: how it is handled, and the model of its events if it is a subscription."""
+    """An operation: its handler, and the model name of its events if it is a subscription."""
 
     handle: Handler
     event: str | None = None
 
 
 class Stream:
-    """One request of a component, and everything that is answered on it."""
+    """A request of a component, its response, and the events of a subscription."""
 
     def __init__(self, connection: _Connection, stream_id: int, name: str) -> None:
         self.component = connection.component
@@ -48,14 +48,14 @@ class Stream:
         self._closed = False
 
     def on_close(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once the stream has ended, from whichever side."""
+        """Call `callback` when the stream has ended, by either side."""
         if self._closed:
             callback()
         else:
             self._on_close.append(callback)
 
     def send(self, model: str, payload: Mapping[str, Any]) -> None:
-        """Send an event; those sent before the response wait for it."""
+        """Send an event. Events before the response are held back, and sent after it."""
         event = self._message(MessageType.APPLICATION_MESSAGE, MessageFlag.NONE, model, payload)
         if self._backlog is None:
             self._connection.write(event)
@@ -63,7 +63,7 @@ class Stream:
             self._backlog.append(event)
 
     def respond(self, payload: Json, *, last: bool) -> None:
-        """Send the response, and the events that waited for it; `last` ends the stream."""
+        """Send the response, then the events that were held back. `last` ends the stream."""
         flags = _TERMINATE if last else MessageFlag.NONE
         model = f"{self.operation}Response"
         messages = self._backlog or []
@@ -75,7 +75,7 @@ class Stream:
             self._connection.write(message)
 
     def fail(self, error: IpcError, *, with_message: bool) -> None:
-        """Answer with an error, which ends the stream."""
+        """Send an error, which ends the stream."""
         payload = {"message": error.message, **error.fields} if with_message else {}
         kind = type(error).__name__
         self._connection.write(
@@ -83,7 +83,7 @@ class Stream:
         )
 
     def close(self) -> None:
-        """Let go of all that the stream held."""
+        """Mark the stream as ended, and call the callbacks of `on_close`."""
         self._closed = True
         for callback in self._on_close:
             callback()
@@ -102,11 +102,12 @@ class Stream:
 
 
 class RpcServer:
-    """Serves `operations`, by name without namespace, on the Unix socket `path`.
+    """Serves `operations`, by their names without namespace, on the Unix socket `path`.
 
-    `authenticate` turns the token of a connecting client into its component's name, or None to
-    refuse it: by closing the connection without a word if `refuses_by_closing`. Errors carry their
-    message only `with_messages`. A message of more than `max_request` bytes cuts the connection.
+    `authenticate` returns the name of the component with a token, or None to refuse the client.
+    With `refuses_by_closing` the connection of a refused client is closed without a response.
+    Only `with_messages` do errors have their message. A request of more than `max_request` bytes
+    closes the connection.
     """
 
     def __init__(
@@ -132,22 +133,22 @@ class RpcServer:
         self._server = await asyncio.start_unix_server(self._serve, self._path)
 
     async def stop(self) -> None:
-        """Stop listening and cut every connection."""
+        """Stop listening, and close all connections."""
         assert self._server is not None
         self._server.close()
         await self._end(self._connections)
         self._path.unlink(missing_ok=True)
 
     def connected(self, component: str) -> bool:
-        """Whether `component` has a connection."""
+        """Return whether `component` has a connection."""
         return any(connection.component == component for connection in self._connections)
 
     async def drop(self, component: str) -> None:
-        """Cut the connections of one component; returns when their streams have closed."""
+        """Close the connections of a component, and wait until their streams have closed."""
         await self._end({c for c in self._connections if c.component == component})
 
     def end_streams(self, component: str) -> None:
-        """End every subscription of one component, whose connection stays."""
+        """End all subscriptions of a component; its connection stays open."""
         for connection in self._connections:
             if connection.component == component:
                 connection.end_streams()
@@ -168,7 +169,7 @@ class RpcServer:
             self._connections.discard(connection)
 
     def component_of(self, payload: bytes) -> str | None:
-        """The component whose token is in the payload of a connect message."""
+        """Return the component whose token is in the payload of a connect message, or None."""
         with contextlib.suppress(msgspec.ValidationError, msgspec.DecodeError, KeyError):
             return self._authenticate(
                 msgspec.json.decode(payload, type=dict[str, str])["authToken"]
@@ -176,7 +177,7 @@ class RpcServer:
         return None
 
     async def handle(self, stream: Stream, payload: bytes) -> bool:
-        """Carry out one request and answer it; returns whether the stream stays open."""
+        """Carry out a request and send its response; return whether the stream stays open."""
         try:
             operation = self._operations.get(stream.operation)
             if operation is None:
@@ -187,7 +188,7 @@ class RpcServer:
         except IpcError as error:
             stream.fail(error, with_message=self._with_messages)
             return False
-        except Exception as error:  # a fault of the nucleus, on which the client must not hang
+        except Exception as error:  # a bug of the nucleus; the client must not wait for ever
             stream.fail(ServiceError(repr(error)), with_message=self._with_messages)
             raise
         stream.respond(response, last=operation.event is None)
@@ -195,7 +196,7 @@ class RpcServer:
 
 
 class _Connection:
-    """One client: authenticates it, then runs its streams until it goes."""
+    """A connection: authenticates its client, then serves its streams until it is closed."""
 
     def __init__(
         self, server: RpcServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -228,7 +229,7 @@ class _Connection:
             await self._close()
 
     async def _read(self) -> Message | None:
-        """Return the next message; None at the end, and for one that the server has no room for."""
+        """Return the next message; None at the end of the stream, and if a message is too large."""
         return await read_message(self._reader, self._server.max_request)
 
     async def _accept(self) -> bool:
@@ -240,7 +241,7 @@ class _Connection:
             if self._server.refuses_by_closing:
                 return False
             self._send(MessageType.CONNECT_ACK)
-            await self._reader.read()  # the client closes; sooner, it would miss the reason
+            await self._reader.read()  # waits until the client closes, so that it gets the refusal
             return False
         self.component = component
         self._send(MessageType.CONNECT_ACK, MessageFlag.CONNECTION_ACCEPTED)
@@ -264,7 +265,7 @@ class _Connection:
         stream_id = message.headers.get(":stream-id")
         flags = message.headers.get(":message-flags", 0)
         if kind != MessageType.APPLICATION_MESSAGE or not isinstance(stream_id, int):
-            raise WireError(f"a client cannot send message type {kind!r} on {stream_id!r}")
+            raise WireError(f"a client must not send message type {kind!r} on stream {stream_id!r}")
         if isinstance(flags, int) and flags & _TERMINATE:
             self._close_stream(stream_id)
         elif "operation" in message.headers:
@@ -312,4 +313,4 @@ def _decode_request(payload: bytes) -> Json:
     try:
         return msgspec.json.decode(payload, type=Json)
     except (msgspec.DecodeError, msgspec.ValidationError):
-        raise InvalidArgumentsError("the payload of a request is one JSON object") from None
+        raise InvalidArgumentsError("the payload of a request must be a JSON object") from None

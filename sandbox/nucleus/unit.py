@@ -1,4 +1,4 @@
-"""A component as the nucleus keeps it running: for nucleus lite, as the unit of systemd it makes.
+"""Keeps a component running, as the nucleus does. Nucleus lite does it with a systemd unit.
 
 Sources: modules/recipe2unit/src/unit_file_generator.c and modules/ggdeploymentd of
 aws-greengrass-lite; systemd.unit(5), systemd.service(5).
@@ -22,30 +22,32 @@ __all__ = ["Service", "StartLimitError", "Unit"]
 
 _RESTART_SECONDS = 1.0
 _CLEAN = {0, *(-number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM))}
+"""Exit statuses that are not a failure, as for Restart=on-failure."""
 
 
 class StartLimitError(Exception):
-    """The unit was started too often; it stays `failed` until reset_failed()."""
+    """The unit has been started too often; it stays `failed` until `reset_failed`."""
 
 
 class Service(Protocol):
-    """What runs: a device of the sandbox."""
+    """The process that a unit runs: a device of the sandbox."""
 
     async def start(self) -> None:
-        """Start it; it does not run yet, or no more."""
+        """Start the process, which does not run."""
 
     async def wait(self) -> int:
-        """Return its exit status, negative for a signal."""
+        """Wait until the process ends; return its exit status, negative for a signal."""
 
     async def stop(self) -> None:
-        """End it, however it stands."""
+        """End the process if it runs."""
 
 
 class Unit:
-    """Starts a component again after a failure; an async context manager, which stops it.
+    """Starts a component, and starts it again after a failure; an async context manager.
 
-    On nucleus lite only so often an hour, and where it has a HARD dependency on
-    TokenExchangeService that is a BindsTo: it is stopped when that dies, and not started again.
+    Nucleus lite limits the number of starts per hour. It also stops a component with a HARD
+    dependency on TokenExchangeService when that service ends, and does not start it again
+    (BindsTo).
     """
 
     def __init__(self, service: Service, nucleus: Nucleus, recipe: Recipe, clock: Clock) -> None:
@@ -57,7 +59,7 @@ class Unit:
         self._personality = nucleus.personality
         self._clock = clock
         self._started_at: deque[float] = deque()
-        self._checkpointer: asyncio.Task[None] | None = None
+        self._restarting: asyncio.Task[None] | None = None
         is_hard = recipe.dependencies.get(TOKEN_EXCHANGE) == "HARD"
         if is_hard and self._personality.hard_dependencies_bind:
             nucleus.credentials.on_crash.append(self.stop)
@@ -70,24 +72,24 @@ class Unit:
         await self.stop()
 
     async def start(self) -> None:
-        """`systemctl start`. Raises StartLimitError."""
+        """Start the component, as `systemctl start` does. Raises StartLimitError."""
         await self._start()
-        self._checkpointer = background(self._keep())
+        self._restarting = background(self._restart_after_failures())
 
     async def stop(self) -> None:
-        """`systemctl stop`: it stays so."""
-        await stop(self._checkpointer)
+        """Stop the component, as `systemctl stop` does; it is not started again."""
+        await stop(self._restarting)
         await self._service.stop()
         self.state = "inactive"
 
     def reset_failed(self) -> None:
-        """`systemctl reset-failed`: forget the starts so far."""
+        """Reset the count of starts, as `systemctl reset-failed` does."""
         self._started_at.clear()
         if self.state == "failed":
             self.state = "inactive"
 
     async def deploy(self, configuration: Mapping[str, Any]) -> None:
-        """Carry out a deployment that merges `configuration` into the component's."""
+        """Carry out a deployment that merges `configuration` into that of the component."""
         self._nucleus.set_configuration(self._component, configuration)
         if self._personality.configuration_restarts:
             self.reset_failed()
@@ -106,7 +108,7 @@ class Unit:
         await self._service.start()
         self.state = "active"
 
-    async def _keep(self) -> None:
+    async def _restart_after_failures(self) -> None:
         while await self._service.wait() not in _CLEAN:
             await self._clock.sleep(_RESTART_SECONDS)
             try:

@@ -1,8 +1,8 @@
-"""AWS event-stream messages, the framing of Greengrass IPC.
+"""Encodes and decodes AWS event-stream messages, the framing of Greengrass IPC.
 
-A message is a prelude (total length, headers length, CRC32 of both), headers, a payload, and the
-CRC32 of all that came before, every integer big-endian. Source: "Event Stream Encoding" in the
-Smithy specification; message types and flags as in `awscrt.eventstream.rpc`.
+A message is a prelude (total length, length of the headers, CRC32 of both), headers, a payload,
+and the CRC32 of everything before it. Integers are big-endian. Sources: "Event Stream Encoding" in
+the Smithy specification; for message types and flags, `awscrt.eventstream.rpc`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LENGTH = struct.Struct(">H")
 
 
 class WireError(Exception):
-    """The bytes are not an event-stream message."""
+    """The bytes are not a valid event-stream message."""
 
 
 class MessageType(IntEnum):
@@ -56,17 +56,17 @@ class MessageFlag(IntFlag):
 
 @dataclass(frozen=True)
 class Message:
-    """One message: its headers by name, and its payload.
+    """A message: its headers by name, and its payload.
 
-    Integers of one to eight bytes all decode to int; an int encodes as the 32-bit integer that
-    the protocol's own headers use.
+    Integers of one to eight bytes are decoded to int. An int is encoded with 32 bits, as in the
+    protocol's own headers.
     """
 
     headers: dict[str, HeaderValue] = field(default_factory=dict)
     payload: bytes = b""
 
     def encode(self) -> bytes:
-        """Return the message as it travels."""
+        """Return the encoded message."""
         headers = b"".join(_encode_header(name, value) for name, value in self.headers.items())
         lengths = struct.pack(">II", len(headers) + len(self.payload) + 16, len(headers))
         body = lengths + _CRC.pack(crc32(lengths)) + headers + self.payload
@@ -74,10 +74,10 @@ class Message:
 
     @classmethod
     def decode(cls, data: bytes) -> Message:
-        """Read one whole message. Raises WireError on a wrong length, checksum or header."""
+        """Decode one complete message. Raises WireError for a wrong length, checksum or header."""
         total, headers_length = _decode_prelude(data[: _PRELUDE.size])
         if total != len(data):
-            raise WireError(f"a message of {total} bytes came with {len(data)}")
+            raise WireError(f"a message of {total} bytes has {len(data)} bytes")
         (checksum,) = _CRC.unpack(data[-_CRC.size :])
         if crc32(data[: -_CRC.size]) != checksum:
             raise WireError("the checksum of the message is wrong")
@@ -89,9 +89,10 @@ class Message:
 async def read_message(
     reader: asyncio.StreamReader, max_bytes: int | None = None
 ) -> Message | None:
-    """Read the next message; None when the stream ends between two messages.
+    """Read the next message; return None if the stream ends between two messages.
 
-    None also where what follows the prelude is more than `max_bytes`, which is then not read.
+    Also returns None if more than `max_bytes` follow the prelude; these are not read. Raises
+    WireError for an incomplete or invalid message.
     """
     try:
         prelude = await reader.readexactly(_PRELUDE.size)
@@ -116,7 +117,7 @@ def _decode_prelude(data: bytes) -> tuple[int, int]:
     if crc32(data[:8]) != checksum:
         raise WireError("the checksum of the prelude is wrong")
     if total > _MAX_MESSAGE or headers_length + 16 > total:
-        raise WireError(f"lengths {total} and {headers_length} make no message")
+        raise WireError(f"the lengths {total} and {headers_length} are impossible")
     return total, headers_length
 
 
@@ -147,7 +148,7 @@ def _decode_headers(data: bytes) -> dict[str, HeaderValue]:
         while cursor.left:
             name = cursor.take(cursor.take(1)[0]).decode()
             if name in headers:
-                raise WireError(f"header {name!r} comes twice")
+                raise WireError(f"there are two headers {name!r}")
             headers[name] = _decode_value(cursor)
     except UnicodeDecodeError:
         raise WireError("a header is not UTF-8") from None
@@ -170,11 +171,11 @@ def _decode_value(cursor: _Cursor) -> HeaderValue:
         return _EPOCH + timedelta(milliseconds=cursor.unpack(_LONG))
     if kind == 9:
         return UUID(bytes=cursor.take(16))
-    raise WireError(f"there is no header type {kind}")
+    raise WireError(f"the header type {kind} is unknown")
 
 
 class _Cursor:
-    """Walks over the bytes of the headers."""
+    """Reads the bytes of the headers in order."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -186,7 +187,7 @@ class _Cursor:
 
     def take(self, count: int) -> bytes:
         if count > self.left:
-            raise WireError("a header runs past the end of the headers")
+            raise WireError("a header is longer than the rest of the headers")
         self._at += count
         return self._data[self._at - count : self._at]
 

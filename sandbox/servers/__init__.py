@@ -1,7 +1,7 @@
-"""Real servers that stand in for the cloud, on 127.0.0.1.
+"""Runs real servers on 127.0.0.1 in place of the cloud: S3 servers and an MQTT broker.
 
-Each is an async context manager around `start` and `stop`. A server that was stopped can be started
-again: it keeps its ports.
+Each is an async context manager around `start` and `stop`. A stopped server can be started again
+on the same ports.
 """
 
 from .broker import Broker

@@ -1,4 +1,4 @@
-"""What all servers have in common."""
+"""The base class of all servers."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ class Server(ABC):
     """A server process that can be stopped and started again on the same ports."""
 
     _grace = 5.0
-    """Seconds it has to end by itself."""
+    """Seconds between SIGTERM and SIGKILL; 0 sends SIGKILL at once."""
 
     def __init__(self) -> None:
         self._process: Process | None = None
 
     @abstractmethod
     async def _launch(self) -> Process:
-        """Start the process and return once it serves."""
+        """Start the process and wait until it serves."""
 
     async def start(self) -> None:
-        """Return once it serves. Raises ProcessError when it cannot."""
+        """Start the server and wait until it serves. Raises ProcessError if it does not."""
         self._process = await self._launch()
 
     async def stop(self) -> None:
-        """End it; it lets go of its ports but keeps their numbers."""
+        """End the process. The next start uses the same ports."""
         if self._process is not None:
             await self._process.stop(grace=self._grace)
             self._process = None

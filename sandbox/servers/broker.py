@@ -1,4 +1,4 @@
-"""An MQTT broker: mosquitto."""
+"""Runs the MQTT broker mosquitto."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["Broker"]
 
 
 class Broker(Server):
-    """mosquitto with an anonymous listener at `port`, its files in `directory`.
+    """mosquitto with its files in `directory`, on 127.0.0.1:`port`, without authentication.
 
-    With `tls` it also listens at `tls_port` for clients with a certificate of its own authority:
-    `ca`, `cert` and `key` are the PEM files such a client needs. With `persistence` sessions and
-    retained messages outlive a restart.
+    With `tls` it also listens on `tls_port`, for clients that have a certificate of its own
+    certificate authority. `ca`, `cert` and `key` are the PEM files that such a client needs. With
+    `persistence` it keeps sessions and retained messages over a restart.
     """
 
     def __init__(self, directory: Path, *, tls: bool = False, persistence: bool = False) -> None:
@@ -29,7 +29,7 @@ class Broker(Server):
         self._log = directory / "mosquitto.log"
         self._config = directory / "mosquitto.conf"
         settings = [
-            f"user {getpass.getuser()}",  # root would become a user who cannot read the files
+            f"user {getpass.getuser()}",  # as root it would switch to a user without access
             "allow_anonymous true",
             "max_inflight_messages 1000",
             "set_tcp_nodelay true",
@@ -39,7 +39,7 @@ class Broker(Server):
             f"listener {self.port} 127.0.0.1",
         ]
         if tls:
-            from .certificates import make_certificates  # a tool of development alone
+            from .certificates import make_certificates  # needs cryptography, of the extra dev
 
             make_certificates(directory)
             settings += [

@@ -1,4 +1,4 @@
-"""A certificate authority for one broker and its clients."""
+"""Makes a certificate authority for one broker and its clients."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ _LIFETIME = datetime.timedelta(days=30)
 
 
 def make_certificates(directory: Path) -> None:
-    """Write ca.pem, and server and client certificates with their keys, into `directory`.
+    """Write ca.pem, and a server and a client certificate with their keys, to `directory`.
 
-    The server's is for 127.0.0.1 and localhost. Files: {server,client}.{pem,key}.
+    The files are {server,client}.{pem,key}. The certificates are for 127.0.0.1 and localhost, and
+    valid for 30 days.
     """
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority_name = _name("sandbox authority")

@@ -1,4 +1,4 @@
-"""S3 servers: SeaweedFS for everything real, moto for the edges of the S3 API."""
+"""Runs S3 servers: SeaweedFS for most tests, moto for special cases of the S3 API."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _WEED_PORTS = (
 
 
 class S3Server(Server):
-    """An S3 endpoint with one bucket and full rights for one key pair."""
+    """An S3 server with one bucket, and one pair of keys with all permissions."""
 
     def __init__(self, directory: Path, bucket: str, port: int) -> None:
         super().__init__()
@@ -63,9 +63,9 @@ class S3Server(Server):
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables by which AWS's SDKs find this server and its credentials.
+        """The environment variables that give AWS SDKs the server's endpoint and credentials.
 
-        s5cmd does not know the endpoint's: it needs `--endpoint-url`.
+        s5cmd ignores that of the endpoint, and needs `--endpoint-url`.
         """
         return {
             "AWS_ACCESS_KEY_ID": _ACCESS_KEY,
@@ -76,21 +76,25 @@ class S3Server(Server):
         }
 
     def client(self) -> S3Client:
-        """Return a boto3 client, the same one while the server runs; safe in any thread."""
+        """Return a boto3 client, the same one while the server runs. It is thread-safe."""
         if self._client is None:
             self._client = connect(self.endpoint)
         return self._client
 
-    async def put(self, key: str, data: bytes, **how: Any) -> None:
-        """Write an object in one piece, so that its ETag is its MD5. `how` is for put_object."""
+    async def put(self, key: str, data: bytes, **options: Any) -> None:
+        """Write an object with one PutObject, so that its ETag is its MD5.
+
+        `options` are further arguments of boto3's put_object.
+        """
         put_object = self.client().put_object
-        await asyncio.to_thread(put_object, Bucket=self.bucket, Key=key, Body=data, **how)
+        await asyncio.to_thread(put_object, Bucket=self.bucket, Key=key, Body=data, **options)
 
     async def make(self, key: str, size: int, checksum: ChecksumAlgorithmType | None = None) -> str:
-        """Write an object of `size` pseudo-random bytes, from 8 MiB on in parts.
+        """Write an object of `size` pseudo-random bytes; return their SHA-256 in hex.
 
-        With `checksum` it is written in one piece, of at most 5 GiB, and the server keeps that of
-        it. The bytes depend on key and size alone. Returns their SHA-256 in hex.
+        The bytes depend only on key and size. From 8 MiB on it is uploaded in parts. With
+        `checksum` it is written with one PutObject, of at most 5 GiB, and the server stores the
+        object's checksum of that algorithm.
         """
         noise = _Noise(key, size)
         body = io.BufferedReader(noise, buffer_size=1 << 20)
@@ -115,7 +119,7 @@ class S3Server(Server):
         await super().stop()
 
     async def _serves(self) -> bool:
-        """Whether the bucket can be written; makes it on the way."""
+        """Create the bucket; return whether the server was ready for that."""
         if not await accepts(self.port):
             return False
         return await asyncio.to_thread(self._make_bucket)
@@ -128,12 +132,12 @@ class S3Server(Server):
 
 
 class ObjectServer(S3Server):
-    """SeaweedFS: quick, real S3 semantics, objects kept in `directory`.
+    """SeaweedFS: fast, and keeps its objects in `directory`, also over a restart.
 
-    It normalises keys (`//`, a leading `/`, backslashes) and refuses `..` in them.
+    It normalizes keys (`//`, a leading `/`, backslashes) and refuses `..` in them.
     """
 
-    _grace = 0  # its own end waits for idle connections; whatever it has confirmed is in its files
+    _grace = 0  # at SIGTERM it would wait for idle connections; its files are already complete
 
     def __init__(self, directory: Path, bucket: str = "models") -> None:
         self._ports = dict(zip(_WEED_PORTS, free_ports(len(_WEED_PORTS)), strict=True))
@@ -167,15 +171,15 @@ class ObjectServer(S3Server):
 
     async def stop(self) -> None:
         await super().stop()
-        for port in self._ports.values():  # SeaweedFS has them in /tmp, whatever TMPDIR says
+        for port in self._ports.values():  # SeaweedFS puts them in /tmp, and ignores TMPDIR
             for socket in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # noqa: S108
                 socket.unlink()
 
 
 class ApiServer(S3Server):
-    """moto: keeps every key as it is, and has AWS's errors, checksums and bucket policies.
+    """moto: keeps every key unchanged, and has AWS's errors, checksums and bucket policies.
 
-    Slow and in memory: a stop forgets all objects.
+    It is slow. Objects are in memory, so they are lost when it is stopped.
     """
 
     def __init__(self, directory: Path, bucket: str = "models") -> None:
@@ -191,9 +195,9 @@ class ApiServer(S3Server):
 
 
 class _Noise(io.RawIOBase):
-    """A stream of `size` pseudo-random bytes that depend on `seed`, and their SHA-256.
+    """A stream of `size` pseudo-random bytes that depend on `seed`; computes their SHA-256.
 
-    The noise repeats at an odd length, so that no two parts of an object are alike.
+    The bytes repeat after an odd number of them, so that no two parts of an object are equal.
     """
 
     def __init__(self, seed: str, size: int) -> None:
@@ -217,7 +221,7 @@ class _Noise(io.RawIOBase):
 
 
 def connect(endpoint: str) -> S3Client:
-    """Return a boto3 client with the sandbox's credentials for a server, or a way to one."""
+    """Return a boto3 client with the sandbox's credentials; `endpoint` may be that of a link."""
     session = boto3.session.Session(
         aws_access_key_id=_ACCESS_KEY, aws_secret_access_key=_SECRET_KEY, region_name=_REGION
     )

@@ -35,8 +35,8 @@ async def test_a_peer_brings_it_whole(
     work = Work(object_server, load, tmp_path / "place", tmp_path)
     process = await asyncio.create_subprocess_exec(*peer.download(work), env=work.environment)
     assert await process.wait() == 0
-    load.check_sizes(work.place)
-    load.check_digests(work.place, digests)
+    load.check_sizes(work.target)
+    load.check_digests(work.target, digests)
 
 
 async def test_a_peer_tells_its_version(peer: Peer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.figures import percentile, table
-from benchmarks.rough import Road
+from benchmarks.rough import LinkQuality
 
 
 @pytest.mark.parametrize(("percent", "expected"), [(0, 1), (50, 2), (75, 3), (76, 4), (100, 4)])
@@ -17,5 +17,5 @@ def test_a_table_has_a_head_and_rows() -> None:
     assert table(["name", "size"], [["a", 1]]) == "| name | size |\n| --- | ---: |\n| a | 1 |"
 
 
-def test_a_road_allows_its_rate() -> None:
-    assert Road(bits=20e6, delay=0.05, resets=20).allows(300) == 750e6
+def test_the_capacity_of_a_link() -> None:
+    assert LinkQuality(bits=20e6, delay=0.05, resets=20).capacity(300) == 750e6

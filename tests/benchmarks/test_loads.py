@@ -41,12 +41,12 @@ def test_what_arrived_whole_is_accepted_and_emptied(tmp_path: Path) -> None:
 def test_a_file_of_another_size_or_too_many_is_refused(tmp_path: Path, name: str) -> None:
     arrive(tmp_path)
     (tmp_path / name).write_bytes(b"more than there was")
-    with pytest.raises(AssertionError, match="not what was to be downloaded"):
+    with pytest.raises(AssertionError, match="are not those of the load"):
         TWO.check_sizes(tmp_path)
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     digests = arrive(tmp_path)
     (tmp_path / "000001").write_bytes(b"defgH")
-    with pytest.raises(AssertionError, match="two/000001 arrived damaged"):
+    with pytest.raises(AssertionError, match="two/000001 is damaged"):
         TWO.check_digests(tmp_path, digests)

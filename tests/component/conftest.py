@@ -1,4 +1,4 @@
-"""The component as it is deployed."""
+"""The component as it is deployed, with wheels."""
 
 from __future__ import annotations
 

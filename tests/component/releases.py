@@ -1,4 +1,4 @@
-"""A place with releases of s5cmd, laid out like the official one, on loopback."""
+"""A local server with releases of s5cmd, in the layout of the official ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROGRAM = "#!/bin/sh\necho v{version}-made\n"
 
 
 class Releases:
-    """Releases below `folder`, served at `url`; `paths` has the paths that were asked for."""
+    """The releases in `folder`, served at `url`. `paths` has the paths that were requested."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
@@ -29,7 +29,10 @@ class Releases:
     def publish(
         self, version: str, *, checksum: str | None = None, program: bytes | None = None
     ) -> None:
-        """Publish a version for both machines, with a wrong `checksum` if one is given."""
+        """Publish a version for both architectures.
+
+        `checksum` replaces the right checksum, `program` the content of the binary.
+        """
         release = self.folder / f"v{version}"
         release.mkdir()
         sums = []
@@ -53,7 +56,7 @@ def _archive(program: bytes) -> bytes:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Releases]:
-    """Serve the releases below `folder` until the end of the context."""
+    """Serve the releases in `folder` for the duration of the context."""
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *values: Any, **named: Any) -> None:

@@ -1,4 +1,4 @@
-"""Commands as they are in circulation, and what each of them is."""
+"""Commands in all spellings that are in use, and the structs that they are decoded to."""
 
 from __future__ import annotations
 

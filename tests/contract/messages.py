@@ -1,4 +1,4 @@
-"""Messages of the device as hypothesis makes them up."""
+"""Generates the device's messages with hypothesis."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _BY_TYPE: dict[Any, st.SearchStrategy[Any]] = {
 
 
 def anything(kind: Any) -> st.SearchStrategy[Any]:
-    """Values of the type of a field, many of them too large for a message."""
+    """Return a strategy for values of a field's type, many of them too large for a message."""
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
         return st.builds(kind, **{n: _BY_NAME.get(n, anything(t)) for n, t in fields.items()})

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from s3downloader.core.clock import Clock
 from s3downloader.core.throttle import Share, Throttle
 
-from ..support import fly
+from ..support import run_instantly
 
 KIB, MIB = 1 << 10, 1 << 20
 RATE = 1_000_000
@@ -99,7 +99,7 @@ def test_a_limit_is_kept_to_within_five_percent(
                 took = reader.between(start, start + 10)
                 assert abs(took - 10 * limit) <= 0.05 * 10 * limit
 
-    fly(main)
+    run_instantly(main)
 
 
 def test_large_takes_are_spread_from_the_first_on() -> None:
@@ -112,7 +112,7 @@ def test_large_takes_are_spread_from_the_first_on() -> None:
                 assert reader.between(second, second + 1) <= 2 * MIB
             assert reader.between(0, 210) == 10 * 2 * MIB
 
-    fly(main)
+    run_instantly(main)
 
 
 def test_shares_are_even_whatever_size_and_number_of_takes() -> None:
@@ -127,7 +127,7 @@ def test_shares_are_even_whatever_size_and_number_of_takes() -> None:
             for reader in readers:
                 assert reader.between(5, 15) == pytest.approx(10 * RATE, rel=0.05)
 
-    fly(main)
+    run_instantly(main)
 
 
 def test_what_a_slower_download_leaves_goes_to_the_others() -> None:
@@ -142,7 +142,7 @@ def test_what_a_slower_download_leaves_goes_to_the_others() -> None:
             assert first.between(5, 15) == pytest.approx(12_000_000, rel=0.05)
             assert second.between(5, 15) == pytest.approx(12_000_000, rel=0.05)
 
-    fly(main)
+    run_instantly(main)
 
 
 def fair_rates(device: int, limits: list[int]) -> list[float]:
@@ -177,7 +177,7 @@ def test_whatever_the_limits_the_rates_are_max_min_fair(
             for reader, rate in zip(reading, fair_rates(device_limit, limits), strict=True):
                 assert reader.between(2, 12) == pytest.approx(10 * rate, rel=0.05)
 
-    fly(main)
+    run_instantly(main)
 
 
 def test_an_idle_share_leaves_all_to_others_and_saves_nothing_up() -> None:
@@ -194,7 +194,7 @@ def test_an_idle_share_leaves_all_to_others_and_saves_nothing_up() -> None:
             assert late.between(100, 110) == pytest.approx(5 * RATE, rel=0.05)
             assert reader.between(100, 110) == pytest.approx(5 * RATE, rel=0.05)
 
-    fly(main)
+    run_instantly(main)
 
 
 def test_a_closed_share_leaves_its_part_at_once() -> None:
@@ -209,7 +209,7 @@ def test_a_closed_share_leaves_its_part_at_once() -> None:
             assert reader.between(0, 10) == pytest.approx(5 * RATE, rel=0.05)
             assert reader.between(10, 20) == pytest.approx(10 * RATE, rel=0.05)
 
-    fly(main)
+    run_instantly(main)
 
 
 def test_changed_limits_hold_at_once_also_for_takes_that_wait() -> None:
@@ -233,7 +233,7 @@ def test_changed_limits_hold_at_once_also_for_takes_that_wait() -> None:
             await here.until(50)
             assert reader.between(41, 49) == pytest.approx(16 * RATE, rel=0.05)
 
-    fly(main)
+    run_instantly(main)
 
 
 def test_a_limit_that_goes_lets_waiting_takes_through() -> None:
@@ -247,7 +247,7 @@ def test_a_limit_that_goes_lets_waiting_takes_through() -> None:
         await asyncio.wait(takes)
         assert clock.monotonic() == pytest.approx(5)
 
-    fly(main)
+    run_instantly(main)
 
 
 def test_a_cancelled_take_costs_the_others_nothing() -> None:
@@ -264,7 +264,7 @@ def test_a_cancelled_take_costs_the_others_nothing() -> None:
         await elsewhere
         assert clock.monotonic() <= 4.02
 
-    fly(main)
+    run_instantly(main)
 
 
 def test_a_cancelled_take_leaves_its_bandwidth_to_others() -> None:
@@ -277,7 +277,7 @@ def test_a_cancelled_take_leaves_its_bandwidth_to_others() -> None:
         await taken
         assert clock.monotonic() == pytest.approx(11, abs=0.02)
 
-    fly(main)
+    run_instantly(main)
 
 
 def test_without_a_limit_nothing_waits() -> None:
@@ -288,7 +288,7 @@ def test_without_a_limit_nothing_waits() -> None:
             with pytest.raises(StopIteration):
                 share.take(4 * MIB).send(None)
 
-    fly(main)
+    run_instantly(main)
 
 
 def test_a_fetch_is_told_when_it_becomes_limited_and_when_not() -> None:
@@ -309,4 +309,4 @@ def test_a_fetch_is_told_when_it_becomes_limited_and_when_not() -> None:
         here.throttle.refresh()
         await free
 
-    fly(main)
+    run_instantly(main)

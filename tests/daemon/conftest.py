@@ -1,4 +1,4 @@
-"""A device on the test's harness."""
+"""The harness of a device, and its clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .harness import Harness
 
 @pytest.fixture
 async def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
-    """A device that is not started yet, in the machine's own time."""
+    """A device whose daemon is not started yet, with the machine's clock."""
     hub = Hub()
     async with MemoryBus(hub) as operator:
         harness = Harness(tmp_path, operator, hub)
@@ -32,7 +32,7 @@ async def harness(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
 
 @pytest.fixture
 def clock(harness: Harness) -> ManualClock:
-    """The time of `harness`, which stands still."""
+    """The clock of `harness`, which stands still."""
     clock = ManualClock(now=1_700_000_000.0)
     harness.clock = clock
     return clock

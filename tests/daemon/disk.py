@@ -1,4 +1,4 @@
-"""The real store, whose callers can be held at a step, on an SQLite that can run out of space."""
+"""The real store, with callers that can be held at a step, and a disk that can be full."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..support import PATIENCE
 
 
 class Gate:
-    """Where a caller of the store is held from when it is `reached` until the test opens it."""
+    """Holds a caller of the store from when it is `reached` until the test opens it."""
 
     def __init__(self) -> None:
         self.waiting = 0
@@ -45,7 +45,7 @@ Gates = dict[str, tuple[Callable[[Any], bool], Gate]]
 
 
 class GatedStore(Store):
-    """The real store. Its callers can be held before a `record`, and after the other steps."""
+    """The real store. Its callers can be held before `record`, and after other steps."""
 
     def __init__(self, directory: Path, *, gates: Gates) -> None:
         super().__init__(directory)
@@ -85,27 +85,31 @@ class GatedStore(Store):
 
 
 class Commit(NamedTuple):
-    """A transaction: whether its end waits for a sync, and whether it has a message to be told."""
+    """A transaction:
+
+    whether its commit waits for a sync, and whether it has a message to publish.
+    """
 
     is_synced: bool
     tells: bool
 
 
 class Disk:
-    """The disk below StateDir, which can be full for statements that the test names."""
+    """The disk of StateDir, which can be full for certain SQL statements."""
 
     def __init__(self) -> None:
         self.refused = 0
         self.commits: list[Commit] = []
-        """The transactions that wrote something, in order."""
+        """The transactions that changed something, in order."""
         self._full: re.Pattern[str] | None = None
         self._times = 0.0
 
     @contextmanager
     def full(self, statement: str, times: float = float("inf")) -> Iterator[None]:
-        """Meanwhile the commit of a transaction with a `statement`, a pattern, is refused.
+        """Refuse commits of transactions with a matching statement in the context.
 
-        The pattern is searched in the SQL and its values; `times` is how often it is refused.
+        `statement` is a regular expression, which is searched in the SQL and its values. `times` is
+        how often a commit is refused.
         """
         self._full, self._times = re.compile(statement, re.DOTALL), times
         try:
@@ -121,7 +125,7 @@ class Disk:
 
 
 def connection_on(disk: Disk) -> type[sqlite3.Connection]:
-    """Return SQLite's connection on `disk`. No test here cuts the power, so it spares the syncs."""
+    """Return a connection class of SQLite for `disk`. It does not sync, to save time."""
 
     class Connection(sqlite3.Connection):
         doomed = False

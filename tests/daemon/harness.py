@@ -1,7 +1,7 @@
-"""The real daemon on the in-memory bus, with the real store, for races and failing disks.
+"""Runs the real daemon with the real store on the in-memory bus, for races and failing disks.
 
-Two things are stand-ins, because a race needs them to stand still where the test says: the source
-and the engine. Nothing else is: the store is the real one, on an SQLite that can run out of space.
+Source and engine are stand-ins, because a race needs them to stop where the test says. The store is
+the real one, on an SQLite whose disk can be full.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from .stand_ins import Engine, Source
 Message = dict[str, Any]
 
 NULL = msgspec.Raw(b"null")
-"""A null as the value of a field of a command."""
+"""A null as the value of a command's field."""
 
 
 def reaches(state: State) -> Callable[[Change], bool]:
-    """Tell of a change whether it brings a download into `state`."""
+    """Return a function that returns whether a change brings a download into `state`."""
     return lambda change: any(download.state is state for download in change.downloads)
 
 
 class Harness:
-    """A device to start and stop, and the operator who hears it and sends it commands.
+    """A device, and an operator that sends it commands and receives its messages.
 
-    What the daemon is made with may be changed until it is started.
+    What the daemon is made of may be changed until it is started.
     """
 
     def __init__(self, directory: Path, operator: MemoryBus, hub: Hub) -> None:
@@ -54,7 +54,7 @@ class Harness:
         self.source = Source()
         self.engine = Engine()
         self.real: tuple[Sources, RealEngine] | None = None
-        """What runs instead of these two, in a test that needs nothing to stand still."""
+        """Replaces these two in tests that do not need to stop them."""
         self.disk = Disk()
         self.gates: Gates = {}
         self.clock: Clock = SystemClock()
@@ -69,9 +69,9 @@ class Harness:
             "StatusMinInterval": 0,
         }
         self.component: dict[str, Any] = {}
-        """The component's configuration in the nucleus; what is above goes over it."""
+        """The component's configuration in the nucleus; `configuration` has priority over it."""
         self.messages: list[Message] = []
-        """Responses and events."""
+        """Responses and events, in order."""
         self.statuses: list[Message] = []
         self.notices: list[Message] = []
         self._operator = operator
@@ -93,7 +93,7 @@ class Harness:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Start the daemon; at the end it must be up still, and stop cleanly when cancelled."""
+        """Start the daemon. At the end it must still run, and stop cleanly when it is cancelled."""
         received = len(self.statuses)
         sources, engine = self.real or (self.source.sources, self.engine)
         self._daemon = Daemon(
@@ -125,7 +125,7 @@ class Harness:
         self._daemon.reconfigure(self.component)
 
     def check_up(self) -> None:
-        """Raise what ended the daemon, if it has ended; fail if it told of a fault of its own."""
+        """Raise the exception that ended the daemon; fail if it has reported a bug of its own."""
         assert self._serving
         if self._serving.done():
             self._serving.result()
@@ -134,7 +134,7 @@ class Harness:
             assert notice["error_code"] not in ("internal_error", "invalid_state"), notice
 
     async def until(self, probe: Callable[[], Any]) -> Any:
-        """Return the first truthy value of `probe`; the daemon must stay up meanwhile."""
+        """Return the first truthy value of `probe`. The daemon must not end meanwhile."""
 
         def probe_up() -> Any:
             self.check_up()
@@ -143,7 +143,7 @@ class Harness:
         return await eventually(probe_up)
 
     async def while_time_passes(self, probe: Callable[[], Any]) -> Any:
-        """The same, while a ManualClock goes on."""
+        """Do the same, and wake all sleeps of the ManualClock meanwhile."""
         clock = self.clock
         assert isinstance(clock, ManualClock)
 
@@ -154,20 +154,20 @@ class Harness:
         return await self.until(wake_and_probe)
 
     async def pass_time(self, seconds: float) -> None:
-        """Let so much time of a ManualClock pass, once whoever has seen a change sleeps again."""
+        """Move the ManualClock by `seconds`, once the daemon sleeps again."""
         clock = self.clock
         assert isinstance(clock, ManualClock)
         await _turns()
         clock.advance(seconds)
 
     def hold(self, step: str, holds: Callable[[Any], bool]) -> Gate:
-        """Hold those who come to a step of the store with what `holds` is true of."""
+        """Hold callers of the store at a step if `holds` is true of their argument."""
         gate = Gate()
         self.gates[step] = (holds, gate)
         return gate
 
     async def send(self, command: str, **fields: Any) -> str:
-        """Send a command, with an id unless `command_id` is given or None; return the id."""
+        """Send a command, and return its command_id. None as `command_id` sends none."""
         fields.setdefault("command_id", f"c{next(self._numbers)}")
         given = {name: value for name, value in fields.items() if value is not None}
         payload = msgspec.json.encode({"command": command, **given})
@@ -175,7 +175,7 @@ class Harness:
         return str(given.get("command_id"))
 
     async def send_and_wait(self, command: str, **fields: Any) -> str:
-        """The same; return when the command has come as far as it can while a gate is closed."""
+        """Do the same, and wait until the command can get no further while a gate is closed."""
         fields["command_id"] = f"c{next(self._numbers)}"
         looked_up = self.hold("response", lambda command_id: command_id == fields["command_id"])
         await self.send(command, **fields)
@@ -189,13 +189,13 @@ class Harness:
         return (await self.responses(await self.send(command, **fields)))[0]
 
     async def download(self, key: str, download_id: str, below: str = "", **fields: Any) -> Message:
-        """Ask for a download into the directory `below` DownloadDir."""
+        """Send a download into the directory `below` in DownloadDir, and return the response."""
         destination = str(self.downloads / below)
         fields = {"bucket": "models", "key": key, "download_id": download_id, **fields}
         return await self.ask("download", destination=destination, **fields)
 
     async def responses(self, command_id: str, count: int = 1) -> list[Message]:
-        """Return the responses to a command, once there are so many."""
+        """Wait for so many responses to a command, and return all."""
 
         def given() -> list[Message]:
             answered = [
@@ -213,7 +213,7 @@ class Harness:
         ]
 
     def event(self, name: str, download_id: str) -> Message | None:
-        """Return the latest event of that name, if there was one."""
+        """Return the latest event with this name, or None."""
         found = [
             m
             for m in self.messages
@@ -222,33 +222,33 @@ class Harness:
         return found[-1] if found else None
 
     async def wait_for_event(self, name: str, *download_ids: str) -> Message:
-        """Return the event of that name of the last of these downloads, once all have it."""
+        """Wait until all these downloads have the event; return that of the last one."""
         for download_id in download_ids:
             event = await self.until(partial(self.event, name, download_id))
         return cast(Message, event)
 
     async def completed(self, *download_ids: str) -> Message:
-        """The same for the event of their completion."""
+        """Wait until all these downloads are completed; return the event of the last one."""
         return await self.wait_for_event("download_completed", *download_ids)
 
     def status_of(self, download_id: str) -> Message:
-        """Return what the latest status tells of a download."""
+        """Return the entry of a download in the latest status."""
         downloads = self.statuses[-1]["downloads"]
         return next((d for d in downloads if d["download_id"] == download_id), {"status": None})
 
     async def becomes(self, state: State, *download_ids: str) -> None:
-        """Return once the status tells that these downloads are in `state`."""
+        """Wait until the status reports that these downloads are in `state`."""
         await self.until(
             lambda: {self.status_of(d)["status"] for d in download_ids} == {state.value}
         )
 
     async def listed(self) -> dict[str, str]:
-        """Return the state of each download."""
+        """Return the states of all downloads, by their IDs."""
         response = await self.ask("list")
         return {d["download_id"]: d["status"] for d in response["downloads"]}
 
     def files(self, below: str = "") -> set[str]:
-        """Return what has been published, and what is left over, below DownloadDir."""
+        """Return the paths of all files in DownloadDir (or in `below`), published or left over."""
         root = self.downloads / below
         return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
@@ -258,6 +258,6 @@ def _decode(payload: bytes) -> Message:
 
 
 async def _turns() -> None:
-    """Let the loop go on as far as it comes without the store."""
+    """Let the event loop run as far as it gets without the store."""
     for _ in range(20):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The two stand-ins of these tests: a source and an engine that stand still where the test says."""
+"""Stand-ins for a source and an engine, which stop where the test says."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from s3downloader.sources.registry import Sources
 from ..support import eventually
 
 DIGEST = "0123456789abcdef0123456789abcdef"
-"""An ETag that is as good as a checksum."""
+"""An ETag that has the form of an MD5."""
 
 
 class Source:
-    """A bucket with the `objects` that the test puts there, by key; or with an `error`."""
+    """A bucket with `objects`, sizes by name; or a source that fails with `error`.
+
+    `tries` counts the requests.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, int] = {}
         self.etags: dict[str, str] = {}
-        """By key, of objects that another may equal in size and not in content."""
+        """By name, the ETags of objects; the others have DIGEST."""
         self.error: DownloaderError | None = None
         self.tries = 0
 
     @property
     def sources(self) -> Sources:
-        """A table in which this is the only bucket of S3."""
+        """A registry of sources in which this is the only one."""
         return Sources({"s3": lambda ref, **_: cast(RealSource, _Opened(self, ref))})
 
     async def stat(self, name: str) -> ObjectRef:
@@ -49,7 +52,7 @@ class Source:
 
 
 class _Opened:
-    """What the planning needs of a source."""
+    """The part of a source that planning uses."""
 
     def __init__(self, source: Source, ref: SourceRef) -> None:
         self.ref = ref
@@ -63,19 +66,19 @@ class _Opened:
                 yield self._source.object(name)
 
     async def checksum(self, wanted: ObjectRef) -> None:
-        """Keep no checksum of any object."""
+        """Return that the object has no checksum."""
 
 
 class Engine:
-    """Makes each file at once, but stands still at the keys that are `held`."""
+    """Makes sparse files at once, but stops before those whose names are held."""
 
     def __init__(self) -> None:
         self.standing: set[str] = set()
         self.fetched: list[str] = []
         self.shares: dict[str, Share] = {}
-        """The bandwidth that each download was given, by its id."""
+        """The share of the bandwidth of each download, by its ID."""
         self.excess = 0
-        """Bytes that it reports where it stands, beyond the size of the file."""
+        """The bytes that it reports beyond the size of the file before which it stops."""
         self._held: set[str] = set()
         self._released = asyncio.Event()
 

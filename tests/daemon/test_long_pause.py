@@ -24,7 +24,7 @@ from sandbox.link import Link
 from sandbox.nucleus.credentials import CredentialsEndpoint
 from sandbox.servers import ObjectServer
 
-from ..support import LeapingClock
+from ..support import JumpingClock
 from .harness import Harness
 
 MiB = 1 << 20
@@ -83,9 +83,9 @@ async def exchange(
 
 
 @pytest.fixture
-def leaping(harness: Harness, way: Link, exchange: Exchange) -> Iterator[LeapingClock]:
+def jumping_clock(harness: Harness, way: Link, exchange: Exchange) -> Iterator[JumpingClock]:
     """The time of `harness`, whose engine and source are the real ones, as main.py makes them."""
-    clock = harness.clock = LeapingClock()
+    clock = harness.clock = JumpingClock()
     credentials = Credentials({**os.environ, **exchange.environment("daemon")}, clock)
     client = S3Client(way.endpoint, credentials)
     sources = sources_over(ObjectMetadata(client), clock)
@@ -100,7 +100,11 @@ def leaping(harness: Harness, way: Link, exchange: Exchange) -> Iterator[Leaping
 
 
 async def test_after_a_long_pause_only_what_is_missing_is_fetched(
-    harness: Harness, leaping: LeapingClock, server: ObjectServer, way: Link, exchange: Exchange
+    harness: Harness,
+    jumping_clock: JumpingClock,
+    server: ObjectServer,
+    way: Link,
+    exchange: Exchange,
 ) -> None:
     expected = await server.make("paused", SIZE)
     way.freeze_after(28 * MiB)
@@ -113,7 +117,7 @@ async def test_after_a_long_pause_only_what_is_missing_is_fetched(
 
         way.cut()
         await server.stop()
-        leaping.leap(PAUSE)  # the credentials have expired
+        jumping_clock.jump(PAUSE)  # the credentials have expired
         exchange.service.lifetime += timedelta(seconds=PAUSE)
         count = exchange.tokens.count("daemon")
         await harness.ask("resume", download_id="p")
@@ -123,7 +127,7 @@ async def test_after_a_long_pause_only_what_is_missing_is_fetched(
         await server.start()
         way.thaw()
         way.restore()
-        leaping.leap(60)  # the longest wait
+        jumping_clock.jump(60)  # the longest wait
         await harness.completed("p")
     assert exchange.tokens.count("daemon") > count
     assert harness.events("p") == [

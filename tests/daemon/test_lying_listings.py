@@ -27,16 +27,16 @@ from ..sources.lying_server import (
     listing_reply,
     login_page,
 )
-from ..support import LeapingClock
+from ..support import JumpingClock
 from .harness import Harness
 
 GOOD = {"config": b"{}", "weights": b"good" * 100}
 
 
 @pytest.fixture
-def clock(harness: Harness) -> LeapingClock:
+def clock(harness: Harness) -> JumpingClock:
     """The machine's time, in which a wait can be cut short."""
-    clock = LeapingClock()
+    clock = JumpingClock()
     harness.clock = clock
     return clock
 
@@ -48,7 +48,7 @@ def honest() -> HonestServer:
 
 @pytest.fixture
 async def server(
-    harness: Harness, clock: LeapingClock, honest: HonestServer, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, clock: JumpingClock, honest: HonestServer, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[LyingServer]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "first")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
@@ -88,7 +88,7 @@ async def test_a_login_page_is_waited_out_and_never_published(
     harness: Harness,
     server: LyingServer,
     honest: HonestServer,
-    clock: LeapingClock,
+    clock: JumpingClock,
     lie: Callable[[], Reply],
     key: str,
 ) -> None:
@@ -101,7 +101,7 @@ async def test_a_login_page_is_waited_out_and_never_published(
         assert harness.status_of("x")["error_code"] == "network_unreachable"
         check_good(harness)
         server.answer = honest
-        clock.leap(60)
+        clock.jump(60)
         await harness.completed("x")
     if key.endswith("/"):
         assert (harness.downloads / "m" / "config").read_bytes() == b"new"

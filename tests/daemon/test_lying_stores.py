@@ -25,7 +25,7 @@ from s3downloader.sources.s3.object_metadata import ObjectMetadata
 
 from ..engines.objects import Served
 from ..sources.lying_server import LyingServer, ReceivedRequest, Reply, error_reply, login_page
-from ..support import LeapingClock
+from ..support import JumpingClock
 from .harness import Harness
 from .stand_ins import Source
 
@@ -50,7 +50,7 @@ class Device:
         self.harness = harness
         self.server = server
         self.source = ListedSource()
-        self.clock = harness.clock = LeapingClock()
+        self.clock = harness.clock = JumpingClock()
         self.transport = Transport(time_limit=2.0)
         client = S3Client(server.endpoint, Credentials(KEYS, self.clock), self.transport)
         sources = sources_over(ObjectMetadata(client), self.clock)
@@ -149,7 +149,7 @@ async def test_a_lie_leaves_the_good_model_where_it_is(
         assert device.published == GOOD
         device.server.answer = new
         if status == "waiting":
-            device.clock.leap(60)
+            device.clock.jump(60)
         else:
             await harness.ask("resume", download_id="bad")
         await harness.completed("bad")
@@ -173,7 +173,7 @@ async def test_details_tell_why_a_file_has_not_arrived(
         assert file["attempts"] > 0
         device.server.answer = new
         if status == "waiting":
-            device.clock.leap(60)
+            device.clock.jump(60)
         else:
             await harness.ask("resume", download_id="x")
         await harness.completed("x")
@@ -274,12 +274,12 @@ async def test_expired_keys_that_stay_so_are_tried_seldom(device: Device) -> Non
         for _ in range(3):
             await harness.becomes(State.WAITING, "expired")
             assert harness.status_of("expired")["error_code"] == "credentials_unavailable"
-            device.clock.leap(60)
+            device.clock.jump(60)
             await harness.becomes(State.DOWNLOADING, "expired")
         await harness.becomes(State.WAITING, "expired")
         assert len(device.server.requests) <= 4 * 4, "two tries, each with a second request"
         device.server.answer = Served(GOOD)
-        device.clock.leap(60)
+        device.clock.jump(60)
         await harness.completed("expired")
     assert device.published == GOOD
 

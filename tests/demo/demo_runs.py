@@ -1,4 +1,4 @@
-"""Runs of the demo, each with a directory for temporary files of its own."""
+"""Runs the demo as a process, with its own directory for temporary files."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pathlib import Path
 from sandbox.processes import Process
 from tests.support import eventually
 
-__all__ = ["ROOT", "Show", "TerminalShow", "at_once", "on_terminal", "without_terminal"]
+__all__ = ["ROOT", "DemoRun", "TerminalRun", "at_once", "on_terminal", "without_terminal"]
 
 ROOT = Path(__file__).parent.parent.parent
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 _QUICK = ("--size", "12", "--rate", "2", "--reading-time", "0")
-_LONGEST = 60.0  # seconds until something is shown, where the machine is busy
+_LONGEST = 60.0  # seconds until a text is shown, also on a busy machine
 _COMMAND = (sys.executable, "-m", "sandbox.demo", *_QUICK)
 
 
-class Show:
-    """A run whose output goes to a file."""
+class DemoRun:
+    """A run of the demo whose output goes to the file `log`."""
 
     def __init__(self, process: Process, log: Path, temporary: Path) -> None:
         self._process = process
@@ -52,29 +52,29 @@ class Show:
         return await self._process.wait()
 
     def left_behind(self) -> list[str]:
-        """Return what a run that has ended should have removed."""
+        """Return the names of files and processes that a run should have removed at its end."""
         files = [path.name for path in self._temporary.iterdir()]
-        return [*files, *_processes_that_know(self._temporary)]
+        return [*files, *_processes_using(self._temporary)]
 
 
 @contextlib.asynccontextmanager
 async def without_terminal(
     directory: Path, *options: str, checkout: Path = ROOT
-) -> AsyncIterator[Show]:
-    """Run the demo of a checkout."""
+) -> AsyncIterator[DemoRun]:
+    """Run the demo of `checkout` with its output in a file; stop it at the end of the context."""
     temporary, log = directory / "tmp", directory / "output"
     temporary.mkdir()
     process = await Process.start(
         [*_COMMAND, *options], log=log, ready=at_once, env=_environment(temporary), cwd=checkout
     )
     try:
-        yield Show(process, log, temporary)
+        yield DemoRun(process, log, temporary)
     finally:
         await process.stop()
 
 
-class TerminalShow:
-    """A run on a terminal; the end of the terminal ends it."""
+class TerminalRun:
+    """A run of the demo on a pseudo-terminal; it ends when the terminal is closed."""
 
     def __init__(self, child: asyncio.subprocess.Process, terminal: int) -> None:
         self._child = child
@@ -83,11 +83,11 @@ class TerminalShow:
 
     @property
     def output(self) -> str:
-        """What has been drawn, without colours and movements."""
+        """The output so far, without escape sequences."""
         return _ESCAPES.sub("", self._seen.decode(errors="replace"))
 
     def read(self) -> None:
-        """Take what has been drawn."""
+        """Read what the demo has written to the terminal."""
         with contextlib.suppress(OSError):  # the other end is closed
             self._seen += os.read(self._terminal, 65536)
 
@@ -104,8 +104,8 @@ class TerminalShow:
 
 
 @contextlib.asynccontextmanager
-async def on_terminal(directory: Path) -> AsyncIterator[TerminalShow]:
-    """Run the demo as the leader of a terminal."""
+async def on_terminal(directory: Path) -> AsyncIterator[TerminalRun]:
+    """Run the demo on a pseudo-terminal of its own."""
     temporary = directory / "tmp"
     temporary.mkdir()
     terminal, end = os.openpty()
@@ -120,11 +120,11 @@ async def on_terminal(directory: Path) -> AsyncIterator[TerminalShow]:
         cwd=ROOT,
     )
     os.close(end)
-    show = TerminalShow(child, terminal)
+    demo = TerminalRun(child, terminal)
     loop = asyncio.get_running_loop()
-    loop.add_reader(terminal, show.read)
+    loop.add_reader(terminal, demo.read)
     try:
-        yield show
+        yield demo
     finally:
         loop.remove_reader(terminal)
         os.close(terminal)
@@ -132,7 +132,7 @@ async def on_terminal(directory: Path) -> AsyncIterator[TerminalShow]:
 
 
 async def at_once() -> bool:
-    """There is nothing to wait for."""
+    """Return that a process is ready as soon as it has started."""
     return True
 
 
@@ -140,8 +140,8 @@ def _environment(temporary: Path) -> dict[str, str]:
     return {**os.environ, "TMPDIR": str(temporary)}
 
 
-def _processes_that_know(directory: Path) -> Iterator[str]:
-    """Go through the names of processes whose command line or environment has `directory`."""
+def _processes_using(directory: Path) -> Iterator[str]:
+    """Yield the names of processes with `directory` in their command line or environment."""
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
             known = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()

@@ -1,4 +1,4 @@
-"""A message on the screen is short, and still says what matters."""
+"""Messages are shortened for the screen."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ STATUS = {"active_downloads": 1, "downloads": [{"download_id": "d", "key": "k/",
     ],
 )
 def test_what_is_shown_of_a_message(message: dict[str, Any], shown: str) -> None:
-    assert brief(json.dumps(message).encode(), here="/tmp/demo") == shown
+    assert brief(json.dumps(message).encode(), base="/tmp/demo") == shown
 
 
 @pytest.mark.parametrize("payload", [b"no JSON", b"[1]", b"\x1b[31m\xff"])
 def test_what_is_no_message_is_shown_without_control_characters(payload: bytes) -> None:
-    assert brief(payload, here="/tmp/demo").isprintable()
+    assert brief(payload, base="/tmp/demo").isprintable()
 
 
 def test_the_response_to_status_is_not_the_periodic_status() -> None:

@@ -1,4 +1,4 @@
-"""Downloads whose files lie ready in the staging folder."""
+"""Downloads whose files are complete in the staging folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["a_download", "tree", "write"]
 
 
 def a_download(root: Path, key: str = "v2/", **options: Any) -> Download:
-    """A download that is to be published at `root/m`, or there as a file of its own name."""
+    """Return a download to be published at `root/m`; a single file goes into that folder."""
     return Download(
         download_id="d",
         command_id="c",
@@ -27,7 +27,7 @@ def a_download(root: Path, key: str = "v2/", **options: Any) -> Download:
 
 
 def write(directory: Path, files: dict[str, str]) -> None:
-    """Write files below a directory."""
+    """Write files with these contents, by their paths in `directory`."""
     for name, content in files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,6 +35,6 @@ def write(directory: Path, files: dict[str, str]) -> None:
 
 
 def tree(directory: Path) -> dict[str, str]:
-    """The files below a directory and their content."""
+    """Return the contents of all files in `directory`, by their paths."""
     files = (path for path in directory.rglob("*") if path.is_file())
     return {str(path.relative_to(directory)): path.read_text() for path in files}

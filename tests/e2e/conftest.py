@@ -1,4 +1,4 @@
-"""Devices that run the real daemon, each with an operator of its own."""
+"""Devices with the real daemon, each with its own operator and link."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _numbers = itertools.count(1)
 
 
 class Bench:
-    """A device on the test's bench: with an operator, a link to the object server, a nucleus."""
+    """A device with an operator, a link to the object server and, on Greengrass, a nucleus."""
 
     def __init__(self, device: Device, operator: Operator, link: Link, nucleus: Nucleus | None):
         self.device = device
@@ -32,17 +32,17 @@ class Bench:
         self.downloads = device.downloads
 
     async def up(self) -> None:
-        """Return once the daemon has told its status."""
+        """Wait until the daemon has published a status."""
         await self.operator.wait_for(lambda h: h.topic == "status")
 
     def statuses_of(self, download_id: str) -> list[dict[str, Any]]:
-        """What each status so far has told of a download."""
+        """Return the entries of a download in all statuses so far."""
         statuses = (h.message for h in self.operator.received if h.topic == "status")
         shown = (download for status in statuses for download in status.get("downloads", []))
         return [download for download in shown if download["download_id"] == download_id]
 
     def leftovers(self) -> list[Path]:
-        """What the downloader has not cleaned up below the downloads."""
+        """Return the files of the downloader's own folders that are left in the downloads."""
         return [path for path in self.downloads.rglob("*") if ".s3downloader" in path.parts]
 
 
@@ -61,10 +61,11 @@ async def make_bench(
     broker_port: int | None = None,
     exchanging: bool = False,
 ) -> AsyncIterator[Bench]:
-    """Put a device on the bench, via "mqtt", "greengrass" or "lite"; it is not started yet.
+    """Make a device that is not started yet; `via` is "mqtt", "greengrass" or "lite".
 
-    `broker_port` is where an MQTT device finds the broker, if not at its own port. `exchanging` it
-    has its keys from the nucleus's token exchange, else from its environment.
+    `broker_port` is the port to which an MQTT device connects, by default that of the broker. With
+    `exchanging` the device gets its keys from the nucleus's token exchange service, else from its
+    environment.
     """
     thing = f"device-{next(_numbers)}"
     configuration = {
@@ -113,7 +114,7 @@ async def make_bench(
 async def either(
     request: pytest.FixtureRequest, tmp_path: Path, broker: Broker, object_server: ObjectServer
 ) -> AsyncIterator[Bench]:
-    """A started device, once on Greengrass and once on MQTT alone."""
+    """A started device, once on Greengrass and once with MQTT alone."""
     async with make_bench(request.param, tmp_path, broker, object_server, {}) as bench:
         await bench.device.start()
         await bench.up()
@@ -124,7 +125,7 @@ async def either(
 async def bench(
     tmp_path: Path, broker: Broker, object_server: ObjectServer
 ) -> AsyncIterator[Bench]:
-    """A started device on MQTT."""
+    """A started device with MQTT alone."""
     async with make_bench("mqtt", tmp_path, broker, object_server, {}) as bench:
         await bench.device.start()
         await bench.up()
@@ -135,7 +136,7 @@ async def bench(
 async def greengrass(
     tmp_path: Path, broker: Broker, object_server: ObjectServer
 ) -> AsyncIterator[Bench]:
-    """A started device on Greengrass."""
+    """A started device on the Java nucleus."""
     async with make_bench("greengrass", tmp_path, broker, object_server, {}) as bench:
         await bench.device.start()
         await bench.up()

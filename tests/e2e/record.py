@@ -1,9 +1,11 @@
-"""Makes a state of the present version, to be kept: python -m tests.e2e.record.
+"""Records a state of the present version for the tests:
 
-The real daemon works on the sandbox, and is killed while downloads are in most of the states that
-there are: under way, waiting, queued, paused, failed, completed and cancelled. It leaves versions
-that are kept, models, commands without a response, and messages that nobody has heard. To be run
-before a step is added to the migrations; takes about a minute.
+`python -m tests.e2e.record`.
+
+The real daemon works in the sandbox, and is killed while downloads are running, waiting, queued,
+paused, failed, completed and cancelled. It leaves retained versions, models, commands without a
+response, and messages that are not published. Run it before a step is added to the migrations. It
+takes about a minute.
 """
 
 from __future__ import annotations
@@ -34,7 +36,10 @@ from .recorded import OBJECTS, PLACE, PREFIX, STATES, Arrived, content, put_obje
 
 MiB = 1 << 20
 _WAITS = 6
-"""Waits for the network, each twice as long as the one before: the last outlasts what follows."""
+"""The number of waits for the network.
+
+Each is twice as long as the one before, so that the last one outlasts the recording.
+"""
 
 _UNSENT_RESPONSES = "SELECT count(*) FROM outbox WHERE is_response"
 _UNSENT_EVENTS = "SELECT count(*) FROM outbox WHERE NOT is_response"
@@ -42,7 +47,7 @@ _NO_ACCOUNT = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnul
 
 
 class Recording:
-    """A device on the bench, whose links to the object server and to the broker can be held."""
+    """A device whose links to the object server and to the broker can be held."""
 
     def __init__(self, bench: Bench, broker_link: Link, server: ObjectServer) -> None:
         self._bench = bench
@@ -54,7 +59,7 @@ class Recording:
         self._state = bench.device.directory / "state" / "state.db"
 
     async def run(self) -> None:
-        """Bring the device into the state that is to be kept."""
+        """Bring the device into the state to be recorded, and kill it."""
         await self._bench.device.start()
         await self._bench.up()
         await self._complete()
@@ -92,14 +97,17 @@ class Recording:
         self._link.thaw()
 
     async def _fail(self) -> None:
-        """The one object is not yet what the command says that it is; the other arrives."""
+        """Leave a failed download:
+
+        one object does not match the command's SHA-256, the other arrives.
+        """
         await self._server.put(f"{PREFIX}failed/late", b"not yet" * 50_000)
         sums = {name: self._sha256(f"failed/{name}") for name in ("large", "late")}
         await self._order("failed", "failed/", sha256=sums)
         await self._operator.event("download_error", "failed")
 
     async def _let_wait(self) -> None:
-        """Leave one that goes on before all others after a start, and one that waits for long."""
+        """Leave one download that continues first after a start, and one that waits for long."""
         await self._halt_within("first", "first/", MiB, part_size=MiB)
         await self._accepted("pause", download_id="first")
         self._link.thaw()
@@ -121,7 +129,7 @@ class Recording:
         await self._order("overdue", "overdue", timeout=30)
 
     async def _leave_messages(self) -> None:
-        """Leave a command that has begun, a response and an event that nobody has heard."""
+        """Leave a command that has begun, and a response and an event that are not published."""
         for command_id, key in (("early", f"{PREFIX}vlm/v1/"), ("late", f"{PREFIX}many/")):
             await self._operator.send(
                 "list", command_id=command_id, list_type="s3", bucket="models", key=key
@@ -155,7 +163,7 @@ class Recording:
         assert response["success"], response
 
     async def _halt_within(self, name: str, key: str, size: int, **fields: Any) -> None:
-        """Order a download, and hold the link once so many bytes have come through."""
+        """Start a download, and freeze the link once it has carried so many bytes."""
         before, self._link.rate = self._link.bytes_down, MiB
         await self._order(name, key, **fields)
         await self._link.carried(before + size)
@@ -175,7 +183,7 @@ class Recording:
 
 
 def keep(device: Path) -> int:
-    """Put what a device has left into the folder of states; return the version of its state."""
+    """Store what a device has left in the folder of states; return the version of its state."""
     with closing(sqlite3.connect(device / "state" / "state.db")) as connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         report = msgspec.json.encode(_arrived(connection))
@@ -195,7 +203,7 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def _arrived(connection: sqlite3.Connection) -> dict[str, Arrived]:
-    """How far each download is that is to go on, as the next daemon finds it after a boot."""
+    """Return how much of each unfinished download survives a reboot."""
     found = {}
     done = "SELECT coalesce(sum(size), 0) FROM files WHERE done AND download_id = ?"
     for name, body in connection.execute("SELECT download_id, body FROM downloads").fetchall():

@@ -1,12 +1,11 @@
-"""States of a device that a released version left, kept with the files that belong to them.
+"""Recorded states of a device from released versions, with the files that belong to them.
 
-`python -m tests.e2e.record` makes one of the present version. The files of a state are
+`python -m tests.e2e.record` records one of the present version. `version-N.sql` is the database as
+SQL, with `/recorded` in place of the device's own folder. `version-N.tar.xz` has the files in
+`/recorded/downloads`: published, retained and staged ones. `version-N.json` says how much of each
+unfinished download has arrived and been synced.
 
-- `version-N.sql`, the database as SQL, with `/recorded` for the device's own folder,
-- `version-N.tar.xz`, what lay below `/recorded/downloads`: published, kept and staged files,
-- `version-N.json`, how much of each download that was not complete had arrived for good.
-
-They are made so that `restore` can put them anywhere, at any time, beside any server of objects.
+`restore` can put a state into any folder, at any time, with any object server.
 """
 
 from __future__ import annotations
@@ -42,10 +41,10 @@ __all__ = [
 MiB = 1 << 20
 STATES = Path(__file__).parent.parent / "store" / "states"
 PLACE = "/recorded"
-"""The device's folder, as it stands in a state that is kept."""
+"""The path of the device's folder in a recorded state."""
 
 PREFIX = "recorded/"
-"""How the keys of all objects begin."""
+"""The prefix of all keys."""
 
 _MODEL = ("weights", "tokenizer", "config")
 _MODEL_BYTES = 3_000
@@ -65,7 +64,7 @@ OBJECTS = {
     "overdue": MiB // 2,
     **{f"many/{n:03}": 1 for n in range(100)},
 }
-"""The sizes of all objects, by what follows PREFIX in their keys."""
+"""The sizes of all objects, by their keys without PREFIX."""
 
 _PERIOD = 1_021
 _TEXTS = (
@@ -79,11 +78,11 @@ _TEXTS = (
     ("SELECT command_id, payload FROM inbox", "UPDATE inbox SET payload = ? WHERE payload = ?"),
     ("SELECT '', payload FROM outbox", "UPDATE outbox SET payload = ? WHERE payload = ?"),
 )
-"""How JSON texts are read, with what goes into their check sums, and how they are changed."""
+"""Queries for the JSON texts with what goes into their checksums, and updates that change them."""
 
 
 class Arrived(NamedTuple):
-    """What a download has of its objects, in bytes that a loss of power does not take."""
+    """A download's state, the size of its objects, and the bytes that survive a loss of power."""
 
     state: str
     size: int
@@ -91,31 +90,34 @@ class Arrived(NamedTuple):
 
 
 def content(key: str, size: int) -> bytes:
-    """The bytes of an object; they pack well, and differ from one object to the next."""
+    """Return the content of an object. It compresses well, and differs for each key."""
     period = random.Random(key).randbytes(_PERIOD)
     return (period * (size // _PERIOD + 1))[:size]
 
 
 async def put_objects(server: ObjectServer) -> None:
-    """Put all objects into the store, each with the ETag that it had."""
+    """Write all objects to the server, each with the ETag that it had."""
     for name, size in OBJECTS.items():
         await server.put(PREFIX + name, content(name, size))
 
 
 def arrived(version: int) -> dict[str, Arrived]:
-    """How far the downloads of a state were, by their ids."""
+    """Return how much of each unfinished download of a state has arrived, by download ID."""
     text = (STATES / f"version-{version}.json").read_bytes()
     return msgspec.json.decode(text, type=dict[str, Arrived])
 
 
 def objects_of(download_id: str) -> dict[str, bytes]:
-    """The objects of a download, by what follows PREFIX in their keys."""
+    """Return the contents of a download's objects, by their keys without PREFIX."""
     mine = (name for name in OBJECTS if name.split("/")[0] == download_id)
     return {name: content(name, OBJECTS[name]) for name in mine}
 
 
 def files_of(downloads: Path, download_id: str) -> dict[str, bytes]:
-    """What a download has published, by the same names; `downloads` is the device's DownloadDir."""
+    """Return the published files of a download, by the same names.
+
+    `downloads` is the device's DownloadDir.
+    """
     place = downloads / download_id
     is_one = download_id in OBJECTS
     return {
@@ -126,7 +128,7 @@ def files_of(downloads: Path, download_id: str) -> dict[str, bytes]:
 
 
 def version_in(downloads: Path) -> str:
-    """Which version of the model `vlm` its published files are of, all of them."""
+    """Return the version of all published files of the model `vlm`; fail if they are mixed."""
     files = files_of(downloads, "vlm")
     [version] = {
         version
@@ -138,7 +140,7 @@ def version_in(downloads: Path) -> str:
 
 
 def restore(directory: Path, version: int) -> None:
-    """Make `directory` the folder of a device that has stopped a moment ago."""
+    """Restore a state into `directory`, as if its device had stopped just now."""
     (directory / "state").mkdir(parents=True)
     with tarfile.open(STATES / f"version-{version}.tar.xz") as archive:
         archive.extractall(directory, filter="fully_trusted")  # noqa: S202
@@ -151,7 +153,7 @@ def restore(directory: Path, version: int) -> None:
 
 
 def rewrite(connection: sqlite3.Connection, old: str, new: str) -> None:
-    """Have all paths that begin with the folder `old` begin with `new`."""
+    """Replace the folder `old` by `new` at the start of all paths."""
     for query, update in _TEXTS:
         for key, text in connection.execute(query).fetchall():
             moved = unseal(text).replace(old.encode(), new.encode())
@@ -160,7 +162,10 @@ def rewrite(connection: sqlite3.Connection, old: str, new: str) -> None:
 
 
 def _move_in_time(connection: sqlite3.Connection) -> None:
-    """Let it be a moment ago that the daemon ended: what is old is forgotten."""
+    """Move all times so that the daemon seems to have ended just now.
+
+    Otherwise old records would be deleted.
+    """
     downloads = connection.execute("SELECT download_id, body FROM downloads").fetchall()
     bodies: dict[str, dict[str, Any]] = {
         name: msgspec.json.decode(unseal(body)) for name, body in downloads
@@ -177,7 +182,7 @@ def _move_in_time(connection: sqlite3.Connection) -> None:
 
 
 def _look_at_files(connection: sqlite3.Connection) -> None:
-    """Take published files for those that they were."""
+    """Record the inodes and times of the restored published files."""
     for (file,) in connection.execute("SELECT file FROM published").fetchall():
         stat = Path(file).stat()
         connection.execute(

@@ -1,4 +1,4 @@
-"""A store in front of the real one that is too busy, knows no keys, or whatever a test says."""
+"""A proxy to the object server that can refuse requests, such as one that is too busy."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _REASONS = {503: "Slow Down", 500: "Internal Server Error", 400: "Bad Request"}
 
 
 class BusyServer(LocalServer):
-    """Hands requests without a body to the server at `port`, unless `refuse` has an answer.
+    """Passes requests without a body to the server at `port`, unless `refuse` returns a response.
 
-    Open as a context manager. `refuse` sees the head of each request.
+    An async context manager. `refuse` is called with the head of each request. `requests` and
+    `refused` count them.
     """
 
     def __init__(self, port: int, refuse: Callable[[str], bytes | None]) -> None:
@@ -28,7 +29,7 @@ class BusyServer(LocalServer):
         self._refuse = refuse
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request."""
+        """Answer one request, then close the connection."""
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):  # the client has left
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             self.requests += 1
@@ -51,7 +52,7 @@ class BusyServer(LocalServer):
 
 
 def refusal(status: int, code: str) -> bytes:
-    """Return an answer that tells an error by its code."""
+    """Return an error response with a status and an S3 error code."""
     body = _ERROR.format(code=code)
     return (
         f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: application/xml\r\n"

@@ -1,4 +1,4 @@
-"""An engine against a real server, directly or through a bad link."""
+"""The s5cmd engine with a real server, directly or over a link."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def engine(object_server: ObjectServer) -> S5cmdEngine:
 
 @pytest.fixture
 def linked(link: Link) -> S5cmdEngine:
-    """An engine whose traffic goes through `link`."""
+    """An engine whose requests go through `link`."""
     return by_s5cmd(link.endpoint, SystemClock())

@@ -1,4 +1,4 @@
-"""A store that lets its answers drip, a byte at a time."""
+"""An object store that sends its responses one byte at a time."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ __all__ = ["DrippingServer"]
 class DrippingServer(LocalServer):
     """Answers requests for `content`; an async context manager.
 
-    From the place in an answer at which `drips` says, a byte comes each `pause` seconds.
+    From the position in a response that `drips` gives, it sends one byte every `pause` seconds.
     """
 
     def __init__(self, content: bytes, *, pause: float = 0.02) -> None:
         super().__init__()
         self.drips: dict[int, int] = {}
-        """By the number of a connection from 1, after how many bytes of its answer it drips."""
+        """The position from which responses drip, by the number of the connection from 1."""
         self.always: int | None = None
-        """The same for all connections."""
+        """The same position for all connections."""
         self._content = content
         self._pause = pause
 
     def serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> Coroutine[Any, Any, None]:
-        """Answer requests, with drips by the number that the connection has now."""
+        """Answer requests; the number of the connection is that of all connections so far."""
         return self._serve(self.connections, reader, writer)
 
     async def _serve(

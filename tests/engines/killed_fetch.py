@@ -1,6 +1,8 @@
-"""A daemon for the tests to kill: it fetches the files of the plan that it is given as JSON.
+"""A process for tests to kill, which fetches the files of a plan.
 
 python -m tests.engines.killed_fetch ENGINE ENDPOINT STAGING RECORDS
+
+RECORDS is a JSON list of file records.
 """
 
 from __future__ import annotations
@@ -21,6 +23,6 @@ if __name__ == "__main__":
     clock = SystemClock()
     engine = by_ranges(endpoint, clock) if name == "ranged" else by_s5cmd(endpoint, clock)
     files = msgspec.json.decode(plan, type=list[FileRecord])
-    # s5cmd fetches one file after the other, so that the first ones arrive whatever the link does
+    # s5cmd fetches one file after the other, so that the first ones arrive on any link
     options = Options() if name == "ranged" else Options(numworkers=1)
     asyncio.run(fetch_with(engine, job(Path(staging), options), Files(files), Recorder()))

@@ -1,4 +1,4 @@
-"""A disk that loses with the power what was not synced, page by page, as luck will have it."""
+"""A disk that loses random pages that were not synced, when the power is lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PAGE = 4_096
 
 
 class _File:
-    """What a file was at its last sync: its size, and the pages that were written since."""
+    """A file's size at its last sync, and the old content of the pages written since."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR)  # whatever its name
@@ -32,7 +32,7 @@ class _File:
         self.pages = {}
 
     def lose(self, share: float, rng: random.Random) -> int:
-        """Lose a share of what was not synced; return how many bytes."""
+        """Restore the old content of a random share of the pages; return the bytes lost."""
         lost = 0
         for page, content in self.pages.items():
             if rng.random() < share:
@@ -42,7 +42,7 @@ class _File:
         return lost
 
     def drop(self) -> None:
-        """Lose all that was not synced, and let it count as synced; the file keeps its size."""
+        """Overwrite all unsynced pages with zeros, and count them as synced. The size stays."""
         size = os.fstat(self.descriptor).st_size
         for page in self.pages:
             os.pwrite(self.descriptor, bytes(_PAGE), page * _PAGE)
@@ -51,9 +51,11 @@ class _File:
 
 
 class LosingDisk(Disk):
-    """Remembers every page that was written since the last sync of its file.
+    """Simulates a loss of power:
 
-    The names of files are not lost: a journaling file system keeps those of synced ones.
+    keeps the old content of all pages that are not synced.
+
+    The names of files are not lost, because a journaling file system keeps those of synced files.
     """
 
     def __init__(self, boot: int = 0) -> None:
@@ -69,7 +71,7 @@ class LosingDisk(Disk):
 
     @property
     def unsynced(self) -> int:
-        """The bytes of the pages that a loss of power would take."""
+        """The bytes of all pages that are not synced."""
         with self._lock:
             return _PAGE * sum(len(file.pages) for file in self._files.values())
 
@@ -94,14 +96,14 @@ class LosingDisk(Disk):
                 file.settle()
 
     def drop(self, descriptor: int) -> None:
-        """Lose what was not synced of a file, while the power stays."""
+        """Lose the unsynced pages of one file, without a loss of power."""
         with self._lock:
             self._file(descriptor).drop()
 
     def lose_power(self, share: float = 1.0, seed: int = 0) -> LosingDisk:
-        """Lose that share of the unsynced pages; return the disk as it is after the next boot.
+        """Lose a share of the unsynced pages; return the disk after the next boot.
 
-        Whoever still uses this one finds it dead.
+        Calls to this disk then raise OSError.
         """
         with self._lock:
             self._has_power = False

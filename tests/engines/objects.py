@@ -1,4 +1,4 @@
-"""An object as an honest store answers for it, to be changed in one thing; and a fetch of it."""
+"""An object whose responses a test can change in one detail, and helpers to fetch it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ BOTH = pytest.mark.parametrize("bytes_", [SMALL, LARGE], ids=["small", "large"])
 
 @dataclass(frozen=True)
 class Served:
-    """One object; what is None is not told. Conditions and ranges are heeded."""
+    """An object; headers that are None are not sent. It obeys conditions and ranges."""
 
     content: bytes
     etag: str | None = "0123456789abcdef0123456789abcdef-3"
@@ -66,12 +66,12 @@ class Served:
 
     @property
     def named(self) -> dict[str, str | None]:
-        """What tells that it is this object."""
+        """The headers that identify the object."""
         etag = self.etag and (self.etag if self.etag.startswith("W/") else f'"{self.etag}"')
         return {"ETag": etag, "Last-Modified": self.modified, **self.more}
 
     def whole(self, request: ReceivedRequest) -> Reply:
-        """Answer as if no range had been asked for."""
+        """Answer with the complete object, whatever range is requested."""
         return self(replace(request, headers={**request.headers, "range": ""}))
 
     def _is_another(self, request: ReceivedRequest) -> bool:
@@ -88,7 +88,7 @@ def file_of(
     etag: str | None = None,
     sha256: str = "",
 ) -> FileRecord:
-    """Return the file that an object is to become, listed with its own ETag unless one is given."""
+    """Return the record of a file for the object, listed with its own ETag or with `etag`."""
     listed = served.etag or "" if etag is None else etag
     return FileRecord(number, path, path, len(served.content), listed, sha256=sha256)
 
@@ -96,7 +96,7 @@ def file_of(
 async def fetch(
     endpoint: str, staging: Path, *files: FileRecord, relisted: bool = False, **options: Any
 ) -> ForgivingRecorder:
-    """Fetch files with an engine of their own."""
+    """Fetch files with a new ranged engine; return its sink."""
     sink = ForgivingRecorder()
     changed = msgspec.structs.replace(PARTS, **options)
     engine = by_ranges(endpoint, FastClock())
@@ -105,7 +105,10 @@ async def fetch(
 
 
 async def refused(answer: Answer, staging: Path, file: FileRecord, **how: Any) -> DownloaderError:
-    """Return why a file is not had from a store that answers so; nothing of it may be there."""
+    """Return the error of fetching a file from a server with these answers.
+
+    Fails if anything of the file is kept.
+    """
     async with LyingServer(answer) as server:
         with pytest.raises(DownloaderError) as caught:
             await fetch(server.endpoint, staging, file, **how)
@@ -122,6 +125,6 @@ def content(staging: Path, path: str = "model") -> bytes:
 
 
 def with_headers(reply: Reply, **headers: str | None) -> Reply:
-    """Return a reply that tells other headers."""
+    """Return the reply with some headers replaced."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return replace(reply, headers={**reply.headers, **named})

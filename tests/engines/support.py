@@ -1,4 +1,4 @@
-"""What the engine's tests share: a sink that remembers, and a clock on which minutes fly."""
+"""Helpers for tests of engines: engines, jobs, sinks, plans, and a fast clock."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from sandbox.servers import S3Server
 
 BUCKET = "models"
 UNVERIFIED = Options(verify=False)
-"""For records with made-up ETags."""
+"""Options for records with made-up ETags."""
 
 to_close = ExitStack()
-"""What is left to be closed after a test."""
+"""Closes what a test has opened; used by a fixture."""
 
 
 class Failed(NamedTuple):
-    """What a sink hears of an attempt that failed."""
+    """The arguments of a sink's `failed`."""
 
     number: int
     code: ErrorCode
@@ -46,7 +46,7 @@ class Failed(NamedTuple):
 
 
 class Recorder:
-    """A sink that holds the engine to its promise: progress and finished bytes only grow."""
+    """A sink that records files, and checks that progress and finished bytes only grow."""
 
     def __init__(self) -> None:
         self.files: list[FileRecord] = []
@@ -75,7 +75,7 @@ class Recorder:
 
 
 class ForgivingRecorder(Recorder):
-    """One for fetches in which bytes turn out to be of no use."""
+    """A sink that allows progress to shrink, for fetches that discard bytes."""
 
     def progress(self, in_flight: int) -> None:
         self.total = 0
@@ -83,7 +83,7 @@ class ForgivingRecorder(Recorder):
 
 
 class FastClock:
-    """A clock on which a minute takes 0.6 seconds."""
+    """A clock that is 100 times as fast: a minute takes 0.6 seconds."""
 
     _SPEED = 100.0
 
@@ -100,7 +100,7 @@ class FastClock:
 def client_at(
     endpoint: str, credentials: Credentials | None = None, time_limit: float = 30.0
 ) -> S3Client:
-    """Return what sends requests to `endpoint`."""
+    """Return a client of S3 for `endpoint`."""
     credentials = credentials or Credentials(os.environ, SystemClock())
     client = S3Client(endpoint, credentials, Transport(time_limit=time_limit))
     to_close.callback(client.transport.close_idle)
@@ -108,7 +108,7 @@ def client_at(
 
 
 def by_s5cmd(endpoint: str, clock: Clock, binary: Path | None = None) -> S5cmdEngine:
-    """Return an engine of s5cmd that reads from `endpoint`."""
+    """Return an s5cmd engine for `endpoint`."""
     sources = sources_over(ObjectMetadata(client_at(endpoint)), clock)
     return S5cmdEngine(S5cmd(endpoint_url=endpoint, binary=binary), clock, sources)
 
@@ -122,7 +122,7 @@ def by_ranges(
     disk: Disk | None = None,
     stall_timeout: float = 30.0,
 ) -> RangedEngine:
-    """Return the engine of ranges that reads from `endpoint`."""
+    """Return a ranged engine for `endpoint`."""
     clock = clock or SystemClock()
     credentials = credentials or Credentials(os.environ, clock)
     client = client_at(endpoint, credentials, stall_timeout)
@@ -131,7 +131,7 @@ def by_ranges(
 
 
 def job(staging: Path, options: Options | None = None, share: Share | None = None) -> FetchJob:
-    """A job whose share is unlimited unless one is given."""
+    """Return a job; its share of the bandwidth is unlimited unless one is given."""
     return FetchJob(
         download_id="d1",
         source=SourceRef("s3", BUCKET, ""),
@@ -149,13 +149,16 @@ async def fetch_with(
     *,
     relisted: bool = False,
 ) -> None:
-    """Fetch files into a staging folder that has nothing to recover of files done before."""
+    """Recover and fetch files; no earlier file is done."""
     session = await engine.recover(of, Files([]), sink)
     await session.fetch(files, relisted=relisted)
 
 
 def records(sizes: dict[str, int], prefix: str) -> list[FileRecord]:
-    """Number the files of `sizes`, which lie under `prefix` in the bucket."""
+    """Return records of files, numbered from 1.
+
+    `sizes` has their bytes by path; `prefix` is the prefix of their keys.
+    """
     return [
         FileRecord(number, path, prefix + path, size, f"etag of {path}")
         for number, (path, size) in enumerate(sizes.items(), start=1)
@@ -163,7 +166,7 @@ def records(sizes: dict[str, int], prefix: str) -> list[FileRecord]:
 
 
 class Files(AsyncIterable[FileRecord]):
-    """Files to be gone through again and again."""
+    """An async iterable of files that can be iterated several times."""
 
     def __init__(self, files: Iterable[FileRecord]) -> None:
         self._files = list(files)
@@ -174,7 +177,7 @@ class Files(AsyncIterable[FileRecord]):
 
 
 class Plan:
-    """Objects on a server, and the files that they are to become."""
+    """Objects on a server, and the records of the files that they become."""
 
     def __init__(self, server: S3Server, prefix: str) -> None:
         self._server = server
@@ -183,17 +186,20 @@ class Plan:
         self.files: list[FileRecord] = []
 
     async def add(self, path: str, size: int) -> FileRecord:
-        """Make an object of noise."""
+        """Write an object of random bytes and plan it; return its record."""
         digest = await self._server.make(self._prefix + path, size)
         return await self.plan(path, digest)
 
     async def put(self, path: str, data: bytes, **how: Any) -> FileRecord:
-        """Make an object in one piece, so that its ETag is its MD5. `how` is for put_object."""
+        """Write an object with one PutObject and plan it; return its record.
+
+        Its ETag is its MD5. `how` are further arguments of put_object.
+        """
         await self._server.put(self._prefix + path, data, **how)
         return await self.plan(path, hashlib.sha256(data).hexdigest())
 
     async def plan(self, path: str, digest: str) -> FileRecord:
-        """Plan an object that is there, instead of an earlier one in that place."""
+        """Plan an existing object; it replaces an earlier one with the same path."""
         key = self._prefix + path
         head = await asyncio.to_thread(self._server.client().head_object, Bucket=BUCKET, Key=key)
         number = next((f.number for f in self.files if f.path == path), len(self.files) + 1)
@@ -207,7 +213,7 @@ class Plan:
         return sum(file.size for file in self.files)
 
     def check(self, staging: Path, sink: Recorder) -> None:
-        """Every file has arrived and was told of once, and nothing else is left."""
+        """Check that every file has arrived and was reported once, and nothing else is left."""
         assert sink.numbers == sorted(file.number for file in self.files)
         for file in self.files:
             content = (staging / "files" / file.path).read_bytes()
@@ -225,6 +231,6 @@ def names(folder: Path) -> list[str]:
 
 
 def children(pid: int | None = None) -> set[int]:
-    """Return the processes that the main thread of `pid`, by default of this one, has started."""
+    """Return the child processes of the main thread of `pid`, by default of this process."""
     pid = pid or os.getpid()
     return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))

@@ -1,4 +1,4 @@
-"""The downloader on Greengrass, to be joined by the components of the examples."""
+"""The downloader on Greengrass, beside which the example components run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..e2e.conftest import Bench, make_bench
 async def greengrass(
     tmp_path: Path, broker: Broker, object_server: ObjectServer
 ) -> AsyncIterator[Bench]:
-    """A started device on Greengrass."""
+    """A device on Greengrass whose daemon has started."""
     async with make_bench("greengrass", tmp_path, broker, object_server, {}) as bench:
         await bench.device.start()
         await bench.up()

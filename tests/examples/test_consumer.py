@@ -1,7 +1,7 @@
-"""What the consumer does when the model changes at the very moment at which it is opened.
+"""The consumer, while the model changes just as it is opened.
 
-The nucleus is a stand-in, since the moment must stand still.
-`test_model_consumer` has the real one.
+The nucleus is a stand-in, because the test must act at exact moments. `test_model_consumer` uses
+the real one.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ import pytest
 
 import nucleus
 from consumer import Consumer
-from nucleus import Named
+from nucleus import ModelEntry
 
 
 class Nucleus:
-    """Names one model. When the shadow is read for the n-th time, the n-th of `moments` comes.
+    """A stand-in whose shadow has one model.
 
-    It is lost when there are none any more.
+    When the shadow is read for the n-th time, the n-th function in `moments` is called. After the
+    last one, the connection is lost.
     """
 
     def __init__(self, place: Path) -> None:
-        self.news = threading.Event()
-        self.shadow = Named("v1", str(place))
+        self.changed = threading.Event()
+        self.shadow = ModelEntry("v1", str(place))
         self.moments: list[Callable[[], object]] = []
 
     @property
@@ -37,9 +38,9 @@ class Nucleus:
     def model_id(self) -> str:
         return "m"
 
-    def named(self, model_id: str) -> Named:
+    def entry(self, model_id: str) -> ModelEntry:
         assert model_id == "m"
-        self.news.set()
+        self.changed.set()
         self.moments.pop(0)()
         return self.shadow
 
@@ -49,7 +50,7 @@ def nothing() -> None:
 
 
 def run(stand_in: Nucleus, caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Run the consumer until the nucleus is lost; return what it has said."""
+    """Run the consumer until the nucleus is lost; return what it has logged."""
     caplog.set_level("INFO", "consumer")
     Consumer(cast(nucleus.Nucleus, stand_in)).run()
     return [record.getMessage() for record in caplog.records]
@@ -70,7 +71,7 @@ def test_what_moves_while_it_is_opened_is_opened_again(
         if files_move:
             following.rename(place)
         if shadow_moves:
-            stand_in.shadow = Named("v2", str(place))
+            stand_in.shadow = ModelEntry("v2", str(place))
 
     stand_in.moments = [nothing, move, nothing, nothing]
     message, opened = run(stand_in, caplog)

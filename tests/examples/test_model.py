@@ -1,4 +1,4 @@
-"""What the consumer holds open is one version, whatever happens to its path."""
+"""All files of an open model are of one version, even if its path is changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from model import File, Model
 
 
 def write(directory: Path, content: str) -> dict[str, File]:
-    """Write a model whose files all hold `content`; return what is to be read of them."""
+    """Write a model whose files all have this content; return what `read` must return."""
     names = ["weights/0", "weights/1", "config.json"]
     for name in names:
         path = directory / name

@@ -1,4 +1,4 @@
-"""The consumer beside the downloader: it always has open, whole, the version that is named."""
+"""The consumer beside the downloader: it always has the complete model of the shadow open."""
 
 from __future__ import annotations
 
@@ -35,21 +35,21 @@ class Consumer:
         return self.running.log.read_text()
 
     def opened(self) -> list[dict[str, Any]]:
-        """What it has had open, in order."""
+        """Return what the consumer has logged about opened models, in order."""
         lines = (line.partition(" INFO opened ")[2] for line in self.log.splitlines())
         return [json.loads(line) for line in lines if line]
 
     async def has_opened(self, *versions: str) -> None:
-        """Wait until it has had open these versions, in order."""
+        """Wait until the consumer has opened these versions, in order."""
         await eventually(lambda: len(self.opened()) >= len(versions))
         assert [opened["version"] for opened in self.opened()] == list(versions)
 
-    async def has_said(self, sentence: str) -> None:
+    async def has_logged(self, sentence: str) -> None:
         await eventually(lambda: sentence in self.log)
 
 
 async def start(nucleus: Nucleus, directory: Path) -> Consumer:
-    """Run the example as its recipe says, with what the sandbox has installed."""
+    """Run the example by its recipe, in the Python environment of this process."""
     recipe = component_recipe(SOURCE, CONSUMER)
     nucleus.register(CONSUMER, recipe.access_control, {**recipe.configuration, "ModelId": "m"})
     (directory / "consumer").mkdir()
@@ -60,10 +60,10 @@ async def start(nucleus: Nucleus, directory: Path) -> Consumer:
 
 @pytest.fixture
 async def consumer(greengrass: Bench, tmp_path: Path) -> AsyncIterator[Consumer]:
-    """The example, started beside the downloader before there is any model."""
+    """The example consumer, started before the downloader has any model."""
     assert greengrass.nucleus is not None
     consumer = await start(greengrass.nucleus, tmp_path)
-    await consumer.has_said("names no model m")
+    await consumer.has_logged("the shadow has no model m")
     yield consumer
     await consumer.running.stop()
 
@@ -73,7 +73,7 @@ def content(version: str, name: str) -> bytes:
 
 
 def files_of(version: str) -> dict[str, Any]:
-    """What is to be read of a version."""
+    """Return what the consumer must log about the files of a version."""
     read = {}
     for name in NAMES:
         data = content(version, name)
@@ -82,7 +82,7 @@ def files_of(version: str) -> dict[str, Any]:
 
 
 async def publish(bench: Bench, server: ObjectServer, version: str) -> None:
-    """Put a version into the source, and have it take the place of the model."""
+    """Write a version to the bucket, and replace the model by it."""
     for name in NAMES:
         await server.put(f"consumed/{version}/{name}", content(version, name))
     await bench.operator.ask(
@@ -132,7 +132,7 @@ async def test_it_lets_go_of_a_model_that_is_deleted(
     await publish(greengrass, object_server, "v1")
     await consumer.has_opened("v1")
     await greengrass.operator.ask("model_delete", model_id="m")
-    await consumer.has_said("closed m v1")
+    await consumer.has_logged("closed m v1")
 
 
 async def test_it_waits_for_a_model_that_is_named_and_not_there(
@@ -143,7 +143,7 @@ async def test_it_waits_for_a_model_that_is_named_and_not_there(
         "model_add",
         model_meta={"model_id": "m", "model_version": "1", "local_path": str(place)},
     )
-    await consumer.has_said("m 1 cannot be opened yet")
+    await consumer.has_logged("m 1 cannot be opened yet")
     place.write_bytes(b"there")
     await consumer.has_opened("1")
     assert list(consumer.opened()[0]["files"]) == ["late.bin"]
@@ -156,7 +156,7 @@ async def test_what_is_open_serves_until_the_next_is_there(
     await consumer.has_opened("v1")
     meta = {"model_id": "m", "model_version": "v2", "local_path": "/nowhere"}
     await greengrass.operator.ask("model_add", model_meta=meta)
-    await consumer.has_said("m v2 cannot be opened yet")
+    await consumer.has_logged("m v2 cannot be opened yet")
     assert "closed m v1" not in consumer.log
 
 
@@ -179,7 +179,7 @@ async def test_a_lost_nucleus_ends_it_so_that_it_is_started_again(
     assert greengrass.nucleus is not None
     await greengrass.nucleus.drop_connection(CONSUMER)
     assert await consumer.running.wait() == 1
-    assert "the nucleus is lost" in consumer.log
+    assert "the connection to the nucleus is lost" in consumer.log
 
 
 async def test_with_no_shadow_service_it_says_so_and_goes_on(
@@ -189,6 +189,6 @@ async def test_with_no_shadow_service_it_says_so_and_goes_on(
         thing_name="lite", directory=tmp_path, broker_port=broker.port, personality="lite"
     ) as nucleus:
         consumer = await start(nucleus, tmp_path)
-        await consumer.has_said("no ShadowManager answers")
+        await consumer.has_logged("no ShadowManager answers")
         assert consumer.running.returncode is None
         await consumer.running.stop()

@@ -1,4 +1,4 @@
-"""Buses on a nucleus, and what tests do with them."""
+"""Opens buses on a nucleus, and publishes on them until it succeeds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def open_bus(**options: Any) -> AsyncIterator[GreengrassBus]:
 
 
 async def publish_until_heard(bus: GreengrassBus, topic: str, inbox: Inbox) -> None:
-    """Publish until a message comes back, as a subscription may be renewed a little later."""
+    """Publish until a message comes back, because a subscription may be renewed later."""
     async with timeout(PATIENCE):
         while not inbox.messages:
             try:
@@ -49,7 +49,10 @@ async def publish_until_heard(bus: GreengrassBus, topic: str, inbox: Inbox) -> N
 async def publish_persistently(
     bus: GreengrassBus, topic: str, payload: bytes
 ) -> DownloaderError | None:
-    """Publish until the nucleus has it, as the outbox does, or return why it never can."""
+    """Publish until the nucleus accepts it, as the outbox does.
+
+    Returns None, or the error if it can never be published.
+    """
     async with timeout(PATIENCE):
         while True:
             try:

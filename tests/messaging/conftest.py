@@ -1,4 +1,4 @@
-"""Two clients of each kind of messaging, connected to each other."""
+"""Pairs of connected clients for each kind of messaging."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ StartNucleus = Callable[..., AbstractAsyncContextManager[Nucleus]]
 
 @dataclass
 class Pair:
-    """The bus that is tested, one that it talks with, and what each can carry, in bytes."""
+    """The bus under test and another bus, with the largest payloads of each direction in bytes."""
 
     bus: Bus
     peer: Bus
@@ -42,15 +42,15 @@ class Pair:
 
 @pytest.fixture
 def prefix() -> str:
-    """A topic level that no other test uses."""
+    """A topic prefix that no other test uses."""
     return uuid.uuid4().hex[:8]
 
 
 @pytest.fixture
 def start_nucleus(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartNucleus:
-    """Start a nucleus that knows COMPONENT; this process becomes that component.
+    """A function that starts a nucleus with COMPONENT; this process becomes that component.
 
-    Further arguments are habits that the nucleus has instead of those of its personality.
+    Further arguments of the function replace attributes of the personality.
     """
 
     @asynccontextmanager
@@ -81,7 +81,7 @@ def start_nucleus(broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def allow_all() -> dict[str, Any]:
-    """An accessControl that grants whatever the tests ask for."""
+    """Return an accessControl that allows everything that the tests use."""
     return {
         service: {"policy": {"operations": ["*"], "resources": ["*"]}}
         for service in (

@@ -1,4 +1,4 @@
-"""A message handler that remembers."""
+"""A message handler that keeps messages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Inbox"]
 
 
 class Inbox:
-    """Keeps the messages it is called with, in order of arrival."""
+    """Keeps the messages with which it is called, in order."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, bytes]] = []
@@ -22,10 +22,10 @@ class Inbox:
         return [payload for _, payload in self.messages]
 
     async def holds(self, payload: bytes) -> None:
-        """Wait for a message with that payload."""
+        """Wait for a message with this payload."""
         await eventually(lambda: payload in self.payloads)
 
     async def count(self, number: int) -> list[bytes]:
-        """Wait for that many messages and return the payloads."""
+        """Wait for so many messages; return the payloads of all."""
         await eventually(lambda: len(self.messages) >= number)
         return self.payloads

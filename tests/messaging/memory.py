@@ -1,4 +1,4 @@
-"""A bus and a shadow in the memory of one process, by the rules of AWS IoT."""
+"""A bus and a shadow in memory, with the rules of AWS IoT."""
 
 from __future__ import annotations
 
@@ -24,10 +24,9 @@ __all__ = ["Hub", "MemoryBus", "MemoryShadow"]
 
 
 class Hub:
-    """What the clients of a memory bus are connected to.
+    """Connects the clients of a memory bus.
 
-    While `online` is false nothing can be published, as when the network is away. Topics in
-    `denied` may not be subscribed to.
+    While `online` is false, nothing can be published. Topics in `denied` cannot be subscribed to.
     """
 
     def __init__(self) -> None:
@@ -50,7 +49,7 @@ class Hub:
 
 
 class MemoryBus:
-    """One client of a hub. Implements Bus."""
+    """A client of a hub. Implements Bus."""
 
     def __init__(self, hub: Hub, *, max_payload: int = IOT_CORE_MAX_PAYLOAD) -> None:
         self._hub = hub
@@ -66,7 +65,7 @@ class MemoryBus:
         self._hub.clients.remove(self._subscriptions)
 
     async def publish(self, topic: str, payload: bytes, *, qos: int) -> None:
-        """Hand a message to every client of the hub that subscribed to its topic."""
+        """Deliver a message to all clients of the hub that subscribed to its topic."""
         check_payload(topic, payload, self._max_payload)
         if not self._hub.online:
             raise MessagingError(f"{topic} was not published: the hub is offline")
@@ -74,7 +73,7 @@ class MemoryBus:
             asyncio.get_running_loop().call_soon(client.deliver, Message(topic, payload))
 
     async def subscribe(self, topic: str, handler: MessageHandler) -> None:
-        """Call `handler` for each message on `topic`, which may hold wildcards."""
+        """Call `handler` for each message on `topic`, which may have wildcards."""
         if topic in self._hub.denied:
             raise DownloaderError(ErrorCode.ACCESS_DENIED, f"subscribing to {topic} is not allowed")
         self._subscriptions.add(topic, handler)
@@ -84,18 +83,20 @@ class MemoryBus:
         self._hub.watchers.append(on_up)
 
     def lose(self, reason: MessagingError) -> None:
-        """Be lost for good."""
+        """Make `wait_lost` return this reason."""
         self._lost.put_nowait(reason)
 
     async def wait_lost(self) -> MessagingError:
-        """Return the reason once `lose` was called."""
+        """Wait until `lose` is called, and return its reason."""
         return await self._lost.get()
 
 
 class MemoryShadow:
-    """A shadow with the rules of AWS IoT: versions, merging, nulls, the size limit.
+    """A shadow with the rules of AWS IoT:
 
-    While `available` is false no service answers. `write` is someone else's update.
+    versions, merging, nulls, the size limit.
+
+    While `available` is false, no service answers. `write` is an update by another writer.
     """
 
     def __init__(self, *, max_bytes: int = 8192) -> None:
@@ -105,7 +106,7 @@ class MemoryShadow:
         self._watchers: list[Callable[[], None]] = []
 
     async def get(self) -> ShadowDocument:
-        """Read the whole shadow."""
+        """Return the complete shadow."""
         self._check_available()
         return self._document
 
@@ -121,7 +122,7 @@ class MemoryShadow:
         self._watchers.append(on_change)
 
     def write(self, state: dict[str, Any]) -> int:
-        """Merge `state`, whatever the version, as another writer would."""
+        """Merge `state` as another writer would, whatever the version."""
         version = self._merge(state)
         for on_change in self._watchers:
             asyncio.get_running_loop().call_soon(on_change)

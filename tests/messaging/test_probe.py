@@ -89,7 +89,7 @@ async def test_what_was_renewed_is_probed_at_once(
     start_nucleus: StartNucleus, prefix: str, probes: Inbox
 ) -> None:
     async with start_nucleus("lite") as nucleus:
-        nucleus.faults.deaf = True
+        nucleus.faults.drop_messages = True
         async with open_bus(probe_topic=f"{prefix}/probe", probe_interval=3_600, probe_timeout=0.1):
             await probes.count(2)
 
@@ -99,11 +99,11 @@ async def test_the_pause_never_grows_and_the_log_is_quiet(
 ) -> None:
     inbox, probing = Inbox(), {"probe_interval": 0.2, "probe_timeout": 0.1}
     async with start_nucleus("lite") as nucleus:
-        nucleus.faults.deaf = True
+        nucleus.faults.drop_messages = True
         async with open_bus(probe_topic=f"{prefix}/probe", **probing) as bus:
             await bus.subscribe(f"{prefix}/commands", inbox)
             await probes.count(14)  # with pauses that double it would take half a minute
-            nucleus.faults.deaf = False
+            nucleus.faults.drop_messages = False
             await publish_until_heard(bus, f"{prefix}/commands", inbox)
     assert caplog.text.count("renewing them") == 1
     assert caplog.text.count("renewed subscriptions deliver nothing") == 1

@@ -1,4 +1,4 @@
-"""What surrounds a registry: its clock, and the shadow service of the sandbox."""
+"""The environment of a registry: its store, its clock, and the sandbox's shadow service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ encode = msgspec.json.encode
 
 
 class ManualClock:
-    """A clock that stands until it is moved."""
+    """A clock that stands still until the test moves it."""
 
     def __init__(self) -> None:
         self.time = 1_700_000_000.0
@@ -52,12 +52,12 @@ class ManualClock:
 
     @property
     def waits(self) -> list[float]:
-        """How long those that sleep have still to wait."""
+        """The remaining times of all sleeps, sorted."""
         return sorted(round(until - self.time, 3) for until in self.sleeping.values())
 
 
 class ServiceShadow:
-    """The shadow service without messages between. Implements Shadow."""
+    """The shadow service, called directly and not by messages. Implements Shadow."""
 
     def __init__(self, service: ShadowDocuments) -> None:
         self.available = True
@@ -126,7 +126,7 @@ class ServiceShadow:
 
 
 class Device:
-    """A device with a registry: its disk, its shadow service, its clock, and who uses them."""
+    """A device with a registry, its store, its shadow service and its clock."""
 
     def __init__(self, disk: Path) -> None:
         self.clock = ManualClock()
@@ -141,7 +141,10 @@ class Device:
 
     @asynccontextmanager
     async def started(self, *, syncing: bool = True) -> AsyncIterator[Registry]:
-        """Start the daemon's part of it; at the end it is stopped, and the disk stays."""
+        """Start the registry and its synchronization; stop both at the end.
+
+        The store's files stay.
+        """
         store = Store(self._disk)
 
         async def record(change: Change) -> None:
@@ -172,7 +175,7 @@ class Device:
         self.service.update(THING, NAME, encode({"state": state}))
 
     def state(self, part: str) -> dict[str, Any]:
-        """Return `desired`, `reported` or `delta` of the shadow."""
+        """Return a section of the shadow: `desired`, `reported` or `delta`."""
         if NAME not in self.service.names(THING):
             return {}
         found = self.service.get(THING, NAME)["state"].get(part, {})
@@ -186,5 +189,5 @@ class Device:
         return found
 
     def follows(self, registry: Registry) -> bool:
-        """Whether the shadow reports just what the registry has."""
+        """Return whether the shadow reports exactly the models of the registry."""
         return self.reported() == {model["model_id"]: model for model in registry.models()}

@@ -1,4 +1,4 @@
-"""A nucleus for each test, on the broker of the session."""
+"""A nucleus for each test, which uses the broker of the session."""
 
 from __future__ import annotations
 

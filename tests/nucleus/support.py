@@ -1,4 +1,4 @@
-"""A component as the nucleus sees it: the real IPC client."""
+"""A component that connects to the nucleus with the real IPC client."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ __all__ = ["Component", "Subscription", "policies"]
 def policies(
     service: str, operations: list[str], resources: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """An `accessControl` with one policy."""
+    """Return an `accessControl` with one policy."""
     names = [f"aws.greengrass#{name}" for name in operations]
     return {service: {"policy-1": {"operations": names, "resources": resources}}}
 
 
 class Component(LifecycleHandler):  # type: ignore[misc]  # awsiot is not annotated
-    """A connected awsiotsdk client; an async context manager.
+    """A client of awsiotsdk; an async context manager, which connects it.
 
-    `lost` is set when the connection ends.
+    `lost` is set when the connection has ended.
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
@@ -52,12 +52,12 @@ class Component(LifecycleHandler):  # type: ignore[misc]  # awsiot is not annota
         self._loop.call_soon_threadsafe(self.lost.set)
 
     async def call(self, operation: str, **request: Any) -> Any:
-        """Carry out an operation (`publish_to_topic`) and return its response."""
+        """Call an operation by its name in the client (`publish_to_topic`); return its response."""
         future = getattr(self._client, f"{operation}_async")(**request)
         return await asyncio.wait_for(asyncio.wrap_future(future), PATIENCE)
 
     async def subscribe(self, operation: str, **request: Any) -> Subscription:
-        """Subscribe and collect the events."""
+        """Call an operation that subscribes; return the subscription."""
         events: list[Any] = []
         closed = asyncio.Event()
         response, stream = getattr(self._client, f"{operation}_async")(
@@ -71,7 +71,7 @@ class Component(LifecycleHandler):  # type: ignore[misc]  # awsiot is not annota
 
 
 class Subscription:
-    """The events of a subscription, and whether its stream has closed."""
+    """A subscription: its events, and an event that is set when its stream has closed."""
 
     def __init__(self, events: list[Any], closed: asyncio.Event, stream: Any) -> None:
         self.events = events

@@ -137,7 +137,7 @@ Manifests:
 def test_lite_takes_every_brace_for_a_recipe_variable(tmp_path: Path, script: str) -> None:
     fill = partial(interpolate, script, configuration={}, artifacts=tmp_path, work=tmp_path)
     assert fill(thing_name="t") == script
-    with pytest.raises(RecipeError, match="is no recipe variable"):
+    with pytest.raises(RecipeError, match="is not a recipe variable"):
         fill(thing_name="t", strict=True)
 
 
@@ -150,7 +150,9 @@ Manifests: [{Lifecycle: {install: {Script: sleep 60, Timeout: 0.05}, run: ls}}]
 """,
     )
     nucleus.register("a")
-    with pytest.raises(LifecycleError, match=r"Install of a: exit status none after 0\.05 s"):
+    with pytest.raises(
+        LifecycleError, match=r"Install of a: exit status none, it was stopped after 0\.05 s"
+    ):
         await run_component(nucleus, recipe, artifacts=tmp_path)
 
 

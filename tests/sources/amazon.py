@@ -1,8 +1,8 @@
-"""What Amazon S3 answers where neither of the sandbox's servers does.
+"""Simulates responses of Amazon S3 that the servers of the sandbox do not have.
 
-The answers have the form of the examples in the Amazon S3 API reference: HeadObject with a part
-number, GetObjectAttributes with the parts' checksums and in pages, AccessDenied for it, a bucket in
-another region, and a token that has expired.
+They have the form of the examples in the Amazon S3 API reference: HeadObject with a part number,
+GetObjectAttributes with checksums of parts and in pages, AccessDenied for it, a bucket in another
+region, and an expired token.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _REASONS = {200: "OK", 206: "Partial Content", 301: "Moved", 400: "Bad Request",
 
 @dataclass
 class Amazon:
-    """One object, uploaded in parts of `sizes` with `checksums`; an async context manager."""
+    """An object uploaded in parts of `sizes` with `checksums`; an async context manager."""
 
     sizes: list[int] = field(default_factory=lambda: [5, 5, 5, 2])
     checksums: tuple[str, ...] = ("AAAAAA==", "BBBBBA==", "CCCCCA==", "DDDDDA==")
@@ -29,11 +29,11 @@ class Amazon:
     page: int = 1_000
     allows_attributes: bool = True
     region: str = ""
-    """Where the bucket lies; empty for any."""
+    """The region of the bucket; empty for any."""
     valid_key: str = ""
-    """The access key id whose token has not expired; empty for any."""
+    """The access key ID whose token has not expired; empty for any."""
     requests: list[str] = field(default_factory=list)
-    """Method and query of each request."""
+    """The method and query of each request."""
     connections: int = 0
 
     async def __aenter__(self) -> Amazon:
@@ -117,7 +117,7 @@ class Amazon:
 
 
 def _scope(authorization: str) -> tuple[str, str]:
-    """Return the key id and the region by which a request is signed."""
+    """Return the access key ID and the region of a request's signature."""
     found = re.search(r"credential=([^/]+)/[0-9]+/([^/]+)/s3/aws4_request", authorization)
     assert found, authorization
     return found[1], found[2]

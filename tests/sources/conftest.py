@@ -1,4 +1,4 @@
-"""Sources in front of the real servers."""
+"""Sources on the real servers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _close() -> Iterator[None]:
 
 
 class Buckets:
-    """Opens sources at the prefixes of a server's buckets."""
+    """Opens sources on prefixes in the buckets of a server."""
 
     def __init__(self, open_: Callable[[SourceRef], S3Source]) -> None:
         self._open = open_
@@ -64,7 +64,7 @@ def source_at(endpoint: str, prefix: str = "", **how: Any) -> S3Source:
 
 
 def described(found: ObjectRef) -> tuple[str, int, str]:
-    """Name, size and validator of an object."""
+    """Return the name, size and validator of an object."""
     return found.name, found.size, found.validator
 
 
@@ -75,18 +75,18 @@ def buckets(object_server: ObjectServer) -> Buckets:
 
 @pytest.fixture
 def odd_buckets(api_server: ApiServer) -> Buckets:
-    """Those of a server that keeps every key as it is."""
+    """The buckets of moto, which keeps every key unchanged."""
     return buckets_at(api_server.endpoint)
 
 
 @pytest.fixture
 async def exchange() -> AsyncIterator[CredentialsEndpoint]:
-    """A token exchange service; its keys are good for an hour."""
+    """A token exchange service whose keys are valid for an hour."""
     async with CredentialsEndpoint(KEYS, authorised=lambda token: token == "svcuid") as endpoint:
         yield endpoint
 
 
 @pytest.fixture
 def clock() -> ManualClock:
-    """The time, until the test moves it."""
+    """A clock with the present time, which stands still until the test moves it."""
     return ManualClock(SystemClock().now())

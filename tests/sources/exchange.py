@@ -1,4 +1,4 @@
-"""A token exchange service, real or lying, and what is heard of one that gives no keys."""
+"""Token exchange services for tests, and the error when they give no keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SE
 
 
 def environment(exchange: CredentialsEndpoint) -> dict[str, str]:
-    """The variables by which the nucleus tells a component of it."""
+    """Return the environment variables with the service's address and the component's token."""
     return {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": exchange.uri,
         "AWS_CONTAINER_AUTHORIZATION_TOKEN": "svcuid",
@@ -30,9 +30,10 @@ def answer(status: int, body: bytes = b"", *headers: str) -> bytes:
 
 
 class Answering:
-    """Whoever answers at the address of the token exchange service; an async context manager.
+    """A server at the address of the token exchange service; an async context manager.
 
-    It gives one of `responses` a request, the last one again and again, and closes; None: nothing.
+    It sends one of `responses` to each request, and the last one to all later ones, and closes the
+    connection. For None it sends nothing.
     """
 
     def __init__(self, responses: bytes | None) -> None:

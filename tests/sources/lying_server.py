@@ -1,7 +1,7 @@
-"""A store that answers whatever a test says, also what no store should: over HTTP/1.1, for real.
+"""A real HTTP/1.1 server whose responses the test decides, including wrong ones.
 
-The test gives a function from a request to its reply. What it does not say is done as a server
-does: Content-Length is told, connections are kept, a HEAD has no body.
+The test gives a function from a request to its reply. Everything else is as usual: Content-Length
+is sent, connections are kept open, and a response to HEAD has no body.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ LOGIN_PAGE = b"<!DOCTYPE html>\n<html><head>" + _TITLE + b"</head><body>Log in</
 
 @dataclass(frozen=True)
 class ReceivedRequest:
-    """A request: the key and query are decoded, the names of headers in lower case."""
+    """A request. Key and query are decoded, and names of headers are in lower case."""
 
     method: str
     target: str
-    """Path and query as they came."""
+    """The undecoded path and query."""
     headers: Mapping[str, str]
 
     @property
@@ -56,12 +56,12 @@ class ReceivedRequest:
 
     @property
     def lists(self) -> bool:
-        """Whether it asks for a page of a listing."""
+        """Whether it requests a page of a listing."""
         return "list-type" in self.query
 
     @property
     def span(self) -> tuple[int, int] | None:
-        """The range that it asks for, from its start to before its end; None for the whole."""
+        """The requested range as its start and the position after its end; None without Range."""
         value = self.headers.get("range")
         if not value:
             return None
@@ -76,11 +76,11 @@ class ReceivedRequest:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer.
+    """A response.
 
-    A header whose value is None is not sent, also where a server would by itself. The body comes
-    in one piece or in several, with events to be waited for between them. `chunked` sends each
-    piece as a chunk, without Content-Length; `cut` closes the connection after the body.
+    A header whose value is None is not sent, not even one that a server always sends. The body is
+    one piece, or several with events between them, for which the server waits. `chunked` sends each
+    piece as a chunk, without Content-Length. `cut` closes the connection after the body.
     """
 
     status: int = 200
@@ -111,9 +111,9 @@ class Reply:
 
 
 class LyingServer(LocalServer):
-    """Answers each request as `answer` says; an async context manager.
+    """Answers each request with the result of `answer`; an async context manager.
 
-    `answer` may be changed between requests. The store counts them in `requests`.
+    `answer` may be replaced between requests. `requests` has all requests in order.
     """
 
     def __init__(self, answer: Callable[[ReceivedRequest], Reply]) -> None:
@@ -123,11 +123,11 @@ class LyingServer(LocalServer):
 
     @property
     def request_lines(self) -> list[str]:
-        """Method and key of each request so far, `list` for a page of a listing."""
+        """The method and key of each request, or `list` for a page of a listing."""
         return ["list" if a.lists else f"{a.method} {a.key}" for a in self.requests]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer requests until the client leaves, or a reply is cut."""
+        """Answer requests until the client closes the connection, or a reply is cut."""
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while await self._serve_one(reader, writer):
                 pass
@@ -158,12 +158,12 @@ class LyingServer(LocalServer):
 
 
 def login_page(status: int = 200, **headers: str) -> Reply:
-    """What a captive portal answers to anything."""
+    """Return what a captive portal answers to any request."""
     return Reply(status, {"Content-Type": "text/html; charset=utf-8", **headers}, LOGIN_PAGE)
 
 
 def error_reply(status: int, code: str, message: str = "", **more: str) -> Reply:
-    """An error as S3 tells it; `more` are further elements of its document."""
+    """Return an error response of S3; `more` are further elements of its XML."""
     elements = {"Code": code, "Message": message, **more}
     text = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in elements.items())
     body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{text}</Error>'.encode()
@@ -177,10 +177,10 @@ def listing_reply(
     token: str = "",
     encoded: bool = True,
 ) -> Reply:
-    """A page of ListObjectsV2.
+    """Return a page of ListObjectsV2.
 
-    Each entry has the elements that it is to have, such as Key, Size, ETag and LastModified, as
-    they go onto the wire but for XML's own escapes. `truncated` None leaves IsTruncated out.
+    Each entry has its elements, such as Key, Size, ETag and LastModified, as they are sent, except
+    that XML escapes are added here. If `truncated` is None, IsTruncated is left out.
     """
     contents = "".join(
         "<Contents>"
@@ -200,7 +200,7 @@ def listing_reply(
 
 
 class HonestServer:
-    """Answers as S3 does, for objects that a test puts there by key: what a lie is put over."""
+    """Answers as S3 does for `objects`, by key. Tests change single answers."""
 
     def __init__(self, objects: Mapping[str, bytes]) -> None:
         self.objects = dict(objects)

@@ -1,4 +1,4 @@
-"""A proxy that carries connections, as HTTPS proxies do: CONNECT, then bytes both ways."""
+"""A proxy for HTTPS: answers CONNECT, then relays bytes in both directions."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ __all__ = ["Tunnel"]
 
 
 class Tunnel(LocalServer):
-    """Carries every connection to one server, wherever it is to lead; an async context manager."""
+    """Relays all connections to one server, whatever their target; an async context manager."""
 
     def __init__(self, server: str) -> None:
-        """`server` is the host and port that connections are carried to."""
+        """Relay to `server`, which is a host and port."""
         super().__init__()
         self.targets: list[str] = []
-        """Where connections were to lead, as host and port."""
+        """The targets of the CONNECT requests, as host and port."""
         self.authorizations: list[str] = []
-        """What they were authorized with, empty for nothing."""
+        """Their Proxy-Authorization headers; empty if there was none."""
         self._target = server
 
     @property
     def address(self) -> str:
-        """Its host and port."""
+        """The host and port of the proxy."""
         return self.endpoint.removeprefix("http://")
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer CONNECT, then carry what comes from either side to the other."""
+        """Answer CONNECT, then relay bytes in both directions."""
         lines = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
         method, target, _ = lines[0].split(" ")
         assert method == "CONNECT"

@@ -1,4 +1,4 @@
-"""A state that has something of everything, and a way to read all of it."""
+"""Writes a state with rows in all tables, and reads all of it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def a_version(number: int) -> Version:
 
 
 async def write_everything(directory: Path) -> None:
-    """Leave a state in `directory` as a daemon does that is stopped."""
+    """Write a state with rows in all tables to `directory`, and close it."""
     store = Store(directory)
     downloads = [a_download(number, state) for number, state in enumerate(State)]
     models = {
@@ -111,7 +111,7 @@ async def write_everything(directory: Path) -> None:
 
 
 async def read_everything(store: Store) -> dict[str, dict[Any, Any]]:
-    """All that `write_everything` has written and is still there, by table and key."""
+    """Return what is left of what `write_everything` wrote, by table and key."""
     files: dict[str, FileRecord] = {}
     for n in range(len(State)):
         files |= {f"d-{n}/{file.path}": file async for file in store.files(f"d-{n}")}

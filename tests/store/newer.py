@@ -1,4 +1,4 @@
-"""A newer downloader than this one: the same code, with a step more in its migrations."""
+"""A newer downloader than this one: the same code with another step in its migrations."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ CREATE TRIGGER forgotten AFTER DELETE ON downloads BEGIN
     INSERT INTO log (said) VALUES (old.download_id);
 END
 """
-"""A column in each table, tables, an index and a trigger."""
+"""Adds a column to each table, tables, an index and a trigger."""
 
 NEWER = Schema(f"{schema().tables}; {ADDS}", (*schema().steps, Step(ADDS, schema().version)))
-"""The schema of a newer downloader, which allows that this one works on its states."""
+"""The schema of the newer downloader, which allows this one to work on its states."""
 
 _VALUES = """
 UPDATE downloads SET origin = 'job of ' || download_id;
@@ -73,18 +73,21 @@ _BODIES = (
     ("SELECT number, body FROM versions", "UPDATE versions SET body = ? WHERE body = ?"),
 )
 FIELDS = {"priority": 7, "caller": {"job": "j-1"}}
-"""What is added to each JSON text; the records in it have a field `more`."""
+"""The fields added to each JSON text; the records in it get a field `more`."""
 
 
 async def leave_newer_state(directory: Path) -> None:
-    """Leave a state that has something of everything, also of what the newer one adds."""
+    """Write a state of the newer downloader, with rows in all tables.
+
+    All additions have values too.
+    """
     await write_everything(directory)
     await Store(directory, NEWER).close()
     add_everything(directory)
 
 
 def add_everything(directory: Path) -> None:
-    """Put a value of its own into all that the newer downloader has added to a state."""
+    """Write a different value to each addition of the newer downloader."""
     with closing(sqlite3.connect(directory / "state.db")) as connection:
         connection.executescript(_VALUES)
         for query, update in _BODIES:
@@ -104,7 +107,7 @@ def _add_fields(body: dict[str, Any]) -> None:
 
 
 def added(directory: Path) -> dict[str, Any]:
-    """What is in the columns, tables and fields that this downloader does not know."""
+    """Return the values of all columns, tables and fields that this downloader does not know."""
     found: dict[str, Any] = {}
     with closing(sqlite3.connect(directory / "state.db")) as connection:
         old = _columns(schema().tables)

@@ -1,4 +1,4 @@
-"""A copy of this repository, as far as building needs it."""
+"""Copies the parts of this repository that building needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["copy_of_the_downloader"]
 
 
 def copy_of_the_downloader(root: Path) -> Component:
-    """Copy the components to `root` and return the downloader there."""
+    """Copy the components to `root`; return the downloader there."""
     left_out = shutil.ignore_patterns("__pycache__", "greengrass-build")
     shutil.copytree(ROOT / "components", root / "components", symlinks=True, ignore=left_out)
     shutil.copy(ROOT / "gdk-config.json", root)

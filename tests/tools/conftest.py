@@ -1,4 +1,4 @@
-"""A small repository with two components."""
+"""A small repository with two components, and a copy of the downloader."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SETTINGS = {
 
 
 def add_component(root: Path, name: str, version: str = "NEXT_PATCH") -> Path:
-    """Add a component to the repository and return its folder."""
+    """Add a component to the repository; return its folder."""
     folder = root / "components" / name
     folder.mkdir(parents=True)
     (folder / "recipe.yaml").write_text(RECIPE)
@@ -52,5 +52,5 @@ def repository(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def downloader(tmp_path: Path) -> Component:
-    """The downloader in a copy of this repository, where building disturbs nobody."""
+    """The downloader in a copy of this repository, so that building disturbs no other test."""
     return copy_of_the_downloader(tmp_path / "checkout")

@@ -174,7 +174,10 @@ def test_an_unknown_component_is_refused(clone: Path) -> None:
         check=False,
     )
     assert ended.returncode == 1
-    assert ended.stderr == f"build_all.sh: there is no component nobody; there is {DOWNLOADER}\n"
+    assert (
+        ended.stderr
+        == f"build_all.sh: there is no component nobody; the components are {DOWNLOADER}\n"
+    )
 
 
 def test_shadow_manager_is_a_soft_dependency_only_on_request(

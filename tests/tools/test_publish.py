@@ -115,7 +115,7 @@ def test_a_fixed_version_is_not_published_over(repository: Path, record: Record)
 def test_a_broken_record_is_named(tmp_path: Path) -> None:
     path = tmp_path / "published.json"
     path.write_text("{")
-    with pytest.raises(ProjectError, match=r"published\.json is no JSON; remove it"):
+    with pytest.raises(ProjectError, match=r"published\.json is not JSON; delete it"):
         Record(path)
 
 
@@ -223,7 +223,9 @@ def test_a_version_that_fails_is_told(component: Component, stubs: Stubs) -> Non
 
 def test_refusals_of_aws_are_told(component: Component, stubs: Stubs) -> None:
     stubs.greengrass.add_client_error("list_component_versions", "AccessDeniedException", "no")
-    with pytest.raises(ProjectError, match=r"the versions of com\.example\.One: .*AccessDenied"):
+    with pytest.raises(
+        ProjectError, match=r"the versions of com\.example\.One cannot be listed: .*AccessDenied"
+    ):
         stubs.aws.versions(component)
 
 

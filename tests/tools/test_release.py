@@ -76,7 +76,7 @@ def test_what_is_not_committed(checkout: Path, capsys: pytest.CaptureFixture[str
     (checkout / "CHANGELOG.md").write_text("# Changelog\n")
     assert main([], checkout) == 0
     output = capsys.readouterr().out
-    assert "not yet:  something is not committed" in output
+    assert "not yet:  there are uncommitted changes" in output
     assert "not yet:  CHANGELOG.md has no heading" in output
     assert "git tag" not in output
 

@@ -1,1 +1,1 @@
-"""The operations of Greengrass IPC, a module for each service of the nucleus."""
+"""The operations of Greengrass IPC: one module for each service of the nucleus."""

@@ -1,4 +1,4 @@
-"""GetConfiguration, UpdateConfiguration, SubscribeToConfigurationUpdate."""
+"""Implements GetConfiguration, UpdateConfiguration and SubscribeToConfigurationUpdate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Watcher:
 
 
 class Configurations:
-    """The configuration of every component: nested objects by component name."""
+    """The configurations of all components: nested objects, by the component's name."""
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
@@ -41,16 +41,16 @@ class Configurations:
         }
 
     def register(self, component: str, configuration: Mapping[str, Any]) -> None:
-        """Give a component a configuration instead of what it had; nobody is told."""
+        """Set or replace a component's configuration, without notifying subscribers."""
         self._by_component[component] = copy.deepcopy(dict(configuration))
 
     def get(self, component: str) -> Json:
         return copy.deepcopy(self._by_component[component])
 
     def merge(self, component: str, patch: Mapping[str, Any], at: _Path = ()) -> None:
-        """Merge `patch` into the object at the key path `at` and tell who watches it.
+        """Merge `patch` into the object at the key path `at`, and notify the subscribers.
 
-        As the nucleus does, one event is sent for each value that changed.
+        As the nucleus does, it sends one event for each value that has changed.
         """
         node = self._by_component[component]
         for key in at:
@@ -62,11 +62,11 @@ class Configurations:
 
     @property
     def watchers(self) -> int:
-        """How many subscriptions there are."""
+        """The number of subscriptions that are notified of changes."""
         return len(self._watchers)
 
     def forget_watchers(self) -> None:
-        """Let every subscription die without a word, as when lite's ggconfigd restarts."""
+        """End all subscriptions silently, as nucleus lite does when its ggconfigd restarts."""
         self._watchers.clear()
 
     def _notify(self, component: str, changed: _Path) -> None:
@@ -90,7 +90,7 @@ class Configurations:
         component, path = _target(stream, request)
         patch = request.get("valueToMerge")
         if not isinstance(patch, dict):
-            raise InvalidArgumentsError("valueToMerge is an object")
+            raise InvalidArgumentsError("valueToMerge must be an object")
         if "accessControl" in (path[:1] or patch):
             raise InvalidArgumentsError("Config update is not allowed for accessControl")
         self.merge(component, patch, path)
@@ -124,7 +124,7 @@ def _target(stream: Stream, request: Json) -> tuple[str, _Path]:
 
 
 def _merge(node: Json, patch: Mapping[str, Any], path: _Path) -> Iterator[_Path]:
-    """Merge in place and yield the key path of each value that changed."""
+    """Merge `patch` into `node`; yield the key path of each value that has changed."""
     for key, value in patch.items():
         old = node.get(key)
         if isinstance(value, Mapping):

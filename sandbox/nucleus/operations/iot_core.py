@@ -1,4 +1,4 @@
-"""PublishToIoTCore and SubscribeToIoTCore."""
+"""Implements PublishToIoTCore and SubscribeToIoTCore."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["IotCoreOperations"]
 
 
 class IotCoreOperations:
-    """Carries messages between components and AWS IoT Core."""
+    """Passes messages between components and AWS IoT Core, if `access` allows it."""
 
     def __init__(
         self,
@@ -70,5 +70,5 @@ def _topic_and_qos(request: Json) -> tuple[str, int]:
     if not isinstance(topic, str) or not topic:
         raise InvalidArgumentsError("topicName is required")
     if qos not in ("0", "1"):
-        raise InvalidArgumentsError(f"qos is '0' or '1', not {qos!r}")
+        raise InvalidArgumentsError(f"qos must be '0' or '1', not {qos!r}")
     return topic, int(qos)

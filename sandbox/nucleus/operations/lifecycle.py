@@ -1,4 +1,4 @@
-"""UpdateState, SubscribeToComponentUpdates and DeferComponentUpdate."""
+"""Implements UpdateState, SubscribeToComponentUpdates and DeferComponentUpdate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MODEL = "ComponentUpdatePolicyEvents"
 class ComponentUpdates:
     """Asks components before an update, and records the states that they report.
 
-    `states` has the reported states of each component, in order.
+    `states` has the reported states by component, in order.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class ComponentUpdates:
         self._answers: dict[str, asyncio.Future[int]] = {}
 
     def operations(self, *, asks_before_updates: bool) -> dict[str, Operation]:
-        """The operations; those on updates only where the nucleus asks before it updates."""
+        """Return the operations; those on updates only with `asks_before_updates`."""
         states = {"UpdateState": Operation(self._update_state)}
         if not asks_before_updates:
             return states
@@ -39,9 +39,9 @@ class ComponentUpdates:
     async def propose(
         self, deployment_id: str, *, restarting: bool, within: float
     ) -> dict[str, int]:
-        """Ask every subscribed component; returns the milliseconds by which each defers.
+        """Ask all subscribed components; return the milliseconds by which each defers.
 
-        Raises TimeoutError when one has not answered `within` seconds.
+        Raises TimeoutError if one has not answered `within` seconds.
         """
         loop = asyncio.get_running_loop()
         answers = {stream.component: loop.create_future() for stream in self._subscribers}
@@ -56,14 +56,14 @@ class ComponentUpdates:
             self._answers.clear()
 
     def finish(self, deployment_id: str) -> None:
-        """Tell the subscribed components that the update is over."""
+        """Notify the subscribed components that the update is complete."""
         for stream in self._subscribers:
             stream.send(_MODEL, {"postUpdateEvent": {"deploymentId": deployment_id}})
 
     async def _update_state(self, stream: Stream, request: Json) -> Json:
         state = request.get("state")
         if state not in ("RUNNING", "ERRORED"):
-            raise InvalidArgumentsError(f"state is RUNNING or ERRORED, not {state!r}")
+            raise InvalidArgumentsError(f"state must be RUNNING or ERRORED, not {state!r}")
         self.states.setdefault(stream.component, []).append(state)
         return {}
 

@@ -1,4 +1,4 @@
-"""PublishToTopic and SubscribeToTopic: messages between the components of one device."""
+"""Implements PublishToTopic and SubscribeToTopic: messages between components of one device."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Subscription:
 
 
 class LocalTopics:
-    """The local publish/subscribe broker."""
+    """Delivers messages between components, if `access` allows it."""
 
     def __init__(self, access: Mapping[str, AccessControl]) -> None:
         self._access = access
@@ -38,7 +38,7 @@ class LocalTopics:
         }
 
     def publish(self, topic: str, payload: bytes, *, sender: str) -> None:
-        """Deliver a binary message of the component `sender`."""
+        """Deliver a binary message from the component `sender`."""
         message = {"message": b64encode(payload).decode()}
         self._deliver(Topic(topic), {"binaryMessage": message}, sender)
 
@@ -51,7 +51,7 @@ class LocalTopics:
         self._access[stream.component].check(PUBSUB, stream.operation, topic)
         message = request.get("publishMessage", {})
         if len(message) != 1 or not set(message) <= {"jsonMessage", "binaryMessage"}:
-            raise InvalidArgumentsError("publishMessage is a jsonMessage or a binaryMessage")
+            raise InvalidArgumentsError("publishMessage must be a jsonMessage or a binaryMessage")
         self._deliver(Topic(topic), message, stream.component)
         return {}
 

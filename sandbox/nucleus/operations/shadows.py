@@ -1,4 +1,4 @@
-"""The shadow operations, as the ShadowManager component answers them."""
+"""Implements the shadow operations, as the ShadowManager component does."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _MAX_PAGE = 100
 
 
 class ShadowOperations:
-    """Shadows over IPC, and their messages on the local topics.
+    """The operations on shadows. Their messages are also published on local topics.
 
-    Where `supported` is false every operation fails with ServiceError.
+    If `supported` is false, every operation fails with ServiceError.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class ShadowOperations:
         self._access[stream.component].check(SHADOW_MANAGER, stream.operation, resource)
 
     def _rejected(self, topic: str, error: ShadowError) -> IpcError:
-        """Publish the refusal and return it as the error of the operation."""
+        """Publish the refusal, and return it as the operation's error."""
         self.publish(f"{topic}/rejected", error.document(self._shadows.now()))
         if error.code == 404:
             return ResourceNotFoundError("No shadow found", resourceType="shadow")

@@ -1,4 +1,4 @@
-"""After the show: how to talk to the device, from another terminal."""
+"""The interactive part after the steps: command lines to try in another terminal."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..mqtt import BrokerConnection
 from .screen import Screen
 from .world import THING, World
 
-__all__ = ["invite"]
+__all__ = ["interact"]
 
 _COMMANDS = f"s3downloader/{THING}/commands"
 _SHADOW = f"$aws/things/{THING}/shadow/name/models/get"
 
 
-async def invite(world: World, screen: Screen) -> None:
-    """Show the command lines, then what is said, until Enter is pressed."""
+async def interact(world: World, screen: Screen) -> None:
+    """Show the command lines, then the messages of both directions, until Enter is pressed."""
 
     async def subscribe(client: aiomqtt.Client) -> None:
         await client.subscribe(_COMMANDS, qos=1)
@@ -33,24 +33,27 @@ async def invite(world: World, screen: Screen) -> None:
         screen.message(message.topic.value, message.payload)
 
     async with BrokerConnection(world.broker.port, on_connect=subscribe, on_message=show):
-        screen.heading("Your turn, from another terminal")
+        screen.heading("Your turn: try these commands in another terminal")
         for what, line in _lines(world):
-            screen.tell(what)
+            screen.remark(what)
             screen.verbatim(line)
         screen.hint("Enter or Ctrl-C ends the sandbox and removes its files.")
-        await _enter()
+        await _wait_for_enter()
 
 
 def _lines(world: World) -> list[tuple[str, str]]:
-    """What to say, and the command line for it."""
+    """Return pairs of what a command line does, and the command line."""
     port = world.broker.port
     destination = str(world.models / "asr-1B")
     return [
-        ("Hear all that the device says:", _client("sub", port, f"s3downloader/{THING}/#", "-v")),
-        ("Ask how it is:", _command(port, command="status")),
-        ("See what is on S3:", _command(port, command="list", list_type="s3", bucket="models")),
+        ("Show all messages:", _client("sub", port, f"s3downloader/{THING}/#", "-v")),
+        ("Request the status:", _command(port, command="status")),
         (
-            "Fetch the other model after all:",
+            "List the objects in the bucket:",
+            _command(port, command="list", list_type="s3", bucket="models"),
+        ),
+        (
+            "Download the other model:",
             _command(
                 port,
                 command="download",
@@ -61,7 +64,7 @@ def _lines(world: World) -> list[tuple[str, str]]:
             ),
         ),
         (
-            "Read the shadow in the cloud:",
+            "Read the shadow from the cloud:",
             _client("rr", port, _SHADOW, "-e", f"{_SHADOW}/accepted", "-m", "{}"),
         ),
     ]
@@ -72,13 +75,14 @@ def _command(port: int, **command: Any) -> str:
 
 
 def _client(which: str, port: int, topic: str, *options: str) -> str:
+    """Return a command line of mosquitto's client `which`: `pub`, `sub` or `rr`."""
     return shlex.join(
         [f"mosquitto_{which}", "-h", "127.0.0.1", "-p", str(port), "-t", topic, *options]
     )
 
 
-async def _enter() -> None:
-    """Return when a line has been entered from now on, or the input has ended."""
+async def _wait_for_enter() -> None:
+    """Wait until Enter is pressed, or standard input ends. Earlier input is discarded."""
     loop, pressed, keyboard = asyncio.get_running_loop(), asyncio.Event(), sys.stdin.fileno()
 
     def read() -> None:
