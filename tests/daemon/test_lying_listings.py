@@ -199,7 +199,7 @@ async def test_nothing_but_what_cannot_become_a_file(
         await harness.download("v1/", "x", "m")
         error = await harness.wait_for_event("download_error", "x")
         assert error["error_code"] == "no_objects_matched"
-        assert "but 1 whose key ends in /" in error["error"]
+        assert "except 1 with a key that ends in /" in error["error"]
 
 
 @pytest.mark.parametrize("key", ["v1/", "v1/t\x01"])

@@ -127,7 +127,7 @@ async def test_what_goes_before_it_is_verified_is_fetched_again(
         assert harness.events("x") == STARTED_AND_COMPLETED
         [notice] = await harness.until(lambda: harness.notices)
         assert notice["level"] == "warning"
-        assert "vanished" in notice["message"]
+        assert "disappeared before they were published" in notice["message"]
 
 
 async def test_what_goes_while_the_daemon_is_down_is_fetched_again(harness: Harness) -> None:
@@ -159,7 +159,7 @@ async def test_no_file_is_missing_of_what_a_restart_publishes(
 
     harness.source.objects = OBJECTS
     with monkeypatch.context() as patch:
-        patch.setattr("s3downloader.downloads.runner.publish_whole", lack)
+        patch.setattr("s3downloader.downloads.runner.publish_directory", lack)
         async with harness.running():
             await harness.download("m/", "x", "m")
             await harness.until(lambda: tries)

@@ -11,9 +11,9 @@ def test_progress_keeps_its_peak_when_a_file_starts_again() -> None:
     meter = Meter(ManualClock())
     meter.restart(100, keep_peak=True)
     meter.progress(50)
-    assert (meter.bytes_done, meter.bytes_there) == (150, 150)
+    assert (meter.bytes_done, meter.bytes_on_disk) == (150, 150)
     meter.restart(100, keep_peak=True)
-    assert (meter.bytes_done, meter.bytes_there) == (150, 100)
+    assert (meter.bytes_done, meter.bytes_on_disk) == (150, 100)
     meter.progress(20)
     assert meter.bytes_done == 150
     meter.progress(70)
@@ -29,8 +29,8 @@ def test_a_changed_source_starts_the_count_anew() -> None:
 def test_a_file_that_settles_is_not_counted_twice() -> None:
     meter = Meter(ManualClock())
     meter.progress(80)
-    meter.settle(80)
-    assert (meter.bytes_done, meter.bytes_there) == (80, 80)
+    meter.add_finished(80)
+    assert (meter.bytes_done, meter.bytes_on_disk) == (80, 80)
 
 
 def test_the_rate_is_that_of_the_last_ten_seconds() -> None:

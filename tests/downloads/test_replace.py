@@ -179,7 +179,7 @@ def test_the_downloaders_folder_in_a_place_stays_there(tmp_path: Path) -> None:
 
 def test_what_is_in_the_way_of_an_exchange_is_named(tmp_path: Path) -> None:
     (tmp_path / "m").write_text("a file")
-    with pytest.raises(DownloaderError, match="is no directory") as caught:
+    with pytest.raises(DownloaderError, match="is not a directory") as caught:
         begun(tmp_path, None)
     assert caught.value.code is ErrorCode.DESTINATION_NOT_WRITABLE
     (tmp_path / "n").mkdir()

@@ -239,7 +239,7 @@ async def test_what_is_gone_is_forgotten(store: Store, tmp_path: Path) -> None:
     await published(store, tmp_path, items())
     (tmp_path / "m" / "a").unlink()
     places = [f"{tmp_path}/m/{path}" for path in FILES]
-    await reuse.delete_missing(store, spared=(places[0],))
+    await reuse.delete_missing(store, excluded=(places[0],))
     assert len(await store.published(places)) == 2
-    await reuse.delete_missing(store, spared=())
+    await reuse.delete_missing(store, excluded=())
     assert [known.file for known in await store.published(places)] == [places[1]]

@@ -1,1 +1,1 @@
-"""Downloads: what may be fetched, what is to be fetched, and how each one is carried out."""
+"""Carries out downloads: admission, planning, fetching, verification, publishing."""

@@ -1,4 +1,4 @@
-"""Completes a download: with its model in the registry, and what it replaced as a version."""
+"""Completes a download, adds its model to the registry, and retains what it replaced."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Completion"]
 
 
 class Completion:
-    """The last step of a download, and the models that downloads carry."""
+    """The last step of a download, and the registry's entry for its model."""
 
     def __init__(self, state_machine: StateMachine, registry: Registry, versions: Versions) -> None:
         self._state_machine = state_machine
@@ -28,9 +28,9 @@ class Completion:
         self._versions = versions
 
     def model(self, download: Download) -> dict[str, Any] | None:
-        """Return the registry's entry for the model of a download, if it carries one.
+        """Return the registry's entry for the model of a download. None if it has no model.
 
-        Raises what the registry refuses it with.
+        Raises what the registry raises if it refuses the entry.
         """
         if download.model_meta is None:
             return None
@@ -39,7 +39,7 @@ class Completion:
         )
 
     async def complete(self, active: ActiveDownload) -> None:
-        """Record a published download as completed, with all that follows, in one step."""
+        """Record in one transaction that a download is completed, its model, and its versions."""
         await asyncio.to_thread(discard, active.download)
         announced: list[events.Announcement] = []
         models: dict[str, dict[str, Any] | None] = {}

@@ -1,4 +1,4 @@
-"""The events that tell what became of a download."""
+"""Creates the events of downloads."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from ..core.records import Download
 __all__ = ["Announcement", "cancelled", "completed", "failed", "model_added", "paused", "resumed"]
 
 Announcement = Callable[[Download, str, float], Event]
-"""Makes the event of a download, caused by a command's id, at a time."""
+"""Returns the event of a download, from its record, the id of the command that caused it, and the
+time in seconds since the epoch."""
 
 
 def started(download: Download, command_id: str, at: float) -> Event:
-    """The first byte is about to move."""
+    """Return the event that fetching starts for the first time."""
     return responses.DownloadStarted(**_common(download, command_id, at))
 
 
 def paused(download: Download, command_id: str, at: float) -> Event:
-    """The traffic has stopped."""
+    """Return the event that the download is paused, and transfers nothing."""
     return responses.DownloadPaused(**_common(download, command_id, at))
 
 
 def resumed(download: Download, command_id: str, at: float) -> Event:
-    """The download goes on."""
+    """Return the event that the download is queued again by a command."""
     return responses.DownloadResumed(**_common(download, command_id, at))
 
 
 def cancelled(download: Download, command_id: str, at: float) -> Event:
-    """The download is given up."""
+    """Return the event that the download is cancelled."""
     return responses.DownloadCancelled(**_common(download, command_id, at))
 
 
 def completed(download: Download, command_id: str, at: float) -> Event:
-    """Every file is whole, verified, and in its place."""
+    """Return the event that every file is complete, verified and published."""
     return responses.DownloadCompleted(
         **_common(download, command_id, at),
         bytes=download.bytes_total,
@@ -48,7 +49,7 @@ def completed(download: Download, command_id: str, at: float) -> Event:
 
 
 def failed(download: Download, command_id: str, at: float) -> Event:
-    """The download stopped and does not go on by itself."""
+    """Return the event that the download failed, and does not continue by itself."""
     assert download.failure is not None
     return responses.DownloadError(
         **_common(download, command_id, at),
@@ -58,7 +59,7 @@ def failed(download: Download, command_id: str, at: float) -> Event:
 
 
 def model_added(model: dict[str, Any]) -> Announcement:
-    """The model of a download is in the registry."""
+    """Return the function that makes the event that the registry has a download's model."""
 
     def announce(download: Download, command_id: str, at: float) -> Event:
         return responses.ModelAdded(

@@ -1,4 +1,4 @@
-"""Records attempts at files that failed, those that come together in one transaction."""
+"""Records failed attempts at files. Those that wait together share one transaction."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 
 class FailedAttempts:
-    """Failed attempts on their way into the store, at most one record a file.
+    """Failed attempts that wait to be recorded, at most one entry per file.
 
-    They are for an operator to read: where the store cannot be written, the log alone tells them.
+    They are information for the operator only. If they cannot be recorded, a warning is logged.
     """
 
     def __init__(self, store: Store) -> None:
@@ -31,14 +31,14 @@ class FailedAttempts:
         self._filled = asyncio.Event()
 
     def add(self, attempt: FailedAttempt) -> None:
-        """Take an attempt, to be recorded soon while `recording`, else by `flush`."""
+        """Add an attempt. It is recorded soon within `recording`, otherwise by `flush`."""
         if before := self._waiting.get(attempt.number):
             attempt = msgspec.structs.replace(attempt, count=before.count + attempt.count)
         self._waiting[attempt.number] = attempt
         self._filled.set()
 
     async def flush(self) -> None:
-        """Record what waits; it is in the store before whatever is recorded after the call."""
+        """Record the waiting attempts, before any change that is recorded after this call."""
         attempts, self._waiting = list(self._waiting.values()), {}
         self._filled.clear()
         if not attempts:
@@ -50,7 +50,7 @@ class FailedAttempts:
 
     @asynccontextmanager
     async def recording(self) -> AsyncIterator[None]:
-        """Record what is added meanwhile, and at the end what is left."""
+        """Record attempts soon after they are added, and the rest when the context ends."""
         task = asyncio.create_task(self._record())
         try:
             yield

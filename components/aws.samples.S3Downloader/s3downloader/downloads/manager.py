@@ -1,4 +1,4 @@
-"""Owns the downloads: admits them, carries out the commands on them, and has them worked on."""
+"""Manages all downloads: admits them, carries out commands on them, and runs them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from ..store.outbox import Outbox
 from .active_download import ActiveDownload
 from .completion import Completion
 from .planning import path_safety
-from .planning.admission import admit, check_free, check_space, check_target, limited
+from .planning.admission import admit, check_free, check_space, check_target, with_limit
 from .policy.bandwidth import Bandwidth
-from .policy.deadlines import Deadlines, overrun
+from .policy.deadlines import Deadlines, timeout_error
 from .policy.failures import FailureHandler, failure_of
 from .policy.pruning import Pruner
 from .publishing.publish import discard
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 
 
 class DownloadManager:
-    """All downloads, and what may be done with them. Raises DownloaderError for a refusal."""
+    """All downloads, and the commands on them. A refused command raises DownloaderError."""
 
     def __init__(
         self,
@@ -58,10 +58,11 @@ class DownloadManager:
         on_change: Callable[[], None],
         on_fault: Callable[[Download, DownloaderError], None],
     ) -> None:
-        """`transient` are the codes of faults that pass by themselves.
+        """`transient` are the codes of errors that pass by themselves.
 
-        `on_change` is called after every change of a state, `on_fault` when a download fails or
-        its source changes.
+        `on_change` is called after every change of a state. `on_fault` is called if a download
+        fails or starts again, if its source changes, if an object is left out, and if it cannot
+        continue to publish yet.
         """
         self._store = store
         self._registry = registry
@@ -90,7 +91,7 @@ class DownloadManager:
         self._pruner = Pruner(self._downloads, store=store, versions=self._versions, clock=clock)
 
     async def load(self) -> None:
-        """Take up what an earlier process left: all that was under way goes on by itself."""
+        """Load the downloads of the database. Queue those in active states."""
         await self._versions.load()
         for download in await self._store.downloads():
             active = self._downloads[download.download_id] = ActiveDownload(download, self._clock)
@@ -104,33 +105,33 @@ class DownloadManager:
                 self._deadlines.changed(active)
 
     async def run(self) -> None:
-        """Work until cancelled; what is under way then is taken up by the next process."""
+        """Run downloads until cancelled. The next process continues the unfinished ones."""
         async with TaskGroup() as group:
             with self._queue.working_in(group):
                 group.create_task(self._deadlines.watch(self._time_out))
                 await self._pruner.run()
 
     def schedule(self) -> None:
-        """Let as many work as MaxConcurrentDownloads allows now."""
+        """Start queued downloads, up to MaxConcurrentDownloads: this limit may have changed."""
         self._queue.schedule()
 
     @property
     def downloads(self) -> list[ActiveDownload]:
-        """All downloads, the oldest first."""
+        """All downloads. The oldest comes first."""
         return list(self._downloads.values())
 
     def find(self, download_id: str) -> ActiveDownload:
-        """Return a download or raise DOWNLOAD_NOT_FOUND."""
+        """Return a download. Raises DOWNLOAD_NOT_FOUND."""
         if active := self._downloads.get(download_id):
             return active
         raise DownloaderError(
             ErrorCode.DOWNLOAD_NOT_FOUND,
-            f"there is no download {download_id!r}; the command list shows those there are",
+            f"there is no download {download_id!r}; the command list shows all downloads",
             download_id=download_id,
         )
 
     async def save_progress(self) -> None:
-        """Write down how far the downloads at work are, where it can be written."""
+        """Record the progress of running downloads, if the disk allows it."""
         try:
             await self._state_machine.save_progress(self._downloads.values())
             await self._bandwidth.save()
@@ -140,11 +141,11 @@ class DownloadManager:
     # --- Commands --------------------------------------------------------------------------------
 
     async def start(self, command: commands.Download, respond: Callable[[Download], bytes]) -> None:
-        """Admit a new download, which then waits for its turn."""
+        """Admit a new download, and queue it."""
         if command.download_id in self._downloads:
             raise DownloaderError(
                 ErrorCode.DUPLICATE_DOWNLOAD,
-                f"there is a download {command.download_id!r} already; choose another download_id",
+                f"a download {command.download_id!r} exists already; choose another download_id",
                 download_id=command.download_id,
             )
         download = admit(command, self._settings(), self._clock.now())
@@ -162,19 +163,19 @@ class DownloadManager:
             self._queue.add(active)
 
     async def pause(self, download_id: str, context: CommandContext) -> None:
-        """Stop the traffic of a download and keep what it has."""
+        """Stop a download, and keep its staged files."""
         async with self._locked(download_id) as active, self._halted(active, State.PAUSED):
             await self._state_machine.pause(active, context)
 
     async def cancel(self, download_id: str, context: CommandContext) -> None:
-        """Give a download up and remove what it has staged."""
+        """Stop a download for good, and remove its staged files."""
         async with self._locked(download_id) as active:
             async with self._halted(active, State.CANCELLED):
                 await self._state_machine.cancel(active, context)
             await asyncio.to_thread(discard, active.download)
 
     async def resume(self, download_id: str, context: CommandContext) -> None:
-        """Let a paused, failed or waiting download go on from what it has."""
+        """Queue a paused, failed or waiting download. It continues from what has arrived."""
         async with self._locked(download_id) as active:
             check_resumable(active.download)
             check_target(active.download, self._downloads.values())
@@ -185,19 +186,22 @@ class DownloadManager:
                 await self._state_machine.resume(active, context)
 
     async def limit(self, download_id: str, limit: int | None, context: CommandContext) -> None:
-        """Set a download's own limit in bytes per second, None or 0 for none; applied at once."""
+        """Set a download's own limit in bytes per second, None or 0 for none. Applies at once."""
         async with self._locked(download_id) as active:
-            options = limited(active.download, limit)
+            options = with_limit(active.download, limit)
             await self._state_machine.amend(active, options, context)
             if active.share:
                 active.share.limit = options.max_bandwidth or 0
 
     async def roll_back(self, model_id: str, make_responses: MakeResponses) -> None:
-        """Bring the version before of a model back; `make_responses` gets its entry."""
+        """Restore the last earlier version of a model.
+
+        `make_responses` makes the responses from the restored entry of the registry.
+        """
         await self._versions.roll_back(model_id, make_responses, self._check_rollback)
 
     async def delete_model(self, model_id: str, make_responses: MakeResponses) -> None:
-        """Remove a model from the registry, and the earlier versions that are retained of it."""
+        """Delete a model from the registry, and its retained versions."""
         deleted: list[Version] = []
 
         def versions_of(model: dict[str, Any]) -> list[Version]:
@@ -214,13 +218,16 @@ class DownloadManager:
 
     @asynccontextmanager
     async def _locked(self, download_id: str) -> AsyncIterator[ActiveDownload]:
-        """Have the say over a download's state."""
+        """Hold the lock of a download, so that only this command decides about its state."""
         async with self.find(download_id).lock:
             yield self.find(download_id)
 
     @asynccontextmanager
     async def _halted(self, active: ActiveDownload, goal: State) -> AsyncIterator[None]:
-        """Stop the work on a download that is to enter `goal`; publishing runs to its end."""
+        """Stop a download that will enter `goal`. If it is publishing, wait until that has ended.
+
+        Raises INVALID_STATE if it may not enter `goal`.
+        """
         if active.download.state is State.PUBLISHING and active.task:
             await asyncio.wait([active.task])
         require(active.download, goal)
@@ -230,9 +237,9 @@ class DownloadManager:
     # --- Work ------------------------------------------------------------------------------------
 
     async def _work(self, active: ActiveDownload) -> None:
-        """Take a download as far as it comes, then give its slot to the next.
+        """Run a download until it ends or stops, then pass its slot to the next one.
 
-        Where its fault passes by itself, it waits without a slot, and is queued again.
+        After a transient error it waits without a slot, and is then queued again.
         """
         error = await self._run(active)
         pause = await self._failures.handle(active, error) if error else None
@@ -246,7 +253,7 @@ class DownloadManager:
             self._queue.add(active)
 
     async def _run(self, active: ActiveDownload) -> DownloaderError | None:
-        """Bring a download to its end, or return what stops it."""
+        """Run a download to its end. Return the error if one stops it."""
         try:
             with self._bandwidth.throttle.open(active.download.options.max_bandwidth) as share:
                 active.share = share
@@ -256,14 +263,14 @@ class DownloadManager:
         except Exception as error:
             if known := from_system(error):
                 return known
-            log.exception("%s: the downloader itself failed", active.download.download_id)
+            log.exception("%s: an internal error stopped it", active.download.download_id)
             return DownloaderError(ErrorCode.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
         finally:
             active.share = None
         return None
 
     async def _carry_out(self, active: ActiveDownload, share: Share) -> None:
-        destination = active.download.destination  # recorded under the configuration of then
+        destination = active.download.destination  # the configuration may have changed since
         roots = self._settings().destination_roots
         path_safety.check_allowed(Path(destination), roots, destination)
         runner = DownloadRunner(
@@ -284,14 +291,14 @@ class DownloadManager:
         check_space(active, self._downloads.values(), self._settings().min_free_bytes)
 
     async def _time_out(self, active: ActiveDownload) -> None:
-        """Let a download whose time is over fail, unless it is publishing by now."""
+        """Let a download that exceeds its timeout fail, unless it is publishing now."""
         async with active.lock:
             if not self._deadlines.is_over(active):
                 return
             try:
                 async with self._queue.stopped(active):
                     if self._deadlines.is_over(active):
-                        error = overrun(active)
+                        error = timeout_error(active)
                         await self._state_machine.fail(active, failure_of(error))
                         self._on_fault(active.download, error)
             except DownloaderError as obstacle:

@@ -1,4 +1,4 @@
-"""Carries out one download: plan, fetch, verify, publish."""
+"""Runs one download: recover, plan, fetch, verify, publish."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .active_download import ActiveDownload
 from .planning import path_safety, reuse
 from .progress import ProgressSink
 from .publishing import replace
-from .publishing.publish import prepare, publish_files, publish_whole, sync_published
+from .publishing.publish import prepare, publish_directory, publish_files, sync_published
 from .staged_files import StagedFiles
 from .stager import Stager
 from .state_machine import StateMachine
@@ -26,9 +26,9 @@ __all__ = ["DownloadRunner"]
 
 
 class DownloadRunner:
-    """Takes one download from `queued` to `publishing`'s end; raises what stops it.
+    """Runs one download from QUEUED to the end of PUBLISHING.
 
-    It may be cancelled at any moment, and begun again: it goes on with what is there.
+    It may be cancelled at any time. A new runner continues with what is on disk.
     """
 
     def __init__(
@@ -55,7 +55,10 @@ class DownloadRunner:
         self._sink = ProgressSink(active, store, state_machine)
 
     async def run(self, before_publishing: Callable[[Download], object]) -> None:
-        """Carry the download out. `before_publishing` may object by raising."""
+        """Run the download. Raises the error that stops it.
+
+        `before_publishing` is called with the record, and may prevent the publishing by raising.
+        """
         if self._active.download.state is not State.PUBLISHING:
             exchange = self._active.download.exchange
             if not await asyncio.to_thread(replace.is_exchanged, self._active.download):
@@ -70,7 +73,7 @@ class DownloadRunner:
             await reuse.record_published(self._active.download, batch, self._store)
 
     async def _stage_files(self) -> None:
-        """Return once every file lies whole in the staging folder."""
+        """Plan, fetch and verify, until every file is complete in the staging folder."""
         await self._state_machine.begin_plan(self._active)
         await asyncio.to_thread(prepare, self._active.download)
         stager = Stager(
@@ -87,11 +90,14 @@ class DownloadRunner:
         await stager.run()
 
     async def _recover(self) -> FetchSession:
-        """Bring the files' records up to date with what earlier runs left in the staging folder."""
+        """Have the engine recover what earlier runs left, and return the session that fetches.
+
+        The records of the files are updated to match the staging folder.
+        """
         download = self._active.download
         ran_before = download.plan > 1
         if ran_before:
-            await self._files.mark_broken()
+            await self._files.mark_incomplete()
         job = FetchJob(
             download_id=download.download_id,
             source=download.source,
@@ -105,23 +111,23 @@ class DownloadRunner:
         return session
 
     async def _record_staged(self) -> None:
-        """Record what is to be moved into place, for good with the next change of state."""
+        """Record the staged files before they are moved. The next change of state syncs this."""
         async for batch in batches(self._files.done()):
             await reuse.record_staged(self._active.download, batch, self._store)
 
     async def _publish(self) -> None:
         download = self._active.download
         if not download.exchange or await asyncio.to_thread(replace.is_staged, download):
-            await self._files.check()  # marks none as missing: who publishes next looks again
+            await self._files.check()  # marks no file as missing: the next publishing checks again
         if download.exchange:
             await asyncio.to_thread(replace.exchange_target, download)
             return
-        if await asyncio.to_thread(publish_whole, download):
+        if await asyncio.to_thread(publish_directory, download):
             return
         await self._publish_files()
 
     async def _publish_files(self) -> None:
-        """Move the files into a directory that exists, none before all may be moved there."""
+        """Move the files into an existing directory. Before that, check that all may be moved."""
         download = self._active.download
         check_target = path_safety.TargetCheck(Path(download.destination))
         async for batch in batches(self._files.done()):

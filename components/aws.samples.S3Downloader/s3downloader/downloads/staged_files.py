@@ -1,4 +1,4 @@
-"""The files of one download: what the store has of them, and whether they are still there."""
+"""The files of one download: their records, and checks whether finished files still exist."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ log = logging.getLogger(__name__)
 
 
 class StagedFiles:
-    """The planned files of a download, and a look at those that are done.
+    """Lists the planned files of a download, and checks those that are recorded as done.
 
-    A file that is done is whole: it lies in the staging folder, or stands in its place already.
+    A file that is done must be complete in the staging folder, or be published already. Otherwise
+    it is incomplete.
     """
 
     def __init__(self, active: ActiveDownload, store: Store) -> None:
@@ -30,45 +31,47 @@ class StagedFiles:
         self._store = store
 
     def done(self) -> AsyncIterable[FileRecord]:
-        """Return the files that are done; may be gone through more than once."""
+        """Return the files that are done. The result may be iterated more than once."""
         return _Files(self._store, self._active.download.download_id, True)
 
     def missing(self) -> AsyncIterable[FileRecord]:
-        """Return the files that are not done; may be gone through more than once."""
+        """Return the files that are not done. The result may be iterated more than once."""
         return _Files(self._store, self._active.download.download_id, False)
 
     async def check(self) -> None:
-        """Raise Vanished if a file that is done is not whole any more."""
-        if broken := await self._broken():
-            raise _vanished(broken)
+        """Raise Vanished if a file that is done is incomplete."""
+        if incomplete := await self._incomplete():
+            raise _vanished(incomplete)
 
     async def check_and_mark(self) -> None:
-        """Raise Vanished as `check` does, and mark those files as missing."""
-        if broken := await self._broken():
-            await self._store.mark_missing(broken)
-            raise _vanished(broken)
+        """Raise Vanished as `check` does. First record that the incomplete files are not done."""
+        if incomplete := await self._incomplete():
+            await self._store.mark_missing(incomplete)
+            raise _vanished(incomplete)
 
-    async def mark_broken(self) -> None:
-        """Mark files that are done and not whole any more as missing, so that they are fetched."""
-        if broken := await self._broken():
-            await self._store.mark_missing(broken)
+    async def mark_incomplete(self) -> None:
+        """Record that incomplete files are not done, so that they are fetched again."""
+        if incomplete := await self._incomplete():
+            await self._store.mark_missing(incomplete)
             log.warning(
-                "%s: %d files are not whole", self._active.download.download_id, len(broken)
+                "%s: %d files are incomplete, and are fetched again",
+                self._active.download.download_id,
+                len(incomplete),
             )
 
-    async def _broken(self) -> list[FileRecord]:
+    async def _incomplete(self) -> list[FileRecord]:
         download = self._active.download
-        broken: list[FileRecord] = []
+        incomplete: list[FileRecord] = []
         async for batch in batches(self.done()):
             away = await asyncio.to_thread(not_staged, download, batch)
-            broken += await reuse.not_published(download, away, self._store)
-        return broken
+            incomplete += await reuse.not_published(download, away, self._store)
+        return incomplete
 
 
-def _vanished(broken: list[FileRecord]) -> Vanished:
-    first, count = broken[0].path, len(broken)
+def _vanished(incomplete: list[FileRecord]) -> Vanished:
+    first, count = incomplete[0].path, len(incomplete)
     return Vanished(
-        f"{count} files vanished before they were published, {first} among them;"
+        f"{count} of the files disappeared before they were published, {first} among them;"
         " resume to fetch them again"
     )
 

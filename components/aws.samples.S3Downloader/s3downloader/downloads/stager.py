@@ -1,4 +1,4 @@
-"""Brings every file of one download into its staging folder: plan, fetch, verify."""
+"""Plans, fetches and verifies the files of one download, until all are in its staging folder."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ __all__ = ["Stager"]
 log = logging.getLogger(__name__)
 
 _ROUNDS = 3
-"""How often a download follows a source that changes under it before it gives up."""
+"""How often the files are fetched while the source keeps changing, before the download fails."""
 
-_MAY_BE_TOLD_BY_THE_NEXT_PLAN = {
+_RESOLVED_BY_THE_NEXT_PLAN = {
     ErrorCode.OBJECT_NOT_FOUND,
     ErrorCode.SIZE_MISMATCH,
     ErrorCode.SOURCE_CHANGED,
@@ -32,10 +32,10 @@ _MAY_BE_TOLD_BY_THE_NEXT_PLAN = {
 
 
 class Stager:
-    """Follows the source of one download until all its files are staged as they are there.
+    """Fetches the files of one download until the staging folder has what the source has.
 
-    A plan changes the validators by which an engine knows what it left before. So only a
-    FetchSession, whose engine has recovered that already, makes a Stager.
+    It needs a FetchSession, so the engine has recovered earlier work already. This must come
+    first: a new plan changes the validators by which the engine recognizes unfinished files.
     """
 
     def __init__(
@@ -63,11 +63,16 @@ class Stager:
         self._relisted = False
 
     async def run(self) -> None:
-        """Return once every file lies whole in the staging folder; raise what stops that."""
+        """Return when every file is complete in the staging folder. Raises the error that stops it.
+
+        After each fetch the source is listed again. Files that have changed there are fetched
+        again. If an object is not as listed, although the listing has not changed, it is fetched
+        once more, with `relisted`.
+        """
         await self._plan()
         async for taken in reuse.stage_unchanged(self._active.download, self._store, self._source):
             await self._sink.finished(taken)
-        self._active.meter.restart(self._active.meter.bytes_there, keep_peak=True)
+        self._active.meter.restart(self._active.meter.bytes_on_disk, keep_peak=True)
         for _ in range(_ROUNDS):
             self._check_space(self._active)
             await self._state_machine.begin_fetch(self._active)
@@ -83,12 +88,11 @@ class Stager:
             self._relisted = bool(fault) and not has_changed
         raise DownloaderError(
             ErrorCode.SOURCE_CHANGED,
-            "the source changed again and again while it was downloaded;"
-            " resume when its upload has ended",
+            "the source kept changing while it was downloaded; resume when its upload has ended",
         )
 
     async def _plan(self) -> Differences:
-        """Bring the plan up to date with the source, and the record with the plan."""
+        """Make a plan, and update the record. Report objects that changed or are left out."""
         download = self._active.download
         differences = await make_plan(download, self._source, self._store)
         if differences.replaced and download.started:
@@ -104,12 +108,12 @@ class Stager:
         return differences
 
     async def _fetch(self) -> DownloaderError | None:
-        """Fetch what is missing; return what is not there as planned, for the next plan to show."""
+        """Fetch the missing files. Return an error that the next plan may resolve."""
         try:
             async with self._sink.fetching():
                 await self._session.fetch(self._files.missing(), relisted=self._relisted)
         except DownloaderError as error:
-            if error.code not in _MAY_BE_TOLD_BY_THE_NEXT_PLAN:
+            if error.code not in _RESOLVED_BY_THE_NEXT_PLAN:
                 raise
             log.warning("%s: %s", self._active.download.download_id, error)
             return error
@@ -120,8 +124,8 @@ def _replaced(download: Download, differences: Differences) -> DownloaderError:
     what = _objects(download, differences.first_replaced, differences.replaced)
     return DownloaderError(
         ErrorCode.SOURCE_CHANGED,
-        f"{what} changed in the source on the way; what had arrived of the earlier version is given"
-        " up, and the present one is fetched",
+        f"{what} changed in the source during the download; the earlier version is discarded, and"
+        " the present one is fetched",
         key=differences.first_replaced,
         objects=differences.replaced,
     )
@@ -131,15 +135,15 @@ def _left_out(download: Download, differences: Differences) -> DownloaderError:
     what = _objects(download, differences.first_left_out, differences.left_out)
     return DownloaderError(
         ErrorCode.UNSAFE_KEY,
-        f"{what} cannot become a file, as the key ends in /, though it has content; it is left out,"
-        " so rename it in the store if it is needed",
+        f"{what} cannot become a file, because the key ends in /; it has content, but is left out;"
+        " rename it in the object store if you need it",
         key=differences.first_left_out,
         objects=differences.left_out,
     )
 
 
 def _objects(download: Download, first: str, count: int) -> str:
-    """Name the first of some objects, and how many others there are."""
+    """Return the URI of the first object, and the number of others."""
     others = count - 1
     more = f" and {others} other{'s' if others > 1 else ''}" if others else ""
     return f"{download.source.uri_of(first)}{more}"

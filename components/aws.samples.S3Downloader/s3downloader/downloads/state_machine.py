@@ -1,4 +1,4 @@
-"""Changes the records of downloads: allowed by the table, on disk first, announced after."""
+"""Changes the states and records of downloads. A change is on disk before it is announced."""
 
 from __future__ import annotations
 
@@ -24,27 +24,27 @@ __all__ = ["CommandContext", "StateMachine", "check_resumable", "invalid_state",
 log = logging.getLogger(__name__)
 
 _PASSING = frozenset({State.PLANNING, State.VERIFYING})
-"""States whose record needs no sync of its own: no event tells them, and a loss of power that takes
-them leaves the download queued, or downloading, from where it comes to them again."""
+"""States whose records are not synced: no event announces them. If a loss of power undoes one, the
+download is queued or downloading again, and enters it once more."""
 
 
 class CommandContext(NamedTuple):
-    """A command on a download: its id, and how to make its response once it is carried out."""
+    """The id of a command on a download, and the function that makes its response afterwards."""
 
     command_id: str
     make_response: Callable[[Download], bytes]
 
 
 class StateMachine:
-    """The one writer of the records of downloads.
+    """Changes the records of downloads. Nothing else does.
 
-    An `async` method records its change now, in one step with its events and response, and
-    returns once that is on disk. A change of state or options, once begun, is carried out even if
-    the caller is cancelled. The other methods change the record in memory, and the store gets that
-    with the next change that is recorded.
+    An `async` method records its change in one transaction with its events and its response, and
+    returns when that is on disk. A change of state or options is completed even if the caller is
+    cancelled. The other methods change the record in memory only. The database gets their changes
+    with the next recorded one.
 
-    A change of state raises INVALID_STATE unless TRANSITIONS allows it. A change of state or
-    options that the store refuses raises its error, and changes nothing.
+    A change of state raises INVALID_STATE unless TRANSITIONS allows it. If the database refuses a
+    change of state or options, its error is raised, and nothing changes.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class StateMachine:
         max_bytes: Callable[[], int],
         on_change: Callable[[ActiveDownload], None],
     ) -> None:
-        """`max_bytes` bounds each message; `on_change` is called after each change of a state."""
+        """`max_bytes` returns the limit of a message; `on_change` is called after a new state."""
         self._outbox = outbox
         self._clock = clock
         self._max_bytes = max_bytes
@@ -71,11 +71,11 @@ class StateMachine:
         await self._advance(active, State.PAUSED, events.paused, context=context)
 
     async def cancel(self, active: ActiveDownload, context: CommandContext) -> None:
-        """Enter CANCELLED; the store forgets the files with it."""
+        """Enter CANCELLED, and delete the records of the files."""
         await self._advance(active, State.CANCELLED, events.cancelled, context=context)
 
     async def resume(self, active: ActiveDownload, context: CommandContext) -> None:
-        """Enter QUEUED by a command, from where the timeout counts anew."""
+        """Enter QUEUED by a command. The timeout starts again."""
         await self._advance(
             active, State.QUEUED, events.resumed, context=context, active_seconds=0.0
         )
@@ -83,36 +83,36 @@ class StateMachine:
     async def amend(
         self, active: ActiveDownload, options: Options, context: CommandContext
     ) -> None:
-        """Record changed options; the state stays."""
+        """Record changed options. The state stays the same."""
         await uninterrupted(self._amend(active, options, context))
 
     # --- Steps of a download ---------------------------------------------------------------------
 
     async def begin_plan(self, active: ActiveDownload) -> None:
-        """Enter PLANNING with the next plan's number."""
+        """Enter PLANNING, with the number of the next plan."""
         await self._advance(active, State.PLANNING, plan=active.download.plan + 1)
 
     async def begin_fetch(self, active: ActiveDownload) -> None:
-        """Enter DOWNLOADING; announced the first time only."""
+        """Enter DOWNLOADING. It is announced only the first time."""
         announced = () if active.download.started else (events.started,)
         await self._advance(active, State.DOWNLOADING, *announced, started=True)
 
     async def begin_verification(self, active: ActiveDownload) -> None:
-        """Enter VERIFYING with the next plan's number, as the source is listed again."""
+        """Enter VERIFYING, with the number of the next plan: the source is listed again."""
         await self._advance(active, State.VERIFYING, plan=active.download.plan + 1)
 
     async def begin_publishing(self, active: ActiveDownload, exchange: Exchange | None) -> None:
-        """Enter PUBLISHING; `exchange` is how a `publish: replace` puts the files in place."""
+        """Enter PUBLISHING. `exchange` is that of a `publish: replace`, else None."""
         await self._advance(active, State.PUBLISHING, publish_began=True, exchange=exchange)
 
     async def complete(
         self, active: ActiveDownload, *announced: Announcement, also: Change
     ) -> None:
-        """Enter COMPLETED, together with what `also` records of models and versions."""
+        """Enter COMPLETED. `also` has the changes of models and versions in the transaction."""
         await self._advance(active, State.COMPLETED, events.completed, *announced, also=also)
 
     async def wait(self, active: ActiveDownload, failure: Failure) -> None:
-        """Enter WAITING, because of a failure that passes by itself."""
+        """Enter WAITING, because of a transient failure."""
         await self._advance(active, State.WAITING, failure=failure)
 
     async def fail(self, active: ActiveDownload, failure: Failure) -> None:
@@ -120,30 +120,34 @@ class StateMachine:
         await self._advance(active, State.FAILED, events.failed, failure=failure)
 
     async def queue(self, active: ActiveDownload) -> None:
-        """Enter QUEUED by itself: after a wait, or to begin again."""
+        """Enter QUEUED without a command: after a wait, or to start again."""
         await self._advance(active, State.QUEUED)
 
     # --- What is recorded with the next change ---------------------------------------------------
 
     def requeue(self, active: ActiveDownload) -> None:
-        """Let a download be queued on which nobody works though its record says so.
+        """Set the state to QUEUED, in memory, for a download in an active state that does not run.
 
-        A restart would queue it as well. One that is publishing stays so.
+        A restart would do the same. A download in PUBLISHING stays in it.
         """
         if active.download.state is not State.PUBLISHING:
             self._update(active, state=State.QUEUED)
 
     def planned(self, active: ActiveDownload, totals: Totals) -> None:
-        """Take over the sums of a plan's files."""
+        """Set the sums over the files of a new plan."""
         self._update(active, **totals._asdict())
 
     def files_done(self, active: ActiveDownload, count: int) -> None:
-        """Count so many more files as done; the store has each of them already."""
+        """Add `count` finished files. The database has their records already."""
         self._update(active, files_done=active.download.files_done + count)
 
     async def save_progress(self, downloads: Iterable[ActiveDownload]) -> None:
-        """Record how far the downloads at work are, and how long work and time to it took."""
-        at_work = [active for active in downloads if active.ages and not active.writing.locked()]
+        """Record the progress and times of those downloads whose record changes with time."""
+        at_work = [
+            active
+            for active in downloads
+            if active.changes_with_time and not active.writing.locked()
+        ]
         for active in at_work:
             now = self._clock.monotonic()
             self._update(active, **_progress(active, now))
@@ -184,7 +188,7 @@ class StateMachine:
             changes = {"updated_at": at, **progress, **changes}
             download = msgspec.structs.replace(active.download, **changes)
             await self._record(download, at, announced, context, also)
-            # Another method may have changed other fields meanwhile: these go with the next change.
+            # Another method may have changed other fields meanwhile. The next change records them.
             download = msgspec.structs.replace(active.download, **changes)
             active.enter_state(download, self._clock.monotonic())
         log.info("download %s is %s", download.download_id, download.state.value)
@@ -226,7 +230,7 @@ class StateMachine:
 
 
 def _progress(active: ActiveDownload, now: float) -> dict[str, Any]:
-    """Return what a record says of how far a download is, and how long that took."""
+    """Return the fields of a record that have the progress and the times."""
     return {
         "seconds": active.seconds(now),
         "active_seconds": active.active_seconds(now),
@@ -235,7 +239,7 @@ def _progress(active: ActiveDownload, now: float) -> dict[str, Any]:
 
 
 def invalid_state(download: Download, why: str) -> DownloaderError:
-    """Return the error that names the state of `download`; `why` ends its sentence."""
+    """Return the INVALID_STATE error for the state of `download`. `why` ends its sentence."""
     return DownloaderError(
         ErrorCode.INVALID_STATE,
         f"the download {download.download_id!r} is {download.state.value}{why}",
@@ -251,6 +255,6 @@ def require(download: Download, state: State) -> None:
 
 
 def check_resumable(download: Download) -> None:
-    """Raise INVALID_STATE unless a command may let `download` go on."""
+    """Raise INVALID_STATE unless a command may resume `download`."""
     if download.state not in (State.PAUSED, State.FAILED, State.WAITING):
-        raise invalid_state(download, "; only a paused, failed or waiting one can be resumed")
+        raise invalid_state(download, "; only a paused, failed or waiting download can be resumed")

@@ -1,4 +1,4 @@
-"""Downloads as messages show them."""
+"""Returns the parts of messages that describe downloads, files, objects and disks."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ __all__ = [
 
 
 def download_view(active: ActiveDownload) -> DownloadView:
-    """Return what lists and status show of a download."""
+    """Return what the response to `list` and the status contain for a download."""
     return DownloadView(**_fields(active))
 
 
 def details_view(active: ActiveDownload) -> DetailsView:
-    """Return everything about a download but its files."""
+    """Return what `details` shows of a download, except its files."""
     download = active.download
     return DetailsView(
         **_fields(active),
@@ -77,7 +77,7 @@ def object_view(found: ObjectRef) -> ObjectView:
 
 
 def limit_view(active: ActiveDownload, record: Download) -> LimitView:
-    """Return the limit of a download, as `record` has it, and what it takes now."""
+    """Return the limit of a download, which `record` has, and its present rate."""
     return LimitView(
         download_id=record.download_id,
         status=record.state,
@@ -87,7 +87,7 @@ def limit_view(active: ActiveDownload, record: Download) -> LimitView:
 
 
 def disk_usage(path: str) -> DiskUsage:
-    """Return the use of the file system that `path` lies on."""
+    """Return the space of the file system that `path` is on."""
     space = disk_space.space(Path(path))
     usable = space.used + space.free
     percent = round(100 * space.used / usable, 1) if usable else 0.0
@@ -125,7 +125,7 @@ def _rate(active: ActiveDownload) -> int:
 
 
 def _progress(done: int, total: int, *, complete: bool) -> float:
-    """Return the percentage, cut to a tenth so that 100 means all of it."""
+    """Return the percentage, rounded down to a tenth, so that 100 means everything."""
     if complete:
         return 100.0
     return int(1_000 * done / total) / 10 if total else 0.0

@@ -1,4 +1,4 @@
-"""Lets so many downloads work at once, the first in the queue first."""
+"""The queue of downloads. Limits how many run at once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ __all__ = ["WorkQueue"]
 
 
 class WorkQueue:
-    """The queue, and the slots of those at work: at most MaxConcurrentDownloads.
+    """A queue of downloads, first in, first out, and the slots of those that run.
 
-    A slot is given to the next download only when the record of what stopped this one is on disk:
-    `work` calls `release` then, and who stops a download from outside does that in `stopped`.
+    A slot is passed to the next download only when the change that stopped this one is on disk. So
+    `work` calls `release` after that. A command that stops a download changes its state within
+    `stopped`.
     """
 
     def __init__(
@@ -28,7 +29,7 @@ class WorkQueue:
         limit: Callable[[], int],
         state_machine: StateMachine,
     ) -> None:
-        """`work` takes a download as far as it comes; `limit` returns how many may work now."""
+        """`work` runs a download until it ends or stops; `limit` returns how many may run."""
         self._work = work
         self._limit = limit
         self._state_machine = state_machine
@@ -38,7 +39,7 @@ class WorkQueue:
 
     @contextmanager
     def working_in(self, group: TaskGroup) -> Iterator[None]:
-        """Begin work, whose tasks are in `group`; before and after that downloads only queue."""
+        """Run downloads in tasks of `group` within the context. Outside it, only queue them."""
         self._group = group
         self.schedule()
         try:
@@ -47,7 +48,7 @@ class WorkQueue:
             self._group = None
 
     def add(self, active: ActiveDownload) -> None:
-        """Queue a download; one that still has its slot goes on at once."""
+        """Queue a download. If it still has its slot, start it at once."""
         self._state_machine.requeue(active)
         if active in self._slots:
             self._begin(active)
@@ -56,12 +57,12 @@ class WorkQueue:
             self.schedule()
 
     def release(self, active: ActiveDownload) -> None:
-        """Give the slot of a download, if it has one, to the next."""
+        """Pass the slot of a download, if it has one, to the next download."""
         self._slots.discard(active)
         self.schedule()
 
     def schedule(self) -> None:
-        """Let the first in the queue work while there are slots."""
+        """Start downloads from the front of the queue while slots are free."""
         while self._group and self._queue and len(self._slots) < self._limit():
             active = self._queue.popleft()
             self._slots.add(active)
@@ -69,10 +70,11 @@ class WorkQueue:
 
     @asynccontextmanager
     async def stopped(self, active: ActiveDownload) -> AsyncIterator[None]:
-        """Stop the work on a download, so that its state can be changed inside.
+        """Stop a download while the context is open, so that its state can be changed.
 
-        On leaving, its slot is given to the next, unless the download is still to be worked on,
-        as when its new state could not be recorded: then it goes on, in its slot if it has one.
+        Afterwards its slot is passed on. But if the download is still in an active state, for
+        example because its new state could not be recorded, it continues, in its slot if it has
+        one.
         """
         await self._stop(active)
         try:
@@ -91,4 +93,4 @@ class WorkQueue:
         while active in self._queue or (active.task and not active.task.done()):
             if active in self._queue:
                 self._queue.remove(active)
-            await stop(active.task)  # which may have queued it again before it heeded that
+            await stop(active.task)  # the task may have queued the download again before it ended

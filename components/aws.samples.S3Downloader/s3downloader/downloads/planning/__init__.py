@@ -1,1 +1,1 @@
-"""What is to be fetched, and whether it may be: admission, plan, paths, checksums, reuse."""
+"""Decides what is fetched, and whether it may be: admission, plan, paths, checksums, reuse."""

@@ -1,4 +1,4 @@
-"""The space on a file system: how much is free, how much unfinished files have, what fits."""
+"""Measures the space on a file system, and checks whether a download fits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Space", "allocated", "check_space", "device", "space"]
 
 
 class Space(NamedTuple):
-    """A file system's space in bytes; `free` is what an ordinary user may still use."""
+    """The space of a file system in bytes. `free` is what an unprivileged user may still use."""
 
     total: int
     used: int
@@ -31,7 +31,7 @@ def space(path: Path) -> Space:
 
 
 def allocated(staging: Path) -> int:
-    """Return the bytes that unfinished files in `staging` take on the disk, written or not."""
+    """Return the bytes that are allocated to unfinished files in `staging`, written or not."""
     unfinished = staging.glob("*/*.*")
     return sum(_blocks(path) for path in unfinished if path.parent.name != "files")
 
@@ -44,12 +44,15 @@ def _blocks(path: Path) -> int:
 
 
 def device(path: Path) -> int:
-    """Return the number of the file system that `path` is on, or would be on."""
+    """Return the device number of the file system that `path` is on, or would be on."""
     return nearest_existing(path).stat().st_dev
 
 
 def check_space(destination: Path, *, needed: int, promised: int, reserve: int) -> None:
-    """Raise INSUFFICIENT_SPACE unless `needed` bytes fit, beside `promised` and `reserve`."""
+    """Raise INSUFFICIENT_SPACE unless `needed` bytes fit in addition to `promised` and `reserve`.
+
+    `promised` are the bytes that other downloads still need, `reserve` those that must stay free.
+    """
     free = space(destination).free
     available = max(0, free - promised - reserve)
     if needed > available:

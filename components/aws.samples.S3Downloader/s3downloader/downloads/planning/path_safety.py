@@ -1,4 +1,4 @@
-"""What a download may touch: its source and its destination."""
+"""Checks the sources, destinations and paths of downloads."""
 
 from __future__ import annotations
 
@@ -45,43 +45,45 @@ def check_source(source: SourceRef, allowed: Sequence[str]) -> None:
 
 
 def resolve_destination(destination: str, roots: Iterable[Path]) -> Path:
-    """Return the real path of `destination`, symlinks and `..` resolved.
+    """Return the real path of `destination`, with symlinks and `..` resolved.
 
-    Raises DESTINATION_NOT_ALLOWED when it leads out of all `roots`, DESTINATION_NOT_WRITABLE when
-    a file stands where a directory must be.
+    Raises DESTINATION_NOT_ALLOWED if it is in none of `roots`, or in a folder of the downloader.
+    Raises DESTINATION_NOT_WRITABLE if a file is in the place of a directory, or if the path is too
+    long.
     """
     path = Path(os.path.realpath(destination))
-    check_allowed(path, roots, f"{destination} leads to {path}, which")
+    check_allowed(path, roots, f"{destination} leads to {path}; this")
     if STAGING in path.parts:
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_ALLOWED,
-            f"{destination} lies in a folder named {STAGING}, which is the downloader's own",
+            f"{destination} is in a folder named {STAGING}, which belongs to the downloader; choose"
+            " another destination",
         )
     check_directory(path)
     if problem := _reason_unsafe(list(path.parts[1:]), len(os.fsencode(path))):
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_WRITABLE,
-            f"{destination} cannot be made: {problem}; choose another destination",
+            f"{destination} cannot be created: {problem}; choose another destination",
         )
     return path
 
 
 def check_allowed(path: Path, roots: Iterable[Path], subject: str) -> None:
-    """Raise DESTINATION_NOT_ALLOWED unless `path`, which is resolved, lies under one of `roots`."""
+    """Raise DESTINATION_NOT_ALLOWED unless `path`, which is resolved, is in one of `roots`."""
     allowed = [Path(os.path.realpath(root)) for root in roots]
     if not any(path.is_relative_to(root) for root in allowed):
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_ALLOWED,
-            f"{subject} lies under none of DownloadDir and AllowedDestinations"
+            f"{subject} is not in DownloadDir or AllowedDestinations"
             f" ({', '.join(map(str, allowed))})",
         )
 
 
 def staging_folder(destination: Path, roots: Iterable[Path], download_id: str) -> Path:
-    """Return where the files of a download gather: on the destination's file system, out of sight.
+    """Return the path of a download's staging folder: hidden, and on the destination's file system.
 
-    It lies in the destination where that exists, so that it is on the same file system whatever
-    is mounted there; else in the nearest directory above it that exists, but inside a root.
+    It is in the destination, if that exists: then it is on the same file system even if something
+    is mounted there. Otherwise it is in the nearest existing directory above it, but in a root.
     """
     for root in map(os.path.realpath, roots):
         if destination.is_relative_to(root):
@@ -92,16 +94,17 @@ def staging_folder(destination: Path, roots: Iterable[Path], download_id: str) -
 
 
 def check_own(folder: Path) -> None:
-    """Raise DESTINATION_NOT_WRITABLE where the downloader's folder is somebody else's."""
+    """Raise DESTINATION_NOT_WRITABLE if a folder of the downloader belongs to another user."""
     if os.path.lexists(folder) and (folder.is_symlink() or folder.stat().st_uid != os.geteuid()):
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_WRITABLE,
-            f"{folder} belongs to somebody else; remove it, or choose another destination",
+            f"{folder} is a symlink, or belongs to another user; remove it, or choose another"
+            " destination",
         )
 
 
 def check_path(destination: Path, path: str, key: str) -> None:
-    """Raise UNSAFE_KEY unless `path`, taken below `destination`, is a safe name for a file."""
+    """Raise UNSAFE_KEY unless `path`, relative to `destination`, is safe as a file's path."""
     parts = path.split("/")
     if problem := _reason_unsafe(parts, len(os.fsencode(f"{destination}/{path}"))):
         raise DownloaderError(
@@ -119,9 +122,9 @@ def _reason_unsafe(parts: list[str], length: int) -> str | None:
         if part in (".", ".."):
             return f"a part of its path is {part!r}"
         if part == STAGING:
-            return f"{STAGING!r} is the downloader's own folder"
+            return f"{STAGING!r} is a folder of the downloader"
         if any(ord(character) < 0x20 or ord(character) == 0x7F for character in part):
-            return "it holds a control character"
+            return "it contains a control character"
         if len(os.fsencode(part)) > _LONGEST_NAME:
             return f"a part of its path is longer than {_LONGEST_NAME} bytes"
     if length > _LONGEST_PATH:
@@ -130,14 +133,14 @@ def _reason_unsafe(parts: list[str], length: int) -> str | None:
 
 
 class TargetCheck:
-    """Checks where files will stand in a destination that exists already."""
+    """Checks the paths of files in a destination that exists already."""
 
     def __init__(self, destination: Path) -> None:
         self._destination = destination
         self._sound: set[Path] = set()
 
     def __call__(self, paths: Iterable[str]) -> None:
-        """Raise UNSAFE_KEY or DESTINATION_NOT_WRITABLE for the first path that cannot stand."""
+        """Raise UNSAFE_KEY or DESTINATION_NOT_WRITABLE for the first path that is not possible."""
         for path in paths:
             full_path = self._destination / path
             if full_path.parent not in self._sound:
@@ -152,7 +155,7 @@ class TargetCheck:
 
 
 def target(destination: Path, path: str) -> Path:
-    """Return where the file `path` belongs; raise UNSAFE_KEY if a symlink leads it elsewhere."""
+    """Return the full path of the file `path`. Raises UNSAFE_KEY if it passes through a symlink."""
     full_path = destination / path
     if Path(os.path.realpath(full_path.parent)) != full_path.parent:
         raise DownloaderError(
@@ -164,27 +167,27 @@ def target(destination: Path, path: str) -> Path:
 
 
 def check_directory(path: Path) -> None:
-    """Raise DESTINATION_NOT_WRITABLE where a file stands in the way of the directory `path`."""
-    standing = nearest_existing(path)
-    if not standing.is_dir():
+    """Raise DESTINATION_NOT_WRITABLE if `path`, or what is above it, is not a directory."""
+    existing = nearest_existing(path)
+    if not existing.is_dir():
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_WRITABLE,
-            f"{standing} is a file where a directory must be; choose another destination or"
+            f"{existing} is a file where a directory must be; choose another destination or"
             " remove the file",
         )
 
 
 def overlap(one: str, other: str) -> bool:
-    """Tell whether one of two absolute paths is, or lies in, the other.
+    """Tell whether one of two absolute paths is the other, or is below it.
 
-    Compared as text: each new download is compared with all that are listed.
+    Compares them as text, which is fast: each new download is compared with all others.
     """
     one, other = one.rstrip("/") + "/", other.rstrip("/") + "/"
     return one.startswith(other) or other.startswith(one)
 
 
 def mounts_below(path: Path) -> list[Path]:
-    """Return where something is mounted at or below `path`, from proc_pid_mountinfo(5)."""
+    """Return the mount points at or below `path`. Source: proc_pid_mountinfo(5)."""
     lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     points = (Path(_ESCAPED.sub(_unescaped, line.split(" ")[4])) for line in lines)
     return [point for point in points if point.is_relative_to(path)]
@@ -195,7 +198,7 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def nearest_existing(path: Path) -> Path:
-    """Return the nearest of `path` and the directories above it that exists."""
+    """Return `path` if it exists, else the nearest existing directory above it."""
     while not os.path.lexists(path):
         path = path.parent
     return path

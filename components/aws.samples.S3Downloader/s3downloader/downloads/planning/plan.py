@@ -1,4 +1,4 @@
-"""What is to be fetched: the source's objects, each with a safe path, before a byte moves."""
+"""Plans a download: lists its source into the database, and checks every path before the fetch."""
 
 from __future__ import annotations
 
@@ -21,27 +21,28 @@ __all__ = ["Differences", "make_plan"]
 
 
 class Differences(NamedTuple):
-    """In what a plan differs from the one before it, new files aside."""
+    """How a plan differs from the one before it. New files are not counted."""
 
     gone: int
-    """How many files have left the source."""
+    """The number of files whose objects are no longer in the source."""
     replaced: int
-    """How many are another object now."""
+    """The number of files whose objects have changed."""
     first_replaced: str
-    """The name of one of these, empty for none."""
+    """The name of one of these objects. Empty if there is none."""
     left_out: int = 0
-    """How many objects cannot become files: they have content, and names that end in `/`."""
+    """The number of objects that cannot become files: they have content, and end in `/`."""
     first_left_out: str = ""
-    """The name of one of these, empty for none."""
+    """The name of one of these objects. Empty if there is none."""
 
 
 async def make_plan(download: Download, source: Source, store: Store) -> Differences:
-    """Bring the files of `download` in the store up to date with the source, as plan `plan`.
+    """List the source, and update the records of the files of `download`.
 
-    What is done already stays done while its object is the same; what is no longer in the source
-    leaves the staging folder too. Each file gets the SHA-256 that the command or a SHA256SUMS gives
-    it. Raises UNSAFE_KEY, NO_OBJECTS_MATCHED, INVALID_CHECKSUMS, INVALID_FIELD,
-    DESTINATION_NOT_WRITABLE, and the source's errors.
+    The number of the plan is `download.plan`. A file that is done stays done if its object has not
+    changed. Files that are no longer in the source are also removed from the staging folder. Each
+    file gets the SHA-256 that the command or a SHA256SUMS has for it. Raises UNSAFE_KEY,
+    NO_OBJECTS_MATCHED, INVALID_CHECKSUMS, INVALID_FIELD, DESTINATION_NOT_WRITABLE, and the errors
+    of the source.
     """
     found = False
     left_out, first_left_out = 0, ""
@@ -66,21 +67,23 @@ async def make_plan(download: Download, source: Source, store: Store) -> Differe
     if not found:
         raise DownloaderError(
             ErrorCode.NO_OBJECTS_MATCHED,
-            f"there is no object under {download.source}"
-            + (f" but {left_out} whose key ends in /" if left_out else "")
-            + "; check the prefix, or leave the / at its end away to name one object",
+            f"there is no object below {download.source}"
+            + (f", except {left_out} with a key that ends in /" if left_out else "")
+            + "; check the prefix, or omit the / at its end to name one object",
         )
     if outdated := await store.outdated(download.download_id, download.plan):
-        # The files go before their records: an interruption in between forgets none of them.
+        # Files are removed before their records. An interruption then leaves no unknown file.
         await asyncio.to_thread(remove_staged, download, outdated)
         await store.drop_outdated(download.download_id, download.plan)
     if download.is_tree:
-        await _expect_sums(download, source, store, sums if download.options.verify else [])
+        await _set_checksums(download, source, store, sums if download.options.verify else [])
     return Differences(len(outdated), replaced, first_replaced, left_out, first_left_out)
 
 
-async def _expect_sums(download: Download, source: Source, store: Store, found: list[Item]) -> None:
-    """Give the files of a tree the SHA-256 of the command, or else of `found` SHA256SUMS."""
+async def _set_checksums(
+    download: Download, source: Source, store: Store, found: list[Item]
+) -> None:
+    """Record the SHA-256 of a tree's files, from the command and from the `found` SHA256SUMS."""
     given = download.sha256 if isinstance(download.sha256, dict) else {}
     if not given and not found:
         await store.clear_sha256(download.download_id)
@@ -91,7 +94,8 @@ async def _expect_sums(download: Download, source: Source, store: Store, found: 
             raise DownloaderError(
                 ErrorCode.INVALID_CHECKSUMS,
                 f"{download.source.uri_of(item.object.name)} has {item.object.size} bytes, and at"
-                f" most {MOST_BYTES} are read; divide it among the folders, or set verify to false",
+                f" most {MOST_BYTES} are allowed; write one for each folder, or set verify to"
+                " false",
             )
         text = await _read(source, item.object)
         await asyncio.to_thread(sums.add, item.path, text)
@@ -108,9 +112,9 @@ def _first_folder(items: list[Item]) -> str:
 
 
 async def _read(source: Source, listed: ObjectRef) -> bytes:
-    """Read an object, by its own validator where its listing tells another.
+    """Read a small object. If its validator is not that of its listing, request its own.
 
-    Were it replaced just now, the next listing would show that, and the plan be made anew.
+    If the object was replaced just now, the next listing shows it, and a new plan is made.
     """
     try:
         return await source.read_small(listed)

@@ -1,7 +1,7 @@
-"""What has been published already is not fetched again: it is linked from where it stands.
+"""Stages files that are published already, as links to them, so that they are not fetched again.
 
-From then on a published file may share its inode with a retained version, and with staged files. So
-no file is ever written in place, in staging or where it is published: a new one takes its name.
+After that, a published file may share its inode with staged files and with a retained version. So
+neither staged nor published files are ever written in place: a new file takes their name.
 """
 
 from __future__ import annotations
@@ -52,11 +52,12 @@ _NOT_POSSIBLE = {
 async def stage_unchanged(
     download: Download, store: Store, source: Source
 ) -> AsyncIterator[list[FileRecord]]:
-    """Stage the missing files that stand at the download's target, or in a version of it.
+    """Stage missing files that exist at the download's target, or in a retained version of it.
 
-    An object of the same size but another validator, or one that is no digest, may have been
-    uploaded anew: its checksum is asked for, and compared. Yields those that lie whole in the
-    staging folder now, with what they were verified by.
+    Yields the files that are now complete in the staging folder, with their checksums. If an object
+    has the same size but another validator, or a validator that is not a digest, it may have been
+    uploaded again with the same content. Then its checksum is requested and compared. Raises the
+    errors of the source, and OSError.
     """
     versions = [v.path for v in await store.versions() if v.target == download.target]
     targets = [download.target, *reversed(versions)]
@@ -71,17 +72,17 @@ async def stage_unchanged(
 
 
 async def record_published(download: Download, files: Iterable[FileRecord], store: Store) -> None:
-    """Record how `files` stand at their target, for the time when their next version comes."""
+    """Record the published `files`, so that a later download can reuse them."""
     target, name = download.target, published_name(download)
     paths = [(f, _path(target, download, f), _path(name, download, f)) for f in files]
     await store.record_published(await asyncio.to_thread(_stat_files, download, paths))
 
 
 async def record_staged(download: Download, files: Iterable[FileRecord], store: Store) -> None:
-    """Record how the staged `files` are, so that `not_published` knows them once they are moved.
+    """Record the staged `files`, so that `not_published` recognizes them after they were moved.
 
-    It must be on disk before the first is moved. They are named by where they are staged: what
-    stands at their targets until then may be known as well, as another download's.
+    This must be on disk before the first file is moved. The records have the paths in the staging
+    folder: the target paths may have records of another download's files until then.
     """
     paths = [(file, name := str(staged(download, file.path)), name) for file in files]
     await store.record_published(await asyncio.to_thread(_stat_files, download, paths))
@@ -90,24 +91,27 @@ async def record_staged(download: Download, files: Iterable[FileRecord], store: 
 async def not_published(
     download: Download, files: Sequence[FileRecord], store: Store
 ) -> Sequence[FileRecord]:
-    """Return those of `files` that do not stand at their targets as they were staged."""
+    """Return the `files` that are not published: their targets do not have the staged files."""
     if not files or download.replaces or not download.publish_began:
         return files
     known = {each.file: each for each in await store.published(_staged_names(download, files))}
     return await asyncio.to_thread(_not_moved, download, files, known)
 
 
-async def delete_missing(store: Store, spared: tuple[str, ...]) -> None:
-    """Forget the published files that are there no more, but none whose path begins as `spared`."""
+async def delete_missing(store: Store, excluded: tuple[str, ...]) -> None:
+    """Delete the records of published files that no longer exist.
+
+    Records of paths that start with one of `excluded` are kept.
+    """
     async for files in store.published_files():
-        if gone := await asyncio.to_thread(_missing_files, files, spared):
+        if gone := await asyncio.to_thread(_missing_files, files, excluded):
             await store.delete_published(gone)
 
 
 def published_name(download: Download) -> str:
-    """Return the path by which `record_published` names the target of a download.
+    """Return the path under which `record_published` records the target of a download.
 
-    Where it replaces what was there, it is another until the download is completed.
+    With `publish: replace` this is not the target itself, until the download is completed.
     """
     return f"{download.exchange.version_dir}/new" if download.exchange else download.target
 
@@ -119,7 +123,10 @@ def _path(target: str, download: Download, file: FileRecord) -> str:
 def _stat_files(
     download: Download, files: Iterable[tuple[FileRecord, str, str]]
 ) -> list[Published]:
-    """Return how files are, each with its path and the path by which it is to be known."""
+    """Return the records of those files that exist.
+
+    Each file comes with its path, and with the path for its record.
+    """
     found = []
     for file, path, name in files:
         if status := status_of(path):
@@ -150,26 +157,26 @@ def _not_moved(
 
 
 def _was_moved(download: Download, file: FileRecord, known: Published | None) -> bool:
-    """Tell whether the staged file stands at the target: a rename keeps inode and mtime."""
+    """Tell whether the staged file is now at the target: a rename keeps inode and mtime."""
     status = status_of(_path(download.target, download, file))
-    if not status or not known or not _is_version(known, file):
+    if not status or not known or not _is_unchanged(known, file):
         return False
     seen = (status.st_size, status.st_ino, status.st_mtime_ns)
     return seen == (file.size, known.inode, known.mtime_ns)
 
 
-def _is_version(known: Published, file: FileRecord) -> bool:
+def _is_unchanged(known: Published, file: FileRecord) -> bool:
     return known.validator == file.validator or validators.same(known.validator, file.validator)
 
 
-def _missing_files(files: Iterable[str], spared: tuple[str, ...]) -> list[str]:
-    return [f for f in files if not os.path.lexists(f) and not f.startswith(spared)]
+def _missing_files(files: Iterable[str], excluded: tuple[str, ...]) -> list[str]:
+    return [f for f in files if not os.path.lexists(f) and not f.startswith(excluded)]
 
 
 async def _is_same(known: Published, file: FileRecord, source: Source) -> bool:
-    """Tell whether a published file has the content that the plan asks for.
+    """Tell whether a published file has the content of the planned object.
 
-    It may be that of another object, or of another source's.
+    It may have been published from another object, or from another source.
     """
     if known.size != file.size:
         return False
@@ -184,14 +191,14 @@ async def _is_same(known: Published, file: FileRecord, source: Source) -> bool:
     except DownloaderError as error:
         if error.code not in _NOT_AS_LISTED:
             raise
-        return False  # the fetch finds out what it is
+        return False  # the fetch then detects the change
     return checksum is not None and checksum.label == known.checksum
 
 
 def _stage(
     download: Download, matching: Iterable[tuple[Published, FileRecord]], cloner: _Cloner
 ) -> list[FileRecord]:
-    """Stage what is untouched since it was published, synced; return the files."""
+    """Stage and sync the files that have not changed since they were published. Return them."""
     taken: dict[int, FileRecord] = {}
     for known, file in matching:
         target = staged(download, file.path)
@@ -209,7 +216,7 @@ def _clone(known: Published, target: Path, cloner: _Cloner) -> bool:
     except OSError as error:
         if from_os_error(error).code is ErrorCode.RESOURCES_EXHAUSTED:
             raise
-        return False  # gone, or not ours to read: it is fetched
+        return False  # missing, or not readable for this user: it is fetched
     try:
         status = os.fstat(source)
         seen = (status.st_size, status.st_ino, status.st_mtime_ns)
@@ -223,13 +230,16 @@ def _clone(known: Published, target: Path, cloner: _Cloner) -> bool:
 
 
 class _Cloner:
-    """Makes a second file of the same content: sharing its blocks, as a link, or by a copy."""
+    """Creates a second file with the same content: by reflink, by hard link, or by a copy.
+
+    The first of these that the file system supports is used.
+    """
 
     def __init__(self) -> None:
         self._reflinks = True
 
     def __call__(self, source: int, path: str, target: Path) -> bool:
-        """Tell whether `target` is made, of the file that is open as `source`."""
+        """Create `target` from the file at `path`, open as `source`. Return whether that worked."""
         if self._reflinks:
             self._reflinks = _is_possible(lambda: _create_by(target, _reflink, source))
             if self._reflinks:
@@ -252,7 +262,7 @@ def _is_possible(attempt: Callable[[], None]) -> bool:
 
 
 def _create_by(target: Path, fill: Callable[[int, int], None], source: int) -> None:
-    """Make `target` by `fill`, synced, or not at all."""
+    """Create `target`, fill it with `fill(source, target)`, and sync it. Remove it on an error."""
     made = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         fill(source, made)

@@ -1,1 +1,1 @@
-"""When and how fast downloads may go on: bandwidth, deadlines, updates that wait."""
+"""Decides when and how fast downloads run: bandwidth, deadlines, failures, deferral of updates."""

@@ -1,4 +1,4 @@
-"""The device's bandwidth: the configuration's, until a command chooses another."""
+"""The device's bandwidth limit, from the configuration or from a command."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _METADATA = "max_bandwidth"
 
 
 class _Chosen(msgspec.Struct, frozen=True):
-    """A limit that a command set, and MaxBandwidth as it was then; in bytes per second."""
+    """A limit set by a command, and MaxBandwidth at that time, both in bytes per second."""
 
     limit: int
     configured: int
 
 
 class Bandwidth:
-    """What limit is in force, also after a restart, and the throttle that keeps to it.
+    """The limit in force, which survives restarts, and the throttle that applies it.
 
-    A limit that a command chose holds until MaxBandwidth changes in the configuration, or until a
-    command gives the say back to the configuration.
+    A limit set by a command is in force until MaxBandwidth changes in the configuration, or until
+    a command removes it. Otherwise MaxBandwidth is in force.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Bandwidth:
         self._settings = settings
         self._clock = clock
         self._chosen: _Chosen | None = None
-        self._outlived = False
+        self._outdated = False
         self._choosing = asyncio.Lock()
         self.throttle = Throttle(clock, self.limit)
 
@@ -55,24 +55,25 @@ class Bandwidth:
         return chosen.limit if chosen and chosen.configured == configured else configured
 
     def configured(self) -> int:
-        """Return what the configuration says of it."""
+        """Return MaxBandwidth in bytes per second, 0 for no limit."""
         return self._settings().max_bandwidth
 
     async def load(self) -> None:
-        """Take up what was chosen before a restart."""
+        """Load a limit that a command set before a restart."""
         if stored := await self._store.metadata(_METADATA):
             try:
                 self._chosen = msgspec.json.decode(stored, type=_Chosen | None)
             except DECODE_ERRORS as error:
-                log.warning("the limit that a command chose cannot be read: %s", error)
+                log.warning("the limit that a command set cannot be read: %s", error)
         self.follow_configuration()
 
     async def choose(
         self, limit: int | None, make_responses: Callable[[], Sequence[tuple[str, bytes]]]
     ) -> None:
-        """Set the limit, or leave it to the configuration where it is None; applied at once.
+        """Set the limit in bytes per second, 0 for none. None returns to the configuration.
 
-        `make_responses` makes what is recorded with it, once the new limit is in force.
+        It applies at once. `make_responses` is called when the new limit is in force. Its responses
+        are recorded in the same transaction. If that fails, the earlier limit applies again.
         """
         async with self._choosing:
             before = self._chosen
@@ -86,15 +87,15 @@ class Bandwidth:
                 self.throttle.refresh()
 
     def follow_configuration(self) -> None:
-        """Let a changed MaxBandwidth take effect."""
+        """Apply a changed MaxBandwidth. It replaces a limit set by a command."""
         if self._chosen and self._chosen.configured != self.configured():
             self._chosen = None
-            self._outlived = True
+            self._outdated = True
         self.throttle.refresh()
 
     async def save(self) -> None:
-        """Write down that a choice has been outlived by the configuration."""
-        if self._outlived:
+        """Record that the configuration has replaced a limit set by a command."""
+        if self._outdated:
             async with self._choosing:
                 await self._record()
 
@@ -103,4 +104,4 @@ class Bandwidth:
         await self._outbox.record(
             Change(at=self._clock.now(), responses=responses, metadata=metadata)
         )
-        self._outlived = False
+        self._outdated = False

@@ -1,4 +1,4 @@
-"""Ends downloads that take longer than their `timeout`."""
+"""Ends downloads that exceed their `timeout`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ...core.errors import DownloaderError, ErrorCode
 from ...core.records import ACTIVE, State
 from ..active_download import ActiveDownload
 
-__all__ = ["Deadlines", "overrun"]
+__all__ = ["Deadlines", "timeout_error"]
 
 _TRY_AGAIN = 10.0
 
 _ENDS = ACTIVE - {State.PUBLISHING}
-"""What a timeout ends: publishing, once begun, runs to its end."""
+"""States that a timeout ends. Publishing is always completed."""
 
 
 class Deadlines:
-    """Watches the time that downloads with a timeout have been active."""
+    """Watches how long downloads with a timeout have been active."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -28,7 +28,7 @@ class Deadlines:
         self._changed = asyncio.Event()
 
     def changed(self, active: ActiveDownload) -> None:
-        """Look at a download again: it came, or entered another state."""
+        """Watch a download, or stop watching it: it is new, or has another state."""
         if active.download.options.timeout is None:
             return
         if self._has_deadline(active):
@@ -38,7 +38,7 @@ class Deadlines:
         self._changed.set()
 
     async def watch(self, end: Callable[[ActiveDownload], Awaitable[None]]) -> None:
-        """Have each download whose time is over ended by `end`, until cancelled."""
+        """Call `end` for each download that exceeds its timeout. Runs until cancelled."""
         while True:
             self._changed.clear()
             left = {active: self._seconds_left(active) for active in self._running}
@@ -46,14 +46,14 @@ class Deadlines:
             for active in over:
                 await end(active)
             if any(self.is_over(active) for active in over):
-                await self._clock.sleep(_TRY_AGAIN)  # its end could not be written
+                await self._clock.sleep(_TRY_AGAIN)  # its new state could not be recorded
             elif not over and left:
                 await first_of(self._clock.sleep(min(left.values())), self._changed.wait())
             elif not over:
                 await self._changed.wait()
 
     def is_over(self, active: ActiveDownload) -> bool:
-        """Tell whether the time of a download that may be ended is over."""
+        """Tell whether a download exceeds its timeout, in a state that a timeout ends."""
         return self._has_deadline(active) and self._seconds_left(active) <= 0
 
     def _has_deadline(self, active: ActiveDownload) -> bool:
@@ -64,12 +64,12 @@ class Deadlines:
         return active.download.options.timeout - active.active_seconds(self._clock.monotonic())
 
 
-def overrun(active: ActiveDownload) -> DownloaderError:
-    """Return why a download whose time is over ends."""
+def timeout_error(active: ActiveDownload) -> DownloaderError:
+    """Return the error of a download that exceeds its timeout."""
     timeout = active.download.options.timeout
     return DownloaderError(
         ErrorCode.TIMEOUT,
         f"the download did not complete within its timeout of {timeout:g} s; what has arrived is"
-        " kept: resume to go on for as long again",
+        " kept; resume to continue for the same time again",
         timeout=timeout,
     )

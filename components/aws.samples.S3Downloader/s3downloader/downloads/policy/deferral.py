@@ -1,4 +1,4 @@
-"""Whether an update of the device's components shall wait for what is under way."""
+"""Decides whether an update of the device's components waits for a running download."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ __all__ = ["Deferral"]
 log = logging.getLogger(__name__)
 
 _ASK_AGAIN = 10.0
-"""Seconds after which the nucleus asks again, so that it learns soon when nothing is in its way."""
+"""Maximum seconds until the nucleus asks again, so that an update starts soon after a download."""
 
 
 class Deferral:
-    """Asks for time while a download is under way that an update would throw back.
+    """Defers updates while a running download would lose bytes by a restart.
 
-    Nearly none is: ranges go on inside a file after a restart. What s5cmd has of a file is lost.
+    Only downloads with s5cmd do: it starts unfinished files again. The engine ranged continues
+    inside a file.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Deferral:
         longest: Callable[[], float],
         clock: Clock,
     ) -> None:
-        """`longest` returns how many seconds one deployment may be kept waiting; it may change."""
+        """`longest` returns for how many seconds one deployment may be deferred. It may change."""
         self._downloads = downloads
         self._longest = longest
         self._clock = clock
@@ -38,23 +39,23 @@ class Deferral:
         self._asked_at = 0.0
 
     def seconds(self, deployment_id: str) -> float:
-        """Return after how many seconds the nucleus shall ask again; 0 lets the update begin."""
+        """Return the seconds after which the nucleus must ask again. 0 lets the update start."""
         now = self._clock.monotonic()
         if deployment_id != self._deployment:
             self._deployment, self._asked_at = deployment_id, now
         left = self._asked_at + self._longest() - now
-        hindrance = next(filter(_would_fall_back, self._downloads()), None)
-        if hindrance is None or left <= 0:
+        blocking = next(filter(_would_lose_bytes, self._downloads()), None)
+        if blocking is None or left <= 0:
             return 0.0
         log.info(
-            "an update of components waits for the download %s, %.0f s more at most",
-            hindrance.download.download_id,
+            "an update of components waits for the download %s, for at most %.0f s more",
+            blocking.download.download_id,
             left,
         )
         return min(left, _ASK_AGAIN)
 
 
-def _would_fall_back(active: ActiveDownload) -> bool:
+def _would_lose_bytes(active: ActiveDownload) -> bool:
     return (
         active.download.state is State.DOWNLOADING
         and active.share is not None

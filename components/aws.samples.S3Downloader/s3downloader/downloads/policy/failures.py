@@ -1,4 +1,4 @@
-"""What becomes of a download that a fault has stopped: it waits, begins again, or fails."""
+"""Decides what an error makes of a download: it waits, starts again, or fails."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _SHORTEST_WAIT = 0.5
 _LONGEST_WAIT = 60.0
 _WRITE_AGAIN = 10.0
 _MOST_RESTARTS = 3
-"""How often a download begins again because something removes its files, before it gives up."""
+"""How often a download starts again because something removed its files, before it fails."""
 
 
 class FailureHandler:
-    """Records what follows from a fault, as soon as StateDir's disk takes it."""
+    """Records what follows from an error. If the disk of StateDir fails, it tries again."""
 
     def __init__(
         self,
@@ -35,9 +35,9 @@ class FailureHandler:
         transient: frozenset[ErrorCode],
         on_fault: Callable[[Download, DownloaderError], None],
     ) -> None:
-        """`transient` are the codes of faults that pass by themselves.
+        """`transient` are the codes of errors that pass by themselves.
 
-        `on_fault` is called where a download fails, begins again, or cannot go on publishing yet.
+        `on_fault` is called if a download fails, starts again, or cannot continue to publish yet.
         """
         self._state_machine = state_machine
         self._clock = clock
@@ -45,9 +45,9 @@ class FailureHandler:
         self._on_fault = on_fault
 
     async def handle(self, active: ActiveDownload, error: DownloaderError) -> float | None:
-        """Record what `error` makes of a download, and return once that is on disk.
+        """Record what `error` makes of a download. Return when that is on disk.
 
-        Returns after how many seconds the download is to be queued again, None for never.
+        Returns the seconds after which the download must be queued again. None means never.
         """
         if isinstance(error, Vanished):
             if active.restarts < _MOST_RESTARTS:
@@ -61,19 +61,22 @@ class FailureHandler:
         return None
 
     async def end_wait(self, active: ActiveDownload) -> None:
-        """Record that a download which waited is queued again."""
+        """Record that a waiting download is queued again."""
         if active.download.state is State.WAITING:
             await self._record(active, partial(self._state_machine.queue, active))
 
     async def _restart(self, active: ActiveDownload, error: Vanished) -> float:
-        log.warning("%s begins again: %s", active.download.download_id, error)
+        log.warning("%s starts again: %s", active.download.download_id, error)
         self._on_fault(active.download, error)
         active.restarts += 1
         await self._record(active, partial(self._state_machine.queue, active))
         return 0.0
 
     async def _wait(self, active: ActiveDownload, error: DownloaderError) -> float:
-        """Have a download wait. One that is publishing keeps its state, as a restart would."""
+        """Let a download wait. If it is publishing, it keeps its state, as after a restart.
+
+        Returns the seconds to wait.
+        """
         if active.download.state is not State.PUBLISHING:
             await self._record(active, partial(self._state_machine.wait, active, failure_of(error)))
         elif not active.failures_in_a_row:
@@ -82,9 +85,9 @@ class FailureHandler:
         return pause_after(active.failures_in_a_row, _SHORTEST_WAIT, _LONGEST_WAIT)
 
     async def _record(self, active: ActiveDownload, change: Callable[[], Awaitable[None]]) -> None:
-        """Make a change of state as soon as it can be written: the disk may be full for a while.
+        """Record a change of state, and try again until it is on disk: the disk may be full.
 
-        One that the present state does not allow is left out.
+        A change that the present state does not allow is dropped.
         """
         while True:
             try:
@@ -99,14 +102,14 @@ class FailureHandler:
 
 
 def failure_of(error: DownloaderError) -> Failure:
-    """Return what a record keeps of an error."""
+    """Return the Failure that records an error."""
     return Failure(error.code, error.message, error.details)
 
 
 def _too_many_restarts(error: Vanished) -> DownloaderError:
     return DownloaderError(
         error.code,
-        f"{error.message}. It happened {_MOST_RESTARTS + 1} times: first find out what removes"
+        f"{error.message}; this happened {_MOST_RESTARTS + 1} times, so first find out what removes"
         " files there, such as a job that cleans up",
         **error.details,
     )

@@ -1,4 +1,4 @@
-"""Forgets what is over: downloads that ended, old responses, published files that are gone."""
+"""Deletes old records: of ended downloads, of responses, of published files that are missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ENDED = FINISHED | {State.FAILED}
 
 
 class Pruner:
-    """Keeps what ended for a week, and of it at most 1,000 downloads and 10,000 responses."""
+    """Keeps ended downloads and responses for a week, at most 1,000 and 10,000 of them."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Pruner:
         versions: Versions,
         clock: Clock,
     ) -> None:
-        """`downloads` are all there are, by their ids; those that are forgotten leave it."""
+        """`downloads` are all downloads by id. Deleted ones are removed from it."""
         self._downloads = downloads
         self._store = store
         self._versions = versions
@@ -44,7 +44,7 @@ class Pruner:
         self._began = (clock.now(), clock.monotonic())
 
     async def run(self) -> None:
-        """Forget what is over now, and every hour, until cancelled."""
+        """Delete old records now and every hour, until cancelled."""
         while True:
             try:
                 await self._prune()
@@ -52,7 +52,7 @@ class Pruner:
                 failure = error if isinstance(error, DownloaderError) else from_system(error)
                 if failure is None:
                     raise
-                log.warning("nothing old could be forgotten: %s", failure)
+                log.warning("old records could not be deleted: %s", failure)
             await self._clock.sleep(_INTERVAL)
 
     async def _prune(self) -> None:
@@ -76,7 +76,7 @@ class Pruner:
         del self._downloads[download_id]
 
     def _expired(self) -> list[ActiveDownload]:
-        """Return the downloads that ended long ago, and the oldest of too many."""
+        """Return the downloads that ended over a week ago, and the oldest if there are too many."""
         ended = [each for each in self._downloads.values() if each.download.state in _ENDED]
         ended.sort(key=self._age, reverse=True)
         surplus = len(ended) - _KEPT_DOWNLOADS
@@ -84,13 +84,16 @@ class Pruner:
         return [a for n, a in enumerate(ended) if n < surplus or aged[n] > _KEPT_SECONDS]
 
     def _age(self, active: ActiveDownload) -> float:
-        """Return the seconds since a download ended, whatever was done to the wall clock."""
+        """Return the seconds since a download ended.
+
+        If it ended in this process, changes of the wall clock have no effect.
+        """
         if active.entered is not None:
             return self._clock.monotonic() - active.entered
         return self._clock.now() - active.download.updated_at
 
     def _clock_jumped(self) -> bool:
-        """Tell whether the wall clock was set since the start, as on a device without its own."""
+        """Tell whether the wall clock was set since the start, as on a device without a battery."""
         now, monotonic = self._began
         drift = (self._clock.now() - now) - (self._clock.monotonic() - monotonic)
         return abs(drift) > _INTERVAL

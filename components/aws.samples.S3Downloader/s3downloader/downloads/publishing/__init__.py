@@ -1,1 +1,1 @@
-"""How staged files come to their destination: publish, replace, retained versions."""
+"""Moves staged files to their destination: publish, replace, retained versions."""

@@ -1,4 +1,4 @@
-"""Two names change places in one step: renameat2(2), which Python's library does not have."""
+"""Exchanges two names in one step, by renameat2(2), which Python's library does not have."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Let two names of one file system change places: whoever looks finds the one or the other.
+    """Exchange two names on one file system atomically: both exist at any time.
 
-    Raises OSError; FileNotFoundError where one of them does not exist.
+    Raises OSError; FileNotFoundError if one of them does not exist.
     """
     _rename(one, other, _RENAME_EXCHANGE)
 
 
 def rename_new(source: Path, target: Path) -> None:
-    """Rename `source`; raises FileExistsError where there is a `target` already, else OSError."""
+    """Rename `source` to `target`. Raises OSError; FileExistsError if `target` exists."""
     _rename(source, target, _RENAME_NOREPLACE)
 
 
 def check_supported(folder: Path) -> None:
     """Try an exchange in `folder`.
 
-    Raises DESTINATION_NOT_WRITABLE where its file system has none, and OSError.
+    Raises DESTINATION_NOT_WRITABLE if its file system does not support it, and OSError.
     """
     pair = [folder / "exchange-1", folder / "exchange-2"]
     try:
@@ -48,8 +48,8 @@ def check_supported(folder: Path) -> None:
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_WRITABLE,
             f"the file system of {folder} cannot exchange two names in one step, which"
-            ' "publish":"replace" needs; choose a destination on another, such as ext4, XFS or'
-            ' Btrfs, or "publish":"merge"',
+            ' "publish":"replace" needs; choose a destination on another file system, such as ext4,'
+            ' XFS or Btrfs, or "publish":"merge"',
         ) from error
     finally:
         for path in pair:

@@ -1,4 +1,4 @@
-"""From the hidden staging folder into place: only whole, verified files ever appear."""
+"""Moves complete and verified files from the staging folder to the destination."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ __all__ = [
     "discard",
     "not_staged",
     "prepare",
+    "publish_directory",
     "publish_files",
-    "publish_whole",
     "remove_staged",
     "staged",
     "sync_published",
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 def staged(download: Download, path: str) -> Path:
-    """Return where the engine puts the finished file `path`."""
+    """Return the path at which the engine stages the finished file `path`."""
     return Path(download.staging, "files", path)
 
 
@@ -52,8 +52,12 @@ def _is_staged(download: Download, file: FileRecord) -> bool:
     return status is not None and status.st_size == file.size
 
 
-def publish_whole(download: Download) -> bool:
-    """Give a directory that does not exist yet its name in one step; tell whether that was so."""
+def publish_directory(download: Download) -> bool:
+    """Publish all files in one step if the destination does not exist: rename their directory.
+
+    Returns False if the destination exists. Then nothing is published. Raises UNSAFE_KEY if the
+    destination is reached through a symlink, and OSError.
+    """
     source, destination = staged(download, ""), Path(download.destination)
     if destination.exists():
         return False
@@ -65,7 +69,7 @@ def publish_whole(download: Download) -> bool:
     except OSError as error:
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
-        return False  # another download has just made it
+        return False  # another download has just created it
     sync_above(destination)
     return True
 
@@ -73,9 +77,11 @@ def publish_whole(download: Download) -> bool:
 def publish_files(
     download: Download, files: Iterable[FileRecord]
 ) -> tuple[set[Path], list[FileRecord]]:
-    """Move staged files into place; return the directories that are to be synced then.
+    """Move staged files to their targets, one by one.
 
-    With them come the files that are not staged: moved before an interruption, or lost.
+    Returns the directories that must be synced afterwards, and the files that are not staged: these
+    were moved before an interruption, or are lost. Raises UNSAFE_KEY, DESTINATION_NOT_WRITABLE and
+    OSError.
     """
     destination = Path(download.destination)
     targets = [(file, path_safety.target(destination, file.path)) for file in files]
@@ -84,7 +90,7 @@ def publish_files(
 
 
 def sync_published(destination: Path, touched: Iterable[Path]) -> None:
-    """Make the names in the `touched` directories survive a loss of power, and their own names."""
+    """Sync the `touched` directories, and all directories above them."""
     folders = {folder for below in touched for folder in (below, *below.parents)}
     for folder in sorted(folders - set(destination.parents)):
         sync(folder)
@@ -92,12 +98,12 @@ def sync_published(destination: Path, touched: Iterable[Path]) -> None:
 
 
 def _publish_file(download: Download, target: Path, file: FileRecord) -> bool:
-    """Tell whether there was a staged file to move."""
+    """Move a staged file to `target`. Return False if there is no staged file."""
     make_directories(target.parent)
     source = staged(download, file.path)
     try:
         source.rename(target)
-        source.unlink(missing_ok=True)  # rename(2) leaves it where both are links to one inode
+        source.unlink(missing_ok=True)  # rename(2) keeps it if both are links to the same inode
     except FileNotFoundError:
         return False
     except IsADirectoryError:
@@ -109,9 +115,9 @@ def _publish_file(download: Download, target: Path, file: FileRecord) -> bool:
 
 
 def remove_staged(download: Download, paths: Iterable[str]) -> None:
-    """Remove files that do not belong to the download any more, and folders left empty by that.
+    """Remove staged files that no longer belong to the download, and folders that are then empty.
 
-    A file of the source may be to stand in the place of such a folder.
+    The name of such a folder may be needed for a file.
     """
     top = staged(download, "")
     for path in paths:
@@ -119,7 +125,7 @@ def remove_staged(download: Download, paths: Iterable[str]) -> None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             file.unlink()
         folder = file.parent
-        with contextlib.suppress(OSError):  # the first that is not empty ends it
+        with contextlib.suppress(OSError):  # the first folder that is not empty ends the loop
             while folder != top:
                 with contextlib.suppress(FileNotFoundError):
                     folder.rmdir()
@@ -127,9 +133,10 @@ def remove_staged(download: Download, paths: Iterable[str]) -> None:
 
 
 def prepare(download: Download) -> None:
-    """Make the staging folder where there is none, or none any more.
+    """Create the staging folder if it does not exist. Prepare it for a `publish: replace`.
 
-    Raises DESTINATION_NOT_WRITABLE where that cannot be, or nothing can be replaced.
+    Raises DESTINATION_NOT_WRITABLE if a folder of the downloader belongs to another user, or if the
+    file system cannot exchange names. Raises OSError.
     """
     with shared_parents:
         path_safety.check_own(Path(download.staging).parent)
@@ -141,15 +148,15 @@ def prepare(download: Download) -> None:
 
 
 def discard(download: Download) -> None:
-    """Remove the staging folder, and its parent when no other download uses it.
+    """Remove the staging folder, and its parent folder if no other download uses it.
 
-    A publishing that failed is undone where it is a replacement.
+    If a `publish: replace` failed or was cancelled, its exchange is undone first.
     """
     if download.state in (State.CANCELLED, State.FAILED):
         try:
             replace.undo(download)
         except OSError as error:
-            log.error("%s: what it replaced stays away: %s", download.download_id, error)
+            log.error("%s: its target cannot be restored: %s", download.download_id, error)
     staging = Path(download.staging)
     shutil.rmtree(staging, ignore_errors=True)
     with shared_parents, contextlib.suppress(OSError):

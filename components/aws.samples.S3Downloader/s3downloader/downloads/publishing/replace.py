@@ -1,9 +1,10 @@
-"""`publish: replace`: what is new is exchanged with the target in one step.
+"""Publishes with `publish: replace`: exchanges the new file or directory with the target.
 
-The new file or directory first moves to a version directory, `.s3downloader/versions/TOKEN` beside
-the target, and is exchanged from there, so that what it replaces is retained from that moment on.
-Which of the two a name leads to is told by the inode that was recorded before the first step: each
-step may be interrupted, by a loss of power too, and all of it begun again.
+The new one is first moved to a version directory, `.s3downloader/versions/TOKEN` beside the target.
+Then it exchanges its name with the target, in one step. So the replaced one is retained in the
+version directory from that moment on. The inode of the new one was recorded before the first step.
+It shows which steps are done, so each step may be interrupted, also by a loss of power, and
+repeated.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ from .exchange import exchange, rename_new
 
 __all__ = [
     "begin",
+    "check_no_mounts",
     "check_replaceable",
-    "check_whole",
     "exchange_retained",
     "exchange_target",
     "inode",
@@ -50,36 +51,37 @@ _VERSIONS = "versions"
 
 
 def check_replaceable(target: Path, own: Iterable[Path]) -> None:
-    """Raise DESTINATION_NOT_ALLOWED where `target` is, or holds, one of `own` or a mount point.
+    """Raise DESTINATION_NOT_ALLOWED if `target` is, or contains, one of `own` or a mount point.
 
-    `own` are the directories that must stay where they are, whatever is published.
+    `own` are directories that must never be moved, such as StateDir.
     """
     for directory in map(Path, map(os.path.realpath, own)):
         if directory.is_relative_to(target):
             raise DownloaderError(
                 ErrorCode.DESTINATION_NOT_ALLOWED,
-                f'"publish":"replace" would exchange {target} as a whole, and with it {directory},'
-                " which the configuration names; choose a directory of the model's own as"
-                ' destination, such as one below it, or "publish":"merge"',
+                f'"publish":"replace" would exchange {target}, and with it {directory}, which the'
+                " configuration names; choose a destination that only this model uses, such as a"
+                ' directory below it, or "publish":"merge"',
             )
-    check_whole(target)
+    check_no_mounts(target)
 
 
-def check_whole(target: Path) -> None:
-    """Raise DESTINATION_NOT_ALLOWED where something is mounted at or below `target`."""
+def check_no_mounts(target: Path) -> None:
+    """Raise DESTINATION_NOT_ALLOWED if something is mounted at or below `target`."""
     if mounts := path_safety.mounts_below(target):
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_ALLOWED,
-            f"{target} cannot be exchanged as a whole, because something is mounted at"
-            f" {mounts[0]}; choose a directory that holds no mount point as destination, such as"
-            ' one below it, or "publish":"merge"',
+            f"{target} cannot be exchanged, because something is mounted at {mounts[0]}; choose a"
+            " destination without a mount point, such as a directory below it, or"
+            ' "publish":"merge"',
         )
 
 
 def begin(download: Download) -> Exchange | None:
-    """Make the staged files ready to be exchanged; return how that is to be done.
+    """Prepare the staged files for the exchange. Return the Exchange, None for `publish: merge`.
 
-    To be recorded before `exchange_target`. None for a download that does not replace.
+    Record it before you call `exchange_target`. Raises UNSAFE_KEY, DESTINATION_NOT_ALLOWED,
+    DESTINATION_NOT_WRITABLE and OSError.
     """
     if not download.replaces:
         return None
@@ -94,7 +96,7 @@ def begin(download: Download) -> Exchange | None:
 
 
 def retained_path(download: Download) -> Path:
-    """Return where that which the download replaces is retained."""
+    """Return the path at which the file or directory that the download replaces is retained."""
     assert download.exchange
     return Path(download.exchange.version_dir, Path(download.target).name)
 
@@ -108,13 +110,13 @@ def is_exchanged(download: Download) -> bool:
 
 
 def is_staged(download: Download) -> bool:
-    """Tell whether the new is still where it was fetched to: no step has been taken yet."""
+    """Tell whether the new file or directory is still in the staging folder: no step was done."""
     assert download.exchange
     return inode(_staged(download)) == download.exchange.inode
 
 
 def exchange_target(download: Download) -> None:
-    """Exchange the new with what stands at its target, or give it its name where nothing does.
+    """Exchange the new file or directory with the target. If the target does not exist, rename it.
 
     May be called again after an interruption. Raises DESTINATION_NOT_WRITABLE,
     DESTINATION_NOT_ALLOWED, UNSAFE_KEY and OSError; nothing is lost then.
@@ -139,26 +141,26 @@ def _exchange_new(download: Download, new: Path, target: Path, retained: Path) -
         source = retained if inode(retained) == number else new
         if inode(source) != number:
             raise Vanished(
-                f"what was to be published at {target} disappeared meanwhile;"
+                f"the new files for {target} disappeared before they were published;"
                 " resume to fetch what is missing"
             )
         _exchange_or_rename(source, target)
 
 
 def exchange_retained(target: Path, retained: Path, number: int) -> None:
-    """Let what has the inode `number` stand at `target`, and what stood there at `retained`.
+    """Exchange `target` and `retained`, unless `target` has the inode `number` already.
 
-    One of them has that inode; may be called again. Raises like `exchange_target`.
+    One of them must have that inode. May be called again. Raises what `exchange_target` raises.
     """
     path_safety.target(target.parent, target.name)
-    check_whole(target)
+    check_no_mounts(target)
     if inode(target) != number:
         _exchange_or_rename(retained, target)
     _sync_exchange(target, retained)
 
 
 def restore_staged(download: Download) -> None:
-    """Bring back into the staging folder what has left it and did not reach its target."""
+    """Move the new file or directory back to the staging folder if it was not exchanged."""
     if download.exchange is None:
         return
     new, retained = _staged(download), retained_path(download)
@@ -170,7 +172,7 @@ def restore_staged(download: Download) -> None:
 
 
 def undo(download: Download) -> None:
-    """Let what stood at the target before stand there again, after a publishing that failed."""
+    """Undo the exchange of a failed or cancelled download: restore the earlier target."""
     if download.exchange is None:
         return
     target, retained = Path(download.target), retained_path(download)
@@ -181,9 +183,9 @@ def undo(download: Download) -> None:
 
 
 def remove_retained(retained: Path) -> None:
-    """Remove a retained file or directory, its version directory, and folders left empty above.
+    """Remove a retained file or directory, its version directory, and the folders then empty.
 
-    Raises OSError where some of it is left.
+    Raises OSError if a part of it cannot be removed.
     """
     if mounts := path_safety.mounts_below(retained):
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(mounts[0]))
@@ -195,28 +197,33 @@ def remove_retained(retained: Path) -> None:
 
 
 def inode(path: Path) -> int | None:
-    """Return the inode that `path` itself names, None for none."""
+    """Return the inode of `path` itself. None if it does not exist."""
     status = status_of(path)
     return status.st_ino if status else None
 
 
 def _staged(download: Download) -> Path:
-    """Return where the file, or the directory with all files, is ready."""
+    """Return the path of the staged file, or of the directory with all staged files."""
     files = Path(download.staging, "files")
     return files if download.is_tree else files / Path(download.target).name
 
 
 def _check_kind(download: Download) -> None:
-    """Raise where a symlink leads elsewhere, or what stands at the target cannot be exchanged."""
+    """Check that the new file or directory can be exchanged with the target.
+
+    Raises UNSAFE_KEY if the target is reached through a symlink, DESTINATION_NOT_ALLOWED if
+    something is mounted there, DESTINATION_NOT_WRITABLE if only one of the two is a directory.
+    """
     target = Path(download.target)
     path_safety.target(target.parent, target.name)
-    check_whole(target)
+    check_no_mounts(target)
     is_directory = target.is_dir() and not target.is_symlink()
     if os.path.lexists(target) and is_directory is not download.is_tree:
         raise DownloaderError(
             ErrorCode.DESTINATION_NOT_WRITABLE,
-            f"{target} is {'no' if download.is_tree else 'a'} directory, and what is published"
-            f" there is {'one' if download.is_tree else 'a file'}; remove it, then resume",
+            f"{target} is {'not ' if download.is_tree else ''}a directory, but a"
+            f" {'directory' if download.is_tree else 'file'} is published there; remove it, then"
+            " resume",
         )
 
 
@@ -231,7 +238,7 @@ def _move_to_version_dir(new: Path, retained: Path) -> None:
 
 
 def _remove_empty(retained: Path) -> None:
-    """Remove the version directory of `retained`, and the folders above it that hold no other."""
+    """Remove the version directory of `retained`, and the two folders above it, if empty."""
     with shared_parents:
         for folder in retained.parents[:3]:
             with contextlib.suppress(OSError):
@@ -239,7 +246,7 @@ def _remove_empty(retained: Path) -> None:
 
 
 def _exchange_or_rename(source: Path, target: Path) -> None:
-    """Exchange, or rename where there is nothing to exchange with."""
+    """Exchange two names. If `target` does not exist, rename `source` to it."""
     try:
         exchange(source, target)
     except FileNotFoundError:
@@ -249,7 +256,10 @@ def _exchange_or_rename(source: Path, target: Path) -> None:
 
 
 def _sync_exchange(target: Path, retained: Path) -> None:
-    """Sync an exchange; the downloader's own folder stays where it was, for who uses it."""
+    """Sync an exchange. Move the downloader's folder back to the target, if it was exchanged too.
+
+    Downloads into the target may use that folder.
+    """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, FileExistsError):
         rename_new(retained / path_safety.STAGING, target / path_safety.STAGING)
         sync(target)
@@ -260,14 +270,14 @@ def _sync_exchange(target: Path, retained: Path) -> None:
 
 
 def _remove_empty_folders(directory: Path) -> None:
-    """Remove the directories whose files have left the source while they were fetched."""
+    """Remove empty directories below `directory`: their files are no longer in the source."""
     for below, _, _ in os.walk(directory, topdown=False):
         with contextlib.suppress(OSError):
             Path(below).rmdir()
 
 
 def _copy_access(target: Path, new: Path) -> None:
-    """Give a directory the mode and, where that is allowed, the owner of the one it replaces."""
+    """Copy the mode and, if allowed, the owner of the replaced directory to the new one."""
     with contextlib.suppress(FileNotFoundError):
         before = target.lstat()
         new.chmod(stat.S_IMODE(before.st_mode))

@@ -1,4 +1,4 @@
-"""The earlier versions of what was replaced: how many are retained, and how one comes back."""
+"""Retains earlier versions of published targets, deletes old ones, and rolls back to the last."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WRITE_AGAIN = 10.0
 
 
 class Versions:
-    """Versions by number. Who changes them holds `registry.changing`, except for removals."""
+    """The retained versions by number. Changes need `registry.changing`, except deletions."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Versions:
         registry: Registry,
         clock: Clock,
     ) -> None:
-        """`record` writes a change to disk and publishes its responses."""
+        """`record` records a change and publishes its responses."""
         self._store = store
         self._record = record
         self._registry = registry
@@ -47,12 +47,12 @@ class Versions:
         self._deleting = asyncio.Lock()
 
     async def load(self) -> None:
-        """Read the versions, and carry out what an earlier process could not end."""
+        """Load the versions, and complete what an earlier process could not complete."""
         self.adopt(await self._store.versions())
         await self.tidy()
 
     async def tidy(self) -> None:
-        """Carry out rollbacks that a process could not end, and delete what is pending."""
+        """Complete interrupted rollbacks, and delete the versions that are pending deletion."""
         async with self._registry.changing:
             for version in [v for v in self._versions.values() if v.rollback]:
                 try:
@@ -62,11 +62,11 @@ class Versions:
         await self.delete_pending()
 
     def adopt(self, versions: Iterable[Version]) -> None:
-        """Take over versions that have been recorded."""
+        """Set versions that have been recorded."""
         self._versions |= {version.number: version for version in versions}
 
     def check_free(self, target: str) -> None:
-        """Raise DESTINATION_BUSY while a rollback is under way where a download is to write."""
+        """Raise DESTINATION_BUSY if a rollback is changing `target`, or a path above or below."""
         for version in self._versions.values():
             if version.rollback and path_safety.overlap(version.target, target):
                 raise DownloaderError(
@@ -75,7 +75,7 @@ class Versions:
                 )
 
     def completed_with(self, download: Download) -> Change:
-        """Return what is to be recorded of versions with the completion of a download."""
+        """Return the changes of versions to record with the completion of a download."""
         if download.exchange is None:
             return Change()
         target, moved = download.target, [(published_name(download), download.target)]
@@ -90,7 +90,11 @@ class Versions:
         return Change(versions=changed, moved=moved)
 
     def deleted_with(self, model: dict[str, Any]) -> list[Version]:
-        """Return the versions that nobody can roll back to any more without that model."""
+        """Return the versions to delete with a model, marked as pending deletion.
+
+        There are none if another model has the same `local_path`. A version with an unfinished
+        rollback is left out.
+        """
         target = str(model.get("local_path"))
         if set(self._models_at(target)) - {model["model_id"]}:
             return []
@@ -99,24 +103,25 @@ class Versions:
         ]
 
     async def delete_pending(self) -> None:
-        """Delete the versions that are pending for it."""
+        """Delete the versions that are pending deletion: first their files, then their records."""
         async with self._deleting:
             for version in [v for v in self._versions.values() if v.pending_delete]:
                 try:
                     await asyncio.to_thread(replace.remove_retained, Path(version.path))
                     await self._store.record(Change(deleted_versions=[version]))
                 except (OSError, DownloaderError) as error:
-                    log.warning("%s is removed later: %s", version.path, error)
+                    log.warning("%s is deleted later: %s", version.path, error)
                 else:
                     del self._versions[version.number]
 
     async def roll_back(
         self, model_id: str, make_responses: MakeResponses, check_target: Callable[[Path], None]
     ) -> None:
-        """Exchange the files of a model, and its entry, with the newest version retained.
+        """Exchange a model's files and its entry in the registry with the newest retained version.
 
-        `make_responses` makes them from the entry that comes back. Raises MODEL_NOT_FOUND,
-        VERSION_NOT_FOUND, what `check_target` raises, and what an exchange does.
+        `make_responses` makes the responses from the restored entry. Raises MODEL_NOT_FOUND,
+        VERSION_NOT_FOUND, DESTINATION_BUSY, what `check_target` raises, and the errors of the
+        exchange.
         """
         async with self._registry.changing:
             target = str(self._registry.get(model_id).get("local_path"))
@@ -135,7 +140,7 @@ class Versions:
     def _with_rollback(
         self, version: Version, model_id: str, make_responses: MakeResponses
     ) -> Version:
-        """Return `version` with a rollback under way that brings it back to its target."""
+        """Return `version` with the record of a rollback that restores it at its target."""
         unknown = {"model_id": model_id, "local_path": version.target}
         models = self._registry.restored({model_id: unknown, **version.models})
         number = replace.inode(Path(version.path))
@@ -149,7 +154,7 @@ class Versions:
         return msgspec.structs.replace(version, rollback=rollback)
 
     async def _carry_out(self, version: Version) -> None:
-        """End a rollback: as soon as it can be written where the files are exchanged already."""
+        """Complete a rollback. If the files are exchanged but it cannot be recorded, try again."""
         assert version.rollback
         while True:
             try:
@@ -158,20 +163,20 @@ class Versions:
                 if replace.inode(Path(version.target)) != version.rollback.inode:
                     await self._give_up(version)
                     raise
-                log.error("the rollback of %s: %s", version.target, error)
+                log.error("the rollback of %s is tried again: %s", version.target, error)
                 await self._clock.sleep(_WRITE_AGAIN)
             else:
                 return
 
     async def _finish(self, version: Version) -> None:
-        """Exchange the files where that is not done yet, then record all that follows."""
+        """Exchange the files, unless that is done already. Then record everything that follows."""
         rollback, target, path = version.rollback, Path(version.target), Path(version.path)
         assert rollback
         try:
             await asyncio.to_thread(replace.exchange_retained, target, path, rollback.inode)
         except OSError as error:
             raise from_os_error(error) from error
-        retained = os.path.lexists(path)  # unless nothing stood at the target
+        retained = os.path.lexists(path)  # false if the target did not exist
         aside = f"{path}.old"
         done = msgspec.structs.replace(
             version, models=rollback.before, rollback=None, pending_delete=not retained
@@ -193,27 +198,27 @@ class Versions:
         self.adopt([done])
 
     async def _give_up(self, version: Version) -> None:
-        """Forget a rollback that could not be carried out, as soon as that can be written."""
+        """Remove the record of a rollback that failed. Try again until that is on disk."""
         free = msgspec.structs.replace(version, rollback=None)
         while True:
             try:
                 await self._store.record(Change(versions=[free]))
             except DownloaderError as error:
-                log.error("the rollback of %s: %s", version.target, error)
+                log.error("the rollback of %s is not cancelled yet: %s", version.target, error)
                 await self._clock.sleep(_WRITE_AGAIN)
             else:
                 self.adopt([free])
                 return
 
     def _newest(self, model_id: str, target: str) -> Version:
-        """Return the newest version that is there still."""
+        """Return the newest retained version that still exists. Raises VERSION_NOT_FOUND."""
         for version in self._retained(target):
             if os.path.lexists(version.path):
                 return version
         raise DownloaderError(
             ErrorCode.VERSION_NOT_FOUND,
-            f"no earlier version of the model {model_id!r} is kept; the next download that has"
-            ' "publish":"replace" and a keep_versions of at least 1 keeps the present one',
+            f"no earlier version of the model {model_id!r} is retained; the next download with"
+            ' "publish":"replace" and a keep_versions of at least 1 retains the present one',
             model_id=model_id,
         )
 
@@ -221,7 +226,7 @@ class Versions:
         return {m["model_id"]: m for m in self._registry.models() if m.get("local_path") == target}
 
     def _retained(self, target: str) -> list[Version]:
-        """Return the retained versions of a target, the newest first."""
+        """Return the retained versions of a target. The newest comes first."""
         retained = [
             v for v in self._versions.values() if v.target == target and not v.pending_delete
         ]
