@@ -10,7 +10,7 @@ import pytest
 from s3downloader.core.clock import SystemClock
 from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.core.records import FileRecord, Options
-from s3downloader.core.request_timeouts import LEAST_BYTES
+from s3downloader.core.request_timeouts import MIN_BYTES
 from s3downloader.sources.http.timeouts import Deadline, MinimumRate
 from s3downloader.sources.http.transport import Transport
 from s3downloader.sources.s3.client import Request, S3Client
@@ -95,15 +95,15 @@ async def test_an_answer_to_a_small_request_has_its_time_too(place: int) -> None
 def test_a_slow_connection_is_no_drip() -> None:
     rate = MinimumRate(30.0)
     for _ in range(1_000):
-        rate.add(LEAST_BYTES // 29, 1.0)
+        rate.add(MIN_BYTES // 29, 1.0)
 
 
 def test_a_connection_below_the_least_rate_is_a_drip() -> None:
     rate = MinimumRate(30.0)
     for _ in range(29):
-        rate.add(LEAST_BYTES // 31, 1.0)
+        rate.add(MIN_BYTES // 31, 1.0)
     with pytest.raises(TimeoutError, match="bytes arrived in 30 s"):
-        rate.add(LEAST_BYTES // 31, 1.0)
+        rate.add(MIN_BYTES // 31, 1.0)
 
 
 def test_what_came_long_ago_does_not_count() -> None:

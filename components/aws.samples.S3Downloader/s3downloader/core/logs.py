@@ -42,7 +42,7 @@ def redact(text: str) -> str:
 class _Handler(logging.StreamHandler):  # type: ignore[type-arg]  # not subscriptable at run time
     def __init__(self) -> None:
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # Without this, a character that the locale cannot encode would cost the whole record.
+            # Without this, a character that the locale cannot encode would lose the record.
             sys.stdout.reconfigure(errors="backslashreplace")
         super().__init__(sys.stdout)
         self.setFormatter(_Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

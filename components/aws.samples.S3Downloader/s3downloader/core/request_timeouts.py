@@ -7,9 +7,9 @@ from email.utils import parsedate_to_datetime
 
 from .errors import DownloaderError
 
-__all__ = ["LEAST_BYTES", "with_retry_after"]
+__all__ = ["MIN_BYTES", "with_retry_after"]
 
-LEAST_BYTES = 1 << 10
+MIN_BYTES = 1 << 10
 """Bytes that must arrive, at least, within the time for which an object store may be silent.
 
 This is less than a packet. If 64 connections share a link of 20 kbit/s, each receives more.

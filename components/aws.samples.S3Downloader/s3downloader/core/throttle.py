@@ -3,8 +3,8 @@
 Each open share earns credit, in bytes, at its rate, and each take spends credit. The rates are
 max-min fair: a share gets no more than its own limit, and what it does not use is divided evenly
 among the others. Credit starts at zero. It is bounded, so that a share cannot save up a burst. The
-bound is the size of the last take, so that a reader earns the next take while it reads, and what a
-quarter of a second brings, because timers are late.
+bound is the size of the last take, so that a reader earns the next take while it reads, plus what
+the share earns in a quarter of a second, because timers are late.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Stager:
             differences = await self._plan()
             if self._active.download.files_done == self._active.download.files_total:
                 return
-            has_changed = bool(differences.gone or differences.replaced)
+            has_changed = bool(differences.removed or differences.replaced)
             if fault and not has_changed and self._relisted:
                 raise fault
             self._relisted = bool(fault) and not has_changed
@@ -102,7 +102,7 @@ class Stager:
             log.warning("%s: %s", download.download_id, fault)
             self._on_fault(download, fault)
         totals = await self._store.totals(download.download_id)
-        same = totals.bytes_total == download.bytes_total and not differences.gone
+        same = totals.bytes_total == download.bytes_total and not differences.removed
         self._active.meter.restart(totals.bytes_done, keep_peak=same)
         self._state_machine.planned(self._active, totals)
         return differences

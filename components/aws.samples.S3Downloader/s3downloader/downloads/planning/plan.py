@@ -23,7 +23,7 @@ __all__ = ["Differences", "make_plan"]
 class Differences(NamedTuple):
     """How a plan differs from the one before it. New files are not counted."""
 
-    gone: int
+    removed: int
     """The number of files whose objects are no longer in the source."""
     replaced: int
     """The number of files whose objects have changed."""

@@ -17,7 +17,7 @@ from ...core.checksums import Expected, Mismatch
 from ...core.clock import Clock
 from ...core.errors import DownloaderError, ErrorCode, from_os_error
 from ...core.records import FileRecord
-from ...core.request_timeouts import LEAST_BYTES
+from ...core.request_timeouts import MIN_BYTES
 from ..base import OBJECT_ERRORS, FetchJob, Sink
 from ..disk import Disk
 from ..fetch_errors import FetchErrors
@@ -347,7 +347,7 @@ class Fetch:
     ) -> bool:
         """Send one request. Return whether it delivered all that was requested.
 
-        If it did not, wait until the next attempt, then return False. At least LEAST_BYTES that
+        If it did not, wait until the next attempt, then return False. At least MIN_BYTES that
         were not discarded count as progress. Raises if there should be no other attempt.
         """
         count = 0
@@ -367,7 +367,7 @@ class Fetch:
                 file, span, ResponseHandler(on_chunk, on_discard, handler.on_headers)
             )
         except DownloaderError as error:
-            if count >= LEAST_BYTES:
+            if count >= MIN_BYTES:
                 retries.on_progress()
             if error.code is ErrorCode.TIMEOUT:
                 self._limiter.on_throttled()

@@ -11,7 +11,7 @@ from ...core.clock import Clock
 from ...core.error_mapping import explain
 from ...core.errors import DownloaderError, ErrorCode
 from ...core.records import FileRecord
-from ...core.request_timeouts import LEAST_BYTES
+from ...core.request_timeouts import MIN_BYTES
 from ...sources.registry import Sources
 from ..base import OBJECT_ERRORS, FetchJob, Sink, StagingSession
 from ..fetch_errors import FetchErrors
@@ -34,7 +34,7 @@ _SAVE_BYTES = 64 << 20
 class S5cmdEngine:
     """Fetches with s5cmd. Complete files survive an interruption. Others start again from 0.
 
-    If less than LEAST_BYTES arrives in `stall_timeout` seconds, the fetch ends with STALLED,
+    If less than MIN_BYTES arrives in `stall_timeout` seconds, the fetch ends with STALLED,
     because s5cmd has no read timeout.
     """
 
@@ -243,7 +243,7 @@ class _Fetch:
             self._sizes = await asyncio.to_thread(self._staging.measure)
             self._report()
             now = self._clock.monotonic()
-            is_drip = abs(self._in_flight - before) < LEAST_BYTES
+            is_drip = abs(self._in_flight - before) < MIN_BYTES
             if not is_drip or [*self._outstanding] != outstanding or not outstanding:
                 before, outstanding, moved = self._in_flight, [*self._outstanding], now
             elif now - moved >= self._stall_timeout:

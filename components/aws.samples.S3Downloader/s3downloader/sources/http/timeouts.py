@@ -7,7 +7,7 @@ import contextlib
 import socket
 from threading import Lock
 
-from ...core.request_timeouts import LEAST_BYTES
+from ...core.request_timeouts import MIN_BYTES
 
 __all__ = ["Deadline", "MinimumRate", "shut_down"]
 
@@ -27,11 +27,11 @@ class MinimumRate:
     def add(self, count: int, waited: float) -> None:
         """Record that `count` bytes arrived after `waited` seconds of waiting.
 
-        Raises TimeoutError if fewer than LEAST_BYTES arrived in `time_limit` seconds.
+        Raises TimeoutError if fewer than MIN_BYTES arrived in `time_limit` seconds.
         """
         self._count += count
         self._waited += waited
-        if self._count >= LEAST_BYTES:
+        if self._count >= MIN_BYTES:
             self._count, self._waited = 0, 0.0
         elif self._waited >= self._time_limit:
             raise TimeoutError(f"{self._count} bytes arrived in {self._waited:.0f} s")

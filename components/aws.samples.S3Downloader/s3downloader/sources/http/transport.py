@@ -25,7 +25,7 @@ class Transport:
     """Sends requests, and keeps connections for later requests.
 
     `time_limit` is in seconds. Connecting may take at most that long (and at most ten
-    seconds), and the head of the response must arrive within that time. Of the body, LEAST_BYTES
+    seconds), and the head of the response must arrive within that time. Of the body, MIN_BYTES
     must arrive in each such period of waiting.
     """
 

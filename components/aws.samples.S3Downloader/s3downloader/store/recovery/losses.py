@@ -23,8 +23,8 @@ _CALLED = {
     "notes": "note",
 }
 _NAMED = {"downloads": "", "models": "", "notes": "", "files": "of "}
-"""Tables whose lost rows the sentence names, and what stands before the names. Of files it names
-the downloads."""
+"""Tables whose lost rows the sentence names, and the word before the names. Of files it names the
+downloads."""
 
 _MOST_NAMES = 20
 _MOST_LISTED = 10_000
