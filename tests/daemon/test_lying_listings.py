@@ -1,6 +1,6 @@
-"""What stands between the device and the store, or leaves things out, harms no model.
+"""Wrong or incomplete responses to listings damage no model.
 
-Source and engine are the real ones, in front of a store that answers as the test says.
+Source and engine are the real ones. The test decides the server's responses.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ GOOD = {"config": b"{}", "weights": b"good" * 100}
 
 @pytest.fixture
 def clock(harness: Harness) -> JumpingClock:
-    """The machine's time, in which a wait can be cut short."""
+    """The machine's clock, which the test can set forward."""
     clock = JumpingClock()
     harness.clock = clock
     return clock
@@ -236,4 +236,4 @@ async def test_planning_one_object_costs_one_request_each_time(
         await harness.download("v1/config", "x")
         await harness.completed("x")
     assert server.request_lines == ["HEAD v1/config", "GET v1/config", "HEAD v1/config"]
-    assert server.connections <= 3  # none is kept while bytes are fetched, for a pause to find
+    assert server.connections <= 3  # a pause during a fetch finds no idle connection

@@ -1,4 +1,4 @@
-"""Stores that lie, or leave something out: what they send never becomes a file by mistake."""
+"""Wrong or incomplete responses of an object store never become a file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .support import FastClock, Files, ForgivingRecorder, by_ranges, fetch_with,
 
 
 async def test_an_empty_file_is_asked_for(tmp_path: Path) -> None:
-    empty = Served(b"", etag=hashlib.md5(b"").hexdigest())  # noqa: S324  # as S3 has it
+    empty = Served(b"", etag=hashlib.md5(b"").hexdigest())  # noqa: S324  # as in S3
     async with LyingServer(empty) as server:
         sink = await fetch(server.endpoint, tmp_path, file_of(empty))
         assert server.request_lines == ["GET model"]
@@ -109,7 +109,7 @@ async def test_chunks_that_make_up_the_object_are_taken(tmp_path: Path, bytes_: 
 async def test_bytes_of_a_broken_answer_without_a_length_are_dropped(
     tmp_path: Path, bytes_: bytes
 ) -> None:
-    """It could be of anything: the rest is not put behind it, the file comes once more."""
+    """Nothing shows which bytes they are, so the file is fetched again from its start."""
     served = Served(bytes_)
     has_broken = False
 
@@ -152,7 +152,7 @@ async def test_a_size_that_is_not_the_listed_one_shows_in_the_head(
 
 @BOTH
 async def test_what_is_compressed_on_the_way_is_an_error(tmp_path: Path, bytes_: bytes) -> None:
-    """A whole answer compressed, with plain ranges after it, made a file of both."""
+    """A complete compressed response, followed by plain ranges, once became a file of both."""
     served = Served(bytes_)
     zipped = gzip.compress(bytes(len(bytes_)))
 
@@ -207,7 +207,7 @@ async def test_a_page_as_long_as_the_object_is_none(tmp_path: Path) -> None:
 
 
 class CutHead(Served):
-    """One whose answers break off within their heads, before what would tell the size."""
+    """A server whose responses end inside their headers, before the one with the length."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Metadata and the bytes of objects come over the same connections."""
+"""Requests for metadata and for bytes of objects share connections."""
 
 from __future__ import annotations
 

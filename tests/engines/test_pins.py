@@ -1,4 +1,4 @@
-"""What requests are pinned to, where a store tells no ETag, or another in its listing."""
+"""The validator of requests, if an object store has no ETag, or lists another."""
 
 from __future__ import annotations
 
@@ -50,28 +50,28 @@ from .support import (
 
 @BOTH
 async def test_an_answer_with_another_etag_is_not_taken(tmp_path: Path, bytes_: bytes) -> None:
-    """Of a store that does not heed If-Match."""
+    """The object store ignores If-Match."""
     served = Served(bytes_)
 
-    def heedless(request: ReceivedRequest) -> Reply:
+    def unconditional(request: ReceivedRequest) -> Reply:
         reply = served(request)
         return reply if request.method == "HEAD" else with_headers(reply, ETag='"another"')
 
-    error = await refused(heedless, tmp_path, file_of(served))
+    error = await refused(unconditional, tmp_path, file_of(served))
     assert error.code is ErrorCode.SOURCE_CHANGED
     assert names(tmp_path / "ranged") == []
 
 
 async def test_of_an_answer_with_another_etag_no_byte_is_taken() -> None:
-    """Of a store that does not heed If-Match, for a range of a large file."""
+    """The object store ignores If-Match for a range of a large file."""
     other = Served(LARGE, etag="another")
 
-    def heedless(request: ReceivedRequest) -> Reply:
+    def unconditional(request: ReceivedRequest) -> Reply:
         return other(replace(request, headers={**request.headers, "if-match": ""}))
 
     taken: list[int] = []
     clock = SystemClock()
-    async with LyingServer(heedless) as server:
+    async with LyingServer(unconditional) as server:
         client = client_at(server.endpoint)
         reader = SourceReader(
             S3Source(ObjectMetadata(client), clock, SourceRef("s3", "models", "")),
@@ -101,15 +101,15 @@ async def test_without_an_etag_the_date_pins_an_object(tmp_path: Path, bytes_: b
 
 
 async def test_without_an_etag_a_replaced_object_is_never_mixed(tmp_path: Path) -> None:
-    """Also where the store does not heed If-Unmodified-Since."""
+    """Even if the object store ignores If-Unmodified-Since."""
     old = Served(LARGE, etag=None)
     new = Served(bytes(len(LARGE)), etag=None, modified="Wed, 25 Nov 2026 10:00:01 GMT")
 
-    def heedless(request: ReceivedRequest) -> Reply:
+    def unconditional(request: ReceivedRequest) -> Reply:
         served = new if request.span and request.span[0] else old
         return served(replace(request, headers={**request.headers, "if-unmodified-since": ""}))
 
-    error = await refused(heedless, tmp_path, file_of(old, etag=old.modified))
+    error = await refused(unconditional, tmp_path, file_of(old, etag=old.modified))
     assert error.code is ErrorCode.SOURCE_CHANGED
     assert names(tmp_path / "ranged") == []
 
@@ -225,10 +225,10 @@ async def test_a_weak_etag_is_the_same_as_the_strong_one(tmp_path: Path, bytes_:
     served = Served(bytes_, etag="W/tag")
     listed = file_of(served, etag="tag")
 
-    def heedless(request: ReceivedRequest) -> Reply:
+    def unconditional(request: ReceivedRequest) -> Reply:
         return served(replace(request, headers={**request.headers, "if-match": ""}))
 
-    async with LyingServer(heedless) as server:
+    async with LyingServer(unconditional) as server:
         await fetch(server.endpoint, tmp_path, listed)
         await fetch(server.endpoint, tmp_path / "2", file_of(served))
     assert content(tmp_path) == content(tmp_path / "2") == bytes_
@@ -284,7 +284,7 @@ async def test_what_is_not_as_listed_is_continued_after_a_pause(tmp_path: Path) 
 
 
 async def test_a_listing_is_believed_again_once_an_object_is_as_listed(tmp_path: Path) -> None:
-    """A replaced object looks as one that is not as listed, until the source is listed again."""
+    """Until the next listing, a replaced object looks like one whose listing is wrong."""
     odd, plain = Served(SMALL, etag="own"), Served(SMALL)
     async with LyingServer(odd) as server:
         engine = by_ranges(server.endpoint, FastClock())
@@ -295,7 +295,7 @@ async def test_a_listing_is_believed_again_once_an_object_is_as_listed(tmp_path:
             await fetch_with(engine, job(tmp_path, PARTS), Files([listed]), sink, relisted=relisted)
 
         await fetch_listed(relisted=True)
-        await fetch_listed(relisted=False)  # as is known of the bucket by now
+        await fetch_listed(relisted=False)  # as it is now known about the bucket
         server.answer = plain
         await fetch_with(engine, job(tmp_path, PARTS), Files([file_of(plain)]), ForgivingRecorder())
         server.answer = odd

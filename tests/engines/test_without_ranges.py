@@ -1,4 +1,4 @@
-"""Stores that send other bytes than the range that was asked for."""
+"""Object stores that send other bytes than the requested range."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .support import Files, ForgivingRecorder, by_ranges, fetch_with, job
 
 
 class Rangeless:
-    """A store that sends whole objects whatever it is asked for, and counts."""
+    """A server that sends complete objects whatever is requested, and counts requests."""
 
     def __init__(self, served: Served) -> None:
         self.ranges = 0
@@ -99,7 +99,7 @@ async def test_bytes_on_disk_are_passed_over_where_ranges_are_ignored(tmp_path: 
 
 
 class Growing(ForgivingRecorder):
-    """A sink for which progress never falls below what was there."""
+    """A sink that checks that progress never falls below its start."""
 
     def __init__(self, least: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Where requests go, and which region signs them."""
+"""The host to which requests go, and the region for which they are signed."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ def test_objects_have_addresses(
 
 
 class Diversion(Connections):
-    """Leads to a server on this machine where requests are for AWS's."""
+    """A transport that sends requests for AWS to a server on this machine."""
 
     def __init__(self, endpoint: str) -> None:
         super().__init__()
         self.hosts: list[str] = []
-        """Where they were to go, once for each run of requests to one host."""
+        """The hosts of the requests; several requests to one host in a row count once."""
         self._endpoint = endpoint
 
     def send(self, request: HttpRequest, **how: Any) -> StreamingResponse:
@@ -72,7 +72,7 @@ class Diversion(Connections):
 
 
 class Diverted(S3Client):
-    """Goes to a server on this machine, where it would go to AWS's."""
+    """A connection to a server on this machine instead of AWS."""
 
     def __init__(self, endpoint: str) -> None:
         diversion = Diversion(endpoint)

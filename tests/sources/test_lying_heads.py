@@ -1,4 +1,4 @@
-"""Heads of stores that leave things out, and of what is no store."""
+"""Responses to HEAD that are incomplete, or do not come from an object store."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def refusal_of(answer: Callable[[ReceivedRequest], Reply]) -> DownloaderEr
 
 
 def measured(head: Mapping[str, str | None], get: Reply) -> Callable[[ReceivedRequest], Reply]:
-    """A store with such a head, and such an answer to a GET of the first byte."""
+    """Return answers with these headers for HEAD, and `get` for GET of the first byte."""
 
     def answer(request: ReceivedRequest) -> Reply:
         if request.method == "HEAD":
@@ -305,7 +305,7 @@ COMPOSITE = {**OBJECT, "ETag": '"x-2"', "x-amz-checksum-crc32": "AAAAAA==-2"}
 
 
 def attributes(*sizes: int, **elements: str) -> Reply:
-    """A page of the attributes of an object in parts."""
+    """Return a page of the attributes of an object in parts."""
     document = "".join(f"<{name}>{value}</{name}>" for name, value in elements.items())
     document += "".join(f"<Part><Size>{size}</Size></Part>" for size in sizes)
     body = f"<GetObjectAttributesResponse><ObjectParts>{document}</ObjectParts>"

@@ -1,4 +1,4 @@
-"""What a store's refusal means, and that its own words are heard."""
+"""Refusals of an object store get the right code, and their own text is quoted."""
 
 from __future__ import annotations
 

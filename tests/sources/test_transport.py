@@ -1,4 +1,4 @@
-"""The transport carries requests to any server over HTTP, and their responses back."""
+"""The transport sends requests to any server over HTTP, and returns the responses."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def request_to(server: str, path: str = "/b/k", **how: object) -> HttpRequest:
 
 
 class Receiver:
-    """Keeps what a response brings."""
+    """Keeps the status, headers and body of a response."""
 
     def __init__(self, on_chunk: Callable[[memoryview], None] | None = None) -> None:
         self.heads: list[ResponseHead] = []
@@ -182,7 +182,7 @@ async def test_what_arrived_before_a_cancellation_is_handed_over() -> None:
 @pytest.mark.parametrize("at", ["head", "body"])
 async def test_what_a_callback_raises_ends_the_request(at: str) -> None:
     def refuse(*_: object) -> None:
-        raise TimeoutError("the disk")  # which is no silence of the server
+        raise TimeoutError("the disk")  # which does not count as silence of the server
 
     async with serving(Reply(body=BODY)) as (server, transport):
         receiver = Receiver(refuse)
