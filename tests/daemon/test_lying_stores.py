@@ -24,7 +24,13 @@ from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
 
 from ..engines.objects import Served
-from ..sources.lying_server import LyingServer, ReceivedRequest, Reply, error_reply, login_page
+from ..sources.scripted_server import (
+    ReceivedRequest,
+    Reply,
+    ScriptedServer,
+    error_reply,
+    login_page,
+)
 from ..support import JumpingClock
 from .harness import Harness
 from .stand_ins import Source
@@ -46,7 +52,7 @@ class ListedSource(Source):
 class Device:
     """A daemon with the real engines, on a server whose responses the test decides."""
 
-    def __init__(self, harness: Harness, server: LyingServer) -> None:
+    def __init__(self, harness: Harness, server: ScriptedServer) -> None:
         self.harness = harness
         self.server = server
         self.source = ListedSource()
@@ -78,7 +84,7 @@ class Device:
 async def device(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Device]:
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)  # for s5cmd
-    async with LyingServer(Served(b"")) as server:
+    async with ScriptedServer(Served(b"")) as server:
         device = Device(harness, server)
         yield device
         device.transport.close_idle()

@@ -15,10 +15,10 @@ from s3downloader.sources.s3.source import S3Source
 from sandbox.servers import ObjectServer
 
 from .conftest import described, source_at
-from .lying_server import (
-    LyingServer,
+from .scripted_server import (
     ReceivedRequest,
     Reply,
+    ScriptedServer,
     error_reply,
     listing_reply,
     login_page,
@@ -68,7 +68,7 @@ class Keys:
 
 @asynccontextmanager
 async def lying(answer: Callable[[ReceivedRequest], Reply], **how: Any) -> AsyncIterator[S3Source]:
-    async with LyingServer(answer) as server:
+    async with ScriptedServer(answer) as server:
         yield source_at(server.endpoint, "m/", **{"retry_count": 0, **how})
 
 
@@ -407,7 +407,7 @@ async def test_a_marker_whose_size_is_asked_for_is_one() -> None:
 
 async def test_a_silent_store_is_asked_once() -> None:
     never = asyncio.Event()
-    async with LyingServer(lambda _: Reply(200, {"Content-Length": "1"}, [never])) as server:
+    async with ScriptedServer(lambda _: Reply(200, {"Content-Length": "1"}, [never])) as server:
         source = source_at(server.endpoint, "m/", time_limit=0.2)
         with pytest.raises(DownloaderError) as caught:
             await listed(source)
@@ -445,7 +445,7 @@ async def test_a_page_that_fails_in_passing_is_asked_for_again() -> None:
 
 async def test_a_page_is_one_request_over_one_connection(object_server: ObjectServer) -> None:
     keys = Keys()
-    async with LyingServer(keys) as server:
+    async with ScriptedServer(keys) as server:
         source = source_at(server.endpoint, "m/")
         for _ in range(3):
             assert await keys_of(source) == KEYS

@@ -18,10 +18,10 @@ from s3downloader.sources.s3.source import S3Source
 from sandbox.servers import ObjectServer
 
 from .conftest import described, source_at
-from .lying_server import (
-    LyingServer,
+from .scripted_server import (
     ReceivedRequest,
     Reply,
+    ScriptedServer,
     error_reply,
     login_page,
 )
@@ -37,8 +37,8 @@ LISTED = ObjectRef("k", 3, MD5)
 @asynccontextmanager
 async def lying(
     answer: Callable[[ReceivedRequest], Reply],
-) -> AsyncIterator[tuple[S3Source, LyingServer]]:
-    async with LyingServer(answer) as server:
+) -> AsyncIterator[tuple[S3Source, ScriptedServer]]:
+    async with ScriptedServer(answer) as server:
         yield source_at(server.endpoint, retry_count=0), server
 
 
@@ -229,8 +229,8 @@ async def test_a_small_object_is_the_one_that_was_listed(
 @asynccontextmanager
 async def heads_of(
     answer: Callable[[ReceivedRequest], Reply],
-) -> AsyncIterator[tuple[ObjectMetadata, LyingServer]]:
-    async with LyingServer(answer) as server:
+) -> AsyncIterator[tuple[ObjectMetadata, ScriptedServer]]:
+    async with ScriptedServer(answer) as server:
         client = S3Client(server.endpoint, Credentials(KEYS, SystemClock()))
         yield ObjectMetadata(client), server
         client.transport.close_idle()

@@ -16,7 +16,7 @@ from s3downloader.sources.http.requests import HttpRequest, ResponseHead, StopRe
 from s3downloader.sources.http.transport import Transport
 
 from ..support import eventually
-from .lying_server import LyingServer, ReceivedRequest, Reply
+from .scripted_server import ReceivedRequest, Reply, ScriptedServer
 from .tunnel import Tunnel
 
 BODY = bytes(range(256)) * 1_000
@@ -59,10 +59,10 @@ class Receiver:
 @asynccontextmanager
 async def serving(
     reply: Reply | Callable[[ReceivedRequest], Reply], **how: float
-) -> AsyncIterator[tuple[LyingServer, Transport]]:
+) -> AsyncIterator[tuple[ScriptedServer, Transport]]:
     transport = Transport(**how)  # type: ignore[arg-type]
     answer = reply if callable(reply) else lambda _: reply
-    async with LyingServer(answer) as server:
+    async with ScriptedServer(answer) as server:
         try:
             yield server, transport
         finally:
