@@ -29,7 +29,7 @@ class _Burst(NamedTuple):
 
 
 async def run(directory: Path, rounds: int) -> str:
-    """Send one burst per round in each mode."""
+    """Send one burst per round in each mode; return a table."""
     logging.getLogger("mqtt").setLevel(logging.ERROR)  # it warns about pending publishes
     async with (
         ObjectServer(directory / "s3") as server,

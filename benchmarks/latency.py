@@ -33,7 +33,7 @@ _MIX: list[dict[str, Any]] = [
 
 
 async def run(directory: Path, rounds: int) -> str:
-    """Send different commands in each mode, and messages to the broker alone for comparison."""
+    """Measure commands in each mode, and messages through the broker alone; return a table."""
     seconds: dict[str, list[float]] = {}
     async with (
         ObjectServer(directory / "s3") as server,

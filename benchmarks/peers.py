@@ -49,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 async def run(
     directory: Path, rounds: int, *, only: Sequence[str], loads: Sequence[str], engine: str
 ) -> str:
-    """Let all contenders download each load in each round, in changing order."""
+    """Let all contenders download each load in each round, in changing order; print tables."""
     contenders, lines = await _installed(only, engine)
     print("\n".join(lines), flush=True)
     for load in _LOADS:

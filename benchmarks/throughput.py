@@ -29,7 +29,7 @@ _Contender = Callable[[Load, Path], Awaitable[object]]
 
 
 async def run(directory: Path, rounds: int) -> str:
-    """Let all contenders download each load in each round, in changing order."""
+    """Let all contenders download each load in each round, in changing order; return tables."""
     async with ObjectServer(directory / "s3") as server:
         for load in _LOADS:
             await fill(server, load.keys, size=load.sizes[0], source=directory / "source")

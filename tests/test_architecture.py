@@ -1,4 +1,4 @@
-"""The house keeps its layers: a module imports only from layers below its own."""
+"""Modules import only from lower layers, as the table in docs/architecture.md says."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAYERS = {
     for layer, packages in re.findall(r"^\| (\d) \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
     for package in re.findall(r"`(\w+)`", packages.partition(", with ")[0])
 }
-"""The layer of each package, as the page says it."""
+"""The layer of each package, from the page."""
 
 
 def package_of(module: Path) -> str:
@@ -27,12 +27,12 @@ def package_of(module: Path) -> str:
 
 
 def dotted(module: Path) -> str:
-    """The name by which a module is imported."""
+    """Return the dotted name of a module."""
     return ".".join(module.relative_to(COMPONENT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def imported(module: Path) -> Iterator[str]:
-    """The dotted names of the package's own modules that a module imports."""
+    """Yield the dotted names of the package's modules that a module imports."""
     package = [*module.relative_to(COMPONENT).parts[:-1]]
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.Import):
@@ -62,7 +62,7 @@ def test_a_module_imports_only_from_layers_below(module: Path) -> None:
 
 
 def test_a_device_runs_every_module() -> None:
-    """What only developers use lies in tools/ or tests/, and takes no room on a device."""
+    """What only developers use is in tools/ or tests/, and needs no space on a device."""
     modules = {dotted(path): path for path in MODULES}
     reached: set[str] = set()
     todo = [COMPONENT / "main.py"]
@@ -86,7 +86,7 @@ def test_only_main_and_connections_know_adapters_and_engines() -> None:
 
 
 def users_of(*attributes: str) -> set[str]:
-    """The modules that name one of these attributes."""
+    """Return the modules that use one of these attributes."""
     return {
         module.stem
         for module in MODULES
@@ -104,7 +104,7 @@ def test_only_the_state_machine_changes_a_record() -> None:
 
 
 def test_only_what_was_recovered_is_planned() -> None:
-    """A Stager is made of the session that an engine's recover returns."""
+    """A Stager needs the session that an engine's recover returns."""
     makes = re.compile(r"\bmake_plan\(")
     assert {m.stem for m in MODULES if makes.search(m.read_text())} == {"plan", "stager"}
 
@@ -113,7 +113,7 @@ def test_only_the_transport_knows_how_requests_are_carried() -> None:
     client = re.compile(r"^\s*(from|import) (http\.client|ssl|urllib\.request)\b", re.MULTILINE)
     users = {str(m.relative_to(PACKAGE)) for m in MODULES if client.search(m.read_text())}
     others = {user for user in users if not user.startswith("sources/http/")}
-    assert others == {"sources/s3/container_credentials.py"}  # which asks an address on the device
+    assert others == {"sources/s3/container_credentials.py"}  # from the device itself
 
 
 def test_boto3_is_loaded_for_its_credentials_alone() -> None:

@@ -1,4 +1,4 @@
-"""What the documentation says is what the code does."""
+"""The documentation matches the code."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 
 
 def tables(text: str, heading: str) -> list[list[list[str]]]:
-    """The rows of the tables below a heading, without their heads."""
+    """Return the rows of all tables in a section, without their heads."""
     section = text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     return [
         [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
@@ -59,12 +59,12 @@ def tables(text: str, heading: str) -> list[list[list[str]]]:
 
 
 def rows(text: str, heading: str) -> list[list[str]]:
-    """The rows of the first table below a heading, without its head."""
+    """Return the rows of the first table in a section, without its head."""
     return tables(text, heading)[0]
 
 
 def quoted(table: list[list[str]]) -> set[str]:
-    """What stands as code in the first cells of a table."""
+    """Return the texts that are formatted as code in the first cells of a table."""
     return {name for row in table for name in re.findall("`(.+?)`", row[0])}
 
 
@@ -132,7 +132,7 @@ def test_json_examples_are_commands_that_decode(page: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors that GitHub gives the headings of a page."""
+    """Return the anchors that GitHub makes of a page's headings."""
     headings = HEADING.findall(CODE.sub("", page.read_text()))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(given: Sequence[str], root: Path = ROOT) -> int:
-    """Do what the arguments say; returns the exit status: 1 where `--tagged` cannot be kept."""
+    """Run what the arguments choose; return the exit status, 1 if `--tagged` is not fulfilled."""
     arguments = _parser().parse_args(given)
     try:
         number, obstacles = version(root), check(root, tagged=arguments.tagged)

@@ -40,7 +40,10 @@ class Model:
 
 
 async def make_model(objects: ObjectServer, prefix: str, *, size: int, shards: int) -> Model:
-    """Write a model to S3, with `size` bytes of weights in `shards` objects of equal size."""
+    """Write a model to S3 and return it.
+
+    It has `size` bytes of weights in `shards` objects of equal size.
+    """
     digests: dict[str, str] = {}
     weights = [f"model-{n:05}-of-{shards:05}.safetensors" for n in range(1, shards + 1)]
     total = 0

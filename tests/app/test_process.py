@@ -45,7 +45,7 @@ def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def read_until(process: subprocess.Popen[str], text: str, times: int = 1) -> list[str]:
-    """Return the lines up to the one in which `text` comes for the last time wanted."""
+    """Return all lines up to that in which `text` has occurred `times` times."""
     assert process.stdout is not None
     lines: list[str] = []
     while sum(text in line for line in lines) < times:
@@ -56,7 +56,7 @@ def read_until(process: subprocess.Popen[str], text: str, times: int = 1) -> lis
 
 
 def spend_starts(folder: Path) -> None:
-    """Record as many recent starts as leave none after the next."""
+    """Record so many recent starts that only one more is allowed."""
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     now = time.clock_gettime(time.CLOCK_BOOTTIME)
     record = {"boot_id": boot_id, "starts": [now - 10 * n for n in range(1, MAX_STARTS)]}

@@ -1,4 +1,4 @@
-"""How often the nucleus starts the component, and whether it would do so once more."""
+"""The count of starts, and whether the nucleus would start the component once more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HOUR = 3_600.0
 
 
 class Device:
-    """Its uptime, and processes of the component that start one after the other."""
+    """A device with an uptime, on which processes of the component start one after the other."""
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "starts.json"
@@ -21,7 +21,7 @@ class Device:
         self.boot_id = "boot-1"
 
     def start(self, **options: Any) -> Starts:
-        """Start a process; what a program executed in its place is, starts at the same time."""
+        """Start a process. A program that is executed in its place has the same start time."""
         starts = Starts(
             self.file,
             boot_id=self.boot_id,
@@ -46,7 +46,7 @@ def test_the_third_start_within_an_hour_is_the_last(device: Device) -> None:
 
 
 def test_any_hour_has_three_starts_at_most(device: Device) -> None:
-    """A process that ends as soon as it may, for ten hours."""
+    """For ten hours, each process ends as soon as it is allowed to."""
     began = []
     while device.uptime < 10 * HOUR:
         began.append(device.uptime)

@@ -1,4 +1,4 @@
-"""Tables and verdicts say what the figures do."""
+"""Tables and verdicts of a comparison match its figures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def cost(seconds: float, cpu: float = 1.0, mib: int = 50) -> Cost:
 
 
 def test_a_ratio_is_the_median_of_those_of_the_rounds() -> None:
-    """A busy moment hits both of a round; the ratio of the medians would be 2.00."""
+    """A busy machine slows both contenders of a round; the ratio of the medians would be 2.00."""
     costs = {
         "daemon": [cost(2), cost(20), cost(4)],
         "s5cmd": [cost(1), cost(10), cost(8)],

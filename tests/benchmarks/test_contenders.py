@@ -1,4 +1,4 @@
-"""Each downloader that is installed brings one object, and several, whole."""
+"""Each installed downloader fetches one object, and several, completely."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEVERAL = Load("contended-too", "objects", (9_000_000, 4_096, 1))
 
 @pytest.fixture(params=PEERS)
 def peer(request: pytest.FixtureRequest) -> Peer:
-    """A peer; those of the extra `bench`, and aria2, need not be there."""
+    """A peer. Skipped if it is not installed."""
     peer = PEERS[request.param]
     try:
         peer.version()

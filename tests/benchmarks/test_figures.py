@@ -1,4 +1,4 @@
-"""Percentiles and tables."""
+"""Percentiles, tables and the capacity of a link."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The measurement with kills really kills, and counts what came over the link."""
+"""The benchmark with kills kills the daemon, and counts the bytes over the link."""
 
 from __future__ import annotations
 

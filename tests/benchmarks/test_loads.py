@@ -1,4 +1,4 @@
-"""A load names its objects, and knows whether they have arrived."""
+"""A load names its objects, and checks whether they have arrived."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TWO = Load("two", "two objects", (3, 5))
 
 
 def arrive(place: Path) -> list[str]:
-    """Put the files of TWO there and return their SHA-256."""
+    """Write the files of TWO to `place`; return their SHA-256."""
     (place / "000000").write_bytes(b"abc")
     (place / "000001").write_bytes(b"defgh")
     return [hashlib.sha256(data).hexdigest() for data in (b"abc", b"defgh")]

@@ -1,4 +1,4 @@
-"""A tree of processes is counted as one, with those of its descendants that have ended."""
+"""A tree of processes is measured as one, including descendants that have ended."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ sys.stdin.read()
 
 @asynccontextmanager
 async def python(code: str, *arguments: str) -> AsyncIterator[int]:
-    """Run Python until it has printed a line; it ends when its input does."""
+    """Run Python code; yield its process ID once it has printed a line.
+
+    It must end with its input.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",

@@ -1,6 +1,8 @@
-"""The component as deployed: built, unpacked and installed by its own recipe, without a network.
+"""The component as deployed:
 
-On nucleus lite it is deployed by hand, by the very commands of docs/deployment.md.
+built, unpacked, and installed by its recipe without a network.
+
+On nucleus lite it is deployed by hand, with the commands of docs/deployment.md.
 """
 
 from __future__ import annotations
@@ -88,7 +90,7 @@ async def deployed(
 
 
 async def comes_up(device: Device, times: int = 1) -> None:
-    """Return when the daemon hears commands, for the time that is given."""
+    """Wait until the daemon receives commands."""
     await eventually(lambda: device.log.count("listening on") == times, within=120)
 
 
@@ -119,7 +121,7 @@ async def test_java_installs_it_offline_and_it_does_its_job(
 async def test_the_built_artifact_does_its_job(
     tmp_path: Path, broker: Broker, object_server: ObjectServer
 ) -> None:
-    """What is packed has no comments and docstrings: it must start and work all the same."""
+    """The packed files have no comments and docstrings, but must work all the same."""
     component = copy_of_the_downloader(tmp_path / "checkout")
     build(component)
     folder = unpack(component.build_folder, tmp_path / "artifacts") / "main-artifact"
@@ -140,7 +142,7 @@ async def test_the_built_artifact_does_its_job(
 
 @pytest.fixture
 def by_hand(tmp_path: Path, vendored: Component) -> tuple[Path, Path]:
-    """Deploy by the commands of the page; return the recipe, and where the artifact is."""
+    """Deploy with the commands of the page; return the recipe and the folder of the artifact."""
     root, clone, programs = tmp_path / "greengrass", tmp_path / "clone", tmp_path / "programs"
     copy_of_the_downloader(clone)
     shutil.copytree(ROOT / "tools", clone / "tools", ignore=shutil.ignore_patterns("__pycache__"))
@@ -148,7 +150,7 @@ def by_hand(tmp_path: Path, vendored: Component) -> tuple[Path, Path]:
     programs.mkdir()
     for name, body in {
         "sudo": '#!/bin/sh\nexec "$@"\n',
-        "chown": "#!/bin/sh\n",  # there is no user gg_component here
+        "chown": "#!/bin/sh\n",  # this machine has no user gg_component
         "ggl-cli": GGL_CLI.replace("ROOT", str(root)),
     }.items():
         (programs / name).write_text(body)
@@ -174,12 +176,12 @@ def by_hand(tmp_path: Path, vendored: Component) -> tuple[Path, Path]:
 
 
 def shell_blocks() -> list[str]:
-    """The commands of the page, block by block."""
+    """Return the blocks of shell commands of the page."""
     return re.findall(r"^ *```sh\n(.*?)^ *```", PAGE, re.DOTALL | re.MULTILINE)
 
 
 class ImpatientClock(SystemClock):
-    """The machine's own time, in which nobody sleeps."""
+    """The machine's clock, but sleeps take no time."""
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(0)
@@ -210,7 +212,7 @@ async def test_lite_runs_what_the_page_deploys_by_hand(
 
 
 async def exchange_moves(nucleus: Nucleus, operator: Operator, server: ObjectServer) -> None:
-    """The token exchange dies and comes back elsewhere: a download waits, and goes on."""
+    """Crash and move the token exchange service: a download waits, and continues."""
     await server.put("deployed/later", b"later")
     before = nucleus.credentials.uri
     await nucleus.credentials.crash()
@@ -228,7 +230,7 @@ async def exchange_moves(nucleus: Nucleus, operator: Operator, server: ObjectSer
 
 
 async def start_limit(unit: Unit, device: Device, operator: Operator) -> None:
-    """It is started three times within the hour, then `failed` until that is forgotten."""
+    """Check that the component is started three times within an hour, then `failed` until reset."""
     before = unit.starts
     for number in (1, 2):
         os.kill(device.pid, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The script of the recipe's Install step."""
+"""The install script of the component."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOOLS = ("cat", "dirname", "mkdir", "mv", "rm", "sync", "uname")
 
 @pytest.fixture
 def artifact(tmp_path: Path) -> Path:
-    """An artifact whose requirements cannot be installed from anywhere."""
+    """An artifact whose requirements cannot be downloaded."""
     folder = tmp_path / "artifact"
     folder.mkdir()
     shutil.copy(SOURCE / "install.sh", folder)
@@ -26,7 +26,7 @@ def artifact(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """A PATH with what any system has, and no Python."""
+    """A PATH with common programs, but without Python."""
     folder = tmp_path / "programs"
     folder.mkdir()
     for name in TOOLS:

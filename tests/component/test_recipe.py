@@ -1,7 +1,7 @@
-"""The recipes keep the rules of their reference, and those of both runtimes.
+"""The recipes follow the rules of the reference, and those of both runtimes.
 
-Source: "AWS IoT Greengrass component recipe reference" in the developer guide, for names, casing
-and values; "Types of Recipes Supported by GG nucleus lite" in nucleus lite's documentation.
+Sources: "AWS IoT Greengrass component recipe reference" in the developer guide, for names, case and
+values; "Types of Recipes Supported by GG nucleus lite" in nucleus lite's documentation.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ each = pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.parent.n
 
 TEXT = (SOURCE / "recipe.yaml").read_text()
 RECIPE = yaml.safe_load(TEXT)
-"""The downloader's own."""
+"""The recipe of the downloader."""
 
 
 def record(required: str, optional: str = "", **properties: Any) -> dict[str, Any]:
-    """The schema of an object with exactly these keys, of strings where nothing else is said."""
+    """Return the schema of an object with exactly these keys; values are strings by default."""
     names = [*required.split(), *optional.split()]
     return {
         "type": "object",
@@ -94,7 +94,7 @@ SCHEMA = record(
 
 
 def access_in(recipe: Path) -> dict[str, Any]:
-    """The accessControl of a recipe."""
+    """Return the accessControl of a recipe."""
     loaded = yaml.safe_load(recipe.read_text())
     access = loaded["ComponentConfiguration"]["DefaultConfiguration"]["accessControl"]
     assert isinstance(access, dict)
@@ -134,7 +134,7 @@ def test_every_parameter_has_its_default_and_a_description() -> None:
     defaults = Settings()
     for field in Settings.__struct_fields__:
         value = configuration.pop(parameter_name(field))
-        if value != "":  # which stands for the default
+        if value != "":  # the default
             expected = getattr(defaults, field)
             assert value == (list(expected) if isinstance(expected, tuple) else expected)
     assert configuration == {}

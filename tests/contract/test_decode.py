@@ -30,7 +30,7 @@ def refused(payload: bytes | dict[str, Any]) -> DownloaderError:
 
 
 def given_fields(command: Command, payload: bytes) -> dict[str, Any]:
-    """The fields of a command without the ids that were generated for it."""
+    """Return the fields of a command without generated IDs."""
     fields = msgspec.structs.asdict(command)
     for name, camel in (("command_id", "commandId"), ("download_id", "downloadId")):
         if name.encode() not in payload and camel.encode() not in payload:

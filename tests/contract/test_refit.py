@@ -1,4 +1,4 @@
-"""Messages that are made smaller once they are encoded."""
+"""Encoded messages are made smaller afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work side by side ends as a whole, and tells of one failure."""
+"""Concurrent work ends together, and reports one failure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..support import eventually
 
 async def test_of_several_failures_at_once_one_is_raised_quietly() -> None:
     complaints: list[dict[str, Any]] = []
-    gc.collect()  # what others left is not told here
+    gc.collect()  # exceptions of other tests do not count here
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     try:
         gate = asyncio.Event()
@@ -65,7 +65,9 @@ async def test_cancelling_again_while_others_stop_leaves_none_running() -> None:
 
     running = asyncio.create_task(run_all(linger(), linger(), linger()))
     for _ in range(3):
-        for _ in range(10):  # turns of the event loop, in which each task gets as far as it can
+        for _ in range(
+            10
+        ):  # iterations of the event loop, in which each task gets as far as it can
             await asyncio.sleep(0)
         running.cancel()
     leave.set()
@@ -136,7 +138,7 @@ async def test_a_failure_in_background_is_logged_at_once(
 
 
 async def test_background_work_lives_without_a_reference() -> None:
-    task = weakref.ref(background(never()))  # whose future nothing else refers to
+    task = weakref.ref(background(never()))  # nothing else refers to its future
     await asyncio.sleep(0)
     gc.collect()
     assert task() is not None

@@ -1,4 +1,4 @@
-"""How long an attempt waits for the next one."""
+"""The waits between attempts."""
 
 from __future__ import annotations
 

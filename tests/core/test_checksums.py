@@ -1,4 +1,4 @@
-"""Checksums against vectors that others computed, and against plain arithmetic."""
+"""Checksums match published test vectors and a simple computation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def b64(value: bytes) -> str:
 
 
 def slow_crc(polynomial: int, bits: int) -> Callable[[bytes], bytes]:
-    """A reflected CRC, bit by bit, as the catalogue of parametrised CRC algorithms defines it."""
+    """Compute a reflected CRC bit by bit.
+
+    Source: the catalogue of parametrised CRC algorithms.
+    """
 
     def compute(data: bytes) -> bytes:
         value = ones = (1 << bits) - 1
@@ -64,7 +67,7 @@ def whole(name: str, data: bytes) -> Expected:
 
 
 def composite(name: str, parts: Sequence[bytes], /, **known: Any) -> Expected:
-    """What S3 tells of an object uploaded in `parts`."""
+    """Return the composite checksum that S3 has for an object uploaded in `parts`."""
     value = b64(SUMS[name](b"".join(map(SUMS[name], parts))))
     checksums = Expected(algorithm=name, value=f"{value}-{len(parts)}", composite=True)
     return msgspec.structs.replace(checksums, **known)
@@ -72,7 +75,7 @@ def composite(name: str, parts: Sequence[bytes], /, **known: Any) -> Expected:
 
 @every_crc
 def test_the_check_values_of_the_catalogue(name: str) -> None:
-    """Those of CRC-64/NVME, CRC-32/ISCSI and CRC-32/ISO-HDLC."""
+    """CRC-64/NVME, CRC-32/ISCSI and CRC-32/ISO-HDLC."""
     known = {"CRC64NVME": 0xAE8B14860A799888, "CRC32C": 0xE3069283, "CRC32": 0xCBF43926}
     assert CRCS[name].extend(0, NINE) == known[name]
     assert CRCS[name].text(known[name]) == b64(SUMS[name](NINE))
@@ -130,7 +133,7 @@ def test_one_reading_serves_all_checksums(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sizes", [[MIB, MIB, 7], [10], [3 * MIB], [5, 5], [1, 2, 3]])
 def test_the_damaged_part_is_told(name: str, sizes: list[int], tmp_path: Path) -> None:
     if name in CRCS and max(sizes) >= MIB:
-        sizes = [size // 100 + 1 for size in sizes]  # the arithmetic bit by bit is slow
+        sizes = [size // 100 + 1 for size in sizes]  # the computation bit by bit is slow
     parts = [random.Random(number).randbytes(size) for number, size in enumerate(sizes)]
     checksums = tuple(b64(SUMS[name](part)) for part in parts)
     expected = composite(name, parts, part_sizes=tuple(sizes), parts=checksums)

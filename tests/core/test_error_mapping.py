@@ -1,4 +1,4 @@
-"""What the words of a failure come to mean."""
+"""The texts of s5cmd's errors get the right codes."""
 
 from __future__ import annotations
 

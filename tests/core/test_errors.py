@@ -1,4 +1,4 @@
-"""What the system refuses is told with the right code, and with what to do."""
+"""Errors of the system get the right code, and a text that says what to do."""
 
 from __future__ import annotations
 

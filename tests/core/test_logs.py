@@ -1,4 +1,4 @@
-"""The log gives nothing away."""
+"""The log has no secrets."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_what_is_no_secret_stays() -> None:
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger as a process finds it; what the tests make of it is undone."""
+    """The root logger as a process starts with it; the changes of the test are undone."""
     root = logging.getLogger()
     level, handlers = root.level, list(root.handlers)
     root.handlers = []

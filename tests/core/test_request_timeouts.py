@@ -1,4 +1,4 @@
-"""For how long a store asks to be left alone."""
+"""How long an object store asks clients to wait (Retry-After)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: coerced, merged by precedence, refused with a sentence, changed live."""
+"""Settings are converted, merged by precedence, refused with a text, and changed while running."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bandwidth that is kept to, shared fairly, and changed while it is used."""
+"""Bandwidth limits hold, are shared fairly, and can be changed while they are in use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RATE = 1_000_000
 
 
 class Reader:
-    """Takes of a share as much as it gets, as an engine does, and remembers when."""
+    """Takes as many bytes of a share as it gets, as an engine does, and records when."""
 
     def __init__(self, clock: Clock, share: Share, size: int, seconds: float) -> None:
         self._clock = clock
@@ -40,7 +40,7 @@ class Reader:
 
 
 class Device:
-    """A throttle whose limit the test sets, and what reads through it."""
+    """A throttle whose limit the test sets, and its readers."""
 
     def __init__(self, clock: Clock, limit: int) -> None:
         self.limit = limit
@@ -51,7 +51,7 @@ class Device:
     def read(
         self, share: Share, size: int = 64 * KIB, *, readers: int = 4, seconds: float = 0.001
     ) -> Reader:
-        """Begin to take `size` again and again; what is taken is read within `seconds`."""
+        """Start a reader that takes `size` bytes repeatedly, and reads them in `seconds`."""
         reader = Reader(self.clock, share, size, seconds)
         self._tasks += [asyncio.ensure_future(reader.run()) for _ in range(readers)]
         return reader
@@ -146,7 +146,7 @@ def test_what_a_slower_download_leaves_goes_to_the_others() -> None:
 
 
 def fair_rates(device: int, limits: list[int]) -> list[float]:
-    """Max-min fair rates by their definition: one level for all, cut at each one's own limit."""
+    """Compute max-min fair rates by definition: the same level for all, cut at each one's limit."""
     low, high = 0.0, float(device)
     for _ in range(60):
         level = (low + high) / 2
@@ -229,7 +229,7 @@ def test_changed_limits_hold_at_once_also_for_takes_that_wait() -> None:
             share.limit = None
             await here.until(40)
             assert reader.between(30, 40) == pytest.approx(10 * RATE, rel=0.05)
-            here.limit = 2 * RATE  # and nobody says so
+            here.limit = 2 * RATE  # without a notification
             await here.until(50)
             assert reader.between(41, 49) == pytest.approx(16 * RATE, rel=0.05)
 

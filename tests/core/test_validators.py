@@ -1,4 +1,4 @@
-"""Validators of objects: read, compared, and turned into conditions."""
+"""Validators of objects are parsed, compared, and turned into conditions."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class _Opened:
                 yield self._source.object(name)
 
     async def checksum(self, wanted: ObjectRef) -> None:
-        """Return that the object has no checksum."""
+        """Set no checksum: the objects have none."""
 
 
 class Engine:

@@ -1,4 +1,4 @@
-"""Limits: set by configuration and by command, in force at once, and still after a restart."""
+"""Bandwidth limits by configuration and by command take effect at once, and survive a restart."""
 
 from __future__ import annotations
 

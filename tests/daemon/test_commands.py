@@ -1,4 +1,4 @@
-"""Each command is carried out once and in its turn, however often and closely they come."""
+"""Each command is carried out once and in order, however often and fast commands arrive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is announced as published has a name that survives a loss of power."""
+"""A completed download has names that survive a loss of power."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from .harness import Harness
 
 
 class Journal:
-    """What happens to directories, by their inodes, and to the download, in order."""
+    """Records, in order, the changes and syncs of directories and the states of the download.
+
+    Directories are named by their inodes.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.steps: list[tuple[str, int | str]] = []
-        self.heeds_syncs = True
+        self.records_syncs = True
         self._patch = monkeypatch
         for owner, name in [
             (Path, "rename"),
@@ -36,7 +39,7 @@ class Journal:
 
         def observed(descriptor: int) -> None:
             sync(descriptor)
-            if self.heeds_syncs:
+            if self.records_syncs:
                 self.steps.append(("synced", os.fstat(descriptor).st_ino))
 
         monkeypatch.setattr(os, "fsync", observed)
@@ -54,17 +57,17 @@ class Journal:
 
         self._patch.setattr(owner, name, observed)
 
-    def heed(self, change: Change) -> bool:
-        """Write a record down; hold nobody."""
+    def note(self, change: Change) -> bool:
+        """Note a record of the download, and hold no caller."""
         self.steps += [("recorded", download.state.value) for download in change.downloads]
         return False
 
     def unsynced(
         self, folders: dict[int, Path], since: State = State.VERIFYING, end: State = State.COMPLETED
     ) -> list[Path]:
-        """Return those of `folders` that are not synced between their last change and the `end`.
+        """Return the `folders` that are not synced between their last change and the `end`.
 
-        Files are made before `verifying`, which therefore counts as a change of all.
+        Files are made before `verifying`, which therefore counts as a change of all folders.
         """
         steps = self.steps[: self.steps.index(("recorded", end.value))]
         changes = [("recorded", since.value)]
@@ -77,7 +80,7 @@ class Journal:
 
 
 def folders_of(harness: Harness) -> dict[int, Path]:
-    """The directories that hold what is published, and those above them, by their inodes."""
+    """Return the directories of the published files, and those above them, by inode."""
     below = [harness.downloads, *(p for p in harness.downloads.rglob("*") if p.is_dir())]
     return {path.stat().st_ino: path for path in [harness.downloads.parent, *below]}
 
@@ -108,7 +111,7 @@ async def test_every_directory_is_synced_before_it_is_told(
         {place.stat().st_ino} if place.exists() and (publish, key) == ("replace", "m/") else set()
     )
     journal = Journal(monkeypatch)
-    harness.hold("record", journal.heed)
+    harness.hold("record", journal.note)
     async with harness.running():
         await harness.download(key, "x", "team/model", publish=publish)
         await harness.completed("x")
@@ -122,7 +125,7 @@ async def test_where_files_gather_is_synced_before_they_come(
     harness.source.objects = {"m/a": 10}
     harness.engine.hold("m/a")
     journal = Journal(monkeypatch)
-    harness.hold("record", journal.heed)
+    harness.hold("record", journal.note)
     async with harness.running():
         await harness.download("m/", "x", "team/model")
         await harness.engine.stands_at("m/a")
@@ -140,10 +143,10 @@ async def test_names_of_an_attempt_that_ended_early_are_synced_too(
 
     harness.source.objects = {"m/a": 10, "m/deep/b": 20}
     journal = Journal(monkeypatch)
-    harness.hold("record", journal.heed)
+    harness.hold("record", journal.note)
     async with harness.running():
         with monkeypatch.context() as patch:
-            patch.setattr(journal, "heeds_syncs", False)
+            patch.setattr(journal, "records_syncs", False)
             patch.setattr("s3downloader.downloads.publishing.publish.sync_above", end)
             await harness.download("m/", "x", "team/model")
             await harness.wait_for_event("download_error", "x")
@@ -154,7 +157,7 @@ async def test_names_of_an_attempt_that_ended_early_are_synced_too(
 
 
 async def test_a_small_download_waits_for_six_syncs_of_the_state(harness: Harness) -> None:
-    """Of its arrival, its answer, its start, its file, its publishing and its end."""
+    """Those of its arrival, response, start, file, publishing and end."""
     harness.configuration["StatusMinInterval"] = 3_600
     harness.source.objects = {"a": 10}
     async with harness.running():
@@ -164,6 +167,6 @@ async def test_a_small_download_waits_for_six_syncs_of_the_state(harness: Harnes
         await harness.completed("x")
         await harness.ask("status")
     synced = [commit for commit in harness.disk.commits if commit.is_synced]
-    assert len(synced) == 6 + 2  # the arrival of the second status, and its answer
+    assert len(synced) == 6 + 2  # the arrival of the second status, and its response
     assert sum(commit.tells for commit in synced) == 4
     assert not any(commit.tells for commit in harness.disk.commits if not commit.is_synced)

@@ -1,4 +1,4 @@
-"""What is old is forgotten, and nothing else."""
+"""Old records are deleted, and no others."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class WallClock(ManualClock):
 
 
 async def forgets(harness: Harness) -> Gate:
-    """Return when the daemon has forgotten what is old, and hold it there."""
+    """Wait until the daemon has deleted old records, and hold it there; return the gate."""
     gate = harness.hold("delete_responses", lambda _: True)
     await harness.while_time_passes(lambda: gate.is_reached)
     return gate
@@ -106,7 +106,7 @@ async def test_a_download_is_forgotten_seven_days_after_its_end(
 
 
 def recorded_ids(harness: Harness) -> list[str]:
-    """The ids of the commands whose answers are kept."""
+    """Return the IDs of the commands whose responses are stored."""
     with closing(sqlite3.connect(harness.directory / "state" / "state.db")) as connection:
         rows = connection.execute("SELECT command_id FROM answers ORDER BY at").fetchall()
     return [command_id for (command_id,) in rows]

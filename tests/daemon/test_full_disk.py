@@ -1,4 +1,4 @@
-"""The disk below StateDir is full, once or for a while: the daemon stays up, and goes on after."""
+"""While the disk of StateDir is full, the daemon keeps running; afterwards it continues."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ DAY = 86_400.0
 
 
 def into(state: State) -> str:
-    """The pattern of a record that brings a download into `state`."""
+    """Return a pattern for the record that brings a download into `state`."""
     return f'INTO downloads .*"state":"{state.value}"'
 
 
 @asynccontextmanager
 async def waiting(harness: Harness) -> AsyncIterator[None]:
-    """Run the daemon; its download x waits for the network, which is away."""
+    """Run the daemon, with a download x that waits for the network."""
     harness.source.objects = {"a": 10}
     harness.source.error = AWAY
     async with harness.running():
@@ -38,7 +38,7 @@ async def waiting(harness: Harness) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def halfway(harness: Harness) -> AsyncIterator[None]:
-    """Run the daemon; its download x of a and b has a, and stands at b until it is released."""
+    """Run the daemon, with a download x of a and b that has a, and stops before b."""
     harness.source.objects = {"m/a": 10, "m/b": 10}
     harness.engine.hold("m/b")
     async with harness.running():
@@ -133,7 +133,9 @@ async def test_messages_that_cannot_be_deleted_are_published_again(
     with harness.disk.full("DELETE FROM outbox"):
         async with harness.running():
             await harness.download("a", "x")
-            await harness.until(lambda: harness.disk.refused)  # alone: it would take others along
+            await harness.until(
+                lambda: harness.disk.refused
+            )  # before other changes share its commit
             harness.engine.release()
             await harness.completed("x")
             assert harness.events("x") == expected_events
@@ -255,7 +257,7 @@ async def test_on_a_full_disk_commands_that_change_are_refused(
                 assert response["error_code"] == "disk_full", response
         assert await harness.listed() == {"x": "downloading"}
     answered = len(harness.messages)
-    async with harness.running():  # what was refused is not carried out now
+    async with harness.running():  # a refused command is not carried out later
         assert (await harness.listed()).keys() == {"x"}
         assert [m["model_id"] for m in (await harness.ask("model_list"))["models"]] == ["m"]
         assert (await harness.ask("limits"))["max_bandwidth"] == 0

@@ -1,4 +1,4 @@
-"""Commands that had arrived when the daemon ended are carried out by the next one, once."""
+"""Commands that were not answered when the daemon ended are carried out by the next one, once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .harness import Harness, Message
 
 
 def inbox(harness: Harness) -> list[tuple[str, bytes]]:
-    """The commands that are not answered, as they are on disk."""
+    """Return the commands on disk that are not answered."""
     with closing(sqlite3.connect(harness.directory / "state" / "state.db")) as state:
         return state.execute("SELECT command_id, payload FROM inbox ORDER BY number").fetchall()
 
@@ -154,7 +154,7 @@ async def test_what_waits_goes_out_when_the_link_is_back(
         harness.hub.online = False
         harness.engine.release()
         await harness.until(lambda: (harness.downloads / "a").exists())
-        while not 1 < await clock.next_sleep() < 2:  # that of the outbox
+        while not 1 < await clock.next_sleep() < 2:  # the task of the outbox
             continue
         harness.hub.online = True
         await harness.completed("x")

@@ -1,4 +1,4 @@
-"""Messaging that does not let the daemon subscribe to its commands."""
+"""Messaging refuses the subscription to commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LISTEN_AGAIN = 15.0
 
 
 async def asks_again(clock: ManualClock) -> None:
-    """Return once the daemon sleeps until it subscribes again."""
+    """Wait until the daemon sleeps before it subscribes again."""
     while await clock.next_sleep() != LISTEN_AGAIN:
         continue
 

@@ -1,4 +1,4 @@
-"""A pause of minutes, in which everything that a download leans on goes away and comes back."""
+"""Everything that a download needs fails and comes back during a pause of ten minutes."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ PAUSE = 600.0
 
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[ObjectServer]:
-    """A server of the test's own, which it may stop."""
+    """An object server that the test may stop."""
     async with ObjectServer(tmp_path / "server") as server:
         yield server
 
 
 @pytest.fixture
 async def way(server: ObjectServer) -> AsyncIterator[Link]:
-    """A way to it that can be slowed and cut."""
+    """A link to `server`, which can be slowed and cut."""
     async with Link(server.port) as link:
         yield link
 
 
 class Exchange:
-    """The token exchange service, and who has asked it: each asks with a token of its own."""
+    """The token exchange service, and its clients: each has its own token."""
 
     def __init__(self, server: ObjectServer) -> None:
         self.tokens: list[str] = []
@@ -58,7 +58,7 @@ class Exchange:
         )
 
     def environment(self, token: str) -> dict[str, str]:
-        """The variables by which the one with that token finds it."""
+        """Return the environment variables for the client with that token."""
         return {
             "AWS_CONTAINER_CREDENTIALS_FULL_URI": self.service.uri,
             "AWS_CONTAINER_AUTHORIZATION_TOKEN": token,
@@ -74,7 +74,7 @@ class Exchange:
 async def exchange(
     server: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Exchange]:
-    """Where the daemon and s5cmd, its child, have their credentials from."""
+    """The service from which the daemon and s5cmd get their credentials."""
     exchange = Exchange(server)
     async with exchange.service:
         for name, value in exchange.environment("s5cmd").items():
@@ -84,7 +84,7 @@ async def exchange(
 
 @pytest.fixture
 def jumping_clock(harness: Harness, way: Link, exchange: Exchange) -> Iterator[JumpingClock]:
-    """The time of `harness`, whose engine and source are the real ones, as main.py makes them."""
+    """The clock of `harness`, whose engine and source are the real ones, made as in main.py."""
     clock = harness.clock = JumpingClock()
     credentials = Credentials({**os.environ, **exchange.environment("daemon")}, clock)
     client = S3Client(way.endpoint, credentials)

@@ -1,6 +1,6 @@
-"""What stands between the device and the store, or leaves things out, harms no model.
+"""Wrong or incomplete responses to listings damage no model.
 
-Source and engine are the real ones, in front of a store that answers as the test says.
+Source and engine are the real ones. The test decides the server's responses.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
 
-from ..sources.lying_server import (
-    HonestServer,
-    LyingServer,
+from ..sources.scripted_server import (
+    CorrectAnswers,
     ReceivedRequest,
     Reply,
+    ScriptedServer,
     error_reply,
     listing_reply,
     login_page,
@@ -35,25 +35,25 @@ GOOD = {"config": b"{}", "weights": b"good" * 100}
 
 @pytest.fixture
 def clock(harness: Harness) -> JumpingClock:
-    """The machine's time, in which a wait can be cut short."""
+    """The machine's clock, which the test can set forward."""
     clock = JumpingClock()
     harness.clock = clock
     return clock
 
 
 @pytest.fixture
-def honest() -> HonestServer:
-    return HonestServer({f"v1/{name}": data for name, data in GOOD.items()})
+def honest() -> CorrectAnswers:
+    return CorrectAnswers({f"v1/{name}": data for name, data in GOOD.items()})
 
 
 @pytest.fixture
 async def server(
-    harness: Harness, clock: JumpingClock, honest: HonestServer, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[LyingServer]:
+    harness: Harness, clock: JumpingClock, honest: CorrectAnswers, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[ScriptedServer]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "first")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(LyingServer(honest))
+        server = await stack.enter_async_context(ScriptedServer(honest))
         client = S3Client(server.endpoint, Credentials(os.environ, clock))
         stack.callback(client.transport.close_idle)
         sources = sources_over(ObjectMetadata(client), clock)
@@ -86,8 +86,8 @@ WAYS = {
 @pytest.mark.parametrize("lie", WAYS.values(), ids=WAYS)
 async def test_a_login_page_is_waited_out_and_never_published(
     harness: Harness,
-    server: LyingServer,
-    honest: HonestServer,
+    server: ScriptedServer,
+    honest: CorrectAnswers,
     clock: JumpingClock,
     lie: Callable[[], Reply],
     key: str,
@@ -110,7 +110,7 @@ async def test_a_login_page_is_waited_out_and_never_published(
 
 
 async def test_a_head_without_a_length_publishes_no_empty_file(
-    harness: Harness, server: LyingServer, honest: HonestServer
+    harness: Harness, server: ScriptedServer, honest: CorrectAnswers
 ) -> None:
     def answer(request: ReceivedRequest) -> Reply:
         reply = honest(request)
@@ -126,7 +126,7 @@ async def test_a_head_without_a_length_publishes_no_empty_file(
 
 
 async def test_a_size_that_the_store_never_tells_is_refused(
-    harness: Harness, server: LyingServer, honest: HonestServer
+    harness: Harness, server: ScriptedServer, honest: CorrectAnswers
 ) -> None:
     def answer(request: ReceivedRequest) -> Reply:
         reply = honest(request)
@@ -143,7 +143,7 @@ async def test_a_size_that_the_store_never_tells_is_refused(
 
 
 async def test_a_part_of_a_listing_never_replaces_the_model(
-    harness: Harness, server: LyingServer, honest: HonestServer
+    harness: Harness, server: ScriptedServer, honest: CorrectAnswers
 ) -> None:
     async with harness.running():
         await publish_good(harness)
@@ -159,7 +159,7 @@ async def test_a_part_of_a_listing_never_replaces_the_model(
 
 
 async def test_a_listing_without_etags_is_listed_and_fetched(
-    harness: Harness, server: LyingServer, honest: HonestServer
+    harness: Harness, server: ScriptedServer, honest: CorrectAnswers
 ) -> None:
     def answer(request: ReceivedRequest) -> Reply:
         if not request.lists:
@@ -177,7 +177,7 @@ async def test_a_listing_without_etags_is_listed_and_fetched(
 
 
 async def test_what_cannot_become_a_file_is_told_once(
-    harness: Harness, server: LyingServer, honest: HonestServer
+    harness: Harness, server: ScriptedServer, honest: CorrectAnswers
 ) -> None:
     honest.objects |= {"v1/": b"", "v1/a/": b"content", "v1/b/": b"more", "v1/c/": b""}
     async with harness.running():
@@ -192,7 +192,7 @@ async def test_what_cannot_become_a_file_is_told_once(
 
 
 async def test_nothing_but_what_cannot_become_a_file(
-    harness: Harness, server: LyingServer, honest: HonestServer
+    harness: Harness, server: ScriptedServer, honest: CorrectAnswers
 ) -> None:
     honest.objects = {"v1/a/": b"content"}
     async with harness.running():
@@ -204,7 +204,7 @@ async def test_nothing_but_what_cannot_become_a_file(
 
 @pytest.mark.parametrize("key", ["v1/", "v1/t\x01"])
 async def test_a_control_character_in_a_key_is_named(
-    harness: Harness, server: LyingServer, honest: HonestServer, key: str
+    harness: Harness, server: ScriptedServer, honest: CorrectAnswers, key: str
 ) -> None:
     honest.objects["v1/t\x01"] = b"content"
     async with harness.running():
@@ -216,7 +216,7 @@ async def test_a_control_character_in_a_key_is_named(
 
 
 async def test_the_words_of_a_refusal_reach_the_operator(
-    harness: Harness, server: LyingServer, honest: HonestServer
+    harness: Harness, server: ScriptedServer, honest: CorrectAnswers
 ) -> None:
     words = "Cannot download file, download bandwidth cap exceeded. See the Caps & Alerts page."
     server.answer = lambda _: error_reply(403, "AccessDenied", words)
@@ -230,10 +230,10 @@ async def test_the_words_of_a_refusal_reach_the_operator(
 
 
 async def test_planning_one_object_costs_one_request_each_time(
-    harness: Harness, server: LyingServer
+    harness: Harness, server: ScriptedServer
 ) -> None:
     async with harness.running():
         await harness.download("v1/config", "x")
         await harness.completed("x")
     assert server.request_lines == ["HEAD v1/config", "GET v1/config", "HEAD v1/config"]
-    assert server.connections <= 3  # none is kept while bytes are fetched, for a pause to find
+    assert server.connections <= 3  # a pause during a fetch finds no idle connection

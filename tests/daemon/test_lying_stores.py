@@ -1,4 +1,4 @@
-"""What a store that lies sends is never announced as complete, and takes no good model away."""
+"""Wrong responses of an object store never complete a download, and remove no published model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
 
 from ..engines.objects import Served
-from ..sources.lying_server import LyingServer, ReceivedRequest, Reply, error_reply, login_page
+from ..sources.scripted_server import (
+    ReceivedRequest,
+    Reply,
+    ScriptedServer,
+    error_reply,
+    login_page,
+)
 from ..support import JumpingClock
 from .harness import Harness
 from .stand_ins import Source
@@ -36,7 +42,7 @@ KEYS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any", "AWS_REGION"
 
 
 class ListedSource(Source):
-    """A listing of the objects that the test says."""
+    """A source whose listing the test decides."""
 
     def serve(self, key: str, served: Served, etag: str | None = None) -> None:
         self.objects[key] = len(served.content)
@@ -44,9 +50,9 @@ class ListedSource(Source):
 
 
 class Device:
-    """A daemon with the real engines on a store that lies."""
+    """A daemon with the real engines, on a server whose responses the test decides."""
 
-    def __init__(self, harness: Harness, server: LyingServer) -> None:
+    def __init__(self, harness: Harness, server: ScriptedServer) -> None:
         self.harness = harness
         self.server = server
         self.source = ListedSource()
@@ -60,7 +66,7 @@ class Device:
         harness.configuration["ProcessInterval"] = 0.2
 
     def serve(self, served: Served, etag: str | None = None, key: str = "model") -> None:
-        """Have an object, listed with its own ETag unless one is given."""
+        """Serve an object, listed with its own ETag or with another."""
         self.source.serve(key, served, etag)
         self.server.answer = served
 
@@ -78,7 +84,7 @@ class Device:
 async def device(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Device]:
     for name, value in KEYS.items():
         monkeypatch.setenv(name, value)  # for s5cmd
-    async with LyingServer(Served(b"")) as server:
+    async with ScriptedServer(Served(b"")) as server:
         device = Device(harness, server)
         yield device
         device.transport.close_idle()
@@ -188,7 +194,7 @@ async def test_an_object_without_an_etag_that_is_replaced_is_not_mixed(device: D
     new = Served(NEW, etag=None, modified="Wed, 25 Nov 2026 11:00:00 GMT")
 
     def replaced(request: ReceivedRequest) -> Reply:
-        """Heed no condition."""
+        """Answer without checking conditions."""
         served = old if len(device.server.requests) < 4 else new
         if served is new:
             device.source.serve("model", new, new.modified)
@@ -213,7 +219,7 @@ async def test_what_is_listed_with_another_etag_for_good_arrives(device: Device,
 
 
 class ChangingSource(ListedSource):
-    """One in which the object is replaced just before it is listed for the third time."""
+    """A source whose object is replaced just before the third listing."""
 
     def __init__(self, change: Callable[[], None]) -> None:
         super().__init__()
@@ -228,7 +234,7 @@ class ChangingSource(ListedSource):
 async def test_a_change_is_seen_where_listed_etags_are_not_the_objects(
     device: Device,
 ) -> None:
-    """The object's own validator pins the requests, the listing tells whether it has changed."""
+    """Requests are pinned to the object's own validator; changes are found by listings."""
     harness = device.harness
 
     def change() -> None:
@@ -308,7 +314,7 @@ async def test_s5cmd_publishes_no_lie_either(device: Device, lie: Lie, code: str
 
 
 async def test_s5cmd_is_not_given_what_nothing_holds_together(device: Device) -> None:
-    """Its requests for an object are not pinned, and nothing would tell that it was replaced."""
+    """Its requests are not pinned, so a replaced object would not be noticed."""
     served = Served(bytes(101 * MIB), etag=None, modified=None)
     async with device.harness.running():
         device.serve(served)

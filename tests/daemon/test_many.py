@@ -1,4 +1,4 @@
-"""What a download costs does not grow with the number of those that are listed."""
+"""The cost of a download does not grow with the number of downloads in the list."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .harness import Harness
 
 
 class Calls:
-    """Counts the calls of Python functions in this thread while it is open."""
+    """Counts the calls of Python functions in this thread; a context manager."""
 
     def __init__(self) -> None:
         self.count = 0
 
     def __enter__(self) -> Calls:
-        sys.setprofile(self._heed)
+        sys.setprofile(self._count)
         return self
 
     def __exit__(self, *_: object) -> None:
         sys.setprofile(None)
 
-    def _heed(self, frame: FrameType, event: str, argument: Any) -> None:
+    def _count(self, frame: FrameType, event: str, argument: Any) -> None:
         self.count += event == "call"
 
 

@@ -1,4 +1,4 @@
-"""Where downloads may write: beside each other, and never where they would do harm."""
+"""Downloads write only where they may, and do not disturb each other."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def test_two_files_into_one_new_directory_both_arrive(
     sync = os.fsync
 
     def meet(descriptor: int) -> None:
-        """Sync when both downloads have seen that the directory does not exist."""
+        """Continue only when both downloads have seen that the directory does not exist."""
         with contextlib.suppress(threading.BrokenBarrierError):
             meeting.wait(2)
             meeting.abort()

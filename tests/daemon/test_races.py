@@ -1,4 +1,4 @@
-"""Commands that meet each other, or a download on its way, at the worst moment."""
+"""Commands arrive at the same time, or at the worst moment of a download."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ AWAY = DownloaderError(ErrorCode.NETWORK_UNREACHABLE, "the network is away")
 
 
 def outcome(burst: tuple[str, ...]) -> tuple[str, list[bool]]:
-    """The state that commands lead to, taken in their order, and which of them are accepted."""
+    """Return the final state after these commands in order, and which of them are accepted."""
     allowed = {
         "download": {"none": "downloading"},
         "pause": {"downloading": "paused"},
@@ -110,7 +110,7 @@ ACCEPTED = {"pause": "paused", "cancel": "cancelled"}
         (State.COMPLETED, {"pause", "cancel", "resume"}),
         (State.FAILED, {"pause", "resume"}),
         (State.WAITING, {"resume"}),
-        (State.QUEUED, {"resume"}),  # at the end of a wait
+        (State.QUEUED, {"resume"}),  # when a wait ends
     ],
 )
 @pytest.mark.parametrize("command", ["pause", "cancel", "resume"])

@@ -1,4 +1,4 @@
-"""`publish: replace`, the versions that it keeps, and the way back to them."""
+"""`publish: replace`, the retained versions, and rollback."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ def publishes(harness: Harness) -> None:
 
 
 def tree(place: Path) -> dict[str, int]:
-    """The files below a directory and their sizes."""
+    """Return the sizes of all files in a directory, by path."""
     files = (path for path in place.rglob("*") if path.is_file())
     sizes = {str(path.relative_to(place)): path.stat().st_size for path in files}
     return {path: size for path, size in sizes.items() if not path.startswith(".s3downloader")}
 
 
 def kept(harness: Harness) -> list[dict[str, int]]:
-    """The versions that are kept of what lies below DownloadDir."""
+    """Return the retained versions of what is in DownloadDir."""
     found = []
     for slot in (harness.downloads / ".s3downloader" / "versions").glob("*/*"):
-        with contextlib.suppress(FileNotFoundError):  # it is being removed
+        with contextlib.suppress(FileNotFoundError):  # it is being deleted
             found.append(tree(slot))
     return found
 
 
 async def order(harness: Harness, version: str, **fields: Any) -> str:
-    """Send the download of a version into the place of the model."""
+    """Send a download of a version that replaces the model; return the command_id."""
     meta = {"model_id": "m", "model_version": version}
     fields = {"publish": "replace", "model_meta": meta, "download_id": f"d{version}", **fields}
     response = await harness.download(f"v{version}/", below="m", **fields)
@@ -65,7 +65,7 @@ async def roll_back(harness: Harness) -> Message:
 
 
 async def check_version(harness: Harness, version: str) -> None:
-    """See that files and registry are those of a version."""
+    """Check that the files and the registry are those of a version."""
     assert tree(harness.downloads / "m") == TREES[version]
     model = (await harness.ask("model_get", model_id="m"))["model"]
     assert (model["model_version"], model["local_path"]) == (version, str(harness.downloads / "m"))
@@ -173,12 +173,12 @@ async def test_a_rollback_happens_once_for_each_command_id(harness: Harness) -> 
 
 
 def begins(change: Change) -> bool:
-    """Tell of a change whether a rollback begins with it."""
+    """Return whether a rollback begins with a change."""
     return any(version.rollback for version in change.versions)
 
 
 def ends(change: Change) -> bool:
-    """Tell of a change whether a rollback ends with it."""
+    """Return whether a rollback ends with a change."""
     return bool(change.versions and change.responses and not begins(change))
 
 

@@ -1,4 +1,4 @@
-"""The daemon is stopped at any moment, and the next one goes on from there."""
+"""The daemon is stopped at any moment, and the next one continues from there."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_two_downloads_that_fitted_before_a_restart_still_fit(harness: Har
         for name in "ab":
             await harness.download(f"{name}/", name, name)
         await harness.engine.stands_at("a/3", "b/3")
-    # The files are sparse: what six of them would take is taken from what may be used.
+    # The files are sparse, so the space for six of them is taken from the usable space.
     harness.configuration["MinFreeBytes"] = (
         shutil.disk_usage(harness.downloads).free - 5 * size // 2
     )

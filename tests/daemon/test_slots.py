@@ -1,4 +1,4 @@
-"""A slot of MaxConcurrentDownloads is given on once the record of what freed it is on disk."""
+"""A slot of MaxConcurrentDownloads is reused only after the record that freed it is on disk."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Frees = Callable[[Harness, ManualClock], Awaitable[None]]
 
 
 async def begun(harness: Harness, **fields: object) -> None:
-    """Begin the first download, and hold it in the middle."""
+    """Start the first download, and hold it before its end."""
     harness.engine.hold("first/b")
     await harness.download("first/", "first", "first", **fields)
     await harness.engine.stands_at("first/b")
@@ -59,10 +59,10 @@ def meet(code: ErrorCode) -> Frees:
 
 
 class Records:
-    """What is recorded of downloads, in order, as seen just before it is written."""
+    """The states of downloads in the order of their records, noted just before each is written."""
 
     def __init__(self, harness: Harness, held: State) -> None:
-        """The record of the first download that brings it into the state `held` is held."""
+        """Hold the record that brings the first download into the state `held`."""
         self.seen: list[tuple[str, State]] = []
         self.gate = harness.hold("record", self._holds)
         self._held = held
@@ -75,7 +75,7 @@ class Records:
 
 @pytest.fixture
 def device(harness: Harness) -> Harness:
-    """A device with one slot, and two downloads for it."""
+    """A device with one slot and two downloads."""
     harness.source.objects = {"first/a": 10, "first/b": 10, "second": 10}
     harness.configuration["MaxConcurrentDownloads"] = 1
     return harness
@@ -103,7 +103,9 @@ async def test_a_slot_is_given_on_once_its_end_is_on_disk(
         await records.gate.reached()
         device.source.error = None
         await device.download("second", "second")
-        await device.send_and_wait("list")  # whoever could begin without the record has begun
+        await device.send_and_wait(
+            "list"
+        )  # a download that does not wait for the record has started by now
         before = [*records.seen]
         records.gate.open()
         await device.completed("second")

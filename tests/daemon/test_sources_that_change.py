@@ -1,4 +1,4 @@
-"""What leaves the source is not published, what is replaced there is told and fetched anew."""
+"""Objects that are deleted are not published; those that are replaced are fetched again."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_what_is_replaced_while_the_daemon_is_away_is_told_once(harness: H
 
 
 class RestlessSource(Source):
-    """A source whose objects are others each time that one looks."""
+    """A source whose objects have changed at every listing."""
 
     async def stat(self, name: str) -> ObjectRef:
         self.etags[name] = str(self.tries)
@@ -91,7 +91,7 @@ async def test_a_source_that_keeps_changing_fails_and_can_be_resumed(harness: Ha
 async def test_what_has_no_validator_is_fetched_again_after_a_pause(
     harness: Harness, etag: str
 ) -> None:
-    """Nothing tells that the object is still the one of which the file is."""
+    """Without a validator, nobody can know whether the object is still the same."""
     harness.source.objects = {"m/a": 10, "m/weights": 10}
     harness.source.etags = {"m/a": etag}
     harness.engine.hold("m/weights")

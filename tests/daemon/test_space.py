@@ -1,4 +1,4 @@
-"""Space that one download needs is not promised to another."""
+"""Space that is reserved for one download is not given to another."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .harness import Harness
 
 
 async def test_space_that_another_download_needs_is_not_free(harness: Harness) -> None:
-    """Shares of the disk, since others write to it meanwhile; the stand-in's files are sparse."""
+    """The sizes are fractions of the free space, because others write to the disk meanwhile."""
     free = disk_space.space(harness.directory).free
     size = 6 * free // 10
     harness.configuration["MinFreeBytes"] = free // 10
@@ -37,7 +37,7 @@ async def test_of_two_planned_at_once_one_has_the_space(harness: Harness) -> Non
     harness.source.objects = {"m/first": size, "m/second": size}
     harness.engine.hold("m/first", "m/second")
     async with harness.running():
-        planned = harness.hold("versions", lambda _: True)  # read before the space is looked at
+        planned = harness.hold("versions", lambda _: True)  # read before the space is checked
         await harness.download("m/first", "first", "first")
         await harness.download("m/second", "second", "second")
         await harness.until(lambda: planned.waiting == 2)

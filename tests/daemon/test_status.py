@@ -1,4 +1,4 @@
-"""What the device tells of itself unasked."""
+"""The status that the device publishes by itself."""
 
 from __future__ import annotations
 
@@ -69,7 +69,9 @@ async def test_changes_in_a_row_share_one_status(harness: Harness, clock: Manual
     async with harness.running():
         await harness.pass_time(1)
         await harness.download("a", "x", "x")
-        await harness.until(lambda: len(harness.statuses) == 2)  # the first change is told at once
+        await harness.until(
+            lambda: len(harness.statuses) == 2
+        )  # the first change is published at once
         await harness.download("b", "y", "y")
         await harness.engine.stands_at("a", "b")
         await harness.pass_time(0.9)

@@ -1,4 +1,4 @@
-"""A download that takes longer than its timeout fails, and a resume goes on from what it has."""
+"""A download that exceeds its timeout fails; a resume continues with what has arrived."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def begin(harness: Harness, state: State = State.DOWNLOADING) -> None:
 
 
 async def reaches_again(harness: Harness, state: State) -> None:
-    """Return when `x` is in the state that `begin` brought it into."""
+    """Wait until `x` is again in the state into which `begin` brought it."""
     if state is State.DOWNLOADING:
         await harness.engine.stands_at("p/b")
     elif state is State.QUEUED:
@@ -38,7 +38,7 @@ async def reaches_again(harness: Harness, state: State) -> None:
 
 
 async def ends(harness: Harness, clock: ManualClock) -> Message:
-    """Return the event of the end of `x`, while the seconds pass."""
+    """Let time pass until `x` ends; return the event."""
 
     def look() -> Message | None:
         clock.advance(1)

@@ -1,4 +1,4 @@
-"""Somebody removes what a download has gathered: what is gone is fetched again."""
+"""Files of an unfinished download are deleted by others, and fetched again."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def staging(harness: Harness) -> Path:
 
 
 def all_of_it(harness: Harness) -> None:
-    """Remove it in one step, while files may be made in it."""
+    """Delete a folder in one step, because files may be created in it meanwhile."""
     folder = staging(harness).parent
     shutil.rmtree(folder.rename(harness.directory / f"removed-{folder.stat().st_ino}"))
 
@@ -173,7 +173,7 @@ async def test_no_file_is_missing_of_what_a_restart_publishes(
 async def test_an_older_file_of_equal_size_is_not_taken_for_a_lost_one(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, checked: bool
 ) -> None:
-    """Neither before the first file is moved, nor when its own turn comes."""
+    """Neither before the first file is published, nor when it is its turn."""
 
     def lose(download: Download, files: list[FileRecord]) -> tuple[set[Path], list[FileRecord]]:
         if not harness.notices:

@@ -1,4 +1,4 @@
-"""Faults that pass by themselves are waited out, for however long they last."""
+"""Downloads wait for transient errors to pass, however long that takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress that never runs backwards, and a rate of the last ten seconds."""
+"""Progress never decreases, and the rate is that of the last ten seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SHA256SUMS as programs write it, and as people do."""
+"""SHA256SUMS in the formats that programs and people write."""
 
 from __future__ import annotations
 

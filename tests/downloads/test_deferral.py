@@ -1,4 +1,4 @@
-"""An update of components waits for what it would throw back, and for nothing else."""
+"""An update of components waits only for downloads that would lose bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .support import a_download
 
 
 class Device:
-    """The deferral of a device with one download, which is under way."""
+    """The deferral of a device with one running download."""
 
     def __init__(self, directory: Path, longest: float = 25.0, **options: Any) -> None:
         self.clock = ManualClock()

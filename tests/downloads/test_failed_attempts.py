@@ -1,4 +1,4 @@
-"""Failed attempts reach the store, without a word to the fetch where it cannot be written."""
+"""Failed attempts are recorded in the store; a fetch continues if they cannot be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A download touches nothing that it may not."""
+"""A download cannot write outside the allowed destinations."""
 
 from __future__ import annotations
 

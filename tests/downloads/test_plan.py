@@ -1,4 +1,4 @@
-"""The plan gives each file the SHA-256 that it must have. The store is the real one."""
+"""The plan stores the expected SHA-256 of each file. The server is a real one."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PREFIX = "models/vlm/"
 
 
 class Bucket:
-    """A listing of what the test puts into it, under PREFIX."""
+    """A source with the objects that the test has put below PREFIX."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.sizes: dict[str, int] = {}
-        """Of objects that are larger than what stands for them."""
+        """Sizes in the listing that differ from those of the objects."""
         self.reads: list[str] = []
 
     async def stat(self, name: str) -> ObjectRef:
@@ -48,7 +48,7 @@ class Bucket:
         return self.objects[wanted.name]
 
     def put(self, **texts: str) -> None:
-        """Put objects below PREFIX; `__` in a name stands for the slash."""
+        """Put objects below PREFIX; `__` in a name stands for a slash."""
         for name, text in texts.items():
             self.objects[PREFIX + name.replace("__", "/")] = text.encode()
 
@@ -68,7 +68,7 @@ def bucket() -> Bucket:
 
 
 class Planner:
-    """Plans one download again and again."""
+    """Plans one download, several times."""
 
     def __init__(self, directory: Path, store: Store, bucket: Bucket) -> None:
         self._store = store
@@ -86,12 +86,12 @@ class Planner:
         )
 
     async def plan(self, **changes: Any) -> dict[str, str]:
-        """Plan once more; return the SHA-256 of the files that must have one."""
+        """Make a new plan; return the SHA-256 of the files that must have one."""
         await self.make(**changes)
         return {file.path: file.sha256 for file in await self.files() if file.sha256}
 
     async def make(self, **changes: Any) -> Differences:
-        """Plan once more."""
+        """Make a new plan; return how it differs from the one before."""
         self.download = msgspec.structs.replace(
             self.download, plan=self.download.plan + 1, **changes
         )
@@ -154,7 +154,7 @@ async def test_objects_in_folders_go_before_those_above(planner: Planner, bucket
 
 
 class OddBucket(Bucket):
-    """One whose listing tells other ETags than its objects have."""
+    """A source whose listing has other ETags than its objects."""
 
     async def list(self) -> AsyncIterator[ObjectRef]:
         async for own in super().list():

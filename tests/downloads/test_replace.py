@@ -1,4 +1,4 @@
-"""What is published by an exchange survives an end at every step, and is never half there."""
+"""Publishing by an exchange survives the end of the process at every step, and is atomic."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NEW = {"a": "new", "only/new": "new"}
 
 
 def begun(root: Path, before: dict[str, str] | None, key: str = "v2/") -> Download:
-    """A download whose exchange has been recorded."""
+    """Return a download whose exchange is recorded."""
     if before is not None:
         write(root / "m", before)
     download = a_download(root, key, publish="replace")
@@ -33,11 +33,11 @@ def begun(root: Path, before: dict[str, str] | None, key: str = "v2/") -> Downlo
 
 
 class ProcessDeath(BaseException):
-    """The end of the process."""
+    """Stands in for the end of the process."""
 
 
 class DieBefore:
-    """Ends the process before the step `at` of those that change a directory, or sync one."""
+    """Ends the process before step `at` of the operations that change or sync a directory."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
         self._left = at
@@ -61,7 +61,7 @@ class DieBefore:
 
 
 def dies(monkeypatch: pytest.MonkeyPatch, at: int, work: Callable[[], object]) -> bool:
-    """Do `work` in a process that ends before step `at`; tell whether it came to that."""
+    """Run `work` in a process that ends before step `at`; return whether that was reached."""
     with monkeypatch.context() as patch:
         DieBefore(patch, at)
         try:

@@ -1,4 +1,4 @@
-"""What stands untouched where it was published is taken from there."""
+"""Published files that have not changed are linked instead of fetched."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 def items(**changes: str) -> list[Item]:
-    """What a source lists: `FILES`, with an ETag each, and checksums where the test has one."""
+    """Return the listing of `FILES`, with an ETag each, and with checksums if the test has some."""
     return [
         Item(
             path,
@@ -45,12 +45,12 @@ def items(**changes: str) -> list[Item]:
 
 
 def changed(item: Item, **changes: Any) -> Item:
-    """The same with another object."""
+    """Return the same listing with another object."""
     return item._replace(object=msgspec.structs.replace(item.object, **changes))
 
 
 async def published(store: Store, root: Path, listed: list[Item], checksum: str = "") -> None:
-    """Publish `FILES`, as an earlier download did."""
+    """Publish `FILES` as an earlier download did."""
     write(root / "m", FILES)
     download = msgspec.structs.replace(a_download(root), download_id="earlier")
     await planned(store, download, listed)
@@ -67,7 +67,7 @@ async def planned(store: Store, download: Download, listed: list[Item]) -> None:
 
 
 class Checksums:
-    """A source that keeps the checksums that the test gives it, by the names of objects."""
+    """A source with the checksums that the test sets, by the names of objects."""
 
     def __init__(self, **values: str) -> None:
         self.values = values
@@ -83,7 +83,7 @@ class Checksums:
 
 
 SAME_A = {"v/a": "same", "v/deep/b": "other"}
-"""Checksums of which the first alone is that of what was published."""
+"""Checksums of which only the first is that of the published file."""
 
 
 async def taken(
@@ -199,7 +199,7 @@ async def test_a_weak_etag_is_of_the_same_version(
 async def test_a_validator_that_is_no_digest_proves_no_other_object(
     store: Store, tmp_path: Path, etag: str, checksum: str
 ) -> None:
-    """Its checksum is, where the store has one."""
+    """The object's checksum does, if the object store has one."""
     listed = [changed(item, validator=etag) for item in items()]
     await published(store, tmp_path, listed, checksum)
     download = msgspec.structs.replace(
@@ -218,7 +218,7 @@ async def test_without_a_validator_no_version_is_the_same(store: Store, tmp_path
 
 
 async def test_an_object_that_is_not_as_listed_is_fetched(store: Store, tmp_path: Path) -> None:
-    """Where a store's listing tells other ETags than its objects have."""
+    """If a listing has other ETags than the objects."""
     await published(store, tmp_path, items(), checksum="CRC64NVME:same")
     source = Checksums()
     source.error = DownloaderError(ErrorCode.SOURCE_CHANGED, "it has another ETag")

@@ -1,4 +1,4 @@
-"""The one writer of records: what it changes at once, and what goes with the next change."""
+"""The only writer of records: what it writes at once, and what it writes with the next change."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CONTEXT = CommandContext("c", lambda download: b"{}")
 
 @dataclass
 class Bench:
-    """A state machine on a real store, and one download that is queued."""
+    """A state machine on a real store, and one queued download."""
 
     machine: StateMachine
     active: ActiveDownload
@@ -40,7 +40,7 @@ class Bench:
         return download
 
     def hold(self) -> Gate:
-        """Hold every record from now on."""
+        """Hold all records from now on."""
         gate = Gate()
         self.gates["record"] = (lambda change: isinstance(change, Change), gate)
         return gate

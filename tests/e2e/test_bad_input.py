@@ -1,4 +1,4 @@
-"""Whatever is sent, it is answered with a code and a sentence, and the daemon stays up."""
+"""Every invalid command gets a response with a code and a text, and the daemon keeps running."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_the_nearest_name_is_suggested(bench: Bench) -> None:
 
 @pytest.fixture
 async def odd(tmp_path: Path, broker: Broker, api_server: ApiServer) -> Any:
-    """A device before a server that takes every key as it is."""
+    """A device with a server that keeps every key unchanged."""
     async with make_bench("mqtt", tmp_path, broker, api_server, {}) as bench:
         await bench.device.start()
         await bench.up()

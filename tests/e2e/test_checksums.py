@@ -1,4 +1,4 @@
-"""What arrives is compared: with the store's checksums, the command's, and a SHA256SUMS."""
+"""Files are compared with the object's checksum, that of the command, and a SHA256SUMS."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .conftest import Bench, sha256
 
 MiB = 1 << 20
 SLACK = 256 * 1024
-"""Bytes of HTTP headers and listings."""
+"""The bytes of HTTP headers and listings."""
 
 
 def noise(seed: str, size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The examples of the documentation, as they stand, and what delivery at least once means."""
+"""The examples of the documentation work unchanged, and repeated commands are harmless."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ META = '"model_meta":{"model_id":"vlm-7B","model_name":"vlm-7B","model_version":
 
 
 async def response_to(bench: Bench, payload: str) -> dict[str, Any]:
-    """Send a payload as it stands and return the response."""
+    """Send a payload unchanged, and return the response."""
     bench.operator.received.clear()
     await bench.operator.send_bytes(payload.encode())
     return await bench.operator.wait_for(
@@ -122,7 +122,7 @@ async def test_a_repeated_command_runs_once_and_gets_the_same_response(
 
 
 async def repeated(bench: Bench, command: str, fields: dict[str, Any]) -> dict[str, Any]:
-    """Send a command again and return what is heard after it."""
+    """Send a command again, and return the next message."""
     earlier, operator = list(bench.operator.received), bench.operator
     operator.received[:] = [
         h for h in earlier if h.message.get("command_id") != fields["command_id"]

@@ -1,4 +1,4 @@
-"""A disk fills up: told, nothing lost, answered, and gone on with once there is space."""
+"""A full disk is reported; nothing is lost, and the download continues once there is space."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DISK = 24 * MiB
 
 
 def put_on_disk(bench: Bench, place: Path, size: int) -> None:
-    """Let `place` be a disk of that size, which the device alone sees once it runs."""
+    """Mount a small disk at `place`, which only the device sees when it runs."""
     place.mkdir(exist_ok=True)
     mount = f"mount -t tmpfs -o size={size} none {shlex.quote(str(place))}"
     assert isinstance(bench.device, MqttDevice)
@@ -30,7 +30,7 @@ def put_on_disk(bench: Bench, place: Path, size: int) -> None:
 async def small(
     tmp_path: Path, broker: Broker, object_server: ObjectServer
 ) -> AsyncIterator[Bench]:
-    """A device whose downloads lie on a disk of 24 MiB that it alone sees."""
+    """A device with its downloads on a disk of 24 MiB, which only it sees."""
     async with make_bench("mqtt", tmp_path, broker, object_server, {}) as bench:
         put_on_disk(bench, bench.downloads, DISK)
         await bench.device.start()
@@ -83,7 +83,7 @@ async def test_on_a_full_state_disk_it_answers_what_changes_nothing(
         with pytest.raises(OSError, match="No space"):
             filler.write_bytes(bytes(MiB))
         recorded = "0"
-        for version in map(str, range(1, 20)):  # the first may find room in the files there are
+        for version in map(str, range(1, 20)):  # the first may fit
             meta = {"model_id": "m", "model_version": version}
             response = await operator.ask("model_add", model_meta=meta)
             recorded = version if response["success"] else recorded

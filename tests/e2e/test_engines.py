@@ -1,4 +1,4 @@
-"""The choice of an engine: each brings everything, verified, and what neither can do is refused."""
+"""Each engine downloads and verifies everything, and refuses what it cannot do."""
 
 from __future__ import annotations
 

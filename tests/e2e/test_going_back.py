@@ -1,4 +1,4 @@
-"""The component is taken back to an older version, and deployed again: both work on one state."""
+"""The component is rolled back to an older version and deployed again, on the same state."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ FIELDS = {
         "    priority: int = 5\n    caller: dict[str, str] = {}\n"
     ),
 }
-"""What a newer downloader adds to records, after which lines."""
+"""What a newer downloader adds to records, by the line after which it is added."""
 
 
 def newer_component(directory: Path) -> Path:
-    """Make a component that has a step more in its migrations, and fields more in its records."""
+    """Return a component with another step in its migrations, and more fields in records."""
     component = directory / "newer"
     shutil.copytree(SOURCE, component, ignore=shutil.ignore_patterns("__pycache__"))
     store = component / "s3downloader" / "store"
@@ -46,7 +46,7 @@ def newer_component(directory: Path) -> Path:
 
 
 def of_downloads(found: dict[str, Any]) -> dict[str, Any]:
-    """What was added to downloads, and to what belongs to them alone."""
+    """Return the additions to downloads, and to their own rows in other tables."""
     kinds = ("downloads", "jobs", "marks", "log", "format")
     return {name: row for name, row in found.items() if name.split()[0] in kinds}
 

@@ -1,4 +1,4 @@
-"""One large file over a slow link, and a daemon that ends on the way: nothing comes twice."""
+"""The daemon ends while it downloads a large file: no byte is downloaded twice."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_kill_9_at_any_moment_costs_next_to_nothing(
     for moment in moments:
         async with timeout(PATIENCE):
             await link.carried(before + moment)
-        held += link.bytes_unread  # what dies with the process without ever having reached it
+        held += link.bytes_unread  # bytes in socket buffers
         await device.kill()
         await device.start()
     link.rate = None
@@ -50,7 +50,7 @@ async def test_kill_9_at_any_moment_costs_next_to_nothing(
 async def test_a_restart_goes_on_inside_the_file_with_true_progress(
     greengrass: Bench, object_server: ObjectServer
 ) -> None:
-    """As in an update of the component."""
+    """This happens in an update of the component."""
     size = 32 * MiB
     expected = await object_server.make("interrupted/updated", size)
     link, device, operator = greengrass.link, greengrass.device, greengrass.operator

@@ -1,4 +1,4 @@
-"""Starting, stopping, losing the messaging, changing the configuration."""
+"""The daemon starts, stops, loses its messaging, and gets another configuration."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ async def test_an_update_waits_for_what_could_not_go_on(
         )
         await operator.event("download_started", engine)
 
-    greengrass.link.rate = 64 << 10  # a minute for each
+    greengrass.link.rate = 64 << 10  # a minute each
     await under_way("s5cmd")
     assert await nucleus.propose_update("one") == {COMPONENT: 0}
     nucleus.set_configuration(COMPONENT, {"DeferUpdateSeconds": 600})

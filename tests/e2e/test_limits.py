@@ -1,4 +1,4 @@
-"""Limits on the bandwidth hold on the wire, from the moment at which they are set."""
+"""Bandwidth limits hold on the link from the moment at which they are set."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .test_main_job import children
 MiB = 1 << 20
 CONNECTIONS = 2
 SLOW = MiB // 4
-"""Bytes a second at which nothing of these tests arrives within their patience."""
+"""A rate in bytes per second at which no download of these tests completes."""
 IN_A_SOCKET = 6 * MiB
-"""What a receive buffer grows to at most: tcp_rmem in tcp(7)."""
+"""The maximum size of a receive buffer. Source: tcp_rmem in tcp(7)."""
 
 
 async def check_rate(bench: Bench, limit: int, seconds: float) -> None:
-    """See so many seconds' worth of bytes arrive, and no sooner than they may."""
+    """Wait for the bytes of so many seconds, and check that they do not arrive too early."""
     now = asyncio.get_running_loop().time
     before, passed, began = bench.statuses_of("b")[-1]["bytes_done"], bench.link.bytes_down, now()
     goal = before + int(limit * seconds)
@@ -32,7 +32,10 @@ async def check_rate(bench: Bench, limit: int, seconds: float) -> None:
 
 
 def assert_within(limit: int, passed: int, took: float) -> None:
-    """At most a second's worth more than allowed came, and what sockets hold for who reads on."""
+    """Check that at most the bytes of one second more than allowed arrived.
+
+    Bytes in socket buffers count too.
+    """
     assert passed <= limit * (took + 1) + CONNECTIONS * IN_A_SOCKET, f"{passed} in {took} s"
 
 

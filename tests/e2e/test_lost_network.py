@@ -1,4 +1,4 @@
-"""The network goes away in mid-download: it waits, goes on by itself, and fetches nothing twice."""
+"""The network fails during a download, which waits, continues, and fetches no byte twice."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model comes down under MQTT command, whatever happens on the way."""
+"""A model is downloaded under MQTT command, with pauses, failures and restarts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MiB = 1 << 20
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
+    """Return the child processes of a process."""
     return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
@@ -66,7 +66,7 @@ async def test_a_model_comes_down_is_registered_and_deleted(
 
 
 def _reported(bench: Bench) -> object:
-    """What the cloud knows of the models of the device."""
+    """Return the device's models in the shadow in the cloud."""
     assert bench.nucleus is not None
     if "models" not in bench.nucleus.shadows.names(bench.device.thing_name):
         return None
@@ -78,7 +78,7 @@ async def test_two_downloads_run_side_by_side_and_one_is_paused_alone(
     either: Bench, object_server: ObjectServer
 ) -> None:
     sums = [await object_server.make(f"pair/{name}", 16 * MiB) for name in "ab"]
-    either.link.rate = MiB  # at which neither is there within the patience of this test
+    either.link.rate = MiB  # so slow that neither completes while this test waits
     operator = either.operator
     for name in "ab":
         await operator.ask("download", bucket="models", key=f"pair/{name}", download_id=name)
@@ -160,7 +160,7 @@ async def test_sigterm_in_mid_download_ends_it_within_three_seconds(
     await operator.ask("download", bucket="models", key="term/big", download_id="t", engine=engine)
     await operator.progress("t", lambda d: d["progress"] > 10)
     processes = children(bench.device.pid)
-    # Nothing comes any more, and a store that is silent would be waited for longer than this.
+    # No byte arrives any more, and the daemon would wait longer than this for a silent server.
     assert await bench.device.terminate(within=20) == 0
     assert not any(map(is_running, processes))
     bench.link.thaw()

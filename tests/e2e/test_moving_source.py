@@ -1,4 +1,4 @@
-"""A source that is replaced while it comes down: what arrives is the new version, wholly."""
+"""Objects are replaced during a download: the result is the new version as a whole."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BEGUN_AND_DONE = ["download_started", "download_completed"]
 
 
 async def change_told(bench: Bench) -> dict[str, Any]:
-    """Return the notice of the changed source; there must be no more than one."""
+    """Return the notice about the changed source; fail if there is more than one."""
 
     def tells(received: DeviceMessage) -> bool:
         message = received.message

@@ -1,4 +1,4 @@
-"""A command that was sent is answered, whatever ends the daemon, and is carried out once."""
+"""Every command is carried out once and answered, whatever ends the daemon."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BURST = 100
 
 
 async def send_burst(bench: Bench, count: int = BURST) -> list[str]:
-    """Send commands that each add a model, at once; return their ids."""
+    """Send many commands at once that each add a model; return their IDs."""
     sending = [
         bench.operator.send(
             "model_add",
@@ -37,7 +37,7 @@ async def send_burst(bench: Bench, count: int = BURST) -> list[str]:
 
 
 def answers(bench: Bench) -> list[tuple[str, Any]]:
-    """Which commands of the burst have been answered, and with which version of the model."""
+    """Return the answered commands of the burst, with the version of the model in each response."""
     received = [h.message for h in bench.operator.received if h.topic == "responses"]
     responses = [m for m in received if str(m.get("command_id")).startswith("burst-")]
     assert all(m["success"] for m in responses), responses
@@ -45,14 +45,14 @@ def answers(bench: Bench) -> list[tuple[str, Any]]:
 
 
 def count(bench: Bench, query: str) -> int:
-    """What a query of the device's state counts."""
+    """Return the count of a query of the device's state."""
     work = bench.nucleus.work_folder(COMPONENT) if bench.nucleus else bench.device.directory
     with closing(sqlite3.connect(work / "state" / "state.db")) as state:
         return int(state.execute(query).fetchone()[0])
 
 
 def arrived(bench: Bench) -> int:
-    """How many commands of the burst are on disk, or have been answered."""
+    """Return how many commands of the burst are on disk or answered."""
     return count(
         bench,
         "SELECT count(*) FROM (SELECT command_id FROM inbox UNION SELECT command_id FROM answers)"
@@ -62,7 +62,7 @@ def arrived(bench: Bench) -> int:
 
 async def all_answered(bench: Bench, ids: list[str]) -> list[tuple[str, Any]]:
     await eventually(lambda: {id_ for id_, _ in answers(bench)} >= set(ids))
-    await bench.operator.ask("status")  # what would come twice has come by now
+    await bench.operator.ask("status")  # a second response would have arrived by now
     return answers(bench)
 
 
@@ -146,7 +146,7 @@ async def test_a_second_daemon_takes_nothing_from_the_first(
 
 
 def unpublished(bench: Bench) -> int:
-    """How many responses are on disk that were not published."""
+    """Return the number of responses on disk that are not published."""
     return count(bench, "SELECT count(*) FROM outbox WHERE is_response")
 
 
@@ -159,7 +159,7 @@ async def test_answers_outlive_a_link_that_is_away_and_a_kill(
     ):
         await bench.device.start()
         await bench.up()
-        link.freeze_after(10_000, up=True)  # less than half of the answers
+        link.freeze_after(10_000, up=True)  # less than half of the responses
         ids = await send_burst(bench)
         await eventually(lambda: link.is_frozen and answers(bench) and unpublished(bench))
         link.cut()
@@ -180,7 +180,7 @@ async def retain(broker: Broker, bench: Bench, payload: bytes) -> None:
 
 
 async def forget_session(broker: Broker, bench: Bench) -> None:
-    """Let the broker forget the device, as after an hour."""
+    """End the device's session at the broker, as it does after an hour."""
     async with aiomqtt.Client(
         "127.0.0.1",
         broker.port,

@@ -1,4 +1,4 @@
-"""What nucleus lite does to a component, and how the daemon gets over it."""
+"""The daemon on nucleus lite, which drops connections, messages and subscriptions."""
 
 from __future__ import annotations
 
@@ -16,21 +16,24 @@ from ..support import PATIENCE, eventually
 from .conftest import Bench, make_bench
 
 WIDE = {"MaxPayloadBytes": 131_072, "ShadowMaxBytes": 1 << 20}
-"""More than nucleus lite takes."""
+"""More bytes than nucleus lite accepts."""
 
 
 @pytest.fixture
 async def lite(
     request: pytest.FixtureRequest, tmp_path: Path, broker: Broker, object_server: ObjectServer
 ) -> AsyncIterator[Bench]:
-    """A device on nucleus lite, with the configuration of the test's parameter; not started."""
+    """A device on nucleus lite, not started, with the configuration of the test's parameter."""
     configuration = getattr(request, "param", {})
     async with make_bench("lite", tmp_path, broker, object_server, configuration) as bench:
         yield bench
 
 
 async def answer(operator: Operator, *, within: float) -> None:
-    """Ask until an answer comes: the nucleus loses what is sent before it is subscribed."""
+    """Send a command until it is answered.
+
+    The nucleus loses what is sent before the daemon has subscribed.
+    """
     async with timeout(within):
         while True:
             try:
@@ -53,7 +56,7 @@ async def test_a_start_offline_waits_and_listens_when_online(
         await bench.device.start()
         await eventually(lambda: "opens no subscription to" in bench.device.log)
         await eventually(lambda: "listening on" in bench.device.log)
-        await bench.nucleus.drop_connection(COMPONENT)  # the repair begins once more
+        await bench.nucleus.drop_connection(COMPONENT)  # the repair starts again
         await eventually(lambda: bench.device.log.count("connected to the nucleus") == 2)
         await broker.start()
         async with Operator(broker.port, bench.device.thing_name) as operator:
@@ -78,7 +81,7 @@ async def test_commands_that_are_denied_end_nothing_and_are_told(lite: Bench) ->
 
 
 async def test_it_ends_twice_at_once_and_then_goes_easy_on_starts(lite: Bench) -> None:
-    """The unit of nucleus lite allows three starts an hour."""
+    """The unit of nucleus lite allows three starts per hour."""
     assert lite.nucleus is not None
     device, nucleus = lite.device, lite.nucleus
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""The process may open no more files: a download waits, and goes on when it may."""
+"""The process has no free file descriptors: a download waits, and continues when it has."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ MiB = 1 << 20
 
 
 class Files:
-    """How many files a process may open."""
+    """Limits the number of open files of a process."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
 
     def allow(self, more: int) -> None:
-        """Let it open so many more than it has open now; a descriptor is the lowest free number."""
+        """Allow so many more open files than now. (A new descriptor is the lowest free number.)"""
         taken = {int(entry.name) for entry in Path(f"/proc/{self._pid}/fd").iterdir()}
         free = (number for number in range(self._before[0]) if number not in taken)
         limit = next(number for count, number in enumerate(free) if count == more)

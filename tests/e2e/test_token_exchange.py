@@ -1,4 +1,4 @@
-"""Keys from the nucleus's token exchange, which dies, moves and has none for a while."""
+"""Keys from the nucleus's token exchange service, which crashes, moves, or has no keys."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILES = {f"part-{number}": 4 * MiB for number in range(6)}
 async def exchanging(
     tmp_path: Path, broker: Broker, object_server: ObjectServer
 ) -> AsyncIterator[Bench]:
-    """A device of nucleus lite that has nothing but the token exchange; not started yet."""
+    """A device on nucleus lite, not started, with keys only from the token exchange service."""
     for name, size in FILES.items():
         await object_server.make(f"exchange/{name}", size)
     async with make_bench("lite", tmp_path, broker, object_server, {}, exchanging=True) as bench:
@@ -50,7 +50,7 @@ async def start_download(bench: Bench, engine: str) -> None:
 
 
 async def waits_for_credentials(bench: Bench) -> str:
-    """Return what a download says that has no credentials."""
+    """Return the text of a download that waits for credentials."""
     received = await bench.operator.wait_for(
         lambda h: (
             h.topic == "status"
@@ -134,7 +134,7 @@ async def test_a_process_ends_where_nobody_tells_the_new_address(exchanging: Ben
 
 
 def run_without_waiting(device: Device) -> None:
-    """Let the daemon of a device find at once that the exchange is gone for good."""
+    """Make the daemon decide at once that the service does not come back."""
     artifact = device.directory / "artifacts" / "main-artifact"
     artifact.unlink()
     artifact.mkdir()

@@ -1,4 +1,4 @@
-"""Who else on the device may read and write what: what is published goes by the user's umask."""
+"""The permissions of files on the device: published files follow the user's umask."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def mode(path: Path) -> int:
 
 
 def modes(folder: Path) -> list[tuple[str, int]]:
-    """Kind and mode of a folder and of all below it."""
+    """Return the types and modes of a folder and of everything in it."""
     paths = (folder, *folder.rglob("*"))
     return [("folder" if path.is_dir() else "file", mode(path)) for path in paths]
 

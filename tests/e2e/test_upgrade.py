@@ -1,4 +1,4 @@
-"""After an update of the component itself everything that was under way goes on."""
+"""After an update of the component, all unfinished downloads continue."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ MiB = 1 << 20
 
 
 async def leave_first_version(bench: Bench, server: ObjectServer) -> None:
-    """Leave what the first version did, ended by SIGTERM: `a` of two files is there, `b` is not.
+    """Leave the state of the first version after SIGTERM:
 
-    The state is the one that is kept for tests, with the objects and places of this bench.
+    it has `a` of two files, but not `b`.
+
+    It is the state that is kept for tests, with the objects and paths of this bench.
     """
     staging = bench.downloads / ".s3downloader" / hashlib.sha256(b"d1").hexdigest()[:16]
     (staging / "files").mkdir(parents=True)
@@ -92,14 +94,14 @@ async def test_what_the_first_version_had_under_way_is_completed(
 
 
 BEFORE = 3
-"""The version of the recorded state that the present daemon takes over."""
+"""The version of the recorded state with which the present daemon starts."""
 
 OVERHEAD = 200_000
-"""Bytes of listings and of the heads of responses, at most."""
+"""The maximum bytes of listings and of headers."""
 
 
 async def check_all_goes_on(bench: Bench, left: dict[str, Arrived]) -> None:
-    """Check that the recorded downloads are completed, with what was there and what they made."""
+    """Check that the recorded downloads complete, without fetching again what had arrived."""
     operator = bench.operator
     for command_id in ("early", "late"):
         assert (await operator.response(command_id))["success"]

@@ -1,4 +1,4 @@
-"""A model is updated while it is read, for the price of what changed, and comes back."""
+"""A model is replaced while it is read, downloads only what has changed, and is rolled back."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ NAMES = [f"part-{n}" for n in range(8)]
 
 
 async def put_version(server: ObjectServer, prefix: str, version: str) -> None:
-    """Put a version into the source: files of the same names that all hold its name."""
+    """Write the objects of a version; the content of all of them is its name."""
     for name in NAMES:
         await server.put(f"{prefix}/{version}/{name}", version.encode() * 1_000)
 
 
 async def update(bench: Bench, prefix: str, version: str, **fields: Any) -> dict[str, Any]:
-    """Publish a version in the place of the model; return the event of its completion."""
+    """Replace the model by a version; return the event of its completion."""
     await order(bench, prefix, version, **fields)
     return await bench.operator.event("download_completed", f"{prefix}-{version}")
 
@@ -48,7 +48,7 @@ async def order(bench: Bench, prefix: str, version: str, **fields: Any) -> None:
 
 
 class Reader:
-    """Reads a model again and again, as an application does, by its paths and by its directory."""
+    """Reads a model repeatedly, as an application does, by its paths and by its directory."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -88,7 +88,7 @@ def _read_in(directory: int, name: str) -> str:
 
 @contextmanager
 def reading(place: Path) -> Iterator[Reader]:
-    """Meanwhile a thread reads the model at `place`; it must find it whole at any time."""
+    """Read the model at `place` in a thread during the context; it must always be complete."""
     reader, stop = Reader(place), threading.Event()
     thread = threading.Thread(target=reader.read, args=(stop,))
     thread.start()
@@ -105,7 +105,7 @@ def logged(bench: Bench, line: str) -> bool:
 
 
 def contents(bench: Bench) -> set[str]:
-    """The versions that the files of the model are of."""
+    """Return the versions of the model's files."""
     return {(bench.downloads / "m" / name).read_text()[:2] for name in NAMES}
 
 

@@ -15,7 +15,7 @@ from s3downloader.core.errors import DownloaderError
 from s3downloader.core.records import FileRecord, Options
 from s3downloader.engines.disk import Disk
 from s3downloader.engines.ranged.journal import Journal
-from tests.sources.lying_server import LyingServer, ReceivedRequest, Reply, error_reply
+from tests.sources.scripted_server import ReceivedRequest, Reply, ScriptedServer, error_reply
 
 from .support import FastClock, Files, ForgivingRecorder, by_ranges, fetch_with, job, names
 
@@ -109,7 +109,7 @@ async def refused(answer: Answer, staging: Path, file: FileRecord, **how: Any) -
 
     Fails if anything of the file is kept.
     """
-    async with LyingServer(answer) as server:
+    async with ScriptedServer(answer) as server:
         with pytest.raises(DownloaderError) as caught:
             await fetch(server.endpoint, staging, file, **how)
     assert names(staging / "files") == []

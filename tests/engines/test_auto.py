@@ -1,4 +1,4 @@
-"""The engine that chooses."""
+"""The engine `auto` chooses an engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .support import Files, Plan, Recorder, by_ranges, by_s5cmd, fetch_with, job
 async def test_where_all_is_there_already_nothing_is_fetched(
     object_server: ObjectServer, tmp_path: Path
 ) -> None:
-    """As after a death between the last file and the look at the source."""
+    """This happens if the process ends after the last file, and before the source is checked."""
     endpoint = object_server.endpoint
     engine = AutoEngine(s5cmd=by_s5cmd(endpoint, SystemClock()), ranged=by_ranges(endpoint))
     plan = Plan(object_server, "auto/there/")

@@ -1,4 +1,4 @@
-"""How many requests are under way, and how long one that failed waits."""
+"""The number of concurrent requests, and the waits after failed requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIB = 1 << 20
 
 
 class SlotHolders:
-    """Tasks that each want a slot, and hold it until they are let go."""
+    """Tasks that each request a slot, and hold it until they are released."""
 
     def __init__(self, limiter: ConcurrencyLimiter) -> None:
         self._limiter = limiter
@@ -38,7 +38,7 @@ class SlotHolders:
                 self.holding.remove(number)
 
     async def dismiss(self, *numbers: int) -> None:
-        """All at once, in this order."""
+        """Release these tasks at once, in this order."""
         for number in numbers:
             self._tasks[number].cancel()
         ended = await asyncio.gather(*map(self._tasks.pop, numbers), return_exceptions=True)
@@ -51,7 +51,7 @@ class SlotHolders:
 
 
 async def settled() -> None:
-    """Return when no task of the loop has anything left to do at once."""
+    """Wait until no task of the event loop can continue at once."""
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -66,7 +66,7 @@ async def crowd(limiter: ConcurrencyLimiter) -> AsyncIterator[SlotHolders]:
 
 
 def serve_slowly(limiter: ConcurrencyLimiter, times: int) -> None:
-    """Let so many requests go well on a slow link."""
+    """Let so many requests succeed on a slow link."""
     for _ in range(times):
         limiter.on_success(0.3)
 
@@ -181,7 +181,7 @@ def fault(code: ErrorCode) -> DownloaderError:
 
 
 async def waits(retries: Retries, clock: ManualClock, code: ErrorCode, times: int) -> list[float]:
-    """Let a request fail so many times; return how long each waited for the next try."""
+    """Let a request fail so many times; return the waits before each next attempt."""
     slept = []
     for _ in range(times):
         waiting = asyncio.create_task(retries.wait_or_raise(fault(code)))

@@ -1,4 +1,4 @@
-"""Connections that bring next to nothing are dropped, and never hold a download."""
+"""Connections that deliver almost nothing are dropped, and do not hold up a download."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_a_dripping_connection_is_dropped_and_replaced(
     file = FileRecord(1, "model", "model", len(content), "etag-2")
     async with DrippingServer(content) as server:
         server.drips = {1: place, 2: place}
-        sink = Recorder()  # which sees to it that nothing that came is given up
+        sink = Recorder()  # it fails if bytes that have arrived are given up
         engine = by_ranges(server.endpoint, FastClock(), stall_timeout=TIME_LIMIT)
         await fetch_with(engine, job(tmp_path, UNVERIFIED), Files([file]), sink)
     assert (tmp_path / "files" / "model").read_bytes() == content
@@ -73,7 +73,7 @@ async def test_a_dripping_store_holds_s5cmd_no_longer_than_silence(tmp_path: Pat
     file = FileRecord(1, "model", "model", len(LARGE), "etag-2")
     async with DrippingServer(LARGE) as server:
         server.always = IN_THE_BODY
-        engine = by_s5cmd(server.endpoint, FastClock())  # on which it drips for a minute
+        engine = by_s5cmd(server.endpoint, FastClock())  # with which it drips for a minute
         with pytest.raises(DownloaderError) as caught:
             await fetch_with(engine, job(tmp_path), Files([file]), Recorder())
     assert caught.value.code is ErrorCode.STALLED

@@ -1,4 +1,4 @@
-"""The sink hears of each attempt at a file that failed, with its code and when the next follows."""
+"""Each failed attempt at a file is reported to the sink, with its code and the next attempt."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ each_engine = pytest.mark.parametrize("make", ENGINES.values(), ids=ENGINES)
 
 
 async def fetch(engine: Engine, staging: Path, files: list[FileRecord]) -> ForgivingRecorder:
-    """Fetch what can be had of `files`; return what the sink heard."""
+    """Fetch `files` as far as possible; return the sink."""
     sink = ForgivingRecorder()
     try:
         await fetch_with(

@@ -1,4 +1,4 @@
-"""Disks that fill up or cannot be written, made in a mount namespace that s5cmd alone sees."""
+"""Disks that are full or read-only, mounted in a namespace that only s5cmd sees."""
 
 from __future__ import annotations
 

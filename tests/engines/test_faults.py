@@ -1,4 +1,4 @@
-"""Which fault a fetch ends with, where an object's own is followed by one that ends it."""
+"""The error with which a fetch ends if an object's own error is followed by a general one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .support import Files, Plan, Recorder, by_ranges, by_s5cmd, fetch_with, job
 
 
 class FullState(Recorder):
-    """A sink that cannot record what has arrived."""
+    """A sink that cannot record finished files."""
 
     async def finished(self, files: list[FileRecord]) -> None:
         raise DownloaderError(ErrorCode.DISK_FULL, "StateDir has no space left")

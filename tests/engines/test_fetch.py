@@ -1,4 +1,4 @@
-"""Fetching with the real s5cmd from a real server."""
+"""The engine s5cmd fetches from a real server."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def test_a_file_is_synced_before_it_is_reported(
 async def test_a_file_of_several_parts_reports_its_progress(
     linked: S5cmdEngine, link: Link, object_server: ObjectServer, tmp_path: Path
 ) -> None:
-    size = 52 * MIB  # s5cmd's parts have 50
+    size = 52 * MIB  # the parts of s5cmd have 50 MiB
     digest = await object_server.make("big/model", size)
     link.freeze_after(30 * MIB)
     sink = Recorder()
@@ -169,7 +169,7 @@ async def test_no_more_requests_than_numworkers_are_under_way(
     )
     await eventually(lambda: link.connections and len(drawn) > at_once)
     await stop(fetching)
-    assert len(drawn) == at_once + 1  # one waits for its turn
+    assert len(drawn) == at_once + 1  # one file waits for its turn
 
 
 async def test_a_missing_object_lets_the_others_arrive(
@@ -234,12 +234,12 @@ async def test_cancelling_stops_the_traffic_and_keeps_what_is_whole(
 async def test_a_file_removed_after_its_arrival_has_vanished(
     link: Link, object_server: ObjectServer, tmp_path: Path
 ) -> None:
-    """It is no object of another size: nothing is known of that."""
+    """The error is not size_mismatch, because the object is not known to have another size."""
     sizes = {"small": 100_000, "large": 8 * MIB}
     for path, size in sizes.items():
         await object_server.make(f"gone/{path}", size)
     link.freeze_after(4 * MIB)
-    engine, sink = by_s5cmd(link.endpoint, ManualClock()), Recorder()  # it saves at the end
+    engine, sink = by_s5cmd(link.endpoint, ManualClock()), Recorder()  # saves its batch at the end
     one_by_one = job(tmp_path, Options(numworkers=1, verify=False))
     fetching = asyncio.create_task(
         fetch_with(engine, one_by_one, stream(records(sizes, "gone/")), sink)
@@ -305,7 +305,7 @@ async def test_a_slow_store_is_no_stall(
         await clock.next_sleep()
         before = sink.total
         await eventually(lambda: sum(staging.measure().values()) > before)  # noqa: B023
-        clock.advance(50)  # of the 60 seconds of its patience
+        clock.advance(50)  # of the 60 seconds of its stall timeout
         await eventually(lambda: sink.total > before)  # noqa: B023
         link.thaw()
         link.freeze_after(100_000)
@@ -322,7 +322,7 @@ async def test_a_plan_that_takes_its_time_is_no_stall(
 
     async def late() -> AsyncIterator[FileRecord]:
         await clock.next_sleep()
-        clock.advance(90)  # more than the patience
+        clock.advance(90)  # more than the stall timeout
         await clock.next_sleep()
         for file in records({"1": 1}, "late/"):
             yield file

@@ -1,4 +1,4 @@
-"""What is known of a file after any death, and after any damage to the journal."""
+"""The journal after the end of the process, a loss of power, or damage."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ THEN = [PartState(300, 1), PartState(40, 3), PartState(60, 5), PartState(100, (1
 
 
 class RebootedDisk(Disk):
-    """The same disk after the power was lost."""
+    """The same disk after a reboot."""
 
     @property
     def boot_id(self) -> str:
@@ -45,7 +45,7 @@ def created(path: Path, head: Head = HEAD) -> Iterator[Journal]:
 
 
 def opened(path: Path, disk: Disk | None = None) -> tuple[Head, list[PartState]] | None:
-    """What a daemon that starts finds in a journal."""
+    """Return what a starting daemon reads from a journal."""
     found = Journal.open(path, disk or Disk())
     if found is None:
         return None
@@ -111,7 +111,7 @@ def test_a_flipped_bit_makes_no_older_copy_the_newer(path: Path, bit: int) -> No
         journal.commit(THEN)
         journal.commit(FIRST)
     content = bytearray(path.read_bytes())
-    older = 4_096 + len(LAYOUT) * 32  # behind the head and the slots
+    older = 4_096 + len(LAYOUT) * 32  # after the head and the slots
     content[older + bit // 8] ^= 1 << bit % 8
     path.write_bytes(content)
     assert opened(path, RebootedDisk()) == (HEAD, FIRST)
@@ -218,7 +218,7 @@ def test_what_has_no_validator_is_not_continued(
 
 
 def rewrite_head(path: Path, *without: str, **fields: object) -> bytes:
-    """Write a head as another version of the downloader does; return it."""
+    """Write a head of another version of the downloader; return it."""
     raw = path.read_bytes()
     length = int.from_bytes(raw[:4], "little")
     head = msgspec.json.decode(raw[8 : 8 + length]) | fields
@@ -230,7 +230,7 @@ def rewrite_head(path: Path, *without: str, **fields: object) -> bytes:
 
 
 def test_a_head_of_an_earlier_version_still_tells_its_file(path: Path) -> None:
-    """One that knew no validator but that of the listing."""
+    """That version knew only the validator of the listing."""
     with created(path):
         pass
     rewrite_head(path, "own")

@@ -1,4 +1,4 @@
-"""Stores that lie, or leave something out: what they send never becomes a file by mistake."""
+"""Wrong or incomplete responses of an object store never become a file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ import pytest
 
 from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.core.records import Options
-from tests.sources.lying_server import LyingServer, ReceivedRequest, Reply, error_reply, login_page
+from tests.sources.scripted_server import (
+    ReceivedRequest,
+    Reply,
+    ScriptedServer,
+    error_reply,
+    login_page,
+)
 
 from .objects import (
     BOTH,
@@ -35,8 +41,8 @@ from .support import FastClock, Files, ForgivingRecorder, by_ranges, fetch_with,
 
 
 async def test_an_empty_file_is_asked_for(tmp_path: Path) -> None:
-    empty = Served(b"", etag=hashlib.md5(b"").hexdigest())  # noqa: S324  # as S3 has it
-    async with LyingServer(empty) as server:
+    empty = Served(b"", etag=hashlib.md5(b"").hexdigest())  # noqa: S324  # as in S3
+    async with ScriptedServer(empty) as server:
         sink = await fetch(server.endpoint, tmp_path, file_of(empty))
         assert server.request_lines == ["GET model"]
     assert content(tmp_path) == b""
@@ -100,7 +106,7 @@ async def test_chunks_that_make_up_the_object_are_taken(tmp_path: Path, bytes_: 
         half = len(reply.body) // 2
         return replace(reply, body=[reply.body[:half], reply.body[half:]], chunked=True)
 
-    async with LyingServer(chunked) as server:
+    async with ScriptedServer(chunked) as server:
         await fetch(server.endpoint, tmp_path, file_of(served))
     assert content(tmp_path) == bytes_
 
@@ -109,7 +115,7 @@ async def test_chunks_that_make_up_the_object_are_taken(tmp_path: Path, bytes_: 
 async def test_bytes_of_a_broken_answer_without_a_length_are_dropped(
     tmp_path: Path, bytes_: bytes
 ) -> None:
-    """It could be of anything: the rest is not put behind it, the file comes once more."""
+    """Nothing shows which bytes they are, so the file is fetched again from its start."""
     served = Served(bytes_)
     has_broken = False
 
@@ -122,7 +128,7 @@ async def test_bytes_of_a_broken_answer_without_a_length_are_dropped(
         wrong = bytes(len(bytes_) // 2)
         return Reply(200, {**served.named, "Content-Length": None}, wrong, cut=True)
 
-    async with LyingServer(breaking) as server:
+    async with ScriptedServer(breaking) as server:
         await fetch(server.endpoint, tmp_path, file_of(served))
         assert has_broken
     assert content(tmp_path) == bytes_
@@ -152,7 +158,7 @@ async def test_a_size_that_is_not_the_listed_one_shows_in_the_head(
 
 @BOTH
 async def test_what_is_compressed_on_the_way_is_an_error(tmp_path: Path, bytes_: bytes) -> None:
-    """A whole answer compressed, with plain ranges after it, made a file of both."""
+    """A complete compressed response, followed by plain ranges, once became a file of both."""
     served = Served(bytes_)
     zipped = gzip.compress(bytes(len(bytes_)))
 
@@ -176,7 +182,7 @@ async def test_what_is_stored_compressed_comes_as_it_is_stored(
     tmp_path: Path, bytes_: bytes
 ) -> None:
     served = Served(bytes_, more={"Content-Encoding": "gzip"})
-    async with LyingServer(served) as server:
+    async with ScriptedServer(served) as server:
         await fetch(server.endpoint, tmp_path, file_of(served))
         assert {request.headers["accept-encoding"] for request in server.requests} == {"identity"}
     assert content(tmp_path) == bytes_
@@ -207,7 +213,7 @@ async def test_a_page_as_long_as_the_object_is_none(tmp_path: Path) -> None:
 
 
 class CutHead(Served):
-    """One whose answers break off within their heads, before what would tell the size."""
+    """A server whose responses end inside their headers, before the one with the length."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -245,7 +251,7 @@ async def test_a_store_that_knows_no_checksums_is_asked_once(
         return served(request)
 
     files = [file_of(served, str(n), number=n) for n in range(1, 4)]
-    async with LyingServer(plain) as server:
+    async with ScriptedServer(plain) as server:
         sink = await fetch(server.endpoint, tmp_path, *files, numworkers=1)
         assert [a.key for a in server.requests] == ["1", "1", "2", "3"]
     assert sink.numbers == [1, 2, 3]
@@ -262,7 +268,7 @@ async def test_a_checksum_refusal_learned_from_head_counts_for_get(
         return (small if request.key == "small" else large)(request)
 
     files = [file_of(large, "large"), file_of(small, "small", number=2)]
-    async with LyingServer(plain) as server:
+    async with ScriptedServer(plain) as server:
         engine, sink = by_ranges(server.endpoint, FastClock()), ForgivingRecorder()
         for file in files:
             await fetch_with(engine, job(tmp_path, Options()), Files([file]), sink)
@@ -278,7 +284,7 @@ async def test_a_request_that_is_refused_either_way_teaches_nothing(tmp_path: Pa
         return error_reply(400, "InvalidArgument") if request.key == "odd" else served(request)
 
     files = [file_of(served, "odd"), file_of(served, "good", number=2)]
-    async with LyingServer(choosy) as server:
+    async with ScriptedServer(choosy) as server:
         with pytest.raises(DownloaderError):
             await fetch(server.endpoint, tmp_path, *files, numworkers=1)
         assert server.request_lines == ["GET odd", "GET odd", "GET good"]
@@ -294,7 +300,7 @@ async def test_a_given_sha256_goes_before_an_etag_that_is_no_md5(
 ) -> None:
     served = Served(bytes_, etag="0" * 32)
     file = file_of(served, sha256=hashlib.sha256(bytes_).hexdigest())
-    async with LyingServer(served) as server:
+    async with ScriptedServer(served) as server:
         sink = await fetch(server.endpoint, tmp_path, file)
         assert sum(len(a.headers.get("range", "x")) > 1 for a in server.requests) <= 3
     assert sink.files[0].checksum == f"SHA256:{file.sha256}"
@@ -306,7 +312,7 @@ async def test_a_sha256_that_was_given_goes_before_a_crc_of_the_store(tmp_path: 
         more={"x-amz-checksum-crc32c": "AAAAAA==", "x-amz-checksum-type": "FULL_OBJECT"},
     )
     file = file_of(served, sha256=hashlib.sha256(LARGE).hexdigest())
-    async with LyingServer(served) as server:
+    async with ScriptedServer(served) as server:
         sink = await fetch(server.endpoint, tmp_path, file)
     assert sink.files[0].checksum == f"SHA256:{file.sha256}"
 
@@ -327,7 +333,7 @@ async def test_credentials_that_stay_expired_are_not_tried_for_ever(tmp_path: Pa
     served = Served(SMALL)
     expired = error_reply(400, "ExpiredToken", "The provided token has expired.")
     files = [file_of(served, str(n), number=n) for n in range(1, 40)]
-    async with LyingServer(lambda _: expired) as server:
+    async with ScriptedServer(lambda _: expired) as server:
         with pytest.raises(DownloaderError) as caught:
             await fetch(server.endpoint, tmp_path, *files)
         assert caught.value.code is ErrorCode.CREDENTIALS_UNAVAILABLE

@@ -1,4 +1,4 @@
-"""Metadata and the bytes of objects come over the same connections."""
+"""Requests for metadata and for bytes of objects share connections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from s3downloader.sources.registry import sources_over
 from s3downloader.sources.s3.client import S3Client
 from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
-from tests.sources.lying_server import LyingServer
+from tests.sources.scripted_server import ScriptedServer
 
 from .objects import SMALL, Served, content, file_of
 from .support import BUCKET, Files, Recorder, fetch_with, job
@@ -20,7 +20,7 @@ from .support import BUCKET, Files, Recorder, fetch_with, job
 
 async def test_a_head_and_a_fetch_share_a_connection(tmp_path: Path) -> None:
     served, clock = Served(SMALL), SystemClock()
-    async with LyingServer(served) as server:
+    async with ScriptedServer(served) as server:
         client = S3Client(server.endpoint, Credentials(os.environ, clock))
         sources = sources_over(ObjectMetadata(client), clock)
         source = sources.open(SourceRef("s3", BUCKET, ""))

@@ -1,4 +1,4 @@
-"""How objects are cut."""
+"""How objects are divided into parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What requests are pinned to, where a store tells no ETag, or another in its listing."""
+"""The validator of requests, if an object store has no ETag, or lists another."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from s3downloader.engines.ranged.range_request import ResponseHandler
 from s3downloader.engines.ranged.server_features import ServerFeatures
 from s3downloader.sources.s3.object_metadata import ObjectMetadata
 from s3downloader.sources.s3.source import S3Source
-from tests.sources.lying_server import LyingServer, ReceivedRequest, Reply
+from tests.sources.scripted_server import ReceivedRequest, Reply, ScriptedServer
 from tests.support import eventually
 
 from .objects import (
@@ -50,28 +50,28 @@ from .support import (
 
 @BOTH
 async def test_an_answer_with_another_etag_is_not_taken(tmp_path: Path, bytes_: bytes) -> None:
-    """Of a store that does not heed If-Match."""
+    """The object store ignores If-Match."""
     served = Served(bytes_)
 
-    def heedless(request: ReceivedRequest) -> Reply:
+    def unconditional(request: ReceivedRequest) -> Reply:
         reply = served(request)
         return reply if request.method == "HEAD" else with_headers(reply, ETag='"another"')
 
-    error = await refused(heedless, tmp_path, file_of(served))
+    error = await refused(unconditional, tmp_path, file_of(served))
     assert error.code is ErrorCode.SOURCE_CHANGED
     assert names(tmp_path / "ranged") == []
 
 
 async def test_of_an_answer_with_another_etag_no_byte_is_taken() -> None:
-    """Of a store that does not heed If-Match, for a range of a large file."""
+    """The object store ignores If-Match for a range of a large file."""
     other = Served(LARGE, etag="another")
 
-    def heedless(request: ReceivedRequest) -> Reply:
+    def unconditional(request: ReceivedRequest) -> Reply:
         return other(replace(request, headers={**request.headers, "if-match": ""}))
 
     taken: list[int] = []
     clock = SystemClock()
-    async with LyingServer(heedless) as server:
+    async with ScriptedServer(unconditional) as server:
         client = client_at(server.endpoint)
         reader = SourceReader(
             S3Source(ObjectMetadata(client), clock, SourceRef("s3", "models", "")),
@@ -93,7 +93,7 @@ async def test_of_an_answer_with_another_etag_no_byte_is_taken() -> None:
 async def test_without_an_etag_the_date_pins_an_object(tmp_path: Path, bytes_: bytes) -> None:
     served = Served(bytes_, etag=None)
     file = file_of(served, etag=served.modified)
-    async with LyingServer(served) as server:
+    async with ScriptedServer(served) as server:
         await fetch(server.endpoint, tmp_path, file)
         pins = {a.headers["if-unmodified-since"] for a in server.requests if a.method == "GET"}
         assert pins == {served.modified}
@@ -101,15 +101,15 @@ async def test_without_an_etag_the_date_pins_an_object(tmp_path: Path, bytes_: b
 
 
 async def test_without_an_etag_a_replaced_object_is_never_mixed(tmp_path: Path) -> None:
-    """Also where the store does not heed If-Unmodified-Since."""
+    """Even if the object store ignores If-Unmodified-Since."""
     old = Served(LARGE, etag=None)
     new = Served(bytes(len(LARGE)), etag=None, modified="Wed, 25 Nov 2026 10:00:01 GMT")
 
-    def heedless(request: ReceivedRequest) -> Reply:
+    def unconditional(request: ReceivedRequest) -> Reply:
         served = new if request.span and request.span[0] else old
         return served(replace(request, headers={**request.headers, "if-unmodified-since": ""}))
 
-    error = await refused(heedless, tmp_path, file_of(old, etag=old.modified))
+    error = await refused(unconditional, tmp_path, file_of(old, etag=old.modified))
     assert error.code is ErrorCode.SOURCE_CHANGED
     assert names(tmp_path / "ranged") == []
 
@@ -119,7 +119,7 @@ async def test_an_object_without_validator_comes_whole_and_is_compared(
     tmp_path: Path, bytes_: bytes
 ) -> None:
     served = Served(bytes_, etag=None, modified=None)
-    async with LyingServer(served) as server:
+    async with ScriptedServer(served) as server:
         await fetch(server.endpoint, tmp_path, file_of(served), verify=False)
         assert server.request_lines == ["HEAD model", "GET model", "HEAD model"]
         assert not any(request.span for request in server.requests)
@@ -138,7 +138,7 @@ async def test_without_any_validator_an_object_is_begun_anew_once(
         length = str(len(bytes_))
         return Reply(200, {"Content-Length": length}, bytes_[: len(bytes_) // 2], cut=True)
 
-    async with LyingServer(breaking) as server:
+    async with ScriptedServer(breaking) as server:
         with pytest.raises(DownloaderError, match="cannot be continued") as caught:
             await fetch(server.endpoint, tmp_path, file_of(served), verify=False)
         assert server.request_lines == ["HEAD model", "GET model", "GET model"]
@@ -155,7 +155,7 @@ async def test_without_any_validator_nothing_is_continued_later(tmp_path: Path) 
             return served(request)
         return Reply(200, {"Content-Length": str(len(LARGE))}, [bytes(MIB), rest])
 
-    async with LyingServer(halting) as server:
+    async with ScriptedServer(halting) as server:
         engine, sink = by_ranges(server.endpoint), ForgivingRecorder()
         of = job(tmp_path, Options(verify=False))
         fetching = asyncio.create_task(fetch_with(engine, of, Files([file_of(served)]), sink))
@@ -172,7 +172,7 @@ async def test_an_object_is_pinned_to_a_validator_its_listing_lacks(
     tmp_path: Path, bytes_: bytes
 ) -> None:
     served = Served(bytes_)
-    async with LyingServer(served) as server:
+    async with ScriptedServer(served) as server:
         await fetch(server.endpoint, tmp_path, file_of(served, etag=""))
         pins = {a.headers.get("if-match") for a in server.requests if a.method == "GET"}
         assert pins == {f'"{served.etag}"'}
@@ -193,7 +193,7 @@ async def test_an_object_listed_without_a_validator_is_compared_later(
         is_again = request.method == "HEAD" and heads > 1
         return replace(served, etag=at_last)(request) if is_again else served(request)
 
-    async with LyingServer(restless) as server:
+    async with ScriptedServer(restless) as server:
         fetching = fetch(server.endpoint, tmp_path, file_of(served, etag=""), verify=False)
         if is_same:
             await fetching
@@ -211,7 +211,7 @@ async def test_an_object_listed_with_another_etag_comes_once_relisted(
 ) -> None:
     served = Served(bytes_, etag=own)
     file = file_of(served, etag="listed")
-    async with LyingServer(served) as server:
+    async with ScriptedServer(served) as server:
         with pytest.raises(DownloaderError) as caught:
             await fetch(server.endpoint, tmp_path, file)
         assert caught.value.code is ErrorCode.SOURCE_CHANGED
@@ -225,10 +225,10 @@ async def test_a_weak_etag_is_the_same_as_the_strong_one(tmp_path: Path, bytes_:
     served = Served(bytes_, etag="W/tag")
     listed = file_of(served, etag="tag")
 
-    def heedless(request: ReceivedRequest) -> Reply:
+    def unconditional(request: ReceivedRequest) -> Reply:
         return served(replace(request, headers={**request.headers, "if-match": ""}))
 
-    async with LyingServer(heedless) as server:
+    async with ScriptedServer(unconditional) as server:
         await fetch(server.endpoint, tmp_path, listed)
         await fetch(server.endpoint, tmp_path / "2", file_of(served))
     assert content(tmp_path) == content(tmp_path / "2") == bytes_
@@ -244,7 +244,7 @@ async def test_a_weak_etag_listed_as_strong_under_strong_comparison(
     def strict(request: ReceivedRequest) -> Reply:
         return Reply(412) if request.headers.get("if-match") else served(request)
 
-    async with LyingServer(strict) as server:
+    async with ScriptedServer(strict) as server:
         with pytest.raises(DownloaderError) as caught:
             await fetch(server.endpoint, tmp_path, listed)
         assert caught.value.code is ErrorCode.SOURCE_CHANGED
@@ -269,7 +269,7 @@ async def test_what_is_not_as_listed_is_continued_after_a_pause(tmp_path: Path) 
             [reply.body[: 128 * KIB], rest],
         )
 
-    async with LyingServer(halting) as server:
+    async with ScriptedServer(halting) as server:
         engine, sink = by_ranges(server.endpoint), ForgivingRecorder()
         session = await engine.recover(job(tmp_path, PARTS), Files([file]), sink)
         fetching = asyncio.create_task(session.fetch(Files([file]), relisted=True))
@@ -284,9 +284,9 @@ async def test_what_is_not_as_listed_is_continued_after_a_pause(tmp_path: Path) 
 
 
 async def test_a_listing_is_believed_again_once_an_object_is_as_listed(tmp_path: Path) -> None:
-    """A replaced object looks as one that is not as listed, until the source is listed again."""
+    """Until the next listing, a replaced object looks like one whose listing is wrong."""
     odd, plain = Served(SMALL, etag="own"), Served(SMALL)
-    async with LyingServer(odd) as server:
+    async with ScriptedServer(odd) as server:
         engine = by_ranges(server.endpoint, FastClock())
         listed = file_of(odd, etag="listed")
 
@@ -295,7 +295,7 @@ async def test_a_listing_is_believed_again_once_an_object_is_as_listed(tmp_path:
             await fetch_with(engine, job(tmp_path, PARTS), Files([listed]), sink, relisted=relisted)
 
         await fetch_listed(relisted=True)
-        await fetch_listed(relisted=False)  # as is known of the bucket by now
+        await fetch_listed(relisted=False)  # as it is now known about the bucket
         server.answer = plain
         await fetch_with(engine, job(tmp_path, PARTS), Files([file_of(plain)]), ForgivingRecorder())
         server.answer = odd

@@ -1,4 +1,4 @@
-"""Starting and ending the real s5cmd."""
+"""The process of the real s5cmd is started and ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the head of an answer to a GET proves, and what it does not."""
+"""The status and the headers of a response to GET: what they prove, and what they do not."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_an_answer_that_proves_what_it_brings_is_taken(
 
 
 BAD: list[tuple[int, dict[str, str], ObjectRequest, ErrorCode]] = [
-    # Another object, or something that is none.
+    # Another object, or no object.
     (200, {"etag": '"another"', "content-length": "1000"}, requested(), ErrorCode.SOURCE_CHANGED),
     (206, {**PART, "etag": '"another"'}, requested((100, 300)), ErrorCode.SOURCE_CHANGED),
     (
@@ -137,7 +137,7 @@ BAD: list[tuple[int, dict[str, str], ObjectRequest, ErrorCode]] = [
         requested(),
         ErrorCode.SIZE_MISMATCH,
     ),
-    # Another form.
+    # Another encoding.
     (
         200,
         {**NAMED, "content-encoding": "gzip", "transfer-encoding": "chunked"},

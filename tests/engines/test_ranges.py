@@ -1,4 +1,4 @@
-"""Fetching by ranges from a real server, through links that fail."""
+"""The ranged engine fetches from a real server, over links that fail."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from .support import (
 MIB = 1 << 20
 VERIFIED = Options()
 SMALL_PARTS = Options(part_size=MIB)
-SLACK = 4 * MIB  # headers, and what sockets hold of a connection that ends
+SLACK = 4 * MIB  # headers, and bytes in the sockets of closed connections
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
 async def refused(
     endpoint: str, staging: Path, files: list[FileRecord], options: Options = VERIFIED
 ) -> DownloaderError:
-    """Return why these files could not be had."""
+    """Return the error with which these files cannot be fetched."""
     engine = by_ranges(endpoint, FastClock())
     with pytest.raises(DownloaderError) as caught:
         await fetch_with(engine, job(staging, options), Files(files), ForgivingRecorder())
@@ -184,7 +184,7 @@ async def test_a_store_that_stays_frozen_is_told(
 async def test_a_link_that_becomes_slow_is_no_stall(
     link: Link, object_server: ObjectServer, tmp_path: Path
 ) -> None:
-    """Chunks were large while it was fast: what is gathered for one must not be lost."""
+    """Chunks were large while the link was fast; a half-filled chunk must not be lost."""
     plan = Plan(object_server, "ranges/slow/")
     await plan.add("model", 24 * MIB)
     options = Options(part_size=6 * MIB, concurrency=1)
@@ -195,7 +195,7 @@ async def test_a_link_that_becomes_slow_is_no_stall(
         fetch_with(engine, job(tmp_path, options), Files(plan.files), sink)
     )
     await eventually(lambda: link.is_frozen)
-    link.rate = MIB  # a chunk of 2 MiB would take four times the patience
+    link.rate = MIB  # a chunk of 2 MiB would take four times the stall timeout
     link.thaw()
     link.freeze_after(2 * MIB)
     await eventually(lambda: link.is_frozen)
@@ -390,7 +390,7 @@ async def test_no_more_requests_than_allowed_are_under_way(
     link: Link, object_server: ObjectServer, tmp_path: Path, count: int, most: int
 ) -> None:
     plan, engine = Plan(object_server, "ranges/most/"), by_ranges(link.endpoint)
-    await plan.put("before", bytes(3 * MIB))  # shows that the store heeds ranges
+    await plan.put("before", bytes(3 * MIB))  # shows that the object store supports ranges
     await fetch_with(engine, job(tmp_path, SMALL_PARTS), Files(plan.files), Recorder())
     await eventually(lambda: not link.connections)
     link.freeze()

@@ -1,4 +1,4 @@
-"""Ranges that are written to disks which are full, slow or fail."""
+"""The ranged engine writes to disks that are full, slow or broken."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SMALL_PARTS = Options(part_size=MIB)
 
 
 class SmallDisk(Disk):
-    """A disk that has space for so many more bytes; like FAT's, it reserves none."""
+    """A disk with space for `space` more bytes, which cannot reserve space, as with FAT."""
 
     def __init__(self, space: float) -> None:
         self.space = space
@@ -68,7 +68,7 @@ async def test_a_disk_that_fills_up_keeps_what_arrived(
 
 
 class HeldDisk(Disk):
-    """A disk whose syncs are held."""
+    """A disk whose syncs the test holds."""
 
     def __init__(self) -> None:
         self.held = Event()
@@ -145,7 +145,10 @@ async def test_a_disk_that_fails_ends_the_fetch_and_the_next_goes_on(
 
 
 class DroppingDisk(LosingDisk):
-    """A disk that fails to sync a file once, and whose kernel drops the pages then: fsync(2)."""
+    """A disk on which a sync of a file fails once, and the kernel then drops its pages.
+
+    Source: fsync(2).
+    """
 
     def __init__(self, fails: Callable[[], bool]) -> None:
         super().__init__()
@@ -198,7 +201,7 @@ async def test_a_folder_that_cannot_be_written_is_told(
 
 
 class StuckDisk(Disk):
-    """A disk that does not come back from a write of no bytes until it is let go."""
+    """A disk on which a write of no bytes blocks until the test releases it."""
 
     def __init__(self) -> None:
         self.held = Event()

@@ -1,4 +1,4 @@
-"""Ranges of stores that are too busy, that do not know the keys any more, or know checksums."""
+"""The ranged engine with object stores that are busy, refuse the keys, or have checksums."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_a_store_that_is_too_busy_is_asked_again(
 
 
 class NotingClock(FastClock):
-    """A quick clock that notes for how long somebody slept."""
+    """A fast clock that records the lengths of sleeps."""
 
     def __init__(self) -> None:
         self.slept: list[float] = []
@@ -126,7 +126,7 @@ async def test_a_store_that_sends_nothing_is_not_asked_for_ever(
 
 
 class TokenExchange(Credentials):
-    """The device's credentials, which the test lets expire."""
+    """The device's token exchange service, whose keys the test lets expire."""
 
     def __init__(self) -> None:
         super().__init__(os.environ, SystemClock())
@@ -223,8 +223,11 @@ async def test_a_small_file_that_fails_its_checksum_is_fetched_again(
 BLOCK = 3 * MIB
 
 
-def told_by_aws(content: bytes, algorithm: str, *, with_parts: bool) -> Expected:
-    """What AWS tells of an object that was uploaded in parts; no server here does."""
+def expected_from_aws(content: bytes, algorithm: str, *, with_parts: bool) -> Expected:
+    """Return the checksums that AWS has for an object uploaded in parts.
+
+    No server of the sandbox has them.
+    """
     crc = CRCS[algorithm]
     if not with_parts:
         return Expected(algorithm=algorithm, value=crc.text(crc.extend(0, content)))
@@ -241,7 +244,7 @@ def told_by_aws(content: bytes, algorithm: str, *, with_parts: bool) -> Expected
 
 
 class Knowing(S3Source):
-    """A source that knows the checksum of all its objects."""
+    """A source that knows the checksums of all objects."""
 
     def __init__(self, expected: Expected, *what: Any, **how: Any) -> None:
         super().__init__(*what, **how)
@@ -271,10 +274,10 @@ async def test_only_the_damaged_parts_of_an_object_are_fetched_again(
     content = random.Random(1).randbytes(17 * MIB)
     plan = Plan(object_server, "stores/")
     await plan.put("told", content)
-    expected = told_by_aws(content, algorithm, with_parts=with_parts)
+    expected = expected_from_aws(content, algorithm, with_parts=with_parts)
     metadata, clock = ObjectMetadata(client_at(link.endpoint)), SystemClock()
     sources = Sources({"s3": partial(Knowing, expected, metadata, clock)})
-    options = Options(part_size=part_size, concurrency=1)  # which part is hit is no chance
+    options = Options(part_size=part_size, concurrency=1)  # one part after the other
     link.corrupt_after(7 * MIB)
     sink = ForgivingRecorder()
     engine = by_ranges(link.endpoint, sources=sources)

@@ -1,4 +1,4 @@
-"""Ranges over HTTPS: certificates, and a fetch that is broken off inside TLS."""
+"""The ranged engine over HTTPS: certificates, and a fetch that is cancelled inside TLS."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def _pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 @pytest.fixture
 async def endpoint(link: Link, tmp_path: Path) -> AsyncIterator[str]:
-    """An https address before `link`, with a certificate of the authority in `ca.pem`."""
+    """An HTTPS endpoint in front of `link`, with a certificate of the authority in `ca.pem`."""
     make_certificates(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tmp_path / "server.pem", tmp_path / "server.key")

@@ -1,4 +1,4 @@
-"""What is left of a fetch by ranges: after kill -9, after a loss of power."""
+"""The ranged engine continues after kill -9 and after a loss of power."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ MIB = 1 << 20
 async def continued(
     link: Link, staging: Path, plan: Plan, sink: Recorder, disk: LosingDisk | None = None
 ) -> None:
-    """What the next daemon does with what it finds: it recovers, and fetches the rest."""
+    """Recover and fetch the rest, as the next daemon does."""
     engine = by_ranges(link.endpoint, disk=disk)
     session = await engine.recover(job(staging, Options()), Files(missing(plan, sink)), sink)
-    sink.total = 0  # another daemon counts
+    sink.total = 0  # another daemon counts anew
     await session.fetch(Files(missing(plan, sink)))
     plan.check(staging, sink)
 
@@ -55,7 +55,7 @@ async def test_kill_9_at_any_moment_costs_next_to_nothing(
         )
         try:
             await eventually(lambda: link.bytes_down > moment)  # noqa: B023
-            held += link.bytes_unread  # what dies with it without ever having reached it
+            held += link.bytes_unread  # bytes in socket buffers
         finally:
             daemon.kill()
             await daemon.wait()
@@ -78,7 +78,7 @@ async def test_a_loss_of_power_costs_the_last_batch(
         fetch_with(engine, job(tmp_path, Options()), Files(plan.files), sink)
     )
     await eventually(lambda: disk.unsynced > 39 * MIB)
-    for _ in range(2):  # a second
+    for _ in range(2):  # one second
         await clock.next_sleep()
         clock.advance(0.5)
     await clock.next_sleep()
@@ -99,7 +99,7 @@ async def test_a_loss_of_power_costs_the_last_batch(
 async def test_losses_of_power_at_many_moments_never_leave_damage(
     object_server: ObjectServer, tmp_path: Path
 ) -> None:
-    """Without a checksum in the store that could tell: what is whole must be whole."""
+    """The object store has no checksum that would find damage, so completed bytes must be right."""
     plan = Plan(object_server, "ranges/powers/")
     await plan.add("model", 24 * MIB)
     for n in range(12):

@@ -1,4 +1,4 @@
-"""What is left of a fetch: after kill -9, after a loss of power, after the source has changed."""
+"""The engine s5cmd recovers after kill -9, a loss of power, and changes of the source."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_kill_9_loses_no_whole_file_and_leaves_nothing_running(
     for path, size in sizes.items():
         await object_server.make(f"engine-killed/{path}", size)
     files = records(sizes, "engine-killed/")
-    link.freeze_after(2 * MIB)  # so that s5cmd has no other reason to end
+    link.freeze_after(2 * MIB)  # so that nothing else ends s5cmd
     daemon = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "tests.engines.killed_fetch", "s5cmd"),
         *(link.endpoint, str(tmp_path), msgspec.json.encode(files).decode()),
@@ -50,14 +50,14 @@ async def test_kill_9_loses_no_whole_file_and_leaves_nothing_running(
 
 
 def is_here(staging: Path, file: FileRecord) -> bool:
-    """Whether a file is whole, moved to its place or not."""
+    """Return whether a file is complete, in its final place or not yet moved."""
     places = (staging / "files" / file.path, staging / "in-flight" / f"{file.number}.object")
     return any(place.exists() for place in places)
 
 
 @pytest.fixture
 def left(tmp_path: Path) -> Staging:
-    """A folder with a file that arrived (1), one on its way (2), and one that was moved (3)."""
+    """A folder with a complete file (1), an incomplete one (2), and one that was moved (3)."""
     staging = Staging(tmp_path)
     staging.make()
     (tmp_path / "in-flight/3.object").write_bytes(b"three")
@@ -71,7 +71,7 @@ PLAN = records({"one": 3, "two": 3, "three": 5}, "p/")
 
 
 async def test_what_is_whole_is_kept(engine: S5cmdEngine, left: Staging, tmp_path: Path) -> None:
-    for _ in "twice":  # the first report may be lost with the daemon
+    for _ in "twice":  # the first report may be lost in a kill
         sink = Recorder()
         await engine.recover(job(tmp_path), stream(PLAN), sink)
         assert names(tmp_path / "files") == ["one", "three"]
@@ -112,7 +112,7 @@ async def test_a_file_in_place_of_an_older_object_is_not_taken(
 async def test_a_file_in_place_without_a_validator_is_not_taken(
     engine: S5cmdEngine, tmp_path: Path
 ) -> None:
-    """Nothing tells that it is of the object that is there now."""
+    """Nothing shows that it is of the present object."""
     [unknown] = records({"one": 3}, "p/")
     unknown = msgspec.structs.replace(unknown, validator="")
     staging = Staging(tmp_path)
@@ -127,7 +127,7 @@ async def test_a_file_in_place_without_a_validator_is_not_taken(
 async def test_a_file_whose_object_is_another_by_now_is_not_kept(
     engine: S5cmdEngine, object_server: ObjectServer, left: Staging, tmp_path: Path
 ) -> None:
-    """Nor does it end the download: the plan that follows tells what has changed."""
+    """It does not end the download either: the next plan finds what has changed."""
     await object_server.put("p/one", b"two")
     sink = Recorder()
     await engine.recover(job(tmp_path, Options()), stream(PLAN), sink)
@@ -169,7 +169,9 @@ async def test_a_download_that_never_began_has_nothing_to_recover(
 def test_holes_in_a_file_on_its_way_do_not_count(tmp_path: Path) -> None:
     staging = Staging(tmp_path)
     staging.make()
-    with (tmp_path / "in-flight/7.object88").open("wb") as file:  # as s5cmd writes parts
+    with (tmp_path / "in-flight/7.object88").open(
+        "wb"
+    ) as file:  # the order in which s5cmd writes parts
         file.seek(100 * MIB)
         file.write(bytes(MIB))
     assert staging.measure() == {7: MIB}

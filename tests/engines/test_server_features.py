@@ -1,4 +1,4 @@
-"""Whether a store heeds ranges: one request finds out, the others wait for it."""
+"""Whether an object store supports ranges: one request finds out, the others wait for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has arrived when a fetch is broken off is kept, be it still in the kernel."""
+"""Bytes that have arrived are kept when a fetch is cancelled, even those still in the kernel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILE = FileRecord(1, "model", "model", len(BODY), ETAG)
 
 
 class HaltingServer:
-    """Answers requests for ranges of BODY, but sends of a body only what it is told to send."""
+    """Answers requests for ranges of BODY, but sends only the bytes that the test releases."""
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
         self.request_lines: list[int] = []
@@ -56,7 +56,7 @@ class HaltingServer:
             self._client = None
 
     async def send(self, count: int) -> None:
-        """Send the next bytes; return once they have arrived at the client's kernel."""
+        """Send the next bytes, and wait until they are in the client's kernel."""
         await eventually(lambda: self._client)
         assert self._client
         self._client.write(BODY[self._at : self._at + count])
@@ -80,9 +80,9 @@ class HaltingServer:
 
 
 def _unacknowledged(descriptor: int) -> int:
-    """Return the bytes that were sent but have not arrived: SIOCOUTQ in tcp(7)."""
+    """Return the number of sent bytes that are not acknowledged. Source: SIOCOUTQ in tcp(7)."""
     count = array.array("i", [0])
-    if descriptor >= 0:  # else it is closed: the client has all that it wanted
+    if descriptor >= 0:  # otherwise it is closed, because the client has everything
         fcntl.ioctl(descriptor, termios.TIOCOUTQ, count)
     return count[0]
 

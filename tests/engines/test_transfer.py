@@ -1,4 +1,4 @@
-"""Files whose parts arrive through interruptions, on disks that keep less than they should."""
+"""Files in parts arrive with interruptions, on disks that lose data."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def transfer(
     disk: Disk | None = None,
     listed: str | None = None,
 ) -> Iterator[Transfer]:
-    """What a fetch that begins finds in `folder`."""
+    """Open the transfer of a new fetch in `folder`."""
     path, journal = folder / "1.part", folder / "1.journal"
     disk = disk or Disk()
     found = begin_or_continue(
@@ -48,7 +48,7 @@ def transfer(
 
 
 def fetch(transfer: Transfer, most: int | None = None, content: bytes = CONTENT) -> int:
-    """Fetch what is missing, `most` bytes of each part; return how much that was."""
+    """Fetch missing bytes, at most `most` of each part; return their number."""
     fetched = 0
     while (index := transfer.claim()) is not None:
         start, end = transfer.missing(index)
@@ -149,7 +149,7 @@ def test_of_a_whole_answer_only_what_is_missing_is_written(
 
 @pytest.mark.parametrize("power", [True, False])
 def test_what_was_rewound_is_not_there_any_more(tmp_path: Path, power: bool) -> None:
-    """Nor after a loss of power, though it had been synced."""
+    """Nor after a loss of power, although it had been synced."""
     disk = LosingDisk()
     with transfer(tmp_path, disk=disk) as some:
         fetch(some, 90)
@@ -170,7 +170,7 @@ def test_what_was_rewound_is_not_there_any_more(tmp_path: Path, power: bool) -> 
 
 
 def test_another_own_validator_begins_anew(tmp_path: Path) -> None:
-    """Where the listing tells the same as before, and the object another."""
+    """The listing is the same as before, but the object has another validator."""
     own = msgspec.structs.replace(FILE, validator="own")
     with transfer(tmp_path, own, listed="etag") as some:
         fetch(some, content=bytes(SIZE))
@@ -239,9 +239,9 @@ def test_a_file_that_was_replaced_is_checked_part_by_part(tmp_path: Path, at: in
 
 
 class OneInode(Disk):
-    """A disk that gives a new file the inode of the one that was removed, as ext4 likes to do.
+    """A disk that gives a new file the inode of the deleted one, as ext4 often does.
 
-    It dies while it makes room for the new one.
+    It simulates the end of the process while it allocates the new file.
     """
 
     def allocate(self, descriptor: int, size: int) -> None:
@@ -250,7 +250,7 @@ class OneInode(Disk):
 
 
 def test_a_death_at_a_new_beginning_leaves_nothing_that_counts(tmp_path: Path) -> None:
-    """Also where the new file, still empty, looks to the old journal like the old one."""
+    """Even if the new, empty file looks to the old journal like the old one."""
     with transfer(tmp_path) as some:
         fetch(some)
     data = tmp_path / "1.part"
@@ -333,7 +333,7 @@ def test_mending_tells_no_more_than_was_synced(tmp_path: Path) -> None:
 def test_what_could_not_be_synced_does_not_settle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool
 ) -> None:
-    """Nor does it after a sync that had failed: the next would tell nothing of that."""
+    """Not even after a later sync, which would not report the failure of an earlier one."""
 
     def fail(_: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -364,7 +364,7 @@ class AnotherBoot(Disk):
 
 
 class HeldDisk(Disk):
-    """A disk whose next sync is held until the test lets it go."""
+    """A disk whose next sync the test holds."""
 
     def __init__(self) -> None:
         self.held = Event()
@@ -389,7 +389,7 @@ def test_a_sync_that_was_under_way_does_not_bring_damage_back(tmp_path: Path) ->
         assert disk.held.wait(10)
         mending = Thread(target=mended.reset_damaged, args=[mismatch(Part(2, 300, 300))])
         mending.start()
-        mending.join(0.1)  # it may wait for the sync, or be quicker
+        mending.join(0.1)  # it may wait for the sync, or be faster
         disk.let_go.set()
         syncing.join()
         mending.join()
@@ -411,7 +411,9 @@ def test_closing_waits_for_a_sync_and_may_be_repeated(tmp_path: Path) -> None:
         disk.let_go.set()
         syncing.join()
         closing.join()
-        with (tmp_path / "another").open("wb") as another:  # which gets a number that fell free
+        with (tmp_path / "another").open(
+            "wb"
+        ) as another:  # it gets a descriptor that has become free
             closed.sync()
             closed.close()
             another.write(b"still open")
@@ -421,7 +423,7 @@ def test_closing_waits_for_a_sync_and_may_be_repeated(tmp_path: Path) -> None:
 
 
 class FailingDisk(Disk):
-    """A disk that does not take what is written to it, but says so once alone, as Linux does."""
+    """A disk that loses writes, and reports it only once, as Linux does."""
 
     fails = False
 
@@ -433,7 +435,7 @@ class FailingDisk(Disk):
 
 
 def test_what_a_disk_did_not_take_is_not_trusted(tmp_path: Path) -> None:
-    """Linux tells of pages that it could not write once, and drops them: fsync(2)."""
+    """Linux reports pages that it could not write once, and drops them. Source: fsync(2)."""
     disk = FailingDisk()
     with transfer(tmp_path, disk=disk) as some:
         fetch(some, 100)
@@ -445,7 +447,9 @@ def test_what_a_disk_did_not_take_is_not_trusted(tmp_path: Path) -> None:
             failing.sync()
         with contextlib.suppress(OSError):
             failing.sync()
-    with (tmp_path / "1.part").open("r+b") as file:  # the drops: what was written since the sync
+    with (tmp_path / "1.part").open(
+        "r+b"
+    ) as file:  # the dropped pages, which were written since the last sync
         for start in range(0, SIZE, 300):
             file.seek(start + 100)
             file.write(bytes(min(100, SIZE - start - 100)))

@@ -1,4 +1,4 @@
-"""Stores that send other bytes than the range that was asked for."""
+"""Object stores that send other bytes than the requested range."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from s3downloader.core.aio import stop
 from s3downloader.core.errors import DownloaderError, ErrorCode
-from tests.sources.lying_server import LyingServer, ReceivedRequest, Reply
+from tests.sources.scripted_server import ReceivedRequest, Reply, ScriptedServer
 from tests.support import eventually
 
 from .objects import (
@@ -28,7 +28,7 @@ from .support import Files, ForgivingRecorder, by_ranges, fetch_with, job
 
 
 class Rangeless:
-    """A store that sends whole objects whatever it is asked for, and counts."""
+    """A server that sends complete objects whatever is requested, and counts requests."""
 
     def __init__(self, served: Served) -> None:
         self.ranges = 0
@@ -46,7 +46,7 @@ async def test_a_store_without_ranges_sends_an_object_once(tmp_path: Path) -> No
     served = Served(LARGE)
     files = [file_of(served, str(n), number=n) for n in range(1, 4)]
     answer = Rangeless(served)
-    async with LyingServer(answer) as server:
+    async with ScriptedServer(answer) as server:
         await fetch(server.endpoint, tmp_path, *files)
         assert (answer.ranges, answer.wholes) == (1, 3), "one request found out, and went alone"
     assert all(content(tmp_path, file.path) == LARGE for file in files)
@@ -69,7 +69,7 @@ async def test_a_store_that_sends_other_ranges_serves_whole_objects(
             )
         return with_headers(reply, Content_Range=content_range) if reply.status == 206 else reply
 
-    async with LyingServer(odd) as server:
+    async with ScriptedServer(odd) as server:
         await fetch(server.endpoint, tmp_path, file_of(served))
     assert content(tmp_path) == LARGE
 
@@ -86,7 +86,7 @@ async def test_bytes_on_disk_are_passed_over_where_ranges_are_ignored(tmp_path: 
         headers = {**reply.headers, "Content-Length": str(len(reply.body))}
         return Reply(reply.status, headers, [reply.body[: 128 * KIB], rest])
 
-    async with LyingServer(halting) as server:
+    async with ScriptedServer(halting) as server:
         engine, sink = by_ranges(server.endpoint), ForgivingRecorder()
         of = job(tmp_path, PARTS)
         fetching = asyncio.create_task(fetch_with(engine, of, Files([file_of(served)]), sink))
@@ -99,7 +99,7 @@ async def test_bytes_on_disk_are_passed_over_where_ranges_are_ignored(tmp_path: 
 
 
 class Growing(ForgivingRecorder):
-    """A sink for which progress never falls below what was there."""
+    """A sink that checks that progress never falls below its start."""
 
     def __init__(self, least: int) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ async def test_a_store_without_ranges_that_breaks_off_is_given_up(
         headers = {**whole.headers, "Content-Length": str(len(LARGE))}
         return Reply(200, headers, LARGE[: 2 * MIB], cut=True)
 
-    async with LyingServer(breaking) as server:
+    async with ScriptedServer(breaking) as server:
         with pytest.raises(DownloaderError, match="broke off twice") as caught:
             await fetch(server.endpoint, tmp_path, file_of(served))
         assert caught.value.code is ErrorCode.ENGINE_FAILED
@@ -142,7 +142,7 @@ async def test_a_store_that_sends_a_part_instead_of_all_is_given_up(
         headers = {"Content-Range": f"bytes 0-99/{len(bytes_)}"}
         return Reply(206, {**served.named, **headers}, bytes_[:100])
 
-    async with LyingServer(partial) as server:
+    async with ScriptedServer(partial) as server:
         with pytest.raises(DownloaderError) as caught:
             await fetch(server.endpoint, tmp_path, file_of(served))
         assert len(server.requests) <= 3

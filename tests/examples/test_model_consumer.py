@@ -49,7 +49,7 @@ class Consumer:
 
 
 async def start(nucleus: Nucleus, directory: Path) -> Consumer:
-    """Run the example by its recipe, in the Python environment of this process."""
+    """Start the example by its recipe, in the Python environment of this process; return it."""
     recipe = component_recipe(SOURCE, CONSUMER)
     nucleus.register(CONSUMER, recipe.access_control, {**recipe.configuration, "ModelId": "m"})
     (directory / "consumer").mkdir()

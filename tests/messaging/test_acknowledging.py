@@ -1,4 +1,4 @@
-"""MQTT 5: what has been acknowledged, and what comes again."""
+"""MQTT 5: messages are acknowledged once they are safe, and others are delivered again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .test_mqtt import QUICK
 
 
 class HeldInbox:
-    """Remembers messages, and says only when the test does that one is safe."""
+    """Keeps messages, and completes their futures only when the test says so."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -44,13 +44,13 @@ class HeldInbox:
 
 
 async def turns() -> None:
-    """Let the loop call what is called back."""
+    """Let the event loop run its callbacks."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
 async def acknowledged(bus: MqttBus, prefix: str) -> None:
-    """Return once the broker has the acknowledgements that were sent: they go before a message."""
+    """Wait until the broker has the acknowledgements: they are sent before this message."""
     await turns()
     await bus.publish(f"{prefix}/other", b"", qos=1)
 
@@ -64,7 +64,7 @@ async def test_what_is_not_safe_comes_again_to_the_next(broker: Broker, prefix: 
                 await cloud.publish(prefix, payload, qos=1)
             await first.holds(b"1", b"2", b"3")
             first.safe[0].set_result(None)
-            first.safe[2].set_result(None)  # that of the second comes before it
+            first.safe[2].set_result(None)  # not acknowledged before the second
             await acknowledged(bus, prefix)
         async with MqttBus(broker.url, prefix) as bus:
             await bus.subscribe(prefix, second)
@@ -95,7 +95,9 @@ async def test_the_broker_keeps_what_is_over_the_maximum(broker: Broker, prefix:
         await bus.subscribe(prefix, keeper)
         await asyncio.gather(*(cloud.publish(prefix, payload, qos=1) for payload in sent))
         await keeper.holds(*sent[:RECEIVE_MAXIMUM])
-        await bus.publish(f"{prefix}/other", b"", qos=1)  # its answer comes after what was sent
+        await bus.publish(
+            f"{prefix}/other", b"", qos=1
+        )  # the response comes after what was sent before
         assert len(keeper.messages) == RECEIVE_MAXIMUM
         settled = 0
         while settled < len(sent):
@@ -118,7 +120,7 @@ async def test_what_was_not_safe_when_the_link_broke_comes_again(tmp_path: Path)
         await broker.stop()
         await broker.start()
         await keeper.holds(b"1", b"1")
-        keeper.safe[0].set_result(None)  # of the connection that broke: it acknowledges nothing
+        keeper.safe[0].set_result(None)  # of the lost connection, so it acknowledges nothing
         keeper.safe[1].set_result(None)
         async with MqttBus(broker.url, "cloud") as cloud:
             await cloud.publish("t", b"2", qos=1)

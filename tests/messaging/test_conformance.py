@@ -1,4 +1,4 @@
-"""What every kind of messaging does alike."""
+"""All kinds of messaging behave alike."""
 
 from __future__ import annotations
 

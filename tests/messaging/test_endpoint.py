@@ -54,7 +54,7 @@ def test_an_endpoint_prints_without_credentials() -> None:
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Broker:
-    """A broker that is never started, for its certificates."""
+    """A broker that is never started; only its certificates are used."""
     return Broker(tmp_path_factory.mktemp("authority"), tls=True)
 
 

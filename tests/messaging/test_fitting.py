@@ -1,4 +1,4 @@
-"""Messages that messaging finds too large."""
+"""Messages that are too large for the bus are shortened."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EVENT: dict[str, Any] = {
 
 
 class Narrowing(MemoryBus):
-    """A bus whose limit sinks with each message that is too large."""
+    """A bus whose limit decreases with each message that is too large."""
 
     def __init__(self, *limits: int) -> None:
         super().__init__(Hub())

@@ -1,4 +1,4 @@
-"""Messaging through the nucleus when it fails, drops the connection, or forgets."""
+"""Messaging over the nucleus when it fails, drops the connection, or loses subscriptions."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ from .conftest import COMPONENT, StartNucleus
 async def followed(
     ipc: IpcClient, known: dict[str, Any], **options: Any
 ) -> AsyncIterator[list[dict[str, Any]]]:
-    """The configurations that are handed over while it is followed."""
+    """Yield the configurations that are reported while it is followed."""
     found: list[dict[str, Any]] = []
     following = asyncio.create_task(follow_configuration(ipc, known, found.append, **options))
     yield found

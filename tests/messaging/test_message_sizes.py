@@ -1,4 +1,4 @@
-"""Messages that cut the connection to the nucleus."""
+"""Messages that make the nucleus close the connection."""
 
 from __future__ import annotations
 

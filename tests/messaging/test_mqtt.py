@@ -1,4 +1,4 @@
-"""MQTT 5 when the broker goes away, refuses, or asks for certificates."""
+"""MQTT 5 when the broker stops, refuses, or requires certificates."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support import PATIENCE, eventually
 from .inbox import Inbox
 
 QUICK = (0.02, 0.1)
-"""Delays between attempts to connect, in seconds."""
+"""The delays between attempts to connect, in seconds."""
 
 SALT = b"twelve bytes"
 
@@ -79,7 +79,7 @@ async def test_nothing_is_lost_when_the_broker_restarts_during_publish(
         await own_broker.stop()
         await own_broker.start()
         await publishing
-        # The broker forgot what it had accepted but not delivered; what came after it delivers.
+        # The broker lost what it had accepted but not delivered; it delivers what came later.
         await inbox.holds(b"199")
         assert [int(payload) for payload in inbox.payloads] == sorted(
             {int(payload) for payload in inbox.payloads}
@@ -87,7 +87,7 @@ async def test_nothing_is_lost_when_the_broker_restarts_during_publish(
 
 
 def sends_at_once(port: int) -> list[bool]:
-    """Tell of each connection of this process to `port` whether it has TCP_NODELAY."""
+    """Return for each connection of this process to `port` whether it has TCP_NODELAY."""
     found = []
     for entry in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(entry.name))) as each:
@@ -109,7 +109,7 @@ async def test_subscriptions_made_without_a_broker_wait_for_it(tmp_path: Path) -
         await bus.subscribe("t", inbox)
         async with broker:
             await publish_until_accepted(bus, "t", b"first")
-            while not inbox.messages:  # the subscription may come after that publish
+            while not inbox.messages:  # the subscription may be made after that publish
                 await publish_until_accepted(bus, "t", b"again")
 
 
@@ -158,7 +158,7 @@ async def test_a_network_that_is_away_is_not_the_end(own_broker: Broker) -> None
     async with MqttBus(own_broker.url, "device", reconnect_delays=QUICK, refusal_patience=0) as bus:
         await own_broker.stop()
         lost = asyncio.create_task(bus.wait_lost())
-        await asyncio.wait([lost], timeout=0.5)  # many attempts, each of them refused by the kernel
+        await asyncio.wait([lost], timeout=0.5)  # many attempts, all refused by the kernel
         assert not lost.done()
         lost.cancel()
 
@@ -217,7 +217,7 @@ async def test_only_uninterrupted_refusal_counts(
 
 @pytest.fixture(scope="module")
 async def strict_broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """mosquitto with a password, access rules and a small packet size; its host and port."""
+    """mosquitto with a password, access rules and small packets; yields its host and port."""
     directory = tmp_path_factory.mktemp("strict")
     (port,) = free_ports(1)
     (plugin,) = Path("/usr/lib").glob("*/mosquitto_dynamic_security.so")
@@ -236,7 +236,7 @@ async def strict_broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
 
 
 def access_rules(*, user: str, password: str, topics: str) -> dict[str, Any]:
-    """Return mosquitto's dynamic security rules that allow `user` nothing but `topics`."""
+    """Return mosquitto's dynamic security rules, which allow `user` only `topics`."""
     digest = hashlib.pbkdf2_hmac("sha512", password.encode(), SALT, 100)
     acls = [
         {"acltype": kind, "topic": topics, "allow": True}

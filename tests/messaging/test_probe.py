@@ -1,4 +1,4 @@
-"""Subscriptions that die without a word are found by a probe."""
+"""A probe finds subscriptions that end silently."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_leave_to_probe_may_come_later(
 
 @pytest.fixture
 async def probes(broker: Broker, prefix: str) -> AsyncIterator[Inbox]:
-    """What is published to the probe's topic, whether or not a nucleus delivers it."""
+    """The messages published on the probe's topic, whether or not the nucleus delivers them."""
     inbox = Inbox()
     async with MqttBus(broker.url, f"{prefix}-witness") as witness:
         await witness.subscribe(f"{prefix}/probe", inbox)
@@ -102,7 +102,7 @@ async def test_the_pause_never_grows_and_the_log_is_quiet(
         nucleus.faults.drop_messages = True
         async with open_bus(probe_topic=f"{prefix}/probe", **probing) as bus:
             await bus.subscribe(f"{prefix}/commands", inbox)
-            await probes.count(14)  # with pauses that double it would take half a minute
+            await probes.count(14)  # with doubling pauses it would take half a minute
             nucleus.faults.drop_messages = False
             await publish_until_heard(bus, f"{prefix}/commands", inbox)
     assert caplog.text.count("renewing them") == 1

@@ -1,4 +1,4 @@
-"""Shadows: what every way to one does alike, and what each does when nobody answers."""
+"""All kinds of access to a shadow behave alike; and what each does if no service answers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ UNAVAILABLE = ErrorCode.SHADOW_UNAVAILABLE
 
 @dataclass
 class Cloud:
-    """A broker with a shadow service behind it, and the shadows."""
+    """A broker with a shadow service, and the shadows."""
 
     broker: Broker
     shadows: ShadowDocuments
@@ -65,7 +65,7 @@ async def cloud(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cloud
 
 @dataclass
 class ShadowAccess:
-    """A shadow, and how someone else changes it."""
+    """A shadow, and a function by which another writer changes it."""
 
     shadow: Shadow
     write: Callable[[dict[str, Any]], object]
@@ -146,7 +146,7 @@ async def test_requests_at_once_all_get_their_own_answer(way: ShadowAccess) -> N
 
 
 class TestTopics:
-    """Reserved topics with nobody, or an overloaded service, behind them."""
+    """Reserved topics without a shadow service, or with an overloaded one."""
 
     async def test_a_broker_without_a_service_is_found_out(
         self, broker: Broker, prefix: str

@@ -47,7 +47,7 @@ async def test_what_is_refused_offline_is_opened_when_online(
 async def test_one_refused_among_others_ends_nothing(
     start_nucleus: StartNucleus, prefix: str
 ) -> None:
-    """Refused while the repair of another is under way, again and again."""
+    """It is refused repeatedly while another one is being renewed."""
     inbox = Inbox()
     access = allow(f"{prefix}/free")
     async with start_nucleus("lite", access=access) as nucleus, open_bus() as bus:

@@ -1,4 +1,4 @@
-"""How the registry and its shadow meet."""
+"""The registry and its shadow are merged."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ unhurried = settings(deadline=None, database=None)
 
 
 def served(base: Models, patch: dict[str, Any]) -> Models:
-    """Return what the shadow service makes of models and a patch of them."""
+    """Return the shadow service's result of merging a patch into models."""
     service = ShadowDocuments(max_bytes=1 << 20)
     for models in filter(None, (base, patch)):
         request = {"state": {"reported": {"models": models, "else": 1}}}

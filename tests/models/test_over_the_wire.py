@@ -1,4 +1,4 @@
-"""The registry and the shadow service, with the real messaging between them."""
+"""The registry and the shadow service, with real messaging between them."""
 
 from __future__ import annotations
 

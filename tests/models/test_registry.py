@@ -1,4 +1,4 @@
-"""The registry on its device: what it holds, and what it refuses."""
+"""The registry: what it stores, and what it refuses."""
 
 from __future__ import annotations
 

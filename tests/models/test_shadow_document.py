@@ -1,4 +1,4 @@
-"""What the models shadow may hold, and how it is read."""
+"""The contents of the shadow `models`, and how they are read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sandbox.shadows import ShadowDocuments, ShadowError
 
 
 def document(*, version: int = 1, desired: Any = None, reported: Any = None) -> ShadowDocument:
-    """A shadow whose sections hold these things under `models`."""
+    """Return a shadow with these values under `models` in its sections."""
     return ShadowDocument(
         version=version,
         desired={} if desired is None else {"models": desired},

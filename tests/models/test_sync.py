@@ -1,4 +1,4 @@
-"""The shadow follows the registry, and what others write is merged."""
+"""The shadow follows the registry, and changes by other writers are merged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def registry(device: Device) -> AsyncIterator[Registry]:
 
 
 async def after_some_time(device: Device, probe: Callable[[], Any]) -> None:
-    """Let time go on, in steps of 0.1 s, until `probe` is true."""
+    """Let time pass in steps of 0.1 s until `probe` is true."""
 
     def step() -> Any:
         device.clock.advance(0.1)
@@ -44,24 +44,24 @@ async def after_some_time(device: Device, probe: Callable[[], Any]) -> None:
 
 
 async def at_rest(device: Device) -> None:
-    """Let time go on until all is done and only the next look is waited for."""
+    """Let time pass until everything is done, and only the next periodic read is waited for."""
     looks = 0
     async with timeout(PATIENCE):
         while looks < 2:
-            await until_told()
+            await run_loop()
             looks = looks + 1 if min(device.clock.waits, default=0) > 500 else 0
             if device.clock.waits == [GATHERING]:
                 device.clock.advance(GATHERING)
 
 
-async def until_told() -> None:
-    """Let the event loop go round until all have seen what has happened by now."""
+async def run_loop() -> None:
+    """Let the event loop run until everybody has handled what has happened so far."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
 async def backs_off(device: Device, failures: int) -> float:
-    """Return how long the next round waits, once it waits as after so many failures in a row."""
+    """Wait until the next round waits as after so many failures in a row; return how long."""
     most = min(2.0**failures, 300.0)
 
     def wait() -> float:
@@ -72,14 +72,14 @@ async def backs_off(device: Device, failures: int) -> float:
 
 
 async def gathered(device: Device) -> None:
-    """Let a round begin, which waits no longer than for a burst of changes to be over."""
+    """Let a round start, which waits only for the end of a burst of changes."""
     await eventually(lambda: device.clock.waits == [GATHERING])
     device.clock.advance(GATHERING)
 
 
 async def next_round(device: Device, failures: int) -> None:
-    """Let the next round begin, which waits as after so many failures in a row."""
-    device.clock.advance(await backs_off(device, failures) + 0.001)  # which is rounded
+    """Let the next round start, which waits as after so many consecutive failures."""
+    device.clock.advance(await backs_off(device, failures) + 0.001)  # the wait is rounded
     await gathered(device)
 
 
@@ -291,7 +291,7 @@ async def test_a_wish_that_cannot_be_met(
 
 
 def at(device: Device, path: str) -> Any:
-    """Return what stands in the shadow at a path."""
+    """Return the value at a path in the shadow."""
     part, *names = path.split(".")
     return functools.reduce(lambda found, name: found[name], names, device.state(part))
 
@@ -350,7 +350,7 @@ async def test_a_missed_change_is_found_within_ten_minutes(
     monkeypatch.setattr(device.service, "_listeners", [])
     device.write(reported={"models": {"new": {"model_name": "n"}}})
     device.clock.advance(590)
-    await until_told()
+    await run_loop()
     assert registry.models() == []
     device.clock.advance(10)
     await at_rest(device)
@@ -405,7 +405,7 @@ async def test_the_registry_works_while_the_service_is_away(
     await next_round(device, 1)
     wait = await backs_off(device, 2)
     await registry.add(OCR)
-    await until_told()
+    await run_loop()
     assert device.clock.waits == [wait], "a change at the device ended the wait"
 
     device.shadow.requests.clear()

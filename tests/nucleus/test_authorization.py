@@ -1,4 +1,4 @@
-"""Authorisation policies, as the developer guide has them."""
+"""Authorization policies follow the developer guide."""
 
 from __future__ import annotations
 

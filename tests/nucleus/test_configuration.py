@@ -1,4 +1,4 @@
-"""The component's configuration over IPC."""
+"""Components read, change and follow their configuration over IPC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The token exchange, asked by botocore's own provider."""
+"""The token exchange service, used by botocore's own provider."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_a_component_gets_the_credentials_of_the_sandbox(
 async def test_they_expire_and_are_asked_for_again(
     nucleus: Nucleus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nucleus.credentials.lifetime = timedelta(minutes=1)  # botocore renews what is about to end
+    nucleus.credentials.lifetime = timedelta(minutes=1)  # botocore renews keys that expire soon
     for name, value in nucleus.component_environment("a").items():
         monkeypatch.setenv(name, value)
     credentials = await asyncio.to_thread(Session().get_credentials)
@@ -87,7 +87,7 @@ def token_of(nucleus: Nucleus) -> dict[str, str]:
 
 
 async def get(url: str, headers: dict[str, str]) -> tuple[int, bytes]:
-    """The status and the body of the answer to a request."""
+    """Return the status and the body of the response to GET."""
     where = urlsplit(url)
 
     def ask() -> tuple[int, bytes]:

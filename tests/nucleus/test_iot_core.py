@@ -1,4 +1,4 @@
-"""IoT Core over IPC: the real client, the local nucleus, a real broker."""
+"""IoT Core over IPC, with the real client, the local nucleus and a real broker."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ async def test_who_subscribes_while_others_die_stays_alive(
     for topic in ("first", "second"):
         await nucleus.iot_core.subscribe(topic, lambda *_: None, qos=1)
     dying = asyncio.create_task(nucleus.forget_subscriptions())
-    await asyncio.sleep(0)  # now it waits for the broker to forget the first
+    await asyncio.sleep(0)  # now it waits until the first one is gone at the broker
     await nucleus.iot_core.subscribe("second", lambda _, payload: received.append(payload), qos=1)
     await dying
     async with aiomqtt.Client("127.0.0.1", broker.port) as cloud:
@@ -219,4 +219,4 @@ async def test_a_message_can_be_retained(nucleus: Nucleus, broker: Broker) -> No
             await cloud.subscribe("retained", qos=1)
             message = await asyncio.wait_for(anext(cloud.messages), PATIENCE)
             assert message.payload == b"kept"
-        await component.call("publish_to_iot_core", **publish, payload=b"")  # forget it again
+        await component.call("publish_to_iot_core", **publish, payload=b"")  # end it again

@@ -1,4 +1,4 @@
-"""A component run from its recipe."""
+"""A component is run by its recipe."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ asyncio.run(main(pathlib.Path(sys.argv[1])))
 
 
 def group_exists(group: int) -> bool:
-    """Whether a process of the group is alive; zombies do not count."""
+    """Return whether a process of the group runs; zombies do not count."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _parent, its_group = path.read_text().rpartition(") ")[2].split()[:3]

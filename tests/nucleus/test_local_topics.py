@@ -1,4 +1,4 @@
-"""Messages between the components of one device."""
+"""Components of one device exchange messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens while the broker is away."""
+"""The nucleus while the broker is away."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ async def link(broker: Broker) -> AsyncIterator[Link]:
 
 @pytest.fixture
 async def distant(link: Link, tmp_path: Path) -> AsyncIterator[Nucleus]:
-    """A nucleus lite that reaches its broker over the link, with a component "a"."""
+    """A nucleus lite with a component "a", which connects to its broker over the link."""
     async with Nucleus(
         thing_name="dev-01", directory=tmp_path, broker_port=link.port, personality="lite"
     ) as nucleus:
@@ -122,7 +122,7 @@ async def distant(link: Link, tmp_path: Path) -> AsyncIterator[Nucleus]:
 
 
 async def publish_until_refused(component: Component, size: int) -> set[asyncio.Task[Any]]:
-    """Publish messages of `size` bytes at once, one too many; return those that wait."""
+    """Publish messages of `size` bytes at once until one is refused; return the pending calls."""
     publish = {"topic_name": "t", "qos": "1", "payload": bytes(size)}
     calls = [
         asyncio.create_task(component.call("publish_to_iot_core", **publish)) for _ in range(11)

@@ -1,4 +1,4 @@
-"""Connecting, and the faults that a nucleus can have."""
+"""Components connect to the nucleus, which can be made to fail."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def test_connections_can_be_refused(nucleus: Nucleus) -> None:
 
 
 class RawClient:
-    """A client that sees every message; an async context manager."""
+    """A client that receives all messages unchanged; an async context manager."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -139,7 +139,7 @@ class RawClient:
         return await asyncio.wait_for(read_message(self._reader), PATIENCE)
 
     async def connect(self, token: str, version: str = "0.1.0") -> HeaderValue:
-        """Connect and return the flags of the answer."""
+        """Connect; return the flags of the response."""
         payload = f'{{"authToken": "{token}"}}'.encode()
         self.send(MessageType.CONNECT, payload, **{":version": version})
         answer = await self.read()
@@ -224,7 +224,7 @@ async def test_a_stream_ends_with_its_response_or_by_the_client(
 
 @pytest.fixture
 async def odd_server(tmp_path: Path) -> AsyncIterator[dict[str, str]]:
-    """A server with operations of its own; gives the environment of its component."""
+    """A server with its own operations; yields the environment of its component."""
 
     async def hasty(stream: Stream, _request: Json) -> Json:
         stream.send("SubscriptionResponseMessage", {"binaryMessage": {"message": ""}})

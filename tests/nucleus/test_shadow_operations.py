@@ -1,4 +1,4 @@
-"""Shadows over IPC, as with the ShadowManager component, and without one."""
+"""Shadows over IPC, with ShadowManager and without."""
 
 from __future__ import annotations
 

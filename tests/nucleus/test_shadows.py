@@ -128,7 +128,7 @@ def test_null_removes_and_leaves_no_metadata(
 
 
 def keys(node: Json) -> Json:
-    """The keys of a tree without its leaves."""
+    """Return the keys of a nested object, without its values."""
     return {
         key: keys(value) if isinstance(value, dict) and "timestamp" not in value else None
         for key, value in node.items()

@@ -1,4 +1,4 @@
-"""A component that fails, is bound to another one, and is deployed anew, on both nuclei."""
+"""A component on both kinds of nucleus: it fails, loses a dependency, and is deployed again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOUR = 3_600.0
 
 
 class EndingService:
-    """A service that ends when, and as, the test says."""
+    """A service that ends when the test says so, with the status that it gives."""
 
     def __init__(self) -> None:
         self.runs: list[asyncio.Future[int]] = []
@@ -55,7 +55,7 @@ def service() -> EndingService:
 
 
 async def fail(unit: Unit, service: EndingService, clock: ManualClock, status: int = 1) -> None:
-    """Let it fail, and the second pass after which it is started again."""
+    """Let the service fail, and let the second pass after which it is started again."""
     starts = unit.starts
     service.end(status)
     assert await clock.next_sleep() == 1
@@ -159,7 +159,7 @@ async def test_lite_tells_the_port_of_the_token_exchange(lite: Nucleus) -> None:
 
 
 async def told_after_a_crash(nucleus: Nucleus) -> dict[str, Any]:
-    """What a component reads of TokenExchangeService, which has moved by then."""
+    """Return the configuration of TokenExchangeService after that has crashed and moved."""
     nucleus.register("a")
     before = nucleus.credentials.uri
     async with Component(nucleus.component_environment("a")) as component:

@@ -1,4 +1,4 @@
-"""Event-stream messages, checked against two other implementations."""
+"""Event-stream messages match two other implementations."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def reader_of(data: bytes) -> asyncio.StreamReader:
 
 
 def framed(headers: bytes, payload: bytes = b"") -> bytes:
-    """A message with right checksums around any headers."""
+    """Return a message with any headers and valid checksums."""
     lengths = struct.pack(">II", len(headers) + len(payload) + 16, len(headers))
     body = lengths + struct.pack(">I", crc32(lengths)) + headers + payload
     return body + struct.pack(">I", crc32(body))

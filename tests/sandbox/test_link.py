@@ -1,4 +1,4 @@
-"""A link is as fast, as broken and as honest as it is told to be."""
+"""A link has the rate, the delay and the faults that are set."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LETTERS = b"abcdefghijklmnopqrstuvwxyz"
 
 @pytest.fixture
 async def echo() -> AsyncIterator[Link]:
-    """A link to a server that sends everything back, and ends when its client does."""
+    """A link to a server that sends everything back, and closes when its client does."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -45,7 +45,7 @@ async def connect(link: Link) -> AsyncIterator[tuple[asyncio.StreamReader, async
 
 
 async def exchange(link: Link, data: bytes) -> bytes:
-    """Send `data` over a connection of its own, end it, and return all that comes back."""
+    """Send `data` over a new connection, close it, and return everything that comes back."""
     async with connect(link) as (reader, writer):
         writer.write(data)
         writer.write_eof()
@@ -53,7 +53,7 @@ async def exchange(link: Link, data: bytes) -> bytes:
 
 
 async def seconds(link: Link, *payloads: bytes) -> float:
-    """Return how long it takes to exchange the payloads side by side."""
+    """Return the seconds that it takes to exchange all payloads concurrently."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     assert await asyncio.gather(*(exchange(link, each) for each in payloads)) == list(payloads)

@@ -1,4 +1,4 @@
-"""No process outlives the one that started it, and none that fails goes unexplained."""
+"""Processes end with the process that started them, and failures are explained."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ asyncio.run(main())
 
 
 def children() -> set[str]:
-    """The processes that this one has started."""
+    """Return the IDs of the child processes of this process."""
     own = f"/proc/{os.getpid()}/task/{os.getpid()}"
     return set(Path(own, "children").read_text().split())
 

@@ -1,4 +1,4 @@
-"""The servers serve, keep what they should over a restart, and let only the right ones in."""
+"""The servers serve, keep their data over a restart, and check access."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where requests go, and which region signs them."""
+"""The host to which requests go, and the region for which they are signed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from s3downloader.sources.s3.credentials import Credentials
 from s3downloader.sources.s3.signing import address
 
 from .amazon import Amazon
-from .lying_server import LyingServer, ReceivedRequest, Reply, error_reply
+from .scripted_server import ReceivedRequest, Reply, ScriptedServer, error_reply
 
 HEAD = Request(method="HEAD", bucket="models", key="k")
 LIST = Request(method="GET", bucket="models", key="", query="list-type=2", prefix="p/")
@@ -54,12 +54,12 @@ def test_objects_have_addresses(
 
 
 class Diversion(Connections):
-    """Leads to a server on this machine where requests are for AWS's."""
+    """A transport that sends requests for AWS to a server on this machine."""
 
     def __init__(self, endpoint: str) -> None:
         super().__init__()
         self.hosts: list[str] = []
-        """Where they were to go, once for each run of requests to one host."""
+        """The hosts of the requests; several requests to one host in a row count once."""
         self._endpoint = endpoint
 
     def send(self, request: HttpRequest, **how: Any) -> StreamingResponse:
@@ -72,7 +72,7 @@ class Diversion(Connections):
 
 
 class Diverted(S3Client):
-    """Goes to a server on this machine, where it would go to AWS's."""
+    """A connection to a server on this machine instead of AWS."""
 
     def __init__(self, endpoint: str) -> None:
         diversion = Diversion(endpoint)
@@ -112,7 +112,7 @@ async def test_a_region_that_is_told_in_another_way(reply: Reply, request_: Requ
     def response(request: ReceivedRequest) -> Reply:
         return Reply() if "/ap-south-1/s3/" in request.headers["authorization"] else reply
 
-    async with LyingServer(response) as server:
+    async with ScriptedServer(response) as server:
         client = Diverted(server.endpoint)
         assert (await client.send(request_)).status == 200
         assert client.region("models") == "ap-south-1"
@@ -122,7 +122,9 @@ async def test_a_region_that_is_told_in_another_way(reply: Reply, request_: Requ
 
 async def test_a_store_that_points_in_a_circle_is_given_up() -> None:
     regions = itertools.cycle(["ap-south-1", "eu-central-1"])
-    async with LyingServer(lambda _: Reply(301, {"x-amz-bucket-region": next(regions)})) as server:
+    async with ScriptedServer(
+        lambda _: Reply(301, {"x-amz-bucket-region": next(regions)})
+    ) as server:
         client = Diverted(server.endpoint)
         with pytest.raises(DownloaderError, match="is in another region, "):
             await client.send(LIST)

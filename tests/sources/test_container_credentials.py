@@ -1,4 +1,4 @@
-"""What a container credential provider answers, and what else may answer in its place."""
+"""Responses of a container credential provider, and of other servers in its place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MINUTE = 60.0
 
 @pytest.fixture(autouse=True)
 def _credentials() -> None:
-    """Nothing is in this process's own environment."""
+    """Remove all keys from the environment of this process."""
 
 
 ACCESS = b'{"AccessKeyId": "a", "SecretAccessKey": "hush", "Token": "t", "Expiration": "%s"}'
@@ -101,7 +101,7 @@ async def test_an_answer_that_drips_is_given_up(
     monkeypatch.setattr(credentials_module, "_REQUEST_TIMEOUT", 0.05)
     monkeypatch.setattr(
         container_credentials, "_RESPONSE_SECONDS", 1.0
-    )  # of one byte, after which another comes
+    )  # for one byte, after which the next arrives
     async with Answering(None) as service:
         error = await refusal(Credentials(service.environment, clock))
     assert "arrived in time" in error.message

@@ -22,7 +22,7 @@ MINUTE = 60.0
 
 @pytest.fixture(autouse=True)
 def _credentials() -> None:
-    """Nothing is in this process's own environment."""
+    """Remove all keys from the environment of this process."""
 
 
 async def test_the_environment_comes_first(
@@ -163,7 +163,7 @@ async def test_what_boto3_finds(
 
 
 class MovingService:
-    """A nucleus that tells, unless it is `silent`, where its token exchange service is now."""
+    """A nucleus that returns the present address of its service, unless it is `silent`."""
 
     def __init__(self, exchange: CredentialsEndpoint) -> None:
         self.silent = False
@@ -281,11 +281,11 @@ async def test_a_program_is_not_sent_where_there_are_no_keys(
 
 
 async def gone(credentials: Credentials, clock: ManualClock, minutes: float) -> bool:
-    """Ask in vain for so long, and tell whether that has ended the process."""
+    """Request keys without success for so long; return whether the process was ended."""
     lost = asyncio.create_task(credentials.wait_lost())
     for _ in range(round(minutes * 6)):
         clock.time += 10
-        with contextlib.suppress(DownloaderError):  # it has answered within the minute
+        with contextlib.suppress(DownloaderError):  # it has responded within the last minute
             await credentials.environment()
     await asyncio.sleep(0)
     ended = lost.done()

@@ -1,4 +1,4 @@
-"""What the exceptions of Python's HTTP client come to mean."""
+"""Exceptions of Python's HTTP client get the right codes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def system(number: int) -> OSError:
         (system(errno.EHOSTUNREACH), ErrorCode.NETWORK_UNREACHABLE),
         (system(errno.ENETUNREACH), ErrorCode.NETWORK_UNREACHABLE),
         (system(errno.EPIPE), ErrorCode.NETWORK_UNREACHABLE),
-        (system(errno.EPERM), ErrorCode.NETWORK_UNREACHABLE),  # as a firewall of the device has it
+        (system(errno.EPERM), ErrorCode.NETWORK_UNREACHABLE),  # as with a firewall on the device
         (system(errno.EADDRNOTAVAIL), ErrorCode.NETWORK_UNREACHABLE),
         (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "network_unreachable"),
         (OSError("Tunnel connection failed: 407 Proxy Authentication"), "network_unreachable"),

@@ -1,4 +1,4 @@
-"""Listings of stores that leave things out, repeat themselves, or are no stores at all."""
+"""Listings that are incomplete, repeat themselves, or do not come from an object store."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from s3downloader.sources.s3.source import S3Source
 from sandbox.servers import ObjectServer
 
 from .conftest import described, source_at
-from .lying_server import (
-    LyingServer,
+from .scripted_server import (
     ReceivedRequest,
     Reply,
+    ScriptedServer,
     error_reply,
     listing_reply,
     login_page,
@@ -32,7 +32,7 @@ KEYS = [f"m/{number:02}" for number in range(7)]
 
 
 def entry(key: str, **changes: str | None) -> dict[str, str]:
-    """What a listing tells of an object; an element that is None is left out."""
+    """Return the elements of an object in a listing; those that are None are left out."""
     fields: dict[str, str | None] = {
         "Key": key,
         "LastModified": MODIFIED,
@@ -48,12 +48,12 @@ def page(keys: Sequence[str], **how: Any) -> Reply:
 
 
 class Keys:
-    """A store of KEYS with pages of three, which goes on by token and by start-after."""
+    """An object store of KEYS, with pages of three, which supports tokens and start-after."""
 
     def __init__(self) -> None:
         self.queries: list[Mapping[str, str]] = []
         self.change: Callable[[Mapping[str, str], list[str], bool], Reply | None] = lambda *_: None
-        """Replies in its place, from what is asked, the keys that follow and whether more do."""
+        """Replaces its replies. It gets the request, the next keys, and whether there are more."""
 
     def __call__(self, request: ReceivedRequest) -> Reply:
         query = request.query
@@ -68,7 +68,7 @@ class Keys:
 
 @asynccontextmanager
 async def lying(answer: Callable[[ReceivedRequest], Reply], **how: Any) -> AsyncIterator[S3Source]:
-    async with LyingServer(answer) as server:
+    async with ScriptedServer(answer) as server:
         yield source_at(server.endpoint, "m/", **{"retry_count": 0, **how})
 
 
@@ -196,7 +196,7 @@ async def test_a_store_that_lists_in_no_order_goes_by_its_tokens() -> None:
 
 
 def in_no_order_and_without_tokens(request: ReceivedRequest) -> Reply:
-    """Going on after the last key would lose `m/0`."""
+    """Continuing after the last key would skip `m/0`."""
     return page(["m/2"]) if "start-after" in request.query else page(["m/5", "m/1"], truncated=True)
 
 
@@ -209,7 +209,7 @@ def nothing_and_more_of_it(_: ReceivedRequest) -> Reply:
 
 
 class _EmptyPages:
-    """Empty pages under ever new tokens."""
+    """Empty pages with a new token each."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -340,7 +340,7 @@ async def test_entities_are_never_expanded_in_a_listing() -> None:
 
 
 def heads(**fields: str | None) -> Callable[[ReceivedRequest], Reply]:
-    """A store that lists `m/a` as the test says, and heads it with an ETag and five bytes."""
+    """Return answers that list `m/a` as the test says, and give HEAD an ETag and five bytes."""
 
     def answer(request: ReceivedRequest) -> Reply:
         if request.lists:
@@ -407,7 +407,7 @@ async def test_a_marker_whose_size_is_asked_for_is_one() -> None:
 
 async def test_a_silent_store_is_asked_once() -> None:
     never = asyncio.Event()
-    async with LyingServer(lambda _: Reply(200, {"Content-Length": "1"}, [never])) as server:
+    async with ScriptedServer(lambda _: Reply(200, {"Content-Length": "1"}, [never])) as server:
         source = source_at(server.endpoint, "m/", time_limit=0.2)
         with pytest.raises(DownloaderError) as caught:
             await listed(source)
@@ -445,7 +445,7 @@ async def test_a_page_that_fails_in_passing_is_asked_for_again() -> None:
 
 async def test_a_page_is_one_request_over_one_connection(object_server: ObjectServer) -> None:
     keys = Keys()
-    async with LyingServer(keys) as server:
+    async with ScriptedServer(keys) as server:
         source = source_at(server.endpoint, "m/")
         for _ in range(3):
             assert await keys_of(source) == KEYS
@@ -462,7 +462,7 @@ async def test_browsing_a_deaf_store_does_not_go_in_a_circle() -> None:
 
 
 async def test_the_real_store_is_listed_in_small_pages(object_server: ObjectServer) -> None:
-    """SeaweedFS puts a key into its token, and a control character there is damaged."""
+    """SeaweedFS puts a key into its token, and damages control characters in it."""
     keys = ["small/a\x01b", "small/a\x02c", "small/ab", "small/b c+d", "small/e/f", "small/é"]
     for key in keys:
         await object_server.put(key, b"x")

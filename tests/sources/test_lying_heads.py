@@ -1,4 +1,4 @@
-"""Heads of stores that leave things out, and of what is no store."""
+"""Responses to HEAD that are incomplete, or do not come from an object store."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from s3downloader.sources.s3.source import S3Source
 from sandbox.servers import ObjectServer
 
 from .conftest import described, source_at
-from .lying_server import (
-    LyingServer,
+from .scripted_server import (
     ReceivedRequest,
     Reply,
+    ScriptedServer,
     error_reply,
     login_page,
 )
@@ -37,8 +37,8 @@ LISTED = ObjectRef("k", 3, MD5)
 @asynccontextmanager
 async def lying(
     answer: Callable[[ReceivedRequest], Reply],
-) -> AsyncIterator[tuple[S3Source, LyingServer]]:
-    async with LyingServer(answer) as server:
+) -> AsyncIterator[tuple[S3Source, ScriptedServer]]:
+    async with ScriptedServer(answer) as server:
         yield source_at(server.endpoint, retry_count=0), server
 
 
@@ -54,7 +54,7 @@ async def refusal_of(answer: Callable[[ReceivedRequest], Reply]) -> DownloaderEr
 
 
 def measured(head: Mapping[str, str | None], get: Reply) -> Callable[[ReceivedRequest], Reply]:
-    """A store with such a head, and such an answer to a GET of the first byte."""
+    """Return answers with these headers for HEAD, and `get` for GET of the first byte."""
 
     def answer(request: ReceivedRequest) -> Reply:
         if request.method == "HEAD":
@@ -229,8 +229,8 @@ async def test_a_small_object_is_the_one_that_was_listed(
 @asynccontextmanager
 async def heads_of(
     answer: Callable[[ReceivedRequest], Reply],
-) -> AsyncIterator[tuple[ObjectMetadata, LyingServer]]:
-    async with LyingServer(answer) as server:
+) -> AsyncIterator[tuple[ObjectMetadata, ScriptedServer]]:
+    async with ScriptedServer(answer) as server:
         client = S3Client(server.endpoint, Credentials(KEYS, SystemClock()))
         yield ObjectMetadata(client), server
         client.transport.close_idle()
@@ -305,7 +305,7 @@ COMPOSITE = {**OBJECT, "ETag": '"x-2"', "x-amz-checksum-crc32": "AAAAAA==-2"}
 
 
 def attributes(*sizes: int, **elements: str) -> Reply:
-    """A page of the attributes of an object in parts."""
+    """Return a page of the attributes of an object in parts."""
     document = "".join(f"<{name}>{value}</{name}>" for name, value in elements.items())
     document += "".join(f"<Part><Size>{size}</Size></Part>" for size in sizes)
     body = f"<GetObjectAttributesResponse><ObjectParts>{document}</ObjectParts>"

@@ -1,4 +1,4 @@
-"""What stores say of their objects' checksums, and what is made of it."""
+"""Checksums of objects from the metadata of an object store."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ PARTS = [b"a" * (5 << 20), b"b" * (5 << 20), b"c" * 100]
 
 @pytest.fixture(params=["api_server", "object_server"])
 def server(request: pytest.FixtureRequest) -> S3Server:
-    """Both servers, one after the other."""
+    """Each of the two servers."""
     server: S3Server = request.getfixturevalue(request.param)
     return server
 
@@ -122,7 +122,10 @@ async def test_an_object_without_a_checksum_has_its_md5(
 async def test_odd_keys_are_signed_as_they_are(
     api_server: ApiServer, object_server: ObjectServer, key: str
 ) -> None:
-    """moto keeps every key, and SeaweedFS checks the signature, also where it keeps another key."""
+    """moto keeps every key unchanged.
+
+    SeaweedFS checks the signature, even if it changes the key.
+    """
     async with heads_of(api_server.endpoint, api_server.environment) as heads:
         etag = put(api_server, f"odd/{key}")
         assert await heads.expected(BUCKET, ObjectRef(f"odd/{key}", len(DATA), etag))
@@ -183,7 +186,7 @@ TOLD = [
     ({"x-amz-checksum-crc32": "BBBB", "x-amz-checksum-sha256": "CCCC"}, "e", "BBBB"),
     ({"x-amz-checksum-crc32c": "DDDD-1", "x-amz-checksum-type": "COMPOSITE"}, "e-1", "DDDD-1"),
     ({"x-amz-checksum-crc32c": "DDDD-2", "x-amz-checksum-type": "COMPOSITE"}, "e-2", None),
-    ({"x-amz-checksum-crc32": "BBBB"}, "e-2", None),  # may be that of the parts
+    ({"x-amz-checksum-crc32": "BBBB"}, "e-2", None),  # may be the checksum of the parts
     ({}, "0" * 32, "0" * 32),
     ({"x-amz-server-side-encryption": "AES256"}, "0" * 32, "0" * 32),
     ({"x-amz-server-side-encryption": "aws:kms:dsse"}, "0" * 32, None),
@@ -365,7 +368,7 @@ class Tls(LocalServer):
         self._target = port
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Carry what comes from either side to the other."""
+        """Relay bytes in both directions."""
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._target)
         try:
             await asyncio.gather(_pump(reader, up_writer), _pump(up_reader, writer))

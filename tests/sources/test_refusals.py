@@ -1,4 +1,4 @@
-"""What a store's refusal means, and that its own words are heard."""
+"""Refusals of an object store get the right code, and their own text is quoted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from s3downloader.core.errors import ErrorCode
 from s3downloader.sources.s3.refusals import Refusal, refusal, refusal_error
 
-from .lying_server import LOGIN_PAGE, error_reply
+from .scripted_server import LOGIN_PAGE, error_reply
 
 S3 = "s3://b/k"
 

@@ -1,4 +1,4 @@
-"""The table of sources by their schemes."""
+"""Sources are chosen by their schemes."""
 
 from __future__ import annotations
 

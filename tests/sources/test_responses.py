@@ -1,4 +1,4 @@
-"""What an answer proves, by its status, its headers and its first bytes."""
+"""What a response proves by its status, headers and first bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Listing and heading real buckets."""
+"""Real buckets are listed, and their objects looked up."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def test_an_absent_network_is_noticed_within_seconds(
 ) -> None:
     clock = FastClock()
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # and nobody listens there
+        taken.bind(("127.0.0.1", 0))  # where nobody listens
         buckets = buckets_at(f"http://127.0.0.1:{taken.getsockname()[1]}", clock=clock)
         assert await code_of(ask(buckets(BUCKET, "a"))) is ErrorCode.NETWORK_UNREACHABLE
     assert len(clock.sleeps) == 3
@@ -155,7 +155,7 @@ async def test_an_absent_network_is_noticed_within_seconds(
 
 
 class FastClock(SystemClock):
-    """A clock on which sleeping takes no time."""
+    """A clock on which sleeps take no time."""
 
     def __init__(self) -> None:
         self.sleeps: list[float] = []
@@ -177,7 +177,7 @@ async def test_objects_from_the_future_are_not_left_out(tmp_path: Path) -> None:
 
 
 class FutureServer(ApiServer):
-    """moto with a clock that is an hour ahead, as it is for a device whose clock is behind."""
+    """moto with a clock that is an hour ahead, as for a device whose clock is behind."""
 
     _PROGRAM = """
 import datetime, http.server, time

@@ -1,4 +1,4 @@
-"""The transport carries requests to any server over HTTP, and their responses back."""
+"""The transport sends requests to any server over HTTP, and returns the responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from s3downloader.sources.http.requests import HttpRequest, ResponseHead, StopRe
 from s3downloader.sources.http.transport import Transport
 
 from ..support import eventually
-from .lying_server import LyingServer, ReceivedRequest, Reply
+from .scripted_server import ReceivedRequest, Reply, ScriptedServer
 from .tunnel import Tunnel
 
 BODY = bytes(range(256)) * 1_000
@@ -36,7 +36,7 @@ def request_to(server: str, path: str = "/b/k", **how: object) -> HttpRequest:
 
 
 class Receiver:
-    """Keeps what a response brings."""
+    """Keeps the status, headers and body of a response."""
 
     def __init__(self, on_chunk: Callable[[memoryview], None] | None = None) -> None:
         self.heads: list[ResponseHead] = []
@@ -59,10 +59,10 @@ class Receiver:
 @asynccontextmanager
 async def serving(
     reply: Reply | Callable[[ReceivedRequest], Reply], **how: float
-) -> AsyncIterator[tuple[LyingServer, Transport]]:
+) -> AsyncIterator[tuple[ScriptedServer, Transport]]:
     transport = Transport(**how)  # type: ignore[arg-type]
     answer = reply if callable(reply) else lambda _: reply
-    async with LyingServer(answer) as server:
+    async with ScriptedServer(answer) as server:
         try:
             yield server, transport
         finally:
@@ -182,7 +182,7 @@ async def test_what_arrived_before_a_cancellation_is_handed_over() -> None:
 @pytest.mark.parametrize("at", ["head", "body"])
 async def test_what_a_callback_raises_ends_the_request(at: str) -> None:
     def refuse(*_: object) -> None:
-        raise TimeoutError("the disk")  # which is no silence of the server
+        raise TimeoutError("the disk")  # which does not count as silence of the server
 
     async with serving(Reply(body=BODY)) as (server, transport):
         receiver = Receiver(refuse)

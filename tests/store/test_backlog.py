@@ -1,4 +1,4 @@
-"""A queue on disk whose first part is in memory, however it is filled and emptied."""
+"""A queue on disk, with its first part in memory, is filled and emptied in order."""
 
 from __future__ import annotations
 

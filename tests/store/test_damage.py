@@ -1,4 +1,4 @@
-"""Whatever is damaged in the state, it opens, nothing false is read, and what is lost is told."""
+"""A damaged state opens; nothing wrong is read from it, and losses are reported."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from .full_state import a_download, read_everything, write_everything
 Everything = dict[str, dict[Any, Any]]
 
 COMPARED = ("files", "published")
-"""Their rows have no checksum: what is there is compared with the source by the next plan."""
+"""Tables whose rows have no checksum, because the next plan compares them with the source."""
 
 
 @pytest.fixture
 async def state(tmp_path: Path) -> Path:
-    """A state that has something of everything."""
+    """A state with rows in all tables."""
     await write_everything(tmp_path / "whole")
     return tmp_path / "whole"
 
 
 async def opened(directory: Path) -> tuple[Everything, str | None]:
-    """What a state has, and what is to be told of damage to it."""
+    """Return the contents of a state, and the damage that is reported."""
     store = Store(directory)
     try:
         return await read_everything(store), await store.damage()
@@ -44,7 +44,7 @@ async def opened(directory: Path) -> tuple[Everything, str | None]:
 
 
 async def check_damaged(whole: Everything, directory: Path, what: str) -> str | None:
-    """Open a damaged state; return what is told of it."""
+    """Open a damaged state; return what is reported."""
     found, message = await opened(directory)
     for table, rows in whole.items():
         there = found[table]
@@ -58,9 +58,9 @@ async def check_damaged(whole: Everything, directory: Path, what: str) -> str | 
 
 
 def bits_of(content: bytes) -> Iterator[int]:
-    """Bits to flip: of the header, of the schema, and of the whole file."""
+    """Yield the positions of bits to flip: in the header, in the schema, and all over the file."""
     chosen = random.Random(7)
-    for at in (18, 60):  # what SQLite is to write, and the version of the state
+    for at in (18, 60):  # the format that SQLite writes, and the version of the state
         yield from range(at * 8, (at + 4) * 8)
     yield from chosen.sample(range(100 * 8), 60)
     yield from chosen.sample(range(100 * 8, 4_096 * 8), 60)
@@ -141,7 +141,7 @@ UNSEALED = {
 
 @pytest.mark.parametrize("table", UNSEALED)
 async def test_an_unsealed_text_that_is_no_utf8(state: Path, table: str) -> None:
-    """As a downloader wrote it that knew no seals."""
+    """As written by a downloader without checksums."""
     key, update = UNSEALED[table]
     with closing(sqlite3.connect(state / "state.db")) as connection:
         connection.execute(update, (b'{"a": "\xff"}',))
@@ -258,7 +258,7 @@ async def test_lost_models_come_back_from_the_shadow(state: Path) -> None:
         connection.execute("UPDATE models SET body = X'7B' WHERE model_id = 'm-4'")
         connection.commit()
     found, _ = await opened(state)
-    assert "shadow" not in found["notes"]  # else the device would seem to have removed it
+    assert "shadow" not in found["notes"]  # otherwise it would seem to be deleted by the device
 
 
 async def test_of_a_damaged_state_no_list_of_files_is_published(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ async def test_of_a_damaged_state_no_list_of_files_is_published(tmp_path: Path) 
 
 
 async def killed(state: Path, directory: Path) -> tuple[Path, Everything]:
-    """A state as a process leaves it that is killed, with changes in its log; and what it has."""
+    """Return a state after kill -9, with changes in its write-ahead log, and its contents."""
     store = Store(state)
     for number in range(100, 104):
         await store.record(Change(downloads=[a_download(number, State.QUEUED)]))
@@ -291,7 +291,7 @@ async def test_no_flipped_bit_in_the_log_is_believed(state: Path, tmp_path: Path
     bits = [*range(0, 32 * 8, 7), *random.Random(7).sample(range(len(log) * 8), 50)]
     frames = range(32, len(log), 4_120)
     commits = [frame for frame in frames if log[frame + 4 : frame + 8] != bytes(4)]
-    last = commits[-2] + 4_120  # what follows may be what a loss of power left
+    last = commits[-2] + 4_120  # the rest may be left by a loss of power
     for bit in bits:
         flipped = bytearray(log)
         flipped[bit // 8] ^= 1 << bit % 8

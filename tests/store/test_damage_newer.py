@@ -1,4 +1,4 @@
-"""Damage to the state of a newer downloader: what it had added is kept, or told to be lost."""
+"""Damage to the state of a newer downloader: its additions are kept, or reported as lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEFT_OUT = "what a newer downloader had added"
 
 @pytest.fixture
 async def state(tmp_path: Path) -> Path:
-    """A state of a newer downloader that has something of everything."""
+    """A state of a newer downloader with rows in all tables."""
     await leave_newer_state(tmp_path / "whole")
     return tmp_path / "whole"
 
@@ -34,7 +34,7 @@ def overwrite(directory: Path, at: int, content: bytes) -> None:
 
 
 def page_of(directory: Path, table: str) -> int:
-    """Where the first page of a table begins in the file."""
+    """Return the position of the first page of a table in the file."""
     with closing(sqlite3.connect(directory / "state.db")) as connection:
         query = "SELECT rootpage FROM sqlite_schema WHERE type = 'table' AND name = ?"
         return (int(connection.execute(query, (table,)).fetchone()[0]) - 1) * 4_096
@@ -45,7 +45,7 @@ def times_damaged(directory: Path) -> int:
 
 
 def sealed(row: dict[str, Any]) -> dict[str, Any]:
-    """What of a row has a checksum: fields in JSON texts."""
+    """Return the parts of a row that have a checksum: fields of JSON texts."""
     return {name: row[name] for name in row if name in FIELDS or name.endswith(".more")}
 
 

@@ -1,4 +1,4 @@
-"""What is kept of a download's files beside what arrived: their objects, and why they failed."""
+"""The records of a download's files: their objects, and their failed attempts."""
 
 from __future__ import annotations
 

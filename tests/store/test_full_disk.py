@@ -1,4 +1,4 @@
-"""A disk that is full or cannot be written is no damage: the state is left as it is."""
+"""A full or read-only disk does not count as damage: the state stays as it is."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ try:
 except DownloaderError as error:
     print(error.code.value, error)
 """
-"""Opens the state, as a daemon that starts, and says what it found."""
+"""Opens the state as a starting daemon does, and prints what it found."""
 
 SPOIL = {
     "full": 'dd if=/dev/zero of="$disk/filler" bs=4096 || true',
@@ -46,7 +46,7 @@ REPAIR = {"full": 'rm "$disk/filler"', "read-only": 'mount -o remount,rw "$disk"
 
 
 async def leave_state(directory: Path, *, cleanly: bool) -> Path:
-    """Make a state with two events, as a daemon leaves it that is stopped, or killed."""
+    """Write a state with two events, as after a stop or a kill; return its path."""
     live, left = directory / "live", directory / "left"
     for number in range(2):
         store = Store(live)
@@ -57,7 +57,10 @@ async def leave_state(directory: Path, *, cleanly: bool) -> Path:
 
 
 async def opened_twice(directory: Path, state: Path, trouble: str) -> list[str]:
-    """Open `state` on a disk in trouble, then on the same without; return what is said and left."""
+    """Open `state` on a broken disk, then on the repaired one.
+
+    Returns the outputs, and what is left.
+    """
     (directory / "disk").mkdir()
     script = f"""
         set -e; disk={directory}/disk
@@ -87,7 +90,7 @@ async def opened_twice(directory: Path, state: Path, trouble: str) -> list[str]:
     [
         (True, "full", "internal_error the state could not be written"),
         (True, "read-only", "destination_not_writable StateDir"),
-        (False, "full", "opened None 2"),  # what it would write is there already
+        (False, "full", "opened None 2"),  # it would write what is already there
         (False, "read-only", "destination_not_writable StateDir"),
     ],
 )
@@ -104,7 +107,7 @@ async def test_a_full_disk_leaves_a_damaged_state_for_later(tmp_path: Path) -> N
     state = await leave_state(tmp_path, cleanly=True)
     with (state / "state.db").open("r+b") as file:
         file.seek(60)
-        file.write(b"\0\0\0\x82")  # a version that cannot be
+        file.write(b"\0\0\0\x82")  # an impossible version
     output = await opened_twice(tmp_path, state, "full")
     assert output[0].startswith("internal_error the state could not be written: disk I/O error")
     assert output[1].startswith("opened ")
@@ -114,7 +117,7 @@ async def test_a_full_disk_leaves_a_damaged_state_for_later(tmp_path: Path) -> N
 
 async def test_the_log_of_a_damaged_file_is_set_aside_with_it(tmp_path: Path) -> None:
     state = await leave_state(tmp_path, cleanly=False)
-    with closing(sqlite3.connect(state / "state.db")) as reader:  # keeps the log from being merged
+    with closing(sqlite3.connect(state / "state.db")) as reader:  # prevents a checkpoint of the log
         reader.execute("SELECT * FROM outbox").fetchall()
         (state / "state.db").write_bytes(b"not a database " * 1_000)
         store = Store(state)

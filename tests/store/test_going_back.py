@@ -1,4 +1,4 @@
-"""An older downloader works on the state of a newer one, which then finds all that it had added."""
+"""An older downloader works on the state of a newer one, and keeps its additions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .newer import ADDS, NEWER, added, leave_newer_state
 
 @pytest.fixture
 async def state(tmp_path: Path) -> Path:
-    """A state of a newer downloader that has something of everything, also of what it added."""
+    """A state of a newer downloader with rows in all tables, and values in all additions."""
     await leave_newer_state(tmp_path / "state")
     return tmp_path / "state"
 
@@ -191,7 +191,7 @@ async def test_a_code_that_is_not_known_is_read_and_kept(state: Path) -> None:
 
 
 def refused(directory: Path) -> str:
-    """Why this downloader does not open a state, which it leaves as it is."""
+    """Return the error with which this downloader refuses a state, which it leaves unchanged."""
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
     with pytest.raises(DownloaderError) as caught:
         Store(directory)

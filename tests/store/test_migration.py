@@ -1,4 +1,4 @@
-"""A state of an older version is brought to the present one, with all that is in it."""
+"""A state of an older version is migrated to the present one, with everything in it."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ STATES = Path(__file__).parent / "states"
 
 
 def write_state(directory: Path, version: int) -> None:
-    """Put a state into `directory` as the downloader of that version left it."""
+    """Write a state to `directory` as the downloader of that version left it."""
     connection = sqlite3.connect(directory / "state.db")
     connection.executescript((STATES / f"version-{version}.sql").read_text())
     connection.close()
 
 
 def columns(directory: Path) -> dict[str, set[str]]:
-    """The names of the columns of each table."""
+    """Return the names of the columns of each table."""
     connection = sqlite3.connect(directory / "state.db")
     tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
     found = {
@@ -74,16 +74,16 @@ async def test_a_state_of_the_first_version_goes_on(tmp_path: Path) -> None:
 
 
 RENAMED = {"outbox.event": "payload"}
-"""Columns of earlier versions, as `table.column`, that have another name now."""
+"""Renamed columns of earlier versions, as `table.column`, and their present names."""
 
 PERSISTED = {4: "de6f0c8a"}
-"""A digest of the fields and values of persisted records, by the version of the state."""
+"""Digests of the fields and values of persisted records, by the version of the state."""
 
 VERSIONS = sorted(int(path.stem.rpartition("-")[2]) for path in STATES.glob("*.sql"))
 
 
 def values(directory: Path) -> dict[str, list[dict[str, Any]]]:
-    """All rows of each table, as values by the names of their columns."""
+    """Return all rows of each table, as values by column."""
     with closing(sqlite3.connect(directory / "state.db")) as connection:
         connection.row_factory = sqlite3.Row
         return {
@@ -93,7 +93,7 @@ def values(directory: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def in_present_form(row: dict[str, Any]) -> dict[str, Any]:
-    """A row with its body decoded, and the source of a download as it is named now."""
+    """Return a row with its body decoded, and its source in the present form."""
     if "body" not in row:
         return row
     body = msgspec.json.decode(row["body"])
@@ -144,7 +144,7 @@ def test_a_step_that_an_older_downloader_reads_only_adds(tmp_path: Path) -> None
 
 
 def test_each_step_up_to_the_fourth_adds_to_the_tables(tmp_path: Path) -> None:
-    """States of these versions do not say their version themselves."""
+    """States of these versions do not contain their version."""
     sizes = []
     write_state(tmp_path, 1)
     with closing(sqlite3.connect(tmp_path / "state.db")) as connection:
@@ -155,9 +155,9 @@ def test_each_step_up_to_the_fourth_adds_to_the_tables(tmp_path: Path) -> None:
 
 
 def test_what_is_persisted_changes_with_the_version_alone() -> None:
-    """A downloader keeps what it does not know in a state of a newer version, in no other.
+    """A downloader keeps unknown fields only in a state of a newer version.
 
-    Where this fails add a step, which may be empty, and the digest for its version.
+    If this fails, add a step, which may be empty, and the digest for its version.
     """
     structs = (Download, SourceRef, Options, Failure, Exchange, Version, Rollback)
     fields = [
@@ -210,7 +210,7 @@ async def test_a_migrated_state_is_like_a_new_one(tmp_path: Path, version: int) 
 
 
 def lose_models(directory: Path) -> None:
-    """Damage the table of models of a state."""
+    """Damage the table of models in a state."""
     with closing(sqlite3.connect(directory / "state.db")) as connection:
         query = "SELECT rootpage FROM sqlite_schema WHERE name = 'models'"
         (page,) = connection.execute(query).fetchone()
@@ -223,7 +223,7 @@ def lose_models(directory: Path) -> None:
 async def test_a_damaged_state_of_an_earlier_version_keeps_downloads(
     tmp_path: Path, version: int
 ) -> None:
-    """What is salvaged is brought into the present form too."""
+    """Rows from a damaged state are migrated too."""
     downloads = []
     for directory in (tmp_path / "sound", tmp_path / "damaged"):
         directory.mkdir()

@@ -20,7 +20,7 @@ from ..support import PATIENCE, ManualClock, assert_backs_off, eventually
 
 
 class Line:
-    """What publishes: takes messages, holds them while it is held, or fails while it is down."""
+    """A publisher that accepts messages, holds them, or fails while it is down."""
 
     def __init__(self) -> None:
         self.taken: list[bytes] = []
@@ -88,7 +88,7 @@ async def test_twenty_responses_on_a_line_that_blocks_eight_pend(store: Store) -
     async with publishing(store, line, ManualClock()) as outbox:
         await outbox.record(Change(responses=responses(20)))
         await eventually(lambda: len(line.begun) >= 8)
-        for _ in range(50):  # turns of the loop in which a ninth would begin
+        for _ in range(50):  # iterations of the event loop in which a ninth would start
             await asyncio.sleep(0)
         assert line.begun == [response for _, response in responses(8)]
         line.release()
@@ -175,7 +175,7 @@ async def test_each_message_goes_to_its_channel(store: Store) -> None:
 
 
 async def test_a_message_for_an_unknown_channel_stays(store: Store) -> None:
-    """One that a newer version recorded waits for that version, and blocks no other."""
+    """A message of a newer version waits for that version, and blocks no other."""
     await store.record(Change(events=[b"newer"], responses=[("c", b"newest")], channel="newer"))
     line = Line()
     async with publishing(store, line, ManualClock()) as outbox:
@@ -253,7 +253,7 @@ async def test_thousands_that_wait_are_read_as_they_go(store: Store) -> None:
 
 
 async def refuse(*_: object, **__: object) -> None:
-    """An operation of the store where the disk is full."""
+    """Raise the error of a full disk, in place of an operation of the store."""
     raise DownloaderError(ErrorCode.DISK_FULL, "no space")
 
 

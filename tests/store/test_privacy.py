@@ -1,4 +1,4 @@
-"""Nobody but its owner reads the state, whatever the umask and whoever made it."""
+"""Only its owner can read the state, whatever the umask, and whoever made the folder."""
 
 from __future__ import annotations
 

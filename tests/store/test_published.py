@@ -1,4 +1,4 @@
-"""What is known of published files goes along with the places that they are in."""
+"""Records of published files move with their folders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VERSION = Version(
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    """A store in which each of `PATHS` has been published."""
+    """A store in which each of `PATHS` is published."""
     store = Store(tmp_path)
     await store.record_published(
         [Published(path, 1, f"etag of {path}", "", "", 2, 3) for path in PATHS]
@@ -33,7 +33,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 async def known(store: Store) -> dict[str, str]:
-    """The paths that are known, and the ETags there."""
+    """Return the recorded paths and their ETags."""
     paths = [path async for page in store.published_files() for path in page]
     return {file.file: file.validator for file in await store.published(paths)}
 

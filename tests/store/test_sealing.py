@@ -1,4 +1,4 @@
-"""A seal lets no flipped bit pass, and is invisible to whoever reads JSON."""
+"""A seal detects every flipped bit, and does not disturb readers of JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store survives what a device goes through, and is one process's own."""
+"""The store survives kills, reboots and damage, and belongs to one process."""
 
 from __future__ import annotations
 
@@ -358,7 +358,7 @@ async def test_a_lack_of_threads_is_told(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 async def test_a_command_that_came_later_is_not_forgotten(tmp_path: Path) -> None:
-    """One with the same id was answered before it came, and could not be recorded."""
+    """An earlier one with the same ID was answered, but the later one could not be recorded."""
     store = Store(tmp_path)
     before = await store.newest_arrival()
     await store.receive("x", b"again")

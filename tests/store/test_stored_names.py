@@ -1,4 +1,4 @@
-"""Records keep on disk the names under which earlier releases wrote their fields."""
+"""Records keep the field names of earlier releases on disk."""
 
 from __future__ import annotations
 

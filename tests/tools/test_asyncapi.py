@@ -1,4 +1,4 @@
-"""The AsyncAPI document is what the code says, and whole.
+"""The AsyncAPI document matches the code, and is complete.
 
 Source of the structure: the AsyncAPI specification 3.0.0.
 """
@@ -36,7 +36,7 @@ REFERENCES = {"type": "array", "items": REFERENCE, "minItems": 1}
 
 
 def record(required: str, optional: str = "", **properties: Any) -> dict[str, Any]:
-    """The schema of an object with exactly these keys, of text where nothing else is said."""
+    """Return the schema of an object with exactly these keys; values are strings by default."""
     names = [*required.split(), *optional.split()]
     return {
         "type": "object",
@@ -47,7 +47,7 @@ def record(required: str, optional: str = "", **properties: Any) -> dict[str, An
 
 
 def named(values: Any) -> dict[str, Any]:
-    """The schema of values by their names."""
+    """Return the schema of an object whose values have this schema."""
     pattern = r"^[A-Za-z0-9._-]+$"
     return {"type": "object", "patternProperties": {pattern: values}, "additionalProperties": False}
 
@@ -94,7 +94,7 @@ STRUCTURE = record(
 
 
 def references(value: Any) -> Iterator[str]:
-    """All references in the document."""
+    """Yield all references in the document."""
     if isinstance(value, dict):
         if isinstance(target := value.get("$ref"), str):
             yield target

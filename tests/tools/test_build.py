@@ -1,4 +1,4 @@
-"""What build_all.sh makes."""
+"""build_all.sh builds the components."""
 
 from __future__ import annotations
 

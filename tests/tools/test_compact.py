@@ -1,4 +1,4 @@
-"""Python loses its comments and docstrings on the way to a device, and nothing else."""
+"""Comments and docstrings are removed from Python for devices, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from tools.project import Component
 
 
 def is_text(node: ast.stmt) -> bool:
-    """Whether a statement is a string alone."""
+    """Return whether a statement is only a string."""
     value = node.value if isinstance(node, ast.Expr) else None
     return isinstance(value, ast.Constant) and isinstance(value.value, str)
 
 
 def code_of(source: str) -> tuple[str, list[tuple[int, int]]]:
-    """What Python reads in a source but for strings alone and `pass`; line and column of each."""
+    """Return the syntax tree of a source, and the positions in it.
+
+    Strings that are statements, and `pass`, are left out.
+    """
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
@@ -33,7 +36,7 @@ def code_of(source: str) -> tuple[str, list[tuple[int, int]]]:
 
 
 def has_comments(source: str) -> bool:
-    """Whether a source has a comment, or a string that stands alone."""
+    """Return whether a source has a comment, or a string that is a statement."""
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     statements = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt))
     return any(t.type == tokenize.COMMENT for t in tokens) or any(map(is_text, statements))

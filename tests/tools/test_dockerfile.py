@@ -1,4 +1,4 @@
-"""Carrying out a Dockerfile, as far as that needs no rights."""
+"""The instructions of a Dockerfile that need no root are carried out."""
 
 from __future__ import annotations
 

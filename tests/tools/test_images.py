@@ -1,4 +1,4 @@
-"""Building and publishing the image: what docker and the AWS CLI are asked to do."""
+"""The image is built and published: the commands to docker and the AWS CLI."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ esac
 
 
 class Machine:
-    """Where docker and aws only write down what they are asked."""
+    """Programs docker and aws that only record their arguments."""
 
     def __init__(self, folder: Path) -> None:
         self.calls = folder / "asked"
@@ -40,7 +40,7 @@ class Machine:
             (folder / name).chmod(0o755)
 
     def run(self, script: str, *arguments: str, **environment: str) -> str:
-        """Run a script of docker/ and return what it says at last."""
+        """Run a script of docker/; return its output."""
         ended = subprocess.run(
             [str(ROOT / "docker" / script), *arguments],
             env={**self.environment, **environment},
@@ -51,7 +51,7 @@ class Machine:
         return (ended.stdout + ended.stderr).splitlines()[-1]
 
     def commands(self, *words: str) -> list[str]:
-        """What was asked for with these words in it."""
+        """Return the recorded commands that contain these words."""
         lines = self.calls.read_text().splitlines()
         return [line for line in lines if all(word in line for word in words)]
 

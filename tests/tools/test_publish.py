@@ -1,4 +1,4 @@
-"""What is published, under which version, and what goes to AWS for it."""
+"""Which components are published, with which version, and the requests to AWS for it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLACE = f"{ACCOUNT}/eu-west-1"
 
 
 class Account:
-    """An account that keeps what is published in memory."""
+    """An account that keeps published versions in memory."""
 
     place = PLACE
 
@@ -120,7 +120,7 @@ def test_a_broken_record_is_named(tmp_path: Path) -> None:
 
 
 class Stubs:
-    """AWS's clients, which answer as told and complain of any other call."""
+    """Stubbed clients of AWS, which refuse unexpected calls."""
 
     def __init__(self, region: str = "eu-west-1", bucket: str | None = None) -> None:
         session = boto3.session.Session("a", "b", region_name=region)
@@ -257,7 +257,7 @@ class Published(Account):
 
 @pytest.fixture
 def gdk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A program gdk that only writes down what it is asked to do, and where."""
+    """A program gdk that only records its arguments and its folder."""
     programs = tmp_path / "programs"
     programs.mkdir()
     calls = tmp_path / "asked"

@@ -1,4 +1,4 @@
-"""What a dry run of a release says."""
+"""The output of a dry run of a release."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def git(root: Path, *arguments: str) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A repository, all committed, whose version 1.2.0 is ready."""
+    """A repository without uncommitted changes, whose version 1.2.0 is ready."""
     root = tmp_path / "checkout"
     copy_of_the_downloader(root)
     shutil.copy(ROOT / ".gitignore", root)
@@ -69,7 +69,7 @@ def test_ready_to_be_released(checkout: Path, capsys: pytest.CaptureFixture[str]
     output = capsys.readouterr().out
     assert "git tag -a v1.2.0" in output
     assert "not yet" not in output
-    assert not check(checkout, tagged=False)  # building left nothing to commit
+    assert not check(checkout, tagged=False)  # the build left nothing to commit
 
 
 def test_what_is_not_committed(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The files around the code that other programs read: workflows, forms, hooks."""
+"""Files that other programs read: workflows, forms, hooks."""
 
 from __future__ import annotations
 

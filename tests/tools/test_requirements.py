@@ -1,4 +1,4 @@
-"""requirements.txt is what pyproject.toml asks for, whole and hashed."""
+"""requirements.txt has all dependencies of pyproject.toml, with hashes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 
 
 def locked(platform: str, python: str) -> dict[str, Requirement]:
-    """What is installed there, by name."""
+    """Return the versions that are installed on a platform, by name."""
     registry_env = surroundings_of(platform, python)
     found: dict[str, Requirement] = {}
     for line in LINES:
@@ -63,7 +63,7 @@ def test_the_ranges_of_the_project_are_kept(platform: str, python: str) -> None:
 
 
 def needs(name: str, registry_env: dict[str, str]) -> Iterator[Requirement]:
-    """What a package, `s3downloader` or another, needs there."""
+    """Yield the requirements of a package, `s3downloader` or another, on a platform."""
     for text in requires(name) or ():
         requirement = Requirement(text)
         if requirement.marker is None or requirement.marker.evaluate(registry_env):
@@ -71,7 +71,7 @@ def needs(name: str, registry_env: dict[str, str]) -> Iterator[Requirement]:
 
 
 def test_nothing_is_missing_that_the_packages_need() -> None:
-    """pip installs without a look at dependencies, so the file must have them all."""
+    """pip installs without dependencies, so the file must have all of them."""
     registry_env = surroundings_of("x86_64", "3.11")
     found = locked("x86_64", "3.11")
     for name in found:

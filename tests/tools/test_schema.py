@@ -43,7 +43,7 @@ def test_examples_are_valid(payload: bytes) -> None:
 
 
 def example_of(kind: type[Command], spelling: int) -> dict[str, Any]:
-    """A command with all its fields, each in the nth of its spellings where it has so many."""
+    """Return a command with all its fields, each in its nth spelling if it has so many."""
     example: dict[str, Any] = {"command": spellings(name_of(kind))[-spelling]}
     for field in msgspec.structs.fields(kind):
         examples = meta_of(field.type).examples

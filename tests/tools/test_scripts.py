@@ -1,4 +1,4 @@
-"""The shell scripts and the Dockerfiles, as their linters see them."""
+"""The shell scripts and the Dockerfiles pass their linters."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BASH = [script for script in SCRIPTS if "bash" in script.read_text().splitlines(
 
 
 def linter(name: str) -> str:
-    """The linter's program; its package has none for some machines."""
+    """Return the path of a linter; skip the test if its package has none for this machine."""
     found = shutil.which(name, path=PROGRAMS)
     if found is None:
         pytest.skip(f"{name} is not installed")

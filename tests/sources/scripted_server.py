@@ -19,10 +19,10 @@ from ..connections import LocalServer
 
 __all__ = [
     "LOGIN_PAGE",
-    "HonestServer",
-    "LyingServer",
+    "CorrectAnswers",
     "ReceivedRequest",
     "Reply",
+    "ScriptedServer",
     "error_reply",
     "listing_reply",
     "login_page",
@@ -110,7 +110,7 @@ class Reply:
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
-class LyingServer(LocalServer):
+class ScriptedServer(LocalServer):
     """Answers each request with the result of `answer`; an async context manager.
 
     `answer` may be replaced between requests. `requests` has all requests in order.
@@ -199,7 +199,7 @@ def listing_reply(
     return Reply(200, {"Content-Type": "application/xml", "x-amz-request-id": "4442587F"}, body)
 
 
-class HonestServer:
+class CorrectAnswers:
     """Answers as S3 does for `objects`, by key. Tests change single answers."""
 
     def __init__(self, objects: Mapping[str, bytes]) -> None:
