@@ -19,7 +19,7 @@ __all__ = [
 
 
 class ErrorCode(str, Enum):
-    """The values of `error_code` in refusals, events and the status. MEANINGS describes them."""
+    """A code for what went wrong: `error_code` in refusals, events and the status."""
 
     INVALID_JSON = "invalid_json"
     UNKNOWN_COMMAND = "unknown_command"
