@@ -125,6 +125,19 @@ async def test_a_name_that_cannot_be_read_leaves_additions_out(state: Path) -> N
     assert "jobs job-d-1" not in added(state)
 
 
+@pytest.mark.parametrize("channel", [b"\xf2esponses", b"rmsponses"])
+async def test_a_damaged_channel_costs_its_message_alone(state: Path, channel: bytes) -> None:
+    whole, _ = await opened(state)
+    with closing(sqlite3.connect(state / "state.db")) as connection:
+        damage = "UPDATE outbox SET channel = CAST(? AS TEXT) WHERE number = 2"
+        connection.execute(damage, (channel,))
+        connection.commit()
+    found, said = await opened(state)
+    assert "lost: 1 unsent message;" in str(said)
+    assert whole["messages"].keys() - found["messages"].keys() == {2}
+    assert {**found, "messages": {}} == {**whole, "messages": {}}
+
+
 async def test_damage_that_hides_what_is_allowed_is_refused(state: Path) -> None:
     overwrite(state, page_of(state, "format"), bytes(4_096))
     with pytest.raises(DownloaderError, match="damage hides whether") as caught:

@@ -197,7 +197,9 @@ def _check_body(table: Table, row: Row, column: str) -> None:
 
 def _sealed_with(table: Table, row: Row) -> str:
     """Return the key for the seal of a row's text."""
-    return message_key(row["channel"]) if table.name == "outbox" else name(table.name, row)
+    if table.name == "outbox":
+        return message_key(str(row["channel"]))  # damage may have left something else there
+    return name(table.name, row)
 
 
 def _check_download(row: Row) -> None:
