@@ -20,6 +20,7 @@ from s3downloader.store import Change, Item, Store
 from s3downloader.store.migrations import schema
 
 from .full_state import a_download, read_everything, write_everything
+from .test_migration import write_state
 
 Everything = dict[str, dict[Any, Any]]
 
@@ -32,6 +33,14 @@ async def state(tmp_path: Path) -> Path:
     """A state with rows in all tables."""
     await write_everything(tmp_path / "whole")
     return tmp_path / "whole"
+
+
+async def leave_state(directory: Path, version: int) -> None:
+    """Leave a state of the present version, which another one once had."""
+    if version == schema().version:
+        await write_everything(directory)
+    else:
+        write_state(directory, version)
 
 
 async def opened(directory: Path) -> tuple[Everything, str | None]:
@@ -114,6 +123,44 @@ async def test_tables_outlive_each_others_damage(state: Path, table: str) -> Non
     gone = {table, "notes"} if table == "models" else {table}
     gone |= {"files"} if table == "downloads" else set()
     assert {name for name in whole if found[name] != whole[name]} == gone
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        ("notes", b"\xeeotes"),
+        ("models", b"mndels"),
+        ("sqlite_sequence", b"sqlite_sequenc\xe5"),
+        ("sqlite_sequence", b"s\xf1lite_sequence"),
+    ],
+)
+@pytest.mark.parametrize("version", [3, 4])
+async def test_a_damaged_name_of_a_table_loses_nothing(
+    tmp_path: Path, version: int, table: str, name: bytes
+) -> None:
+    """Tables of a state that was migrated begin elsewhere than those of a new one."""
+    await leave_state(tmp_path, version)
+    whole, _ = await opened(tmp_path)
+    content = (tmp_path / "state.db").read_bytes()
+    entry = f"table{table}{table}".encode()
+    assert entry in content
+    flipped = entry.replace(table.encode(), name, 1)
+    (tmp_path / "state.db").write_bytes(content.replace(entry, flipped))
+    found, message = await opened(tmp_path)
+    assert found == whole
+    assert "nothing is known to be lost" in str(message)
+
+
+async def test_a_schema_that_is_no_text_loses_nothing(state: Path) -> None:
+    whole, _ = await opened(state)
+    with closing(sqlite3.connect(state / "state.db")) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_schema SET sql = CAST(sql AS BLOB) WHERE name = 'published'"
+        )
+        connection.commit()
+    await check_damaged(whole, state, "a blob")
+    assert (await opened(state))[0] == whole
 
 
 async def test_a_record_that_cannot_be_decoded_is_set_aside_alone(state: Path) -> None:

@@ -194,7 +194,8 @@ def _copy_with_log(
     roots = {name: root for entry in entries for name, root in _root(entry, known).items()}
     layout, found = _layout(entries, schema) if is_complete else (None, {})
     if layout:
-        roots = {name.decode(): root for kind, name, _, root, _ in entries if kind == b"table"}
+        found_at = {name: root for kind, name, _, root, _ in entries if kind == b"table"}
+        roots = {name: found_at[name.encode()] for name in layout.tables}
     return _Entries(roots, layout, adds=bool(layout) and found != shape_of(schema.tables))
 
 
@@ -203,10 +204,12 @@ def _layout(
 ) -> tuple[Layout | None, Mapping[str, Shape]]:
     """Return the layout and the shapes of the tables. None if they do not extend the schema."""
     made: dict[bytes, list[str]] = {b"table": [], b"index": [], b"trigger": [], b"view": []}
+    names: set[str] = set()
     try:
         for kind, name, _, _, sql in entries:
             if sql is not None and not name.startswith(b"sqlite_"):
                 made[kind].append(sql.decode())
+                names.update([name.decode()] if kind == b"table" else [])
         statements = ";\n".join(made[b"table"] + made[b"index"])
         triggers = made[b"view"] + made[b"trigger"]
         with closing(sqlite3.connect(":memory:")) as connection:
@@ -214,7 +217,7 @@ def _layout(
             found = shape(connection)
     except (sqlite3.Error, ValueError, AttributeError, KeyError):
         return None, {}
-    if not extends(found, shape_of(schema.tables)):
+    if names != found.keys() or not extends(found, shape_of(schema.tables)):
         return None, {}
     tables = {name: table for name, (table, *_) in found.items()}
     return Layout(tables, statements, triggers), found

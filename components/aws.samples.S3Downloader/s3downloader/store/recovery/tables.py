@@ -9,7 +9,10 @@ from typing import Any, NamedTuple
 
 __all__ = ["Column", "Shape", "Table", "extends", "listed", "shape", "shape_of", "tables"]
 
-_OWN = "SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+_OWN = (
+    "SELECT name, coalesce(sql LIKE '%WITHOUT ROWID%', FALSE) FROM sqlite_schema"
+    " WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+)
 
 _FOLLOW = {"CASCADE", "SET NULL", "SET DEFAULT"}
 """Actions of a foreign key that let the row it refers to be removed, or get another key."""
@@ -88,8 +91,8 @@ def listed(names: Iterable[str]) -> str:
 def tables(connection: sqlite3.Connection) -> dict[str, Table]:
     """Return the tables by name, in the order in which they were created."""
     return {
-        name: Table(name, _columns(connection, name), "WITHOUT ROWID" in sql.upper())
-        for name, sql in connection.execute(_OWN).fetchall()
+        name: Table(name, _columns(connection, name), bool(without_rowid))
+        for name, without_rowid in connection.execute(_OWN).fetchall()
     }
 
 
