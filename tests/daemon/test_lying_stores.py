@@ -6,10 +6,11 @@ import gzip
 import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from s3downloader.core.aio import timeout
 from s3downloader.core.errors import TRANSIENT, ErrorCode
 from s3downloader.core.objects import ObjectRef
 from s3downloader.core.records import State
@@ -31,7 +32,7 @@ from ..sources.scripted_server import (
     error_reply,
     login_page,
 )
-from ..support import JumpingClock
+from ..support import PATIENCE, JumpingClock
 from .harness import Harness
 from .stand_ins import Source
 
@@ -186,6 +187,32 @@ async def test_details_tell_why_a_file_has_not_arrived(
         [file] = (await harness.ask("details", download_id="x"))["files"]
     assert file["done"]
     assert not {"error", "error_code", "next_attempt"} & file.keys()
+
+
+async def test_no_attempt_is_announced_while_nobody_makes_one(device: Device) -> None:
+    harness = device.harness
+    new = Served(NEW, etag="new")
+    device.serve(new)
+    busy = error_reply(503, "SlowDown")
+    headers = {**busy.headers, "Retry-After": "60"}
+    device.server.answer = lambda request: (
+        new(request) if request.method == "HEAD" else replace(busy, headers=headers)
+    )
+
+    async def details() -> dict[str, Any]:
+        [file] = (await harness.ask("details", download_id="x"))["files"]
+        return cast(dict[str, Any], file)
+
+    async with harness.running():
+        await device.download("x")
+        async with timeout(PATIENCE):
+            await harness.until(lambda: harness.status_of("x")["status"] == "downloading")
+            while "next_attempt" not in await details():
+                continue
+        await harness.ask("pause", download_id="x")
+        file = await details()
+        assert file["error_code"] == "timeout"
+        assert "next_attempt" not in file
 
 
 async def test_an_object_without_an_etag_that_is_replaced_is_not_mixed(device: Device) -> None:

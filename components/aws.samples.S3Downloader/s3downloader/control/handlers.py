@@ -215,7 +215,7 @@ class Handlers:
                 download_id=command.download_id,
                 status=active.download.state,
                 details=details_view(active),
-                files=[file_view(file) for file in page],
+                files=[file_view(file, active.download.state) for file in page],
                 next_token=page_token(listing, page[-1].number) if len(page) == _PAGE else UNSET,
             )
         )

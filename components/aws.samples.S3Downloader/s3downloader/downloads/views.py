@@ -48,8 +48,10 @@ def details_view(active: ActiveDownload) -> DetailsView:
     )
 
 
-def file_view(file: FileRecord) -> FileView:
-    """Return what `details` shows of a file."""
+def file_view(file: FileRecord, state: State) -> FileView:
+    """Return what `details` shows of a file of a download in `state`."""
+    # When a fetch has ended, so has its wait for another attempt.
+    next_attempt = file.next_attempt if state is State.DOWNLOADING else None
     return FileView(
         number=file.number,
         path=file.path,
@@ -62,7 +64,7 @@ def file_view(file: FileRecord) -> FileView:
         attempts=file.attempts or UNSET,
         error_code=file.error_code or UNSET,
         error=file.error or UNSET,
-        next_attempt=UNSET if file.next_attempt is None else file.next_attempt,
+        next_attempt=UNSET if next_attempt is None else next_attempt,
     )
 
 
