@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
@@ -158,6 +159,27 @@ async def test_requests_beyond_the_limit_wait() -> None:
         go.set()
         await asyncio.gather(*asking)
         assert (server.connections, len(server.requests)) == (3, 10)
+
+
+async def test_a_request_without_a_thread_is_never_sent() -> None:
+    go = asyncio.Event()
+    async with serving(Reply(body=[b"x", go, b"y"])) as (server, transport):
+        first = asyncio.create_task(transport.collect(request_to(server.endpoint), 9))
+        await eventually(lambda: server.requests)
+        receiver = Receiver()
+        size = threading.stack_size(1 << 46)  # more than any device has, so no thread starts
+        try:
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                await transport.fetch(
+                    request_to(server.endpoint), receiver.on_headers, receiver.on_chunk
+                )
+        finally:
+            threading.stack_size(size)
+        go.set()
+        await first
+        await transport.collect(request_to(server.endpoint), 9)  # by the thread of the first
+        assert len(server.requests) == 2
+        assert not receiver.heads
 
 
 async def test_what_arrived_before_a_cancellation_is_handed_over() -> None:

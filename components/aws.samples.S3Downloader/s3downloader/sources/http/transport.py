@@ -95,8 +95,12 @@ class Transport:
     async def _run(self, exchange: Exchange) -> Completion:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._requests, thread_name_prefix="http")
+        try:
+            running = asyncio.get_running_loop().run_in_executor(self._threads, exchange.run)
+        except RuntimeError:  # no thread can be started, but the request stands in line for one
+            exchange.abort()
+            raise
         exchange.deadline.start()
-        running = asyncio.get_running_loop().run_in_executor(self._threads, exchange.run)
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
