@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
+import struct
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -95,6 +97,27 @@ async def test_a_body_comes_in_chunks(reply: Reply, is_delimited: bool) -> None:
     assert completion.first_byte > 0
 
 
+async def test_a_body_without_length_that_is_reset_is_broken() -> None:
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + BODY[:20_000])
+        await writer.drain()
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.close()
+
+    server = await asyncio.start_server(reset, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        receiver = Receiver()
+        with pytest.raises(DownloaderError) as caught:
+            await Transport().fetch(
+                request_to(f"http://127.0.0.1:{port}"), receiver.on_headers, receiver.on_chunk
+            )
+    assert caught.value.code is ErrorCode.NETWORK_UNREACHABLE
+    assert receiver.body == BODY[:20_000]
+
+
 CUT = {
     "before its length": Reply(headers={"Content-Length": "300000"}, body=BODY, cut=True),
     "in a chunk": Reply(body=[BODY], chunked=True, cut=True),
@@ -114,9 +137,10 @@ async def test_a_response_that_breaks_off_is_an_error(reply: Reply) -> None:
     assert "s3://b/k" in caught.value.message
 
 
-async def test_a_silent_server_is_given_up_after_the_time_limit() -> None:
+@pytest.mark.parametrize("begun", [b"begun", BODY[:10_000]], ids=["a drip", "more than a drip"])
+async def test_a_silent_server_is_given_up_after_the_time_limit(begun: bytes) -> None:
     never = asyncio.Event()
-    async with serving(Reply(body=[b"begun", never, b"more"]), time_limit=0.3) as (
+    async with serving(Reply(body=[begun, never, b"more"]), time_limit=0.3) as (
         server,
         transport,
     ):
@@ -126,7 +150,7 @@ async def test_a_silent_server_is_given_up_after_the_time_limit() -> None:
                 request_to(server.endpoint), receiver.on_headers, receiver.on_chunk
             )
     assert caught.value.code is ErrorCode.TIMEOUT
-    assert receiver.body == b"begun", "what came is handed over"
+    assert receiver.body == begun, "what came is handed over"
 
 
 async def test_requests_one_after_the_other_share_a_connection() -> None:

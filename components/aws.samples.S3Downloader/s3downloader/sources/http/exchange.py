@@ -64,6 +64,7 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._rate = MinimumRate(time_limit)
         self._waited = 0.0
+        self._error: Exception | None = None  # what ended the body after the last chunk
         self._lock = Lock()  # protects the attributes below
         self._is_aborted = False
         self._socket: socket.socket | None = None
@@ -144,8 +145,11 @@ class Exchange:
     def _gather(self, response: StreamingResponse) -> memoryview:
         """Return the next chunk, which is empty at the end of the body.
 
-        It is shorter than the buffer if the buffer is not full after `_GATHER_SECONDS` seconds.
+        It is shorter than the buffer if the buffer is not full after `_GATHER_SECONDS` seconds, or
+        if the connection fails. The next call then raises that.
         """
+        if self._error:  # the connection does not raise it again
+            raise self._to_error(self._error) from self._error
         buffer = _buffer(self._request.chunk_bytes)
         count, since = 0, time.monotonic()
         try:
@@ -157,6 +161,7 @@ class Exchange:
         except (OSError, HTTPException, ValueError) as error:
             if not count:
                 raise self._to_error(error) from error
+            self._error = error
         self._waited = time.monotonic() - since
         return buffer[:count]
 
