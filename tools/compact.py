@@ -15,8 +15,8 @@ def compact(source: str) -> str:
     """Return `source` without comments, docstrings and other strings that are statements.
 
     The rest keeps its lines and columns, so that tracebacks match the source. A block that
-    consists only of a docstring gets `pass`. Raises SyntaxError or tokenize.TokenError if `source`
-    is not valid Python.
+    consists only of such strings gets `pass`. Raises SyntaxError or tokenize.TokenError if
+    `source` is not valid Python.
     """
     lines = source.split("\n")
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
@@ -40,9 +40,12 @@ def _docstrings(tokens: list[tokenize.TokenInfo]) -> Iterator[_Cut]:
     """Yield the strings that are statements and are followed by the end of a line."""
     code = [token for token in tokens if token.type not in (tokenize.COMMENT, tokenize.NL)]
     before = tokenize.NEWLINE
+    is_empty = False  # whether the block has nothing but such strings so far
     for token, end, following in zip(code, code[1:], code[2:], strict=False):
         is_statement = before in _BEFORE_A_STATEMENT and end.type == tokenize.NEWLINE
         if token.type == tokenize.STRING and is_statement:
-            is_alone = before == tokenize.INDENT and following.type == tokenize.DEDENT
+            is_alone = is_empty and following.type == tokenize.DEDENT
             yield token.start, token.end, "pass" if is_alone else ""
+        elif token.type != tokenize.NEWLINE:
+            is_empty = token.type == tokenize.INDENT
         before = token.type

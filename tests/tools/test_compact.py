@@ -75,6 +75,7 @@ def test_every_module_of_the_artifact_is_the_code_of_its_source(downloader: Comp
             'class A:\n    # A.\n    """A."""\n    # B.\n\n\nb = 1\n',
             "class A:\n\n    pass\n\n\n\nb = 1\n",
         ),
+        ('class A:\n    """A."""\n    """B."""\n', "class A:\n\n    pass\n"),
         ('a = """\n# text  \n"""\n', 'a = """\n# text  \n"""\n'),
         ("f(\n    'a'  # b\n    'c',\n    # d\n)\n", "f(\n    'a'\n    'c',\n\n)\n"),
         ("r'''a'''", ""),
