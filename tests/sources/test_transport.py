@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from s3downloader.core.aio import timeout
 from s3downloader.core.errors import DownloaderError, ErrorCode
 from s3downloader.sources.http.errors import SilenceError
 from s3downloader.sources.http.requests import HttpRequest, ResponseHead, StopReading
@@ -175,14 +176,35 @@ async def test_a_connection_that_was_closed_while_idle_is_replaced() -> None:
 async def test_requests_beyond_the_limit_wait() -> None:
     go = asyncio.Event()
     async with serving(Reply(body=[b"x", go, b"y"]), requests=3) as (server, transport):
+        receiver, request = Receiver(), request_to(server.endpoint)
         asking = [
-            asyncio.create_task(transport.collect(request_to(server.endpoint), 9))
+            asyncio.create_task(transport.fetch(request, receiver.on_headers, receiver.on_chunk))
             for _ in range(10)
         ]
         await eventually(lambda: server.connections == 3)
         go.set()
         await asyncio.gather(*asking)
         assert (server.connections, len(server.requests)) == (3, 10)
+
+
+async def test_what_is_collected_waits_for_no_large_body() -> None:
+    go = asyncio.Event()
+    slow, quick = Reply(body=[b"x", go, b"y"]), Reply(body=b"z")
+    async with serving(lambda request: slow if request.key == "large" else quick, requests=1) as (
+        server,
+        transport,
+    ):
+        receiver, request = Receiver(), request_to(server.endpoint, "/b/large")
+        fetching = asyncio.create_task(
+            transport.fetch(request, receiver.on_headers, receiver.on_chunk)
+        )
+        await eventually(lambda: server.requests)
+        async with timeout(30):
+            response = await transport.collect(request_to(server.endpoint), 9)
+        assert response.body == b"z"
+        assert not fetching.done()
+        go.set()
+        await fetching
 
 
 async def test_a_request_without_a_thread_is_never_sent() -> None:

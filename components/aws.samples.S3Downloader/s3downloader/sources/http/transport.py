@@ -18,7 +18,16 @@ from .requests import Collector, Completion, HttpRequest
 __all__ = ["REQUESTS", "Transport"]
 
 REQUESTS = 512
-"""The most requests that run at once. Others wait. Each has a connection and a thread."""
+"""The most requests that run at once. Others wait. Each has a connection and a thread.
+
+Requests whose responses are collected in memory do not count.
+"""
+
+_COLLECTED = 16
+"""The most requests that run at once, beside those, to collect their responses.
+
+So a command that needs a small response does not wait until large bodies have arrived.
+"""
 
 
 class Transport:
@@ -40,6 +49,7 @@ class Transport:
         self._connections = connections or Connections()
         self._requests = requests
         self._slots = asyncio.Semaphore(requests)
+        self._collected_slots = asyncio.Semaphore(_COLLECTED)
         self._threads: ThreadPoolExecutor | None = None
 
     def close_idle(self) -> None:
@@ -73,15 +83,7 @@ class Transport:
         ends too early; RESOURCES_EXHAUSTED; ENGINE_FAILED if AWS_CA_BUNDLE cannot be read.
         """
         async with self._slots:
-            exchange = Exchange(
-                self._connections,
-                request,
-                on_headers,
-                on_chunk,
-                time_limit=self.time_limit,
-                share=share,
-            )
-            return await self._run(exchange)
+            return await self._run(request, on_headers, on_chunk, share)
 
     async def collect(self, request: HttpRequest, limit: int) -> Collector:
         """Return the complete response, or of a longer body about the first `limit` bytes.
@@ -89,12 +91,28 @@ class Transport:
         The result may exceed the limit by one chunk. Raises as `fetch`.
         """
         response = Collector(limit)
-        await self.fetch(request, response.on_headers, response.on_chunk)
+        async with self._collected_slots:
+            await self._run(request, response.on_headers, response.on_chunk)
         return response
 
-    async def _run(self, exchange: Exchange) -> Completion:
+    async def _run(
+        self,
+        request: HttpRequest,
+        on_headers: OnHeaders,
+        on_chunk: OnChunk,
+        share: Share | None = None,
+    ) -> Completion:
+        exchange = Exchange(
+            self._connections,
+            request,
+            on_headers,
+            on_chunk,
+            time_limit=self.time_limit,
+            share=share,
+        )
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._requests, thread_name_prefix="http")
+            threads = self._requests + _COLLECTED
+            self._threads = ThreadPoolExecutor(threads, thread_name_prefix="http")
         try:
             running = asyncio.get_running_loop().run_in_executor(self._threads, exchange.run)
         except RuntimeError:  # no thread can be started, but the request stands in line for one
