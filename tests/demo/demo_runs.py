@@ -41,14 +41,14 @@ class DemoRun:
         return self._log.read_text()
 
     async def shows(self, text: str) -> None:
-        """Return once the output has `text`."""
+        """Wait until the output has `text`."""
         await eventually(
             lambda: text in self.output or self._process.returncode is not None, within=_LONGEST
         )
         assert text in self.output
 
     async def ended(self) -> int:
-        """Return the exit status."""
+        """Wait until the run ends; return the exit status."""
         return await self._process.wait()
 
     def left_behind(self) -> list[str]:
@@ -95,11 +95,11 @@ class TerminalRun:
         os.write(self._terminal, keys)
 
     async def shows(self, text: str) -> None:
-        """Return once the output has `text`."""
+        """Wait until the output has `text`."""
         await eventually(lambda: text in self.output, within=_LONGEST)
 
     async def ended(self) -> int:
-        """Return the exit status."""
+        """Wait until the run ends; return the exit status."""
         return await self._child.wait()
 
 

@@ -36,7 +36,7 @@ async def state(tmp_path: Path) -> Path:
 
 
 async def leave_state(directory: Path, version: int) -> None:
-    """Leave a state of the present version, which another one once had."""
+    """Write a state of `version`, which is migrated when it is opened."""
     if version == schema().version:
         await write_everything(directory)
     else:
@@ -138,7 +138,7 @@ async def test_tables_outlive_each_others_damage(state: Path, table: str) -> Non
 async def test_a_damaged_name_of_a_table_loses_nothing(
     tmp_path: Path, version: int, table: str, name: bytes
 ) -> None:
-    """Tables of a state that was migrated begin elsewhere than those of a new one."""
+    """In a migrated state, the tables are in other places of the file than in a new one."""
     await leave_state(tmp_path, version)
     whole, _ = await opened(tmp_path)
     content = (tmp_path / "state.db").read_bytes()

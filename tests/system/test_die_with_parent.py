@@ -1,4 +1,4 @@
-"""A child ends with its parent, whenever that dies."""
+"""A child process ends with its parent, whenever the parent ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from s3downloader.system.die_with_parent import die_with_parent
 
 @pytest.fixture(params=["setpriv", "Python"], autouse=True)
 def launcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each of the launchers."""
+    """Use each of the two launchers."""
     if request.param == "Python":
         monkeypatch.setattr(shutil, "which", lambda name: None)
     module._launcher.cache_clear()
@@ -31,7 +31,7 @@ def test_a_command_runs_with_its_arguments() -> None:
 
 
 def test_a_command_does_not_run_once_its_parent_is_dead() -> None:
-    """Another parent than the process that asked stands for the one that adopts orphans."""
+    """The shell is another parent than this process, like the one that adopts orphans."""
     line = die_with_parent("/bin/echo", "it runs")
     another = subprocess.run(
         ["/bin/sh", "-c", '"$@"; echo ended', "sh", *line], capture_output=True, check=True
