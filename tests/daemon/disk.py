@@ -109,7 +109,7 @@ class Disk:
         """Refuse commits of transactions with a matching statement in the context.
 
         `statement` is a regular expression, which is searched in the SQL and its values. `times` is
-        how often a commit is refused.
+        how often a change is refused. One in a batch is refused once more, alone; that counts once.
         """
         self._full, self._times = re.compile(statement, re.DOTALL), times
         try:
@@ -118,10 +118,13 @@ class Disk:
             self._full = None
 
     def refuses(self, statement: str) -> bool:
-        if self._full is None or not self._full.search(statement) or self._times <= 0:
-            return False
-        self._times -= 1
-        return True
+        return bool(self._full and self._times > 0 and self._full.search(statement))
+
+    def refuse(self, works: int) -> None:
+        """Count a refused commit of as many transactions."""
+        if works == 1:
+            self.refused += 1
+            self._times -= 1
 
 
 def connection_on(disk: Disk) -> type[sqlite3.Connection]:
@@ -129,6 +132,7 @@ def connection_on(disk: Disk) -> type[sqlite3.Connection]:
 
     class Connection(sqlite3.Connection):
         doomed = False
+        works = 0
         syncs = True
         tells = False
         committed = 0
@@ -137,10 +141,14 @@ def connection_on(disk: Disk) -> type[sqlite3.Connection]:
             if sql.startswith("PRAGMA synchronous = "):
                 self.syncs = sql.endswith("FULL")
                 return super().execute("PRAGMA synchronous = OFF")
+            if sql == "BEGIN IMMEDIATE":
+                self.works = 0
+            if sql == "SAVEPOINT work":
+                self.works += 1
             if sql == "COMMIT" and self.doomed:
                 self.doomed = False
                 super().execute("ROLLBACK")
-                disk.refused += 1
+                disk.refuse(self.works)
                 raise sqlite3.OperationalError("database or disk is full")
             if sql == "COMMIT" and self.total_changes > self.committed:
                 self.committed = self.total_changes

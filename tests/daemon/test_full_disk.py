@@ -194,12 +194,13 @@ async def test_a_download_goes_on_once_there_is_space_again(
     async with halfway(harness):
         pass
     harness.engine.release()
-    with harness.disk.full(WRITES, times=4):
+    with ExitStack() as until_there_is_space:
+        until_there_is_space.enter_context(harness.disk.full(into(State.PLANNING)))
         async with harness.running():
             await harness.while_time_passes(lambda: harness.event("download_error", "x"))
-            assert (await harness.wait_for_event("download_error", "x"))[
-                "error_code"
-            ] == "disk_full"
+            error = await harness.wait_for_event("download_error", "x")
+            assert error["error_code"] == "disk_full"
+            until_there_is_space.close()
             assert (await harness.ask("resume", download_id="x"))["success"]
             await harness.completed("x")
 

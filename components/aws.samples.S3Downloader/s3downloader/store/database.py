@@ -26,8 +26,6 @@ class _Work(NamedTuple):
     """A function that works on the connection."""
 
     run: Callable[[sqlite3.Connection], Any]
-    reads: bool
-    """Whether it only reads."""
     durable: bool
     """Whether its commit must survive a loss of power."""
 
@@ -96,16 +94,16 @@ class Database:
         on disk. If `work` raises, its changes are undone, and the exception is raised here. It is
         carried out even if the caller is cancelled.
         """
-        result: T = await self._enqueue(_Work(work, reads=False, durable=durable))
+        result: T = await self._enqueue(_Work(work, durable))
         return result
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work`, which only reads, and return its result.
 
-        It sees the changes of all transactions requested before it. If the disk is full, those are
-        refused, but `work` still runs.
+        It sees the changes of all transactions requested before it, except for those that are
+        refused, as they are if the disk is full.
         """
-        result: T = await self._enqueue(_Work(work, reads=True, durable=False))
+        result: T = await self._enqueue(_Work(work, durable=False))
         return result
 
     async def _enqueue(self, work: _Work) -> Any:
@@ -149,11 +147,10 @@ class Database:
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            refused = (None, _explain(error))
-            return [
-                self._run([work._replace(reads=False)])[0] if work.reads else refused
-                for work in batch
-            ]
+            if len(batch) == 1:
+                return [(None, _explain(error))]
+            # Each has a commit of its own now, so that one that does not fit fails alone.
+            return [self._run([work])[0] for work in batch]
         return outcomes
 
     def _sync_commits(self, durable: bool) -> None:
